@@ -1,0 +1,51 @@
+# Set-up happens once, in .venv, with plain venv and pip; every target that needs it depends on it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# nn-dataset is read as data: its own requirements (torchvision) break transformers beside a CPU torch.
+LEMUR := nn-dataset==2.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo clean-demo test test-all lint format embedded
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e .
+	$(BIN)/pip install -q --no-deps $(LEMUR)
+	@touch $@
+
+$(VENV)/test: $(VENV)/run
+	$(BIN)/pip install -q -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+$(VENV)/test-all: $(VENV)/test
+	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
+	@touch $@
+
+demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report (under 8 minutes)
+	$(BIN)/nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume
+
+clean-demo: ## forget the demo's run
+	rm -rf runs/demo
+
+test: $(VENV)/test ## run the tests (under 10 minutes)
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-all: $(VENV)/test-all ## run all tests but those for a GPU
+	$(BIN)/python -m pytest -m 'not gpu'
+
+lint: $(VENV)/test ## ruff (check and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test ## put the code in ruff's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+embedded: $(VENV)/run ## train the embedded base model anew (an hour) into runs/embedded
+	$(BIN)/python -m nngpt_ext.models.build_embedded --out runs/embedded

@@ -1,0 +1,43 @@
+"""On which dataset will this neural network do better? A task for NNGPT-style AutoML frameworks.
+
+Public names load on first use: importing the package loads neither torch nor transformers nor pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.version import __version__
+
+if TYPE_CHECKING:
+    from nngpt_ext.errors import UserError
+    from nngpt_ext.predict.store import PredictionStore
+    from nngpt_ext.registry import register_finetuner, register_prompt, register_task
+    from nngpt_ext.tasks.protocol import RunResult
+    from nngpt_ext.tasks.run import run_task
+
+__all__ = [
+    "PredictionStore", "RunResult", "UserError", "__version__", "register_finetuner", "register_prompt",
+    "register_task", "run_task",
+]  # fmt: skip
+
+_HOMES = {
+    "PredictionStore": "nngpt_ext.predict.store",
+    "RunResult": "nngpt_ext.tasks.protocol",
+    "UserError": "nngpt_ext.errors",
+    "register_finetuner": "nngpt_ext.registry",
+    "register_prompt": "nngpt_ext.registry",
+    "register_task": "nngpt_ext.registry",
+    "run_task": "nngpt_ext.tasks.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nngpt_ext' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,187 @@
+"""The command line: thin wrappers over Python functions; results on standard output, messages on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.version import __version__
+
+app = typer.Typer(
+    name="nngpt-ext",
+    help="On which dataset will this neural network do better?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Epoch = Annotated[int, typer.Option(help="Training epoch at which accuracies are compared.")]
+Label = Annotated[str, typer.Option(help="What is compared: normalized or percentile.")]
+LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")]
+Source = Annotated[str, typer.Option(help="auto, package, sqlite or api.")]
+Seed = Annotated[int, typer.Option(help="Seed of the split and of seeded trials.")]
+TrialsOf = Annotated[str, typer.Option(help="Trials that pairs are made of: best, random or all.")]
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+@app.command(epilog="Example: nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume")
+def run(
+    task: Annotated[str, typer.Argument(help="A registered task; see nngpt-ext tasks.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file; by default the nearest nngpt.yaml.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as tuning.epochs=3; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default the configuration's.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run; print a finished one.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a task: fine-tune, score, report."""
+    from nngpt_ext.tasks.run import run_task
+
+    result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])
+    _print_report(result.report, as_json)
+    typer.echo(f"The run is in {result.output_dir}", err=True)
+
+
+@app.command(epilog="Example: nngpt-ext tasks")
+def tasks(as_json: AsJson = False) -> None:
+    """List the registered tasks, prompts and fine-tuners."""
+    from nngpt_ext import registry
+
+    kinds = {"tasks": registry.tasks, "prompts": registry.prompts, "finetuners": registry.finetuners}
+    names = {kind: known.names() for kind, known in kinds.items()}
+    broken = [line for known in kinds.values() for line in known.broken()]
+    if as_json:
+        _print_json({**names, "broken": broken})
+        return
+    for kind, known in names.items():
+        typer.echo(f"{kind}: {', '.join(known)}")
+    for line in broken:
+        typer.echo(line, err=True)
+
+
+@app.command(epilog="Example: nngpt-ext pairs --epoch 5 --out pairs.parquet --json")
+def pairs(
+    epoch: Epoch = 5,
+    label: Label = "normalized",
+    trials: TrialsOf = "best",
+    split: Annotated[
+        str | None, typer.Option(help="Add a split: by_network, by_cluster, by_origin, random_pairs.")
+    ] = None,
+    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    source: Source = "auto",
+    lemur: LemurPath = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the pairs to this Parquet file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the pairs of an epoch and say how many there are."""
+    from nngpt_ext.tasks.inspection import summarize_pairs
+
+    summary = summarize_pairs(
+        epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, source=source, path=lemur, seed=seed,
+        out=out,
+    )  # fmt: skip
+    if as_json:
+        _print_json(summary)
+        return
+    typer.echo(
+        f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering a dataset "
+        f"pair's usual winner is right in {summary['pair_prior']:.4f} of them (in sample)"
+    )
+    for part, n in summary.get("split", {}).items():
+        typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
+    if out is not None:
+        typer.echo(f"written to {out}", err=True)
+
+
+@app.command(epilog="Example: nngpt-ext baselines --split by_network --json")
+def baselines(
+    split: Annotated[str, typer.Option(help="by_network, by_cluster, by_origin or random_pairs.")] = "by_network",
+    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    epoch: Epoch = 5,
+    label: Label = "normalized",
+    trials: TrialsOf = "best",
+    source: Source = "auto",
+    lemur: LemurPath = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How well pair prior, code GBM and recipe GBM do on held-out pairs."""
+    from nngpt_ext.tasks.inspection import evaluate_baselines
+
+    found = evaluate_baselines(
+        split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur, seed=seed
+    )
+    if as_json:
+        _print_json(found)
+        return
+    typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
+    for name, figures in found["baselines"].items():
+        low, high = figures["ci95"]
+        behind = figures["difference"]
+        against = (
+            ""
+            if name == "pair_prior"
+            else (f"; against the prior {behind['value']:+.3f} ({behind['ci95'][0]:+.3f} to {behind['ci95'][1]:+.3f})")
+        )
+        typer.echo(f"  {name}: {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}){against}")
+    if found["note"]:
+        typer.echo(found["note"])
+
+
+@app.command(epilog="Example: nngpt-ext report runs/demo")
+def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], as_json: AsJson = False) -> None:
+    """Print a run's report again, rebuilt from its predictions.parquet."""
+    from nngpt_ext.tasks.reporting import rebuild_report
+
+    _print_report(rebuild_report(run), as_json)
+
+
+def _print_report(found: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+        return
+    from nngpt_ext.evaluation.terminal import print_report
+
+    print_report(found)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None

@@ -1,0 +1,234 @@
+"""Typed configuration: one model a stage, read from YAML, keywords and `--set key=value`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nngpt_ext.errors import UserError, nearest
+
+PROJECT_FILE = "nngpt.yaml"
+
+
+class Stage(BaseModel):
+    """Frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Stage):
+    """Which records, pairs and split."""
+
+    source: Literal["auto", "package", "sqlite", "api"] = Field("auto", description="where LEMUR is read from")
+    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default what is there")
+    epoch: int = Field(5, ge=1, description="training epoch at which accuracies are compared")
+    label: Literal["normalized", "percentile"] = Field("normalized", description="what is compared")
+    trials: Literal["best", "random", "all"] = Field("best", description="trials that training pairs are made of")
+    split: Literal["by_network", "by_cluster", "by_origin", "random_pairs"] = Field("by_network")
+    hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
+    seed: int = Field(0, ge=0, description="of the split and of seeded trials")
+    train_networks: int | None = Field(None, ge=1, description="use this many training networks; all by default")
+    validation_networks: int | None = Field(None, ge=1, description="use this many validation networks")
+    test_networks: int | None = Field(None, ge=1, description="use this many test networks, with all their pairs")
+    pairs_per_network: int | None = Field(None, ge=1, description="training pairs a network and epoch at most")
+    code_tokens: int | None = Field(None, ge=0, description="tokens of source shown; by default the base's preset")
+    compact_code: bool = Field(True, description="take comments and docstrings out before the cut")
+
+
+class LoraConfig(Stage):
+    """Low-rank adapters (Hu et al. 2021) on all linear layers but the output layer."""
+
+    r: int = Field(32, ge=1, description="rank")
+    alpha: int = Field(32, ge=1, description="scale is alpha / r")
+    dropout: float = Field(0.05, ge=0.0, lt=1.0)
+
+
+class ModelConfig(Stage):
+    """The base model."""
+
+    base: str = Field("deepseek-coder-7b", description="embedded, deepseek-coder-1.3b, …-7b, a hub id or a folder")
+    load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
+    lora: LoraConfig = LoraConfig()
+    revision: str | None = Field(None, description="of a hub id")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+
+
+class TuningConfig(Stage):
+    """Fine-tuning."""
+
+    finetuner: str = Field("qlora", description="a registered fine-tuner")
+    epochs: int | None = Field(None, ge=1, description="by default the base's preset")
+    learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
+    networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; all by default")
+    examples_per_step: int = Field(64, ge=1, description="about how many examples an optimiser step averages")
+    row_tokens: int = Field(1024, ge=64, description="tokens of one forward pass")
+    warmup: float = Field(0.05, ge=0.0, le=1.0, description="share of the steps in which the rate rises")
+    weight_decay: float = Field(0.0, ge=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    gradient_checkpointing: bool | None = Field(None, description="by default on a CUDA device only")
+    engine: Literal["shared", "plain"] = Field("shared", description="shared prefixes, or one example a row")
+    seed: int = Field(0, ge=0)
+    test_every_epoch: bool = Field(True, description="score the test pairs after each epoch (the paper's curve)")
+
+
+class TaskConfig(Stage):
+    """Configuration of the task `dataset_compare`."""
+
+    data: DataConfig = DataConfig()
+    prompt: str = Field("code_only", description="a registered prompt, or the path of a prompt file")
+    model: ModelConfig = ModelConfig()
+    tuning: TuningConfig = TuningConfig()
+    output_dir: str = Field("runs/dataset_compare", description="the run's folder")
+    store: str | None = Field(
+        "default", description="predictions database (URL); default: predictions.db in output_dir"
+    )
+
+    @model_validator(mode="after")
+    def _hold_out_fits(self) -> TaskConfig:
+        if self.data.hold_out is not None and self.data.split != "by_origin":
+            raise ValueError(f"data.hold_out goes with data.split by_origin, not {self.data.split}")
+        return self
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def build_config(model: type[C], *layers: Mapping[str, Any]) -> C:
+    """Merge layers (later ones win, key by key) and check them.
+
+    Raises:
+        UserError: one line with every unknown key (and the nearest known one) and every bad value (and
+            what is allowed).
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        faults = [_fault(model, dict(item)) for item in error.errors()]
+        raise UserError(f"configuration: {'; '.join(dict.fromkeys(faults))}") from None
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _fault(model: type[BaseModel], error: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{path}'{_nearest_key(path, known_keys(model))}"
+    given = error.get("input")
+    shown = f" (given: {given!r})" if not isinstance(given, (dict, BaseModel)) else ""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _nearest_key(path: str, known: list[str]) -> str:
+    hint = nearest(path, known)
+    if hint:
+        return hint
+    last = path.rsplit(".", 1)[-1]
+    same = [key for key in known if difflib.SequenceMatcher(None, key.rsplit(".", 1)[-1], last).ratio() > 0.7]
+    return f" (did you mean '{same[0]}'?)" if same else f"; known: {', '.join(known)}"
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All keys of a configuration, dotted."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Turn `["tuning.epochs=3", …]` into a nested mapping; values are read as YAML.
+
+    Raises:
+        UserError: for a setting that is not `key=value`, or a value that is not YAML.
+    """
+    nested: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"'{setting}' is not key=value; for example --set tuning.epochs=3")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(
+                f"the value of '{setting}' cannot be read; quote it, for example --set 'prompt=\"recipe\"'"
+            ) from None
+        inner = nested
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"'{setting}' sets a part of something that an earlier --set gave a value")
+        inner[last] = parsed
+    return nested
+
+
+def read_project(path: str | Path, task: str) -> dict[str, Any]:
+    """A task's configuration from a YAML file.
+
+    The file is a project file (`tasks: {dataset_compare: {…}}`) or holds the task's keys at its top level.
+
+    Raises:
+        UserError: for an unreadable file, and for a project file in which the task is not enabled.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read the configuration '{path}': {getattr(error, 'strerror', None) or error}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds no keys; see examples/demo.yaml")
+    if "tasks" not in content:
+        return content
+    enabled = content["tasks"]
+    others = sorted(set(content) - {"tasks"})
+    if others:
+        raise UserError(f"'{path}': unknown key '{others[0]}'{nearest(others[0], ['tasks'])}; known: tasks")
+    if not isinstance(enabled, dict) or task not in enabled:
+        names = ", ".join(enabled) if isinstance(enabled, dict) and enabled else "none"
+        raise UserError(f"task '{task}' is not enabled in '{path}' (enabled: {names}); add it under 'tasks:'")
+    found = enabled[task] or {}
+    if not isinstance(found, dict):
+        raise UserError(f"'{path}': tasks.{task} must hold keys, not {found!r}")
+    return found
+
+
+def find_project(start: Path | None = None) -> Path | None:
+    """The nearest `nngpt.yaml` in a folder (by default the current one) and upwards."""
+    folder = (start or Path.cwd()).resolve()
+    for place in (folder, *folder.parents):
+        if (place / PROJECT_FILE).is_file():
+            return place / PROJECT_FILE
+    return None
+
+
+def dump_config(config: BaseModel) -> str:
+    """The configuration as YAML, every key with its value."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,1 @@
+"""Evaluation: baselines, metrics, intervals over networks, and the report. Import from its modules."""

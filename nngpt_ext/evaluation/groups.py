@@ -1,0 +1,67 @@
+"""Right answers counted: against another's, and in parts of the test pairs.
+
+`right`, `prior` and `other` say of each test pair whether it was answered rightly, by the model, by the pair
+prior and by anyone; `networks` names the network of each. All have the shape (rows,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+import pandas as pd
+
+from nngpt_ext.evaluation.schema import Group, NearDuplicates, Skill, per_dataset_table
+from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
+
+
+def difference(right: np.ndarray, other: np.ndarray, networks: np.ndarray) -> Skill:
+    """Accuracy minus another's on the same rows."""
+    gain = right.astype("int64") - other.astype("int64")
+    return Skill(value=gain.mean(), ci95=bootstrap_networks(gain, networks), p=sign_flip_p(gain, networks))
+
+
+def group(rows: np.ndarray, networks: np.ndarray, right: np.ndarray, prior: np.ndarray) -> Group:
+    """The accuracies on the rows of a boolean mask; None where it selects none."""
+    if not rows.any():
+        return Group(accuracy=None, prior=None, n=0, networks=0)
+    return Group(
+        accuracy=right[rows].mean(),
+        ci95=bootstrap_networks(right[rows], networks[rows]),
+        prior=prior[rows].mean(),
+        n=int(rows.sum()),
+        networks=len(set(networks[rows])),
+    )
+
+
+def near_duplicates(
+    names: Set[str], threshold: float, networks: np.ndarray, right: np.ndarray, prior: np.ndarray
+) -> NearDuplicates:
+    """Test pairs of the networks in `names`, which have a near-duplicate in training, and the others."""
+    near = np.array([nn in names for nn in networks], dtype=bool)
+    tested = set(networks)
+    return NearDuplicates.model_validate(
+        {
+            "threshold": threshold,
+            "share_of_test_networks": len(tested & set(names)) / len(tested),
+            "with": group(near, networks, right, prior),
+            "without": group(~near, networks, right, prior),
+        }
+    )
+
+
+def per_dataset(test: pd.DataFrame, right: np.ndarray, prior: np.ndarray) -> pd.DataFrame:
+    """For every dataset of the test pairs: those that involve it, and those whose answer it is."""
+    networks = test["nn"].to_numpy()
+    return per_dataset_table(
+        {
+            dataset: {
+                "involving": group(
+                    ((test["dataset_1"] == dataset) | (test["dataset_2"] == dataset)).to_numpy(),
+                    networks, right, prior,
+                ),
+                "as_answer": group((test["better_dataset"] == dataset).to_numpy(), networks, right, prior),
+            }
+            for dataset in sorted({*test["dataset_1"], *test["dataset_2"]})
+        }
+    )  # fmt: skip

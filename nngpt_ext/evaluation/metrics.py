@@ -1,0 +1,122 @@
+"""Metrics of a probability that dataset_1 is the better one, over rows that are pairs.
+
+In all of them `probability` is P(dataset_1) in [0, 1] and `first_wins` says whether dataset_1 is the answer;
+both have the shape (rows,). The answer that a probability gives is dataset_1 where it is at least 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+BINS = 15
+CLIP = 1e-12
+
+
+class PairAuc(NamedTuple):
+    """Mean ROC AUC inside dataset pairs, and how much of the data it could be taken of.
+
+    `value` is None where no pair of datasets has both answers. `pairs` and `rows` are those counted,
+    `pairs_left_out` and `rows_left_out` those where all networks have the same answer.
+    """
+
+    value: float | None
+    pairs: int
+    rows: int
+    pairs_left_out: int
+    rows_left_out: int
+
+
+def correct(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
+    """Whether each answer is right; booleans, shape (rows,)."""
+    p, y = _checked(probability, first_wins)
+    return (p >= 0.5) == y
+
+
+def accuracy(probability: ArrayLike, first_wins: ArrayLike) -> float:
+    """Share of right answers."""
+    return float(correct(probability, first_wins).mean())
+
+
+def log_loss(probability: ArrayLike, first_wins: ArrayLike) -> float:
+    """Mean of −ln(probability of the right answer), in nats; probabilities are kept 1e-12 from 0 and 1."""
+    p, y = _checked(probability, first_wins)
+    return float(-np.log(np.clip(np.where(y, p, 1 - p), CLIP, 1 - CLIP)).mean())
+
+
+def brier(probability: ArrayLike, first_wins: ArrayLike) -> float:
+    """Mean squared distance of the probability from the outcome (Brier 1950), 0 to 1; 0.25 for always 0.5."""
+    p, y = _checked(probability, first_wins)
+    return float(((p - y) ** 2).mean())
+
+
+def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> float:
+    """Expected calibration error of P(dataset_1), over bins with equally many rows.
+
+    Rows are sorted by probability and cut into `bins` parts whose sizes differ by at most one; the result
+    is the mean of |share of dataset_1 − mean probability| over the bins, weighted by their rows (Naeini et
+    al. 2015, with equal-mass bins as in Nguyen & O'Connor 2015). Rows of the same probability count with
+    their mean outcome, so that which of them falls into which bin does not depend on the order of rows.
+    """
+    p, y = _checked(probability, first_wins)
+    values, codes, sizes = np.unique(p, return_inverse=True, return_counts=True)
+    outcome = np.repeat(np.bincount(codes, weights=y.astype("float64")) / sizes, sizes)
+    gaps = outcome - np.repeat(values, sizes)
+    parts = np.array_split(gaps, min(bins, len(gaps)))
+    return float(sum(abs(part.sum()) for part in parts) / len(gaps))
+
+
+def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: Any, dataset_2: Any) -> PairAuc:
+    """ROC AUC among the networks of one pair of datasets, as a mean over pairs weighted by their rows.
+
+    The usual winner of a pair cannot help here: whoever does not look at the network gets 0.5. The AUC is
+    the Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982).
+
+    Args:
+        probability: P(dataset_1), shape (rows,).
+        first_wins: whether dataset_1 is the answer, shape (rows,).
+        dataset_1: name of each row's first dataset, shape (rows,).
+        dataset_2: name of each row's second dataset, shape (rows,).
+    """
+    p, y = _checked(probability, first_wins)
+    groups = pd.Series(p).groupby([np.asarray(dataset_1), np.asarray(dataset_2)]).indices
+    total, pairs, rows = 0.0, 0, 0
+    for index in groups.values():
+        won = y[index]
+        wins = int(won.sum())
+        losses = len(won) - wins
+        if not wins or not losses:
+            continue
+        ranks = rankdata(p[index])
+        total += len(won) * (ranks[won].sum() - wins * (wins + 1) / 2) / (wins * losses)
+        pairs += 1
+        rows += len(won)
+    return PairAuc(float(total / rows) if rows else None, pairs, rows, len(groups) - pairs, len(p) - rows)
+
+
+def flip_rate(flipped: ArrayLike) -> float:
+    """Share of pairs for which the two orders of the datasets in the prompt gave different answers."""
+    values = np.asarray(flipped)
+    if values.size == 0:
+        raise ValueError("no rows: there is no flip rate of nothing")
+    return float(values.astype(bool).mean())
+
+
+def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays.
+
+    Raises:
+        ValueError: for no rows, for lengths that differ and for probabilities outside [0, 1].
+    """
+    p, y = np.asarray(probability, dtype="float64"), np.asarray(first_wins).astype(bool)
+    if p.ndim != 1 or p.shape != y.shape:
+        raise ValueError(f"probabilities {p.shape} and answers {y.shape} must be two columns of one length")
+    if p.size == 0:
+        raise ValueError("no rows: no data, no number")
+    if not ((p >= 0) & (p <= 1)).all():  # also false for NaN
+        raise ValueError("a probability is not in [0, 1]")
+    return p, y

@@ -1,0 +1,213 @@
+"""The report: from predictions and baselines to report.json, report.md and report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic_core
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation import groups, metrics
+from nngpt_ext.evaluation.schema import (
+    Accuracy,
+    Baseline,
+    LeftOut,
+    Report,
+    parse,
+)
+from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.files import write_text
+
+__all__ = ["Report", "build_report", "read_report", "split_note", "write_report"]
+
+PRIOR = "pair_prior"
+_SPLIT_NOTES = {
+    "random_pairs": (
+        "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
+        "Use its numbers only beside published figures made that way; by_network is the honest split."
+    ),
+    "by_cluster": (
+        "by_cluster: this test set is not a sample of all networks: the large families of near-duplicates "
+        "are all in training. Read it beside by_network."
+    ),
+    "by_origin": (
+        "by_origin: this test set is one origin of networks, not a sample of all networks: it shows how far "
+        "the model carries to that origin, and nothing about others."
+    ),
+}
+
+
+def split_note(split: str) -> str | None:
+    """What a reader has to know about a split's test set, or None where nothing has to be said."""
+    return _SPLIT_NOTES.get(split)
+
+
+def build_report(
+    *,
+    task: str,
+    prompt: str,
+    base_model: str,
+    split: str,
+    pairs: pd.DataFrame,
+    predictions: pd.DataFrame,
+    baselines: Mapping[str, np.ndarray],
+    near_duplicates: Set[str],
+    near_duplicate_threshold: float,
+    excluded: Mapping[str, int],
+    epochs: Sequence[Mapping[str, Any]],
+    selected_epoch: int | float | None,
+    timings: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    config: Mapping[str, Any],
+    notes: Sequence[str] = (),
+) -> Report:
+    """Measure the predictions on the test pairs, beside the baselines.
+
+    Args:
+        task, prompt, base_model, split: what was run. The note that a split needs is added to `notes`.
+        pairs: all pairs of the run with their `split`; only counted.
+        predictions: DESIGN.md's columns, of the validation and the test pairs.
+        baselines: P(dataset_1) of each baseline for the test rows of `predictions`, in their order.
+            `pair_prior` must be among them: skill is measured against it.
+        near_duplicates: names of the test networks that have a near-duplicate in training.
+        near_duplicate_threshold: the Jaccard similarity from which two networks are near-duplicates.
+        excluded: number of trials left out, by reason.
+        epochs: mappings with epoch, train_loss, validation_accuracy and test_accuracy, and maybe more.
+        selected_epoch: the epoch that `predictions` are of, chosen by validation.
+        timings, versions, config: kept as they are; what JSON does not have becomes text.
+        notes: remarks that a reader needs to judge the numbers.
+
+    Raises:
+        UserError: when there is no test pair: no data, no number.
+        ValueError: when a baseline is missing or does not fit the test rows.
+    """
+    test = predictions[predictions["split"] == "test"].reset_index(drop=True)
+    if test.empty:
+        raise UserError(f"no test pair was scored in split '{split}': there is nothing to report")
+    networks = test["nn"].to_numpy()
+    first_wins = (test["better_dataset"] == test["dataset_1"]).to_numpy()
+    probability = test["probability_1"].to_numpy(dtype="float64")
+    right = (test["predicted"] == test["better_dataset"]).to_numpy()
+    answers = _baseline_answers(baselines, first_wins)
+    prior = answers[PRIOR]
+    auc = metrics.within_pair_auc(probability, first_wins, test["dataset_1"], test["dataset_2"])
+    validation = predictions[predictions["split"] == "validation"]
+    peaks = [e["test_accuracy"] for e in epochs if _is_number(e.get("test_accuracy"))]
+    return Report(
+        task=task,
+        prompt=prompt,
+        base_model=base_model,
+        split=split,
+        n_train_pairs=int((pairs["split"] == "train").sum()),
+        n_validation_pairs=len(validation),
+        n_test_pairs=len(test),
+        n_test_networks=len(set(networks)),
+        excluded={str(reason): int(count) for reason, count in excluded.items()},
+        accuracy=Accuracy(value=right.mean(), ci95=bootstrap_networks(right, networks), n=len(test)),
+        skill=groups.difference(right, prior, networks),
+        near_duplicates=groups.near_duplicates(near_duplicates, near_duplicate_threshold, networks, right, prior),
+        within_pair_auc=auc.value,
+        within_pair_auc_left_out=LeftOut(pairs=auc.pairs_left_out, rows=auc.rows_left_out),
+        log_loss=metrics.log_loss(probability, first_wins),
+        brier=metrics.brier(probability, first_wins),
+        ece=metrics.ece(probability, first_wins),
+        flip_rate=metrics.flip_rate(test["flipped"]),
+        per_dataset=groups.per_dataset(test, right, prior),
+        baselines={
+            name: Baseline(
+                accuracy=answer.mean(),
+                ci95=bootstrap_networks(answer, networks),
+                log_loss=metrics.log_loss(baselines[name], first_wins),
+                difference=groups.difference(right, answer, networks),
+            )
+            for name, answer in answers.items()
+        },
+        epochs=[_plain(dict(epoch)) for epoch in epochs],
+        selected_epoch=_plain(selected_epoch),
+        peak_test_accuracy=max(peaks, default=None),
+        validation_accuracy=None if validation.empty else _share_right(validation),
+        validation_log_loss=None if validation.empty else _log_loss(validation),
+        timings=_plain(dict(timings)),
+        versions=_plain(dict(versions)),
+        config=_plain(dict(config)),
+        notes=_notes(split, notes, pairs, test),
+    )
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write report.json, report.md and report.html; each file is whole or left as it was.
+
+    Raises:
+        UserError: when a file cannot be written.
+    """
+    # Imported here: only whoever writes needs jinja2.
+    from nngpt_ext.evaluation.markdown import to_markdown
+    from nngpt_ext.evaluation.page import to_html
+
+    text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    files = {"report.json": text + "\n", "report.md": to_markdown(report), "report.html": to_html(report)}
+    for name, content in files.items():
+        write_text(Path(folder) / name, content)
+
+
+def read_report(folder: str | Path) -> Report:
+    """Read the report.json of a run folder.
+
+    Raises:
+        UserError: when there is none, or when it is not one of this package.
+    """
+    path = Path(folder) / "report.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read '{path}' ({reason}); name the folder of a finished run") from None
+    return parse(text, str(path))
+
+
+def _baseline_answers(baselines: Mapping[str, np.ndarray], first_wins: np.ndarray) -> dict[str, np.ndarray]:
+    """Whether each baseline is right on each test row."""
+    if PRIOR not in baselines:
+        raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
+    for name, probability in baselines.items():
+        if len(probability) != len(first_wins):
+            raise ValueError(f"baseline '{name}' has {len(probability)} rows for {len(first_wins)} test pairs")
+    return {name: metrics.correct(probability, first_wins) for name, probability in baselines.items()}
+
+
+def _share_right(rows: pd.DataFrame) -> float:
+    return float((rows["predicted"] == rows["better_dataset"]).mean())
+
+
+def _log_loss(rows: pd.DataFrame) -> float:
+    return metrics.log_loss(rows["probability_1"], rows["better_dataset"] == rows["dataset_1"])
+
+
+def _notes(split: str, notes: Sequence[str], pairs: pd.DataFrame, test: pd.DataFrame) -> list[str]:
+    """The remarks that follow from what was measured, then those given; each once."""
+    own = [note for note in (split_note(split),) if note]
+    expected = int((pairs["split"] == "test").sum())
+    if len(test) != expected:
+        own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")
+    if test["nn"].nunique() == 1:
+        own.append("There is one test network only: the intervals are points and say nothing about others.")
+    return list(dict.fromkeys([*own, *notes]))
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back: NaN as null, numpy's numbers as numbers, the rest as text."""
+    text = pydantic_core.to_json(
+        value,
+        inf_nan_mode="null",
+        fallback=lambda item: item.item() if isinstance(item, np.generic) else str(item),
+    )
+    return json.loads(text)

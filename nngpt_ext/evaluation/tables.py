@@ -1,0 +1,212 @@
+"""The one description of what a report shows; markdown.py, terminal.py and page.py only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report, Skill
+
+NO_NUMBER = "–"
+_BASELINES = {
+    "pair_prior": "the usual winner of each dataset pair in training, without a look at the network",
+    "code_gbm": "boosted trees on the source code and the pair",
+    "recipe_gbm": "boosted trees on the two recipes and the pair",
+}
+_SIDES = {
+    "involving": ("Per dataset: pairs that have it", "Pairs with the dataset on either side."),
+    "as_answer": ("Per dataset: pairs it wins", "Pairs whose right answer is the dataset."),
+}
+
+
+class Table(NamedTuple):
+    """A title, a header and rows of as many cells; one column alone is a list. `marked`: rows to stress."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    caption: str = ""
+    marked: frozenset[int] = frozenset()
+
+    @property
+    def is_list(self) -> bool:
+        return len(self.header) == 1
+
+
+def summary(report: Report) -> str:
+    """What was measured, and whether skill is clear of zero, in one plain sentence."""
+    unseen = "" if report.split == "random_pairs" else " that training never saw"
+    skill = report.skill
+    # One network has no spread: its interval is a point, and says nothing about others.
+    if not skill.clear_of_zero or report.n_test_networks < 2:
+        verdict = "is not clear of zero"
+    else:
+        verdict = "is clear of zero" if skill.value > 0 else "is clear of zero, but below it"
+    return (
+        f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, "
+        f"{_share(report.accuracy.value)} of {_count(report.n_test_pairs, 'test pair')} of "
+        f"{_count(report.n_test_networks, 'network')}{unseen} were answered rightly, and the skill over "
+        f"the pair prior, {skill.value:+.3f} (95 % interval {_interval(skill.ci95, sign=True)}), {verdict}."
+    )
+
+
+def tables(report: Report) -> list[Table]:
+    """All tables of a report, in the order in which they are shown."""
+    excluded = [(reason, f"{count:,}") for reason, count in report.excluded.items()]
+    notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
+    return [
+        _headline(report),
+        *notes,
+        _near_duplicates(report),
+        *(_per_dataset(report, side) for side in SIDES),
+        _epochs(report),
+        Table("Excluded trials", ("reason", "trials"), excluded or [("none", "0")]),
+        _run(report),
+    ]
+
+
+def _headline(report: Report) -> Table:
+    left_out = report.within_pair_auc_left_out
+    auc_remark = "telling networks apart inside a dataset pair; 0.5 without a look at the network"
+    if left_out.pairs:
+        auc_remark += (
+            f"; left out, having one answer only: {_count(left_out.pairs, 'dataset pair')} "
+            f"({_count(left_out.rows, 'row')})"
+        )
+    prior_loss = report.baselines["pair_prior"].log_loss
+    rows = [
+        (
+            "accuracy",
+            _number(report.accuracy.value),
+            _interval(report.accuracy.ci95),
+            f"n = {report.accuracy.n:,}",
+        ),
+        _baseline(report, "pair_prior"),
+        (
+            "skill",
+            f"{report.skill.value:+.3f}",
+            _interval(report.skill.ci95, sign=True),
+            f"accuracy − pair prior; {_p(report.skill)}",
+        ),
+        *(_baseline(report, name) for name in report.baselines if name != "pair_prior"),
+        ("log loss", _number(report.log_loss), NO_NUMBER, f"nats; pair prior {_number(prior_loss)}"),
+        ("Brier score", _number(report.brier), NO_NUMBER, "0 is best; 0.25 for always 0.5"),
+        ("ECE", _number(report.ece), NO_NUMBER, "calibration error, 15 equal-mass bins"),
+        ("flip rate", _number(report.flip_rate), NO_NUMBER, "the two orders of the datasets disagree"),
+        ("within-pair AUC", _number(report.within_pair_auc), NO_NUMBER, auc_remark),
+    ]
+    caption = (
+        f"{_count(report.n_test_pairs, 'test pair')} of {_count(report.n_test_networks, 'network')}. "
+        "Means are over pairs; intervals are 95 %, from 2,000 bootstrap draws of networks."
+    )
+    return Table("Headline", ("measure", "value", "95 % interval", "remark"), rows, caption)
+
+
+def _baseline(report: Report, name: str) -> tuple[str, ...]:
+    baseline = report.baselines[name]
+    remark = _BASELINES.get(name, "")
+    if name != "pair_prior" and baseline.difference is not None:
+        gain = baseline.difference
+        remark += f"; accuracy − this {gain.value:+.3f} ({_interval(gain.ci95, sign=True)}), {_p(gain)}"
+    return (
+        "pair prior" if name == "pair_prior" else name,
+        _number(baseline.accuracy),
+        _interval(baseline.ci95),
+        remark.removeprefix("; "),
+    )
+
+
+def _near_duplicates(report: Report) -> Table:
+    near = report.near_duplicates
+    return Table(
+        "Near-duplicates apart",
+        ("test networks", "accuracy", "95 % interval", "n", "prior"),
+        [
+            ("with a near-duplicate in training", *_group(near.with_)),
+            ("without", *_group(near.without)),
+        ],
+        f"{_share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
+        f"(Jaccard similarity of 5-token shingles at least {near.threshold:g}).",
+    )
+
+
+def _per_dataset(report: Report, side: str) -> Table:
+    table = report.per_dataset
+    rows = []
+    for dataset, row in zip(table.index, table.to_dict("records"), strict=True):
+        group = {name: row[f"{side}_{name}"] for name in ("accuracy", "low", "high", "n", "prior")}
+        interval = (group["low"], group["high"]) if group["n"] else None
+        cells = Group(accuracy=group["accuracy"], ci95=interval, prior=group["prior"], n=group["n"])
+        rows.append((str(dataset), *_group(cells)))
+    title, caption = _SIDES[side]
+    return Table(title, ("dataset", "accuracy", "95 % interval", "n", "prior"), rows, caption)
+
+
+def _epochs(report: Report) -> Table:
+    rows, marked = [], set()
+    for i, epoch in enumerate(report.epochs):
+        selected = epoch.epoch == report.selected_epoch
+        if selected:
+            marked.add(i)
+        rows.append(
+            (
+                f"{epoch.epoch:g}" + (" (selected)" if selected else ""),
+                _number(epoch.train_loss),
+                _number(epoch.validation_accuracy),
+                _number(epoch.test_accuracy),
+            )
+        )
+    header = ("epoch", "train loss", "validation accuracy", "test accuracy")
+    peak = f"Peak test accuracy {_number(report.peak_test_accuracy)} ({PAPERS_WAY}). "
+    caption = (peak if report.peak_test_accuracy is not None else "") + "The epoch is selected by validation."
+    return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, frozenset(marked))
+
+
+def _run(report: Report) -> Table:
+    rows = [
+        ("task", report.task),
+        ("prompt", report.prompt),
+        ("base model", report.base_model),
+        ("split", report.split),
+        ("training pairs", f"{report.n_train_pairs:,}"),
+        ("validation pairs", f"{report.n_validation_pairs:,}"),
+        ("test pairs", f"{report.n_test_pairs:,}"),
+        ("test networks", f"{report.n_test_networks:,}"),
+        *_flat("versions", report.versions),
+        *_flat("timings", report.timings),
+    ]
+    return Table("Run", ("what", "value"), rows)
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (f"{prefix}: {name}", f"{value:.1f}" if isinstance(value, float) else str(value))
+        for name, value in values.items()
+    ]
+
+
+def _group(group: Group) -> tuple[str, str, str, str]:
+    return _number(group.accuracy), _interval(group.ci95), f"{group.n:,}", _number(group.prior)
+
+
+def _number(value: float | None) -> str:
+    return NO_NUMBER if value is None else f"{value:.3f}"
+
+
+def _interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
+    if ci95 is None:
+        return NO_NUMBER
+    low, high = ci95
+    return f"{low:+.3f} to {high:+.3f}" if sign else f"{low:.3f} to {high:.3f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _p(skill: Skill) -> str:
+    return f"p = {skill.p:.4f}" if skill.p < 0.01 else f"p = {skill.p:.2f}"

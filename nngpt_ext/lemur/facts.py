@@ -1,0 +1,29 @@
+"""Facts about the image-classification datasets that LEMUR has records for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class DatasetFacts(NamedTuple):
+    """Size of a dataset's training part and shape of its images, as NNGPT's prompts state them.
+
+    The host's figures are kept as they are, so that prompts compare: CelebA's aligned images are
+    178×218 and Imagenette's vary in size, whatever stands here.
+    """
+
+    train_images: int
+    image_size: int
+    channels: int
+    classes: int
+
+
+FACTS: dict[str, DatasetFacts] = {
+    "celeba-gender": DatasetFacts(162_770, 64, 3, 2),
+    "cifar-10": DatasetFacts(50_000, 32, 3, 10),
+    "cifar-100": DatasetFacts(50_000, 32, 3, 100),
+    "imagenette": DatasetFacts(9_469, 224, 3, 10),
+    "mnist": DatasetFacts(60_000, 28, 1, 10),
+    "places365": DatasetFacts(1_803_460, 256, 3, 365),
+    "svhn": DatasetFacts(73_257, 32, 3, 10),
+}

@@ -1,0 +1,45 @@
+"""What a base model needs of the machine, checked before transformers gives a riddle instead."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib import metadata
+
+from nngpt_ext.errors import UserError
+
+
+def check_libraries(load_in_4bit: bool) -> None:
+    """See that torch, transformers and, for 4 bits, bitsandbytes can be used.
+
+    Raises:
+        UserError: one line with what is wrong and what to type.
+    """
+    _import("torch", "torch")
+    if importlib.util.find_spec("torchvision") is not None:
+        # transformers imports torchvision where it finds it and fails with it; nothing here needs it.
+        try:
+            importlib.import_module("torchvision")
+        except Exception as error:
+            raise UserError(
+                f"torchvision {_version('torchvision')} does not fit torch {_version('torch')} "
+                f"({str(error).splitlines()[0]}); nngpt_ext does not need it: pip uninstall torchvision"
+            ) from None
+    _import("transformers", "transformers")
+    if load_in_4bit:
+        _import("bitsandbytes", "bitsandbytes", "; or load the base model unquantised: --set model.load_in_4bit=false")
+
+
+def _import(module: str, package: str, otherwise: str = "") -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        raise UserError(f"{package} cannot be imported ({reason}); type: pip install {package}{otherwise}") from None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(unknown version)"

@@ -1,0 +1,21 @@
+"""The built-in prompts: four of the paper's in effect, and `recipe`. Registered like a plugin's."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from nngpt_ext.prompts.template import Template, load_template
+from nngpt_ext.registry import prompts, register_prompt
+
+NAMES = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
+FOLDER = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
+
+for _name in NAMES:
+    register_prompt(_name)(partial(load_template, FOLDER / f"{_name}.json"))
+
+
+def get_template(name: str) -> Template:
+    """The registered prompt of that name."""
+    return prompts.get(name)()

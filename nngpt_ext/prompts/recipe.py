@@ -1,0 +1,54 @@
+"""A training recipe in few words and coarse steps.
+
+A small language model learns from `lr 4e-3` and not from `lr 0.003917`: written as decimals, recipes
+left it at the pair prior, in coarse steps they reached the recipe GBM (docs/LOG.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nngpt_ext.errors import UserError
+
+KEYS = ("lr", "batch", "momentum", "dropout", "transform")
+# Fifths of a decade: 10^0, 10^0.2, … rounded to two figures.
+LR_STEPS = ("1", "1.6", "2.5", "4", "6.3")
+
+
+def learning_rate_text(lr: float) -> str:
+    """A learning rate in fifths of a decade: 0.0039 is `4e-3`."""
+    if not lr > 0 or not math.isfinite(lr):
+        return "0"
+    decade, step = divmod(round(math.log10(lr) * len(LR_STEPS)), len(LR_STEPS))
+    return f"{LR_STEPS[step]}e{decade}"
+
+
+def tenths_text(value: float | None) -> str:
+    """A number in tenths, or `none`."""
+    return "none" if value is None else f"{round(value * 10) / 10:.1f}"
+
+
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """Write a recipe: `lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 64 flip`.
+
+    Args:
+        recipe: `lr`, `batch`, `momentum`, `dropout`, `transform`; the last four may be None or absent.
+
+    Raises:
+        UserError: for a missing learning rate, other keys, or a value that is no number.
+    """
+    strange = sorted(set(recipe) - set(KEYS))
+    if strange or recipe.get("lr") is None:
+        wrong = f"has unknown {', '.join(strange)}" if strange else "has no lr"
+        raise UserError(f"a recipe {wrong}; its keys are {', '.join(KEYS)}")
+    try:
+        batch = "none" if recipe.get("batch") is None else str(int(recipe["batch"]))
+        return (
+            f"lr {learning_rate_text(float(recipe['lr']))} batch {batch}"
+            f" momentum {tenths_text(recipe.get('momentum'))} dropout {tenths_text(recipe.get('dropout'))}"
+            f" transform {(recipe.get('transform') or 'none').replace('_', ' ')}"
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"a recipe holds a value that is no number: {error}") from None

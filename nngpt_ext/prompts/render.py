@@ -1,0 +1,126 @@
+"""The one renderer: a question about a network becomes text, for training and for scoring alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.lemur.facts import FACTS, DatasetFacts
+from nngpt_ext.prompts.compact import compact_code
+from nngpt_ext.prompts.recipe import recipe_text
+from nngpt_ext.prompts.template import Messages, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Question(NamedTuple):
+    """A network and two datasets in the order in which they are offered, with what a prompt may show."""
+
+    nn: str
+    dataset_1: str
+    dataset_2: str
+    epoch: int | None = None
+    norm_acc_1: float | None = None
+    norm_acc_2: float | None = None
+    recipe_1: Mapping[str, Any] | None = None
+    recipe_2: Mapping[str, Any] | None = None
+
+    def turned(self) -> Question:
+        """The same question with the datasets in the other order."""
+        return Question(
+            self.nn, self.dataset_2, self.dataset_1, self.epoch,
+            self.norm_acc_2, self.norm_acc_1, self.recipe_2, self.recipe_1,
+        )  # fmt: skip
+
+
+class Code(NamedTuple):
+    """A source as it is shown: its text, and whether some of it was cut off."""
+
+    text: str
+    cut: bool
+
+
+class Renderer:
+    """Fills one template for one tokenizer.
+
+    Args:
+        template: the prompt.
+        tokenizer: gives the chat template, the tokens by which a source is cut, and the special tokens
+            that text from outside must not contain.
+        code_tokens: how many tokens of source are shown at most.
+        compact: whether comments and docstrings are taken out first.
+        facts: facts of datasets that LEMUR does not have.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        code_tokens: int,
+        compact: bool = True,
+        facts: Mapping[str, DatasetFacts] | None = None,
+    ) -> None:
+        self.template = template
+        self.tokenizer = tokenizer
+        self.code_tokens = code_tokens
+        self.compact = compact
+        self.facts = {**FACTS, **(facts or {})}
+        # Sorted, so that the longest of several that begin alike is met first.
+        specials = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self._specials = sorted(specials | set(tokenizer.all_special_tokens), key=len, reverse=True)
+
+    def code(self, source: str) -> Code:
+        """The part of a source that a prompt shows, cut by tokens."""
+        text = self.inert(compact_code(source) if self.compact else source.strip())
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        offsets = encoded["offset_mapping"]
+        if len(offsets) <= self.code_tokens:
+            return Code(text, False)
+        return Code(text[: offsets[self.code_tokens - 1][1]] if self.code_tokens else "", True)
+
+    def inert(self, text: str) -> str:
+        """Break special tokens in text from outside by a space, so that no tokenizer parses them as such."""
+        for special in self._specials:
+            if special in text:
+                text = text.replace(special, f"{special[0]} {special[1:]}")
+        return text
+
+    def messages(self, question: Question, code: str | None) -> Messages:
+        """Fill the template for one question; `code` as `code()` gave it.
+
+        Raises:
+            UserError: for a dataset without facts, and for what the template needs and the question lacks.
+        """
+        values: dict[str, Any] = {
+            "nn": question.nn,
+            "nn_code": code,
+            "epoch": question.epoch,
+            "dataset": question.dataset_1,
+            "dataset_2": question.dataset_2,
+            "norm_acc": question.norm_acc_1,
+            "norm_acc_2": question.norm_acc_2,
+        }
+        sides = ((1, question.dataset_1, question.recipe_1), (2, question.dataset_2, question.recipe_2))
+        for i, dataset, recipe in sides:
+            if self.template.needs(f"recipe_{i}") and recipe is not None:
+                values[f"recipe_{i}"] = recipe_text(recipe)
+            fact = self.facts.get(dataset)
+            if fact is not None:
+                values[f"num_train_images_{i}"] = fact.train_images
+                values[f"img_size_{i}"] = fact.image_size
+                values[f"num_channels_{i}"] = fact.channels
+                values[f"num_classes_{i}"] = fact.classes
+            elif self.template.needs(f"num_classes_{i}"):
+                raise UserError(f"no facts about dataset '{dataset}'; known: {', '.join(sorted(self.facts))}")
+        return self.template.fill(values)
+
+    def text(self, question: Question, code: str | None) -> str:
+        """The whole text before the answer: by the tokenizer's chat template, or plainly where it has none."""
+        system, user = self.messages(question, code)
+        if not self.tokenizer.chat_template:
+            return f"{system}\n\n{user}\n"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

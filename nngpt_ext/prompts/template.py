@@ -1,0 +1,100 @@
+"""Prompt templates in NNGPT's own JSON format, filled strictly."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+
+# What a template may ask for: the columns that NNGPT fills, and the two recipes that are ours.
+COLUMNS = frozenset(
+    {"nn", "nn_code", "epoch", "dataset", "dataset_2", "norm_acc", "norm_acc_2", "recipe_1", "recipe_2"}
+    | {f"{fact}_{i}" for fact in ("num_train_images", "img_size", "num_channels", "num_classes") for i in (1, 2)}
+)
+ANSWER = "better_dataset"
+
+
+class Messages(NamedTuple):
+    """What is said to the model: the system text and the user's text."""
+
+    system: str
+    user: str
+
+
+class Template(NamedTuple):
+    """One prompt: texts with `{variables}`, and the column that fills each variable."""
+
+    name: str
+    system: str
+    prompt: str
+    columns: dict[str, str]  # variable -> column
+
+    def needs(self, column: str) -> bool:
+        """Whether the prompt shows this column."""
+        return column in self.columns.values()
+
+    def fill(self, values: Mapping[str, Any]) -> Messages:
+        """Put the values (by column) in place of the variables.
+
+        Raises:
+            UserError: naming all columns that are needed and missing or None.
+        """
+        missing = sorted({c for c in self.columns.values() if values.get(c) is None})
+        if missing:
+            raise UserError(f"prompt '{self.name}' needs {', '.join(missing)}, which was not given")
+        filled = {variable: values[column] for variable, column in self.columns.items()}
+        return Messages(self.system.format(**filled), self.prompt.format(**filled))
+
+
+def load_template(path: str | Path, key: str | None = None) -> Template:
+    """Read a template from a JSON file in the format of `ab/gpt/conf/prompt/*/*.json`.
+
+    Args:
+        path: the file; its top level maps prompt names to prompts.
+        key: which of them; by default the only one.
+
+    Raises:
+        UserError: for an unreadable file, and for variables that no column fills, all of them named.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the prompt file '{path}': {error}") from None
+    if not isinstance(content, dict) or (key is None and len(content) != 1) or (key and key not in content):
+        raise UserError(f"the prompt file '{path}' must hold {f'a prompt {key!r}' if key else 'one prompt'}")
+    name = key or next(iter(content))
+    entry = content[name]
+    try:
+        system, prompt = "\n".join(entry.get("system", [])), "\n".join(entry["prompt"])
+        columns = {item["para"]: item["value"] for item in entry["input_list"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"prompt '{name}' in '{path}' is not in NNGPT's format: {error!r}") from None
+    return checked(Template(name, system, prompt, columns))
+
+
+def checked(template: Template) -> Template:
+    """Return the template if each variable is filled by a known column, else raise naming all that are not."""
+    used = _variables(template.system) | _variables(template.prompt)
+    faults = [f"variable {{{v}}} is not in input_list" for v in sorted(used - set(template.columns))]
+    faults += [f"input_list has {{{v}}}, which the text does not use" for v in sorted(set(template.columns) - used)]
+    faults += [
+        f"unknown column '{column}' for {{{variable}}} (known: {', '.join(sorted(COLUMNS))})"
+        for variable, column in sorted(template.columns.items())
+        if column not in COLUMNS
+    ]
+    if not {"dataset", "dataset_2"} <= set(template.columns.values()):
+        faults.append("the columns dataset and dataset_2 must both be shown")
+    if faults:
+        raise UserError(f"prompt '{template.name}': {'; '.join(faults)}")
+    return template
+
+
+def _variables(text: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise UserError(f"a prompt's braces do not match: {error}; write {{{{ or }}}} for a plain brace") from None

@@ -1,0 +1,99 @@
+"""One small registry, used for tasks, prompts and fine-tuners; plugins come in through entry points."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib import metadata
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from nngpt_ext.errors import UserError, unknown
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names and what they stand for.
+
+    An entry point of the group names a module, whose import registers by the decorator, or an object,
+    which is registered under the entry point's name. Entry points load when a name is first asked for;
+    the built-in ones take the same way.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._items: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: register an object under a name.
+
+        Raises:
+            UserError: when the name is taken by something else.
+        """
+
+        def add(item: T) -> T:
+            present = self._items.get(name)
+            if present is not None and _identity(present) != _identity(item):
+                raise UserError(
+                    f"{self.kind} '{name}' is registered twice: by {_identity(present)} and by {_identity(item)}; "
+                    "give one of them another name"
+                )
+            self._items[name] = item
+            return item
+
+        return add
+
+    def get(self, name: str) -> T:
+        """What stands under a name.
+
+        Raises:
+            UserError: for an unknown name, listing the known ones and any plugin that failed to load.
+        """
+        self._load()
+        if name in self._items:
+            return self._items[name]
+        error = unknown(self.kind, name, self._items)
+        raise UserError("; ".join([str(error), *self.broken()]))
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        self._load()
+        return sorted(self._items)
+
+    def broken(self) -> list[str]:
+        """A line for each plugin that failed to load, with its own error."""
+        self._load()
+        return [f"plugin '{name}' ({self.group}) failed to load: {why}" for name, why in sorted(self._broken.items())]
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for point in sorted(metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)):
+            try:
+                loaded = point.load()
+                if not isinstance(loaded, ModuleType):
+                    self.register(point.name)(loaded)
+            except Exception as error:  # whatever a plugin does wrong is its own; the others go on
+                self._broken[point.name] = f"{type(error).__name__}: {error}"
+                log.warning("%s plugin '%s' failed to load: %s: %s", self.kind, point.name, type(error).__name__, error)
+
+
+def _identity(item: Any) -> str:
+    # By name, not by object: a notebook cell that is run again defines the same thing anew.
+    name = getattr(item, "__qualname__", None)
+    return f"{item.__module__}.{name}" if name else repr(item)
+
+
+tasks: Registry[Any] = Registry("task", "nngpt_ext.tasks")
+prompts: Registry[Any] = Registry("prompt", "nngpt_ext.prompts")
+finetuners: Registry[Any] = Registry("fine-tuner", "nngpt_ext.finetuners")
+
+register_task = tasks.register
+register_prompt = prompts.register
+register_finetuner = finetuners.register

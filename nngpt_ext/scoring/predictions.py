@@ -1,0 +1,92 @@
+"""Predictions: one row a pair, both orders of its names scored and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from nngpt_ext.prompts.render import Question
+from nngpt_ext.scoring.log_odds import log_odds
+
+if TYPE_CHECKING:
+    from nngpt_ext.batches.encode import Encoder
+
+COLUMNS = (
+    "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset", "correct",
+    "margin", "prompt", "base_model", "tuning_epoch", "split",
+)  # fmt: skip
+
+
+def questions_of(pairs: pd.DataFrame) -> list[Question]:
+    """The question of each pair, datasets in the pair's own order."""
+    columns = ["nn", "dataset_1", "dataset_2", "epoch", "norm_acc_1", "norm_acc_2", "recipe_1", "recipe_2"]
+    return [Question(*row) for row in pairs[columns].itertuples(index=False, name=None)]
+
+
+def group_by_network(names: Sequence[str]) -> list[np.ndarray]:
+    """Row numbers of each network, networks in the order in which they first appear."""
+    numbers: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        numbers.setdefault(name, []).append(i)
+    return [np.array(rows) for rows in numbers.values()]
+
+
+def pair_log_odds(
+    model: Any,
+    encoder: Encoder,
+    questions: Sequence[Question],
+    *,
+    row_tokens: int,
+    engine: str = "shared",
+    progress: Any = None,
+) -> np.ndarray:
+    """Log-odds of dataset_1 in each of the two orders, shape (questions, 2): as asked, and turned."""
+    rows = group_by_network([question.nn for question in questions])
+    groups = []
+    for numbers in rows:
+        asked = [questions[i] for i in numbers]
+        groups.append(encoder.encode([*asked, *(question.turned() for question in asked)]))
+    pad = encoder.tokenizer.pad_token_id
+    scored = log_odds(model, groups, row_tokens=row_tokens, pad=pad, engine=engine, advance=progress)
+    result = np.empty((len(questions), 2))
+    for numbers, values in zip(rows, scored, strict=True):
+        n = len(numbers)
+        result[numbers, 0] = values[:n]
+        result[numbers, 1] = -values[n:]  # there dataset_1 stood second
+    return result
+
+
+def predict_pairs(
+    model: Any,
+    encoder: Encoder,
+    pairs: pd.DataFrame,
+    *,
+    prompt: str,
+    base_model: str,
+    tuning_epoch: int,
+    row_tokens: int,
+    engine: str = "shared",
+    progress: Any = None,
+) -> pd.DataFrame:
+    """Predict pairs (columns of `build_pairs` and `split`); one row each, in their order, with `COLUMNS`.
+
+    `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` says that they gave
+    different answers; a tie goes to dataset_1, as labels do.
+    """
+    odds = pair_log_odds(model, encoder, questions_of(pairs), row_tokens=row_tokens, engine=engine, progress=progress)
+    mean = odds.mean(axis=1)
+    frame = pairs[["nn", "epoch", "dataset_1", "dataset_2"]].reset_index(drop=True)
+    frame["probability_1"] = 1.0 / (1.0 + np.exp(-mean))
+    frame["flipped"] = (odds[:, 0] >= 0) != (odds[:, 1] >= 0)
+    frame["predicted"] = np.where(mean >= 0, frame["dataset_1"], frame["dataset_2"])
+    frame["better_dataset"] = pairs["better_dataset"].to_numpy()
+    frame["correct"] = frame["predicted"] == frame["better_dataset"]
+    frame["margin"] = pairs["margin"].to_numpy()
+    frame["prompt"] = prompt
+    frame["base_model"] = base_model
+    frame["tuning_epoch"] = tuning_epoch
+    frame["split"] = pairs["split"].to_numpy()
+    return frame

@@ -1,0 +1,33 @@
+"""The baselines of a run: fitted on its training pairs, asked about its test pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nngpt_ext.evaluation.baselines import code_gbm, pair_prior, recipe_gbm
+from nngpt_ext.files import replacing
+from nngpt_ext.lemur.dataset import PairData
+
+FILE = "baselines.parquet"
+KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
+
+
+def baseline_probabilities(data: PairData) -> dict[str, np.ndarray]:
+    """P(dataset_1) of each baseline for the test pairs, shape (test pairs,)."""
+    test = data.part("test")
+    return {
+        # The prior of the best trials: with all of them it would be a weaker one to beat.
+        "pair_prior": pair_prior(data.part("train"), test),
+        "code_gbm": code_gbm(data.training, test, data.sources),
+        "recipe_gbm": recipe_gbm(data.training, test),
+    }
+
+
+def write_baselines(data: PairData, folder: Path) -> None:
+    """Write `baselines.parquet`: the test pairs' names and each baseline's probability."""
+    if (folder / FILE).is_file():
+        return  # of this very run: it goes on
+    with replacing(folder / FILE) as temporary:
+        data.part("test")[KEYS].assign(**baseline_probabilities(data)).to_parquet(temporary, index=False)

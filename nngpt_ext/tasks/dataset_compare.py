@@ -1,0 +1,26 @@
+"""The task `dataset_compare`: on which of two datasets does a network reach the higher accuracy?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.registry import register_task
+from nngpt_ext.tasks.protocol import RunResult
+
+
+@register_task("dataset_compare")
+class DatasetCompare:
+    """Fine-tune a base model on LEMUR's pairs and report how well it tells them.
+
+    Loaded to list tasks, so everything heavy is imported when it runs.
+    """
+
+    name = "dataset_compare"
+    Config = TaskConfig
+
+    def run(self, config: TaskConfig, output_dir: Path, resume: bool = False) -> RunResult:
+        """Run the whole way from records to report; a finished run is given back as it is."""
+        from nngpt_ext.tasks.pipeline import run_pipeline
+
+        return run_pipeline(config, Path(output_dir), resume)

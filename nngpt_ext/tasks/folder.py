@@ -1,0 +1,116 @@
+"""The run folder: whose it is, and the record that stands beside the results."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from nngpt_ext.config import dump_config
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import cannot_write, write_text
+
+CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
+_ELSEWHERE = {"output_dir", "store"}  # where results go does not change what they are
+_FREE = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
+_LIBRARIES = (
+    "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",
+    "nn-dataset",
+)  # fmt: skip
+
+
+def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
+    """Make a folder this run's own.
+
+    Returns:
+        Whether the run in it is finished.
+
+    Raises:
+        UserError: when the folder belongs to something else or to another configuration, when an
+            unfinished run is there and `resume` is not set, and when there is no room on the disk.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the output folder '{folder}' is a file; give another with --out")
+    present = folder / CONFIG
+    if present.is_file():
+        _same(folder, yaml.safe_load(present.read_text(encoding="utf-8")), config)
+        if (folder / REPORT).is_file():
+            return True
+        if not resume:
+            raise UserError(
+                f"an unfinished run is in '{folder}'; go on with --resume, or give another folder with --out"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"the output folder '{folder}' holds files and no run; give another with --out")
+    existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < _FREE:
+        raise UserError(
+            f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {_FREE / 2**20:.0f} MB needed; "
+            "free some or give another folder with --out"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    write_text(present, dump_config(config))
+    return False
+
+
+def _same(folder: Path, found: Any, config: BaseModel) -> None:
+    wanted = _flat({k: v for k, v in config.model_dump(mode="json").items() if k not in _ELSEWHERE})
+    there = _flat({k: v for k, v in (found if isinstance(found, dict) else {}).items() if k not in _ELSEWHERE})
+    other = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    if other:
+        shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise UserError(
+            f"the output folder '{folder}' belongs to another config ({shown}{more}); give another with --out"
+        )
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a result."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write run.json."""
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read run.json.
+
+    Raises:
+        UserError: when there is none: no run, or an unfinished one.
+    """
+    try:
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        state = "an unfinished run: go on with --resume" if (folder / CONFIG).is_file() else "no run"
+        raise UserError(f"'{folder}' holds {state}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read '{folder / RECORD}': {error}") from None

@@ -1,0 +1,120 @@
+"""Looking at the data before anything is trained: pairs and baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import cannot_write, replacing
+from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.locate import open_source
+from nngpt_ext.lemur.pairs import build_pairs
+from nngpt_ext.lemur.splits import PARTS, assign_split
+
+
+def summarize_pairs(
+    *,
+    epoch: int,
+    label: str,
+    trials: str,
+    split: str | None,
+    hold_out: str | None,
+    source: str,
+    path: str | None,
+    seed: int,
+    out: Path | None,
+) -> dict[str, Any]:
+    """Build pairs, write them to `out` if given, and count them.
+
+    Returns:
+        `pairs`, `networks`, `pair_prior` (share of the pairs that are won by their dataset pair's usual
+        winner, in sample), `excluded`, `epoch`, `source`, and with a split its parts.
+    """
+    if out is not None and not out.resolve().parent.is_dir():
+        raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
+    lemur = open_source(source, path)
+    clean = read_trials(lemur, epoch)
+    pairs = build_pairs(clean.frame, epoch, label=label, use=trials, seed=seed)
+    summary: dict[str, Any] = {
+        "pairs": len(pairs),
+        "networks": int(pairs["nn"].nunique()),
+        "pair_prior": round(usual_winner_share(pairs), 4),
+        "epoch": epoch,
+        "label": label,
+        "trials": trials,
+        "source": lemur.kind,
+        "excluded": clean.excluded,
+    }
+    if split is not None:
+        sources = lemur.sources(sorted(pairs["nn"].unique())) if split == "by_cluster" else None
+        pairs["split"] = assign_split(pairs, split, seed=seed, sources=sources, hold_out=hold_out)
+        members = {part: pairs.loc[pairs["split"] == part, "nn"] for part in PARTS}
+        summary["split"] = {
+            part: {"pairs": len(names), "networks": int(names.nunique())} for part, names in members.items()
+        }
+    if out is not None:
+        if out.is_dir():
+            raise UserError(f"cannot write '{out}': it is a folder")
+        try:
+            with replacing(out) as temporary:
+                pairs.to_parquet(temporary, index=False)
+        except OSError as error:
+            raise cannot_write(out, error) from None
+        summary["out"] = str(out)
+    return summary
+
+
+def usual_winner_share(pairs: pd.DataFrame) -> float:
+    """Share of the pairs that their dataset pair's usual winner wins: the pair prior in sample."""
+    first = pairs["better_dataset"] == pairs["dataset_1"]
+    wins = first.groupby([pairs["dataset_1"], pairs["dataset_2"]]).agg(["sum", "size"])
+    return float(pd.concat([wins["sum"], wins["size"] - wins["sum"]], axis=1).max(axis=1).sum() / len(pairs))
+
+
+def evaluate_baselines(
+    *,
+    split: str,
+    hold_out: str | None,
+    epoch: int,
+    label: str,
+    trials: str,
+    source: str,
+    path: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Fit the baselines on the training pairs and measure them on the test pairs."""
+    from nngpt_ext.evaluation import groups, metrics
+    from nngpt_ext.evaluation.report import split_note
+    from nngpt_ext.evaluation.statistics import bootstrap_networks
+    from nngpt_ext.lemur.dataset import load_pairs
+    from nngpt_ext.tasks.baselines import baseline_probabilities
+
+    data = load_pairs(
+        source=source, path=path, epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed
+    )
+    test = data.part("test")
+    first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
+    networks = test["nn"].to_numpy()
+    right = {name: metrics.correct(p, first) for name, p in baseline_probabilities(data).items()}
+    return {
+        "split": split,
+        "epoch": epoch,
+        "label": label,
+        "trials": trials,
+        "n_train_pairs": len(data.training),
+        "n_test_pairs": len(test),
+        "n_test_networks": int(test["nn"].nunique()),
+        "excluded": data.excluded,
+        "baselines": {
+            name: {
+                "accuracy": round(float(answer.mean()), 4),
+                "ci95": [round(x, 4) for x in bootstrap_networks(answer, networks)],
+                "difference": groups.difference(answer, right["pair_prior"], networks).model_dump(mode="json"),
+            }
+            for name, answer in right.items()
+        },
+        "note": split_note(split),
+    }

@@ -1,0 +1,150 @@
+"""The way of a run: LEMUR → pairs → baselines → base model → adapter → scores → report and store."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.files import replacing
+from nngpt_ext.lemur.clusters import THRESHOLD
+from nngpt_ext.lemur.dataset import PairData, load_pairs
+from nngpt_ext.lemur.splits import split_hash
+from nngpt_ext.models.presets import preset
+from nngpt_ext.predict.store import PredictionStore
+from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.template import Template, load_template
+from nngpt_ext.registry import finetuners
+from nngpt_ext.tasks.baselines import write_baselines
+from nngpt_ext.tasks.folder import PREDICTIONS, claim, versions, write_record
+from nngpt_ext.tasks.protocol import RunResult
+from nngpt_ext.tasks.reporting import rebuild_report
+
+log = logging.getLogger(__name__)
+
+
+def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
+    """Run `dataset_compare`; see the task class."""
+    template = find_template(config.prompt)
+    finetuners.get(config.tuning.finetuner)
+    config = resolve(config, folder)
+    if claim(folder, config, resume):
+        return finished(folder)
+    try:
+        return _run(config, template, folder, resume)
+    except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
+        raise
+
+
+def find_template(prompt: str) -> Template:
+    """A registered prompt, or one read from a file."""
+    return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
+
+
+def resolve(config: TaskConfig, folder: Path) -> TaskConfig:
+    """Put the base model's preset where the configuration says nothing."""
+    known = preset(config.model.base)
+    data, tuning = config.data, config.tuning
+    data = data.model_copy(update={"code_tokens": known.code_tokens if data.code_tokens is None else data.code_tokens})
+    tuning = tuning.model_copy(
+        update={
+            "epochs": tuning.epochs or known.epochs,
+            "learning_rate": known.learning_rate if tuning.learning_rate is None else tuning.learning_rate,
+        }
+    )
+    store = f"sqlite:///{folder / 'predictions.db'}" if config.store == "default" else config.store
+    return config.model_copy(update={"data": data, "tuning": tuning, "output_dir": str(folder), "store": store})
+
+
+def finished(folder: Path) -> RunResult:
+    """The result of a finished run."""
+    adapter = folder / "adapter"
+    return RunResult(
+        folder, read_report(folder), pd.read_parquet(folder / PREDICTIONS), adapter if adapter.is_dir() else None
+    )
+
+
+class Timings(dict[str, float]):
+    """Seconds by stage."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
+
+
+def _run(config: TaskConfig, template: Template, folder: Path, resume: bool) -> RunResult:
+    timings = Timings()
+    with timings.stage("data"):
+        data = read_data(config)
+    with timings.stage("baselines"):
+        write_baselines(data, folder)
+    # torch and transformers are first needed here, after everything that can go wrong without them.
+    from nngpt_ext.models.load import load_base
+    from nngpt_ext.tasks.tune_and_score import Workbench
+
+    with timings.stage("base model"):
+        model = config.model
+        base = load_base(
+            model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+        )  # fmt: skip
+    bench = Workbench(config, template, base, data)
+    with timings.stage("tuning"):
+        adapter = bench.tune(folder, resume)
+    with timings.stage("scoring"):
+        predictions, epochs, selected = bench.score(folder)
+    with replacing(folder / PREDICTIONS) as temporary:
+        predictions.to_parquet(temporary, index=False)
+    record: dict[str, Any] = {
+        "task": "dataset_compare",
+        "versions": versions(),
+        "device": bench.device_name,
+        "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
+        "split_hash": split_hash(data.pairs),
+        "data": {"source": data.source, "fingerprint": data.fingerprint},
+        "base_model": {"name": base.name, "sha256": base.sha256},
+        "adapter_sha256": bench.adapter_hash(adapter),
+        "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
+        "training_pairs": len(data.training),
+        "excluded": data.excluded,
+        "near_duplicates": sorted(data.near_duplicates()),
+        "near_duplicate_threshold": THRESHOLD,
+        "epochs": epochs,
+        "selected_epoch": selected,
+        "cut_networks": bench.n_cut,
+        "timings": dict(timings),
+    }
+    write_record(folder, record)
+    report = rebuild_report(folder)
+    bench.write_card(adapter, report)
+    if config.store is not None:
+        with PredictionStore.open(config.store) as store:
+            store.add(predictions, adapter=record["adapter_sha256"])
+    return RunResult(folder, report, predictions, adapter)
+
+
+def read_data(config: TaskConfig) -> PairData:
+    """The pairs of a configuration."""
+    data = config.data
+    return load_pairs(
+        source=data.source, path=data.path, epoch=data.epoch, label=data.label, trials=data.trials, split=data.split,
+        hold_out=data.hold_out, seed=data.seed,
+        networks={
+            "train": data.train_networks,
+            "validation": data.validation_networks,
+            "test": data.test_networks,
+        },
+    )  # fmt: skip

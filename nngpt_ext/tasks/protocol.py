@@ -1,0 +1,35 @@
+"""What a task is, and what a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: where it is, its report, its predictions (a DataFrame) and its adapter."""
+
+    output_dir: Path
+    report: Any
+    predictions: pd.DataFrame
+    adapter: Path | None
+
+    def _repr_html_(self) -> str:
+        return str(self.report._repr_html_()) if hasattr(self.report, "_repr_html_") else repr(self)
+
+
+class Task(Protocol):
+    """A registered task: a class with a name, a configuration model and `run`."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[BaseModel]]
+
+    def run(self, config: Any, output_dir: Path, resume: bool = False) -> RunResult:
+        """Execute the task into `output_dir`."""

@@ -1,0 +1,73 @@
+"""Reports from what a run folder holds, without LEMUR and without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.report import Report, build_report, write_report
+from nngpt_ext.tasks.baselines import FILE as BASELINES
+from nngpt_ext.tasks.baselines import KEYS
+from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_record
+
+
+def rebuild_report(folder: Path) -> Report:
+    """Build report.json, report.md and report.html again from predictions.parquet, baselines.parquet and run.json.
+
+    Raises:
+        UserError: when the folder holds no finished run, or files of it are missing or damaged.
+    """
+    record = read_record(folder)
+    predictions, baselines = _read(folder / PREDICTIONS), _read(folder / BASELINES)
+    test = predictions[predictions["split"] == "test"]
+    matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    parts = dict(record["parts"], train=record["training_pairs"])
+    report = build_report(
+        task=record["task"],
+        prompt=config["prompt"],
+        base_model=record["base_model"]["name"],
+        split=config["data"]["split"],
+        pairs=pd.DataFrame({"split": [part for part, n in parts.items() for _ in range(n)]}),
+        predictions=predictions,
+        baselines={name: matched[name].to_numpy() for name in baselines.columns if name not in KEYS},
+        near_duplicates=set(record["near_duplicates"]),
+        near_duplicate_threshold=record["near_duplicate_threshold"],
+        excluded=record["excluded"],
+        epochs=record["epochs"],
+        selected_epoch=record["selected_epoch"],
+        timings=record["timings"],
+        versions=record["versions"],
+        config=config,
+        notes=_notes(record, config),
+    )
+    write_report(report, folder)
+    return report
+
+
+def _notes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    notes = []
+    if record["cut_networks"]:
+        notes.append(
+            f"{record['cut_networks']} networks' sources were cut to {config['data']['code_tokens']} tokens; "
+            "questions and answers never are."
+        )
+    if config["data"]["trials"] == "all":
+        notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
+    limited = [p for p in ("train", "validation", "test") if config["data"][f"{p}_networks"] is not None]
+    if limited:
+        notes.append(f"Not all networks of the split were used: {', '.join(limited)} was limited by the configuration.")
+    return notes
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except FileNotFoundError:
+        raise UserError(f"'{file}' is missing: the run is not finished, go on with --resume") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None

@@ -1,0 +1,62 @@
+"""`run_task`: find the task and its configuration, and run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nngpt_ext.config import build_config, find_project, known_keys, parse_settings, read_project
+from nngpt_ext.errors import UserError
+from nngpt_ext.registry import tasks
+from nngpt_ext.tasks.protocol import RunResult
+
+
+def run_task(
+    name: str,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    **overrides: Any,
+) -> RunResult:
+    """Run a registered task.
+
+    Args:
+        name: the task, for example `dataset_compare`.
+        config: a YAML file, a mapping, or None: the nearest `nngpt.yaml` in this folder or above, in which
+            the task is enabled.
+        output_dir: the run's folder; by default the configuration's.
+        resume: go on with an unfinished run, or give a finished one back.
+        settings: `key=value` texts as of `--set`, for example `["tuning.epochs=3"]`.
+        **overrides: keys of the configuration, for example `prompt="recipe"`, `tuning={"epochs": 3}`.
+
+    Returns:
+        The run's report, predictions and adapter.
+
+    Raises:
+        UserError: for an unknown task, no configuration, or faults in it.
+    """
+    task = tasks.get(name)
+    given = _given(name, config)
+    where = {} if output_dir is None else {"output_dir": str(output_dir)}
+    if output_dir is not None and "output_dir" not in known_keys(task.Config):
+        where = {}
+    built = build_config(task.Config, given, parse_settings(list(settings)), overrides, where)
+    folder = output_dir if output_dir is not None else getattr(built, "output_dir", f"runs/{name}")
+    return task().run(built, Path(folder), resume=resume)
+
+
+def _given(name: str, config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    if config is not None:
+        return read_project(config, name)
+    found = find_project()
+    if found is None:
+        raise UserError(
+            f"no configuration for '{name}': give config=FILE, or enable the task in nngpt.yaml in this folder "
+            f"or above: tasks: {{{name}: {{}}}}"
+        )
+    return read_project(found, name)

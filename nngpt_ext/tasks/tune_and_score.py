@@ -1,0 +1,151 @@
+"""The part of a run that needs torch: encode, tune, score."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.rows import Example, training_example
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.evaluation.metrics import log_loss
+from nngpt_ext.evaluation.report import Report
+from nngpt_ext.files import write_text
+from nngpt_ext.lemur.dataset import PairData
+from nngpt_ext.models.load import Base, adapted
+from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.prompts.template import Template
+from nngpt_ext.registry import finetuners
+from nngpt_ext.scoring.predictions import group_by_network, predict_pairs, questions_of
+from nngpt_ext.tasks.model_card import model_card
+from nngpt_ext.tuning.qlora import TuneConfig, Validation, read_history, select_epoch
+
+
+class Workbench:
+    """A base model, its encoder and the data of one run."""
+
+    def __init__(self, config: TaskConfig, template: Template, base: Base, data: PairData) -> None:
+        assert config.data.code_tokens is not None  # resolved
+        self.config = config
+        self.base = base
+        self.data = data
+        renderer = Renderer(
+            template, base.tokenizer, code_tokens=config.data.code_tokens, compact=config.data.compact_code
+        )
+        self.encoder = Encoder(renderer, data.sources, base.context)
+        self.training = self.examples(data.training)
+        # The untrained adapter changes nothing, so the base model tells for all of them.
+        self.engine = checked_engine(base.model, self.training, base.tokenizer.pad_token_id, config.tuning.engine)
+
+    @property
+    def device_name(self) -> str:
+        """The device that the run was computed on."""
+        import torch
+
+        return torch.cuda.get_device_name() if self.base.device.type == "cuda" else platform.machine() + " CPU"
+
+    @property
+    def n_cut(self) -> int:
+        """How many networks' sources were cut to the code budget."""
+        return len(self.encoder.cut_networks())
+
+    def examples(self, pairs: pd.DataFrame) -> list[list[Example]]:
+        """Training examples of each network: every pair in both orders, next to each other."""
+        questions = questions_of(pairs)
+        first_is_right = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+        groups = []
+        for numbers in group_by_network(pairs["nn"].tolist()):
+            asked = [q for i in numbers for q in (questions[i], questions[i].turned())]
+            right = [r for i in numbers for r in (first_is_right[i], not first_is_right[i])]
+            encoded = self.encoder.encode(asked)
+            groups.append([training_example(e, bool(r)) for e, r in zip(encoded, right, strict=True)])
+        return groups
+
+    def tune(self, folder: Path, resume: bool) -> Path:
+        """Train the adapter of this run with the configured fine-tuner."""
+        tuning, model = self.config.tuning, self.config.model
+        assert tuning.epochs is not None
+        assert tuning.learning_rate is not None  # resolved
+        checkpointing = tuning.gradient_checkpointing
+        settings = TuneConfig(
+            epochs=tuning.epochs,
+            learning_rate=tuning.learning_rate,
+            lora_r=model.lora.r,
+            lora_alpha=model.lora.alpha,
+            lora_dropout=model.lora.dropout,
+            networks_per_epoch=tuning.networks_per_epoch,
+            pairs_per_network=self.config.data.pairs_per_network,
+            examples_per_step=tuning.examples_per_step,
+            row_tokens=tuning.row_tokens,
+            warmup=tuning.warmup,
+            weight_decay=tuning.weight_decay,
+            max_grad_norm=tuning.max_grad_norm,
+            gradient_checkpointing=self.base.device.type == "cuda" if checkpointing is None else checkpointing,
+            engine=self.engine,
+            seed=tuning.seed,
+            resume=resume,
+        )
+        finetuner = finetuners.get(tuning.finetuner)
+        validation = Validation(lambda tuned: self._figures(tuned, self.data.part("validation")))
+        return Path(finetuner(self.base, self.training, validation, settings, folder))
+
+    def _figures(self, model: Any, pairs: pd.DataFrame) -> dict[str, float]:
+        predictions = self.predict(model, pairs, 0)
+        first = predictions["better_dataset"] == predictions["dataset_1"]
+        return {
+            "accuracy": float(predictions["correct"].mean()),
+            "log_loss": log_loss(predictions["probability_1"], first),
+        }
+
+    def predict(self, model: Any, pairs: pd.DataFrame, epoch: int) -> pd.DataFrame:
+        """Score pairs with a model."""
+        with Progress("scoring", len(pairs) * 2, unit="questions") as progress:
+            return predict_pairs(
+                model, self.encoder, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch,
+                row_tokens=self.config.tuning.row_tokens, engine=self.engine,
+                progress=progress.advance,
+            )  # fmt: skip
+
+    def score(self, folder: Path) -> tuple[pd.DataFrame, list[dict[str, Any]], int | None]:
+        """Validation and test predictions at the selected epoch, the figures of all epochs, the selected one.
+
+        The test pairs are scored only now, when the epoch is chosen.
+        """
+        test, validation = self.data.part("test"), self.data.part("validation")
+        history = read_history(folder)
+        if not history:  # a fine-tuner that keeps none: its adapter is all there is
+            with adapted(self.base, folder / "adapter") as model:
+                return self._both(model, validation, test, 0), [], None
+        selected = select_epoch(history)
+        epochs: list[dict[str, Any]] = []
+        predictions: Sequence[pd.DataFrame] = ()
+        for entry in history:
+            figures = {k: entry[k] for k in ("epoch", "train_loss", "validation_accuracy", "validation_log_loss")}
+            figures["test_accuracy"] = None
+            chosen = entry["epoch"] == selected["epoch"]
+            if chosen or self.config.tuning.test_every_epoch:
+                with adapted(self.base, folder / "checkpoints" / entry["checkpoint"]) as model:
+                    tested = self.predict(model, test, entry["epoch"])
+                    if chosen:
+                        predictions = [self.predict(model, validation, entry["epoch"]), tested]
+                figures["test_accuracy"] = float(tested["correct"].mean())
+            epochs.append(figures)
+        return pd.concat(predictions, ignore_index=True), epochs, int(selected["epoch"])
+
+    def _both(self, model: Any, validation: pd.DataFrame, test: pd.DataFrame, epoch: int) -> pd.DataFrame:
+        return pd.concat([self.predict(model, part, epoch) for part in (validation, test)], ignore_index=True)
+
+    def adapter_hash(self, adapter: Path) -> str:
+        """sha256 of the adapter's weights."""
+        return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+    def write_card(self, adapter: Path, report: Report) -> None:
+        """Write the adapter's model card."""
+        write_text(adapter / "README.md", model_card(report, self.config))

@@ -1,0 +1,117 @@
+"""The fine-tuner `qlora`: LoRA on a 4-bit base, through TRL's SFTTrainer and PEFT.
+
+Loaded by its entry point, so torch and its friends are imported inside `fit`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import replacing_folder, write_text
+from nngpt_ext.registry import register_finetuner
+
+if TYPE_CHECKING:
+    from nngpt_ext.batches.rows import Example
+    from nngpt_ext.models.load import Base
+
+log = logging.getLogger(__name__)
+
+HISTORY = "history.json"
+
+
+class TuneConfig(NamedTuple):
+    """What `fit` needs, with every default already decided."""
+
+    epochs: int
+    learning_rate: float
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    networks_per_epoch: int | None
+    pairs_per_network: int | None
+    examples_per_step: int
+    row_tokens: int
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    gradient_checkpointing: bool
+    engine: str
+    seed: int
+    resume: bool = False
+
+
+class Validation(NamedTuple):
+    """How the fine-tuner sees the validation pairs: as figures of a model, nothing more."""
+
+    score: Callable[[Any], dict[str, float]]  # model -> {"accuracy": …, "log_loss": …}
+
+
+@register_finetuner("qlora")
+def fit(
+    base: Base,
+    examples: Sequence[Sequence[Example]],
+    validation: Validation,
+    config: TuneConfig,
+    output_dir: Path,
+) -> Path:
+    """Train an adapter; keep the epoch that is best on validation.
+
+    Args:
+        base: a frozen base model.
+        examples: a network's training examples, the two orders of a pair next to each other.
+        validation: scores the model after each epoch.
+        config: see `TuneConfig`.
+        output_dir: a run's folder. Gets `checkpoints/checkpoint-<step>/` (one an epoch, from which
+            `config.resume` goes on), `checkpoints/history.json` and `adapter/`.
+
+    Returns:
+        The adapter's folder, in PEFT's layout.
+
+    Raises:
+        UserError: when there is nothing to train on, or training does not change the model.
+    """
+    from nngpt_ext.tuning.trainer import train
+
+    if not examples:
+        raise UserError("no training pairs: the split leaves none; use more networks or another split")
+    checkpoints = output_dir / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    history = train(base, examples, validation.score, config, checkpoints)
+    best = select_epoch(history)
+    log.info("epoch %d of %d is best on validation", best["epoch"], len(history))
+    adapter = output_dir / "adapter"
+    with replacing_folder(adapter) as folder:
+        for file in (checkpoints / best["checkpoint"]).iterdir():
+            if file.name in ADAPTER_FILES:
+                shutil.copy2(file, folder / file.name)
+        base.tokenizer.save_pretrained(folder)
+        write_base_note(folder, base)
+    return adapter
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the highest validation accuracy; among equals the lowest log loss, then the earliest."""
+    return min(history, key=lambda e: (-e["validation_accuracy"], e["validation_log_loss"], e["epoch"]))
+
+
+def read_history(output_dir: Path) -> list[dict[str, Any]]:
+    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds."""
+    file = output_dir / "checkpoints" / HISTORY
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+
+def write_base_note(folder: Path, base: Base) -> None:
+    """Say beside an adapter which base it belongs to."""
+    from nngpt_ext.models.load import BASE_FILE
+
+    note = {"base_model": base.name, "base_sha256": base.sha256, "load_in_4bit": base.load_in_4bit}
+    write_text(folder / BASE_FILE, json.dumps(note, indent=2) + "\n")

@@ -1,0 +1,109 @@
+"""What a report shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nngpt_ext.evaluation.tables import NO_NUMBER, summary, tables
+
+from .conftest import PROBABILITY, TEST_ROWS, made_report, pair_rows, predicted
+
+
+def table(report, title):
+    return next(table for table in tables(report) if table.title == title)
+
+
+def wins(count: int) -> dict:
+    """Changes for a report on 40 networks, of which the model is right on `count` more than the prior is."""
+    pairs = pair_rows([(f"n{i}", "cifar-10", "mnist", "mnist") for i in range(40)], "test")
+    model = np.full(40, 0.1 if count >= 0 else 0.9)
+    prior = np.where(np.arange(40) < abs(count), 1 - model, model)
+    return {"pairs": pairs, "predictions": predicted(pairs, model), "baselines": {"pair_prior": prior}}
+
+
+def test_summary_says_what_was_measured(report):
+    text = summary(report)
+    assert "\n" not in text
+    for part in (
+        "recipe",
+        "embedded",
+        "by_network",
+        "75.0 % of 4 test pairs",
+        "2 networks that training never saw",
+    ):
+        assert part in text
+    assert text.endswith("+0.000 (95 % interval -1.000 to +0.333), is not clear of zero.")
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict"),
+    [(30, "is clear of zero."), (1, "is not clear of zero."), (-30, "is clear of zero, but below it.")],
+)
+def test_summary_says_whether_skill_is_clear_of_zero(count, verdict):
+    assert summary(made_report(**wins(count))).endswith(verdict)
+
+
+def test_one_network_shows_nothing():
+    pairs = pair_rows(TEST_ROWS[:3], "test")
+    report = made_report(
+        pairs=pairs,
+        predictions=predicted(pairs, PROBABILITY[:3]),
+        baselines={"pair_prior": np.array([0.9, 0.2, 0.2])},
+    )
+    assert report.skill.value == 1.0
+    assert summary(report).endswith("is not clear of zero.")
+    assert "1 network that" in summary(report)
+
+
+def test_random_pairs_claim_no_unseen_networks():
+    assert "never saw" not in summary(made_report(split="random_pairs"))
+
+
+def test_every_table_is_there(report):
+    assert [t.title for t in tables(report)] == [
+        "Headline", "Notes", "Near-duplicates apart", "Per dataset: pairs that have it",
+        "Per dataset: pairs it wins", "Epochs", "Excluded trials", "Run",
+    ]  # fmt: skip
+    for shown in tables(report):
+        assert shown.rows
+        assert all(len(row) == len(shown.header) for row in shown.rows)
+        assert shown.marked <= set(range(len(shown.rows)))
+
+
+def test_headline(report):
+    rows = {row[0]: row[1:] for row in table(report, "Headline").rows}
+    assert list(rows) == [
+        "accuracy", "pair prior", "skill", "code_gbm", "recipe_gbm",
+        "log loss", "Brier score", "ECE", "flip rate", "within-pair AUC",
+    ]  # fmt: skip
+    assert rows["accuracy"] == ("0.750", "0.000 to 1.000", "n = 4")
+    assert rows["pair prior"][:2] == ("0.750", "0.667 to 1.000")
+    assert rows["skill"] == ("+0.000", "-1.000 to +0.333", "accuracy − pair prior; p = 1.00")
+    assert "accuracy − this -0.250 (-1.000 to +0.000)" in rows["recipe_gbm"][2]
+    assert rows["flip rate"][0] == "0.250"
+    assert "2 dataset pairs (2 rows)" in rows["within-pair AUC"][2]
+
+
+def test_what_there_is_no_number_for(report):
+    rows = {row[0]: row[1:] for row in table(report, "Per dataset: pairs it wins").rows}
+    assert rows["svhn"] == (NO_NUMBER, NO_NUMBER, "0", NO_NUMBER)
+    empty = table(made_report(near_duplicates=set()), "Near-duplicates apart")
+    assert empty.rows[0][1:] == (NO_NUMBER, NO_NUMBER, "0", NO_NUMBER)
+
+
+def test_epochs_mark_the_selected_one_and_label_the_peak(report):
+    epochs = table(report, "Epochs")
+    assert epochs.rows == [("1", NO_NUMBER, "0.500", "1.000"), ("2 (selected)", "0.250", "1.000", "0.750")]
+    assert epochs.marked == {1}
+    assert "Peak test accuracy 1.000 (the paper's way" in epochs.caption
+    none = table(made_report(epochs=[], selected_epoch=None), "Epochs")
+    assert none.rows == [(NO_NUMBER,) * 4]
+    assert "Peak" not in none.caption
+
+
+def test_excluded_and_notes(report):
+    assert table(report, "Excluded trials").rows == [("accuracy outside [0, 1]", "3")]
+    assert table(made_report(excluded={}), "Excluded trials").rows == [("none", "0")]
+    assert table(report, "Notes").is_list
+    assert "Notes" not in [t.title for t in tables(made_report(notes=[]))]
