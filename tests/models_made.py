@@ -1,0 +1,87 @@
+"""Small models with real tokenizers, made on the spot from real LEMUR sources.
+
+Their weights are drawn wide (0.2), so that answers depend on every token a model sees: with the usual 0.02 a
+wrong mask or position would pass unnoticed.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nngpt_ext.lemur.package import PackageSource, installed_folder
+from nngpt_ext.models.embedded_tokenizer import train_tokenizer
+from nngpt_ext.models.load import Base, load_base
+from nngpt_ext.models.presets import EMBEDDED
+
+NETWORKS = ("AirNet", "AlexNet", "DenseNet", "MobileNetV3", "ResNet", "VGG")
+KINDS = ("llama", "qwen2", "gpt_neox")
+HAS_EMBEDDED = (EMBEDDED / "config.json").is_file()
+
+_kept = tempfile.TemporaryDirectory(prefix="nngpt_ext_made_")  # goes with the process
+
+
+@functools.cache
+def sources() -> dict[str, str]:
+    """Sources of six networks of the installed LEMUR."""
+    folder = installed_folder()
+    assert folder is not None, "nn-dataset==2.1.2 is not installed"
+    return PackageSource(folder).sources(NETWORKS)
+
+
+@functools.cache
+def tokenizer() -> Any:
+    """The embedded model's kind of tokenizer, trained on these sources. Do not change it: use `copy.deepcopy`."""
+    return train_tokenizer(sources().values())
+
+
+@functools.cache
+def pieces_tokenizer() -> Any:
+    """A GPT-2-like tokenizer that knows no dataset's name: answers differ in length."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(sources().values(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
+
+
+@functools.cache
+def folder(kind: str, seed: int = 0, pieces: bool = False) -> Path:
+    """A folder with a model of two layers and its tokenizer, as `save_pretrained` writes it."""
+    import torch
+    import transformers as t
+
+    words = pieces_tokenizer() if pieces else tokenizer()
+    config_class, model_class = {
+        "llama": (t.LlamaConfig, t.LlamaForCausalLM),
+        "qwen2": (t.Qwen2Config, t.Qwen2ForCausalLM),
+        "gpt_neox": (t.GPTNeoXConfig, t.GPTNeoXForCausalLM),
+    }[kind]
+    shape: dict[str, Any] = {} if kind == "gpt_neox" else {"num_key_value_heads": 2}
+    config = config_class(
+        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=2048, initializer_range=0.2, bos_token_id=None, eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id, tie_word_embeddings=False, **shape,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    path = Path(_kept.name) / f"{kind}-{seed}{'-pieces' if pieces else ''}"
+    model_class(config).save_pretrained(path)
+    words.save_pretrained(path)
+    return path
+
+
+@functools.cache
+def base(kind: str, load_in_4bit: bool = False, seed: int = 0, pieces: bool = False) -> Base:
+    """That model, loaded by the package's own route."""
+    return load_base(str(folder(kind, seed, pieces)), load_in_4bit=load_in_4bit)
