@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # nn-dataset is read as data: its own requirements (torchvision) break transformers beside a CPU torch.
 LEMUR := nn-dataset==2.1.2
+# One worker a core, one thread each: threads that share a core spend their time waiting for each other.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo clean-demo test test-all lint format embedded
@@ -33,10 +35,10 @@ clean-demo: ## forget the demo's run
 	rm -rf runs/demo
 
 test: $(VENV)/test ## run the tests (under 10 minutes)
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(TEST) -m 'not slow and not gpu'
 
 test-all: $(VENV)/test-all ## run all tests but those for a GPU
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(TEST) -m 'not gpu'
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

@@ -70,7 +70,9 @@ def main() -> None:
     }
     tree = medians["package tree"]
     ratios = {
-        what: {key: tree[key] / value[key] for key in value} for what, value in medians.items() if what != "package tree"
+        what: {key: tree[key] / value[key] for key in value}
+        for what, value in medians.items()
+        if what != "package tree"
     }
     if given.json:
         print(json.dumps({"medians": medians, "package tree / peer": ratios, "runs": given.runs}, indent=2))

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -16,7 +16,7 @@ from nngpt_ext.version import __version__
 app = typer.Typer(
     name="nngpt-ext",
     help="On which dataset will this neural network do better?",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -33,11 +33,15 @@ TrialsOf = Annotated[str, typer.Option(help="Trials that pairs are made of: best
 
 @app.callback()
 def _options(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
         raise typer.Exit
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
@@ -72,14 +76,11 @@ def tasks(as_json: AsJson = False) -> None:
 
     kinds = {"tasks": registry.tasks, "prompts": registry.prompts, "finetuners": registry.finetuners}
     names = {kind: known.names() for kind, known in kinds.items()}
-    broken = [line for known in kinds.values() for line in known.broken()]
     if as_json:
-        _print_json({**names, "broken": broken})
+        _print_json({**names, "broken": [line for known in kinds.values() for line in known.broken()]})
         return
     for kind, known in names.items():
-        typer.echo(f"{kind}: {', '.join(known)}")
-    for line in broken:
-        typer.echo(line, err=True)
+        typer.echo(f"{kind}: {', '.join(known)}")  # what is broken was logged when it failed
 
 
 @app.command(epilog="Example: nngpt-ext pairs --epoch 5 --out pairs.parquet --json")
@@ -161,27 +162,40 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 
 
 def _print_report(found: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
-        return
-    from nngpt_ext.evaluation.terminal import print_report
+    from nngpt_ext.evaluation.schema import Report
 
-    print_report(found)
+    if as_json:
+        _print_json(found.model_dump(mode="json") if hasattr(found, "model_dump") else found)
+    elif isinstance(found, Report):
+        from nngpt_ext.evaluation.terminal import print_report
+
+        print_report(found)
+    else:  # of a plugin's task, which says itself how it looks
+        typer.echo(str(found))
 
 
 def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
 
 def main() -> None:
     """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault."""
+    usage_error: Any = typer.BadParameter.__bases__[0]  # of click, which newer typers bring with them
     try:
-        app()
+        code = app(standalone_mode=False, prog_name="nngpt-ext")
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
+        _stop(str(error))
+    except usage_error as error:
+        place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
+        _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(1) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise SystemExit(2) from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from nngpt_ext.errors import UserError, nearest
 
@@ -18,7 +20,7 @@ PROJECT_FILE = "nngpt.yaml"
 class Stage(BaseModel):
     """Frozen, and strict about unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Stage):
@@ -132,9 +134,32 @@ def _fault(model: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key '{path}'{_nearest_key(path, known_keys(model))}"
     given = error.get("input")
-    shown = f" (given: {given!r})" if not isinstance(given, (dict, BaseModel)) else ""
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}{shown}"
+    shown = f"given: {reprlib.repr(given)}" if not isinstance(given, (dict, BaseModel)) else ""
+    found = _field(model, error["loc"])
+    if error["type"] == "model_type" and isinstance(found, type):
+        message = f"must hold keys ({', '.join(found.model_fields)})"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+    allowed = _allowed(found) if isinstance(found, FieldInfo) else ""
+    notes = "; ".join(note for note in (shown, allowed) if note)
+    return f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}{f' ({notes})' if notes else ''}"
+
+
+def _field(model: type[BaseModel], path: tuple[int | str, ...]) -> FieldInfo | type[BaseModel] | None:
+    """What a path leads to: a key, a group of keys, or nothing."""
+    found: FieldInfo | type[BaseModel] | None = model
+    for part in path:
+        inner = found.model_fields.get(str(part)) if isinstance(found, type) else None
+        kind = inner.annotation if inner is not None else None
+        found = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else inner
+    return found
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The range of a number, such as `allowed: >= 0.0, < 1.0`."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limits = [f"{signs[k]} {getattr(m, k)}" for m in field.metadata for k in signs if hasattr(m, k)]
+    return f"allowed: {', '.join(limits)}" if limits else ""
 
 
 def _nearest_key(path: str, known: list[str]) -> str:
@@ -181,7 +206,7 @@ def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
                 raise UserError(f"'{setting}' sets a part of something that an earlier --set gave a value")
-        inner[last] = parsed
+        _merge(inner, {last: parsed})
     return nested
 
 

@@ -52,19 +52,27 @@ def cannot_write(target: Path, error: OSError) -> UserError:
 
 @contextmanager
 def replacing_folder(target: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; put it in `target`'s place when the block ends without error."""
+    """Give a temporary folder beside `target`; put it in `target`'s place when the block ends without error.
+
+    Raises:
+        UserError: when the disk is full or the folder may not be written; `target` is left as it was.
+    """
     target = Path(target)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise cannot_write(target, error) from None
+    former = temporary.with_name(f"{temporary.name}.former")
     try:
         yield temporary
         temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
+        if target.is_dir():
+            target.rename(former)
+        temporary.rename(target)
     except OSError as error:
         raise cannot_write(target, error) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if former.is_dir() and not target.exists():
+            former.rename(target)
+        for left in (temporary, former):
+            shutil.rmtree(left, ignore_errors=True)

@@ -26,8 +26,10 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._items: dict[str, T] = {}
-        self._broken: dict[str, str] = {}
+        self._broken: list[str] = []
+        self._twice: dict[str, str] = {}  # names that two plugins claim: neither may quietly win
         self._loaded = False
+        self._loading = False
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: register an object under a name.
@@ -39,10 +41,13 @@ class Registry(Generic[T]):
         def add(item: T) -> T:
             present = self._items.get(name)
             if present is not None and _identity(present) != _identity(item):
-                raise UserError(
+                fault = (
                     f"{self.kind} '{name}' is registered twice: by {_identity(present)} and by {_identity(item)}; "
                     "give one of them another name"
                 )
+                if self._loading:
+                    self._twice[name] = fault
+                raise UserError(fault)
             self._items[name] = item
             return item
 
@@ -52,9 +57,12 @@ class Registry(Generic[T]):
         """What stands under a name.
 
         Raises:
-            UserError: for an unknown name, listing the known ones and any plugin that failed to load.
+            UserError: for an unknown name, listing the known ones and any plugin that failed to load, and
+                for a name that two plugins claim.
         """
         self._load()
+        if name in self._twice:
+            raise UserError(self._twice[name])
         if name in self._items:
             return self._items[name]
         error = unknown(self.kind, name, self._items)
@@ -68,20 +76,22 @@ class Registry(Generic[T]):
     def broken(self) -> list[str]:
         """A line for each plugin that failed to load, with its own error."""
         self._load()
-        return [f"plugin '{name}' ({self.group}) failed to load: {why}" for name, why in sorted(self._broken.items())]
+        return list(self._broken)
 
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
+        self._loaded = self._loading = True
         for point in sorted(metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)):
             try:
                 loaded = point.load()
                 if not isinstance(loaded, ModuleType):
                     self.register(point.name)(loaded)
             except Exception as error:  # whatever a plugin does wrong is its own; the others go on
-                self._broken[point.name] = f"{type(error).__name__}: {error}"
-                log.warning("%s plugin '%s' failed to load: %s: %s", self.kind, point.name, type(error).__name__, error)
+                why = " ".join(f"{type(error).__name__}: {error}".split())
+                self._broken.append(f"plugin '{point.name}' ({self.group}) failed to load: {why}")
+                log.warning(self._broken[-1])
+        self._loading = False
 
 
 def _identity(item: Any) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from nngpt_ext.lemur.package import PackageSource, installed_folder
 from nngpt_ext.models.embedded_tokenizer import train_tokenizer
 from nngpt_ext.models.load import Base, load_base
-from nngpt_ext.models.presets import EMBEDDED
+from nngpt_ext.prompts.builtin import NAMES, get_template
 
 NETWORKS = ("AirNet", "AlexNet", "DenseNet", "MobileNetV3", "ResNet", "VGG")
 KINDS = ("llama", "qwen2", "gpt_neox")
-HAS_EMBEDDED = (EMBEDDED / "config.json").is_file()
 
 _kept = tempfile.TemporaryDirectory(prefix="nngpt_ext_made_")  # goes with the process
 
@@ -34,7 +36,9 @@ def sources() -> dict[str, str]:
 @functools.cache
 def tokenizer() -> Any:
     """The embedded model's kind of tokenizer, trained on these sources. Do not change it: use `copy.deepcopy`."""
-    return train_tokenizer(sources().values())
+    templates = [get_template(name) for name in NAMES]
+    # The prompts' own words, as the embedded model's tokenizer knows them.
+    return train_tokenizer([*sources().values(), *[f"{t.system}\n\n{t.prompt}" for t in templates] * 20])
 
 
 @functools.cache
@@ -85,3 +89,14 @@ def folder(kind: str, seed: int = 0, pieces: bool = False) -> Path:
 def base(kind: str, load_in_4bit: bool = False, seed: int = 0, pieces: bool = False) -> Base:
     """That model, loaded by the package's own route."""
     return load_base(str(folder(kind, seed, pieces)), load_in_4bit=load_in_4bit)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """For a folder's conftest: models this small are slower on two threads, much slower beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

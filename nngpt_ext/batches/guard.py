@@ -46,7 +46,7 @@ def checked_engine(model: Any, groups: Sequence[Sequence[Example]], pad: int, en
         if difference <= TOLERANCE.get(mask_dtype(model), 1e-3):
             return engine
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        reason = f"it refuses such rows ({type(error).__name__}: {str(error).splitlines()[0]})"
+        reason = f"it refuses such rows ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     finally:
         model.train(was_training)
     log.warning(

@@ -66,7 +66,7 @@ class ApiSource:
         return dict(zip(rows["nn"], rows["nn_code"], strict=True)) if len(rows) else {}
 
     def networks(self) -> Set[str]:
-        return {name for name, code in self._codes.items() if code}
+        return {name for name, code in self._codes.items() if isinstance(code, str)}
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._codes[name] for name in names}

@@ -12,6 +12,7 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nngpt_ext.errors import UserError
 from nngpt_ext.files import replacing
 from nngpt_ext.lemur.trials import COLUMNS, Source, Trials, collect
 
@@ -47,16 +48,16 @@ def _cached(source: Source, epoch: int | None) -> Trials:
     trials = collect(source.records(epoch), source.networks())
     try:
         _save(trials, file, fingerprint)
-    except OSError as error:
+    except (OSError, UserError) as error:
         log.warning("LEMUR: trials are not cached: %s", error)
     return trials
 
 
 def _load(file: Path, fingerprint: str) -> Trials | None:
-    if not file.exists():
-        return None
     try:
-        table = pq.read_table(file)
+        if not file.exists():
+            return None
+        table = pq.read_table(file, page_checksum_verification=True)
         note = json.loads(table.schema.metadata[b"nngpt_ext"])
         if note["fingerprint"] != fingerprint:
             log.info("LEMUR: the source has changed; reading it again")
@@ -76,4 +77,4 @@ def _save(trials: Trials, file: Path, fingerprint: str) -> None:
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"nngpt_ext": note.encode()})
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)

@@ -9,10 +9,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from datasketch import MinHash
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from nngpt_ext.errors import UserError
 from nngpt_ext.files import replacing
 from nngpt_ext.lemur.cache import cache_folder
 
@@ -33,6 +31,8 @@ def shingles(source: str) -> set[str]:
 
 def signature(source: str) -> np.ndarray:
     """MinHash signature, shape (128,), uint64 (Broder 1997; hashes and permutations are datasketch's)."""
+    from datasketch import MinHash  # half a second that only splits and reports need
+
     sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
     sketch.update_batch([text.encode() for text in sorted(shingles(source))])
     return sketch.hashvalues
@@ -50,7 +50,7 @@ def signatures(sources: Mapping[str, str], names: Sequence[str]) -> np.ndarray:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary, temporary.open("wb") as out:
                 np.savez(out, keys=np.array(list(known)), values=np.stack(list(known.values())))
-        except OSError as error:
+        except (OSError, UserError) as error:
             log.warning("signatures are not cached: %s", error)
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, PERMUTATIONS), dtype="uint64")
 
@@ -62,9 +62,9 @@ def _load(file: object) -> dict[str, np.ndarray]:
             if values.shape[1:] != (PERMUTATIONS,):
                 return {}
             return dict(zip(stored["keys"].tolist(), values, strict=True))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         log.warning("the cache file %s is damaged (%s); building it again", file, error)
         return {}
 
@@ -83,6 +83,9 @@ def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> t
 
 def clusters(values: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """The number of the connected component of each row of signatures, shape (n,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     rows, columns = near(values, values, threshold)
     n = len(values)
     graph = coo_matrix((np.ones(len(rows), dtype="int8"), (rows, columns)), shape=(n, n))

@@ -41,6 +41,8 @@ class PackageSource:
                 f"no LEMUR records in '{folder}': it has no folder stat/train; "
                 "give the folder 'ab/nn' of an nn-dataset that ships its data (2.1.2)"
             )
+        if not (self.folder / "nn").is_dir():
+            raise UserError(f"no network sources in '{folder}': it has no folder nn; give the whole folder 'ab/nn'")
 
     @property
     def location(self) -> str:

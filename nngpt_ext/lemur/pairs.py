@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.trials import RECIPE
+from nngpt_ext.lemur.trials import RECIPE, in_order
 
 LABELS = ("normalized", "percentile")
 TRIALS = ("best", "random", "all")
@@ -46,12 +46,13 @@ def build_pairs(
         raise unknown("label", label, LABELS)
     if use not in TRIALS:
         raise unknown("kind of trials", use, TRIALS)
-    at = trials[trials["epoch"] == epoch]
-    best = at.drop_duplicates(["nn", "dataset"])  # rows are sorted by falling accuracy
+    at = in_order(trials[trials["epoch"] == epoch])
+    best = at.drop_duplicates(["nn", "dataset"])
     best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
     if best.empty:
         known = ", ".join(str(e) for e in sorted(trials["epoch"].unique()))
-        raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then; epochs: {known}")
+        others = f"; epochs with trials: {known}" if known else "; LEMUR's epochs are whole numbers from 1 on"
+        raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then{others}")
     top = at.groupby("dataset")["accuracy"].max()
     chosen = best if use == "best" else at[at["nn"].isin(set(best["nn"]))]
     if use == "random":

@@ -68,7 +68,7 @@ class SqliteSource:
         return self._query(_RECORDS + " AND s.epoch = ?", (TASK, METRIC, epoch))
 
     def networks(self) -> Set[str]:
-        return {row[0] for row in self._query("SELECT name FROM nn WHERE code <> ''")}
+        return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         wanted, found = list(names), {}

@@ -52,6 +52,8 @@ def _fault(accuracy: Any) -> str | None:
         return "accuracy missing"
     try:
         value = float(accuracy)
+    except OverflowError:
+        return "accuracy outside [0, 1]"
     except (TypeError, ValueError):
         return "accuracy not a number"
     if not math.isfinite(value):
@@ -61,9 +63,10 @@ def _fault(accuracy: Any) -> str | None:
 
 def _number(value: Any) -> float:
     try:
-        return math.nan if value is None else float(value)
-    except (TypeError, ValueError):
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
         return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str]) -> Trials:
@@ -92,10 +95,17 @@ def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str]) -> Trials
     for name in ("accuracy", "lr", "batch", "momentum", "dropout"):
         frame[name] = frame[name].astype("float64")
     for name in ("nn", "dataset", "transform"):
-        frame[name] = frame[name].astype("str")
+        missing = frame[name].isna()  # pandas 2 would make it the text "None"
+        frame[name] = frame[name].astype("str").mask(missing, None)
     frame["epoch"] = frame["epoch"].astype("int64")
-    # The recipe breaks ties of accuracy, so that "the best trial" is one trial in every source.
+    return Trials(in_order(frame), dict(sorted(excluded.items())))
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Trials by network, dataset, epoch and falling accuracy.
+
+    The recipe breaks ties of accuracy, so that "the best trial" is one trial in every source.
+    """
     order = ["nn", "dataset", "epoch", "accuracy", *RECIPE]
     ascending = [True, True, True, False, *(True for _ in RECIPE)]
-    frame = frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
-    return Trials(frame, dict(sorted(excluded.items())))
+    return frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)

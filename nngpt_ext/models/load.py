@@ -116,11 +116,12 @@ def load_base(
         trust_remote_code: run code that comes with the model; only if the user says so.
 
     Raises:
-        UserError: for an unknown or unreachable base, missing libraries, a tokenizer without a stop token.
+        UserError: for an unknown, unreachable or damaged base, missing libraries, a tokenizer without a stop token.
     """
     check_libraries(load_in_4bit)
     folder = base_folder(base, revision=revision)
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -135,12 +136,16 @@ def load_base(
         if load_in_4bit
         else None
     )
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
-            trust_remote_code=trust_remote_code, attn_implementation="sdpa",
-        )  # fmt: skip
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
+                trust_remote_code=trust_remote_code, attn_implementation="sdpa",
+            )  # fmt: skip
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
     if tokenizer.pad_token_id is None:

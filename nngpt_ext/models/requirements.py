@@ -23,7 +23,7 @@ def check_libraries(load_in_4bit: bool) -> None:
         except Exception as error:
             raise UserError(
                 f"torchvision {_version('torchvision')} does not fit torch {_version('torch')} "
-                f"({str(error).splitlines()[0]}); nngpt_ext does not need it: pip uninstall torchvision"
+                f"({_reason(error)}); nngpt_ext does not need it: pip uninstall torchvision"
             ) from None
     _import("transformers", "transformers")
     if load_in_4bit:
@@ -34,8 +34,13 @@ def _import(module: str, package: str, otherwise: str = "") -> None:
     try:
         importlib.import_module(module)
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        raise UserError(f"{package} cannot be imported ({reason}); type: pip install {package}{otherwise}") from None
+        raise UserError(
+            f"{package} cannot be imported ({_reason(error)}); type: pip install {package}{otherwise}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
 def _version(package: str) -> str:

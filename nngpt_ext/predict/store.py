@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ _predictions = sa.Table(
     sa.Column("split", sa.String, nullable=False),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
 )
+_FAULTS = (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError)  # ValueError: a port that is no number
 _KEY = [column.name for column in _predictions.primary_key.columns]
 
 
@@ -52,22 +54,43 @@ class PredictionStore:
             UserError: when the address is none, the database cannot be reached, or its schema is another's.
         """
         try:
-            parsed = sa.make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed)
+            engine = sa.create_engine(url)
+            file = _file(engine)
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
             with engine.begin() as connection:
                 _metadata.create_all(connection)
                 found = connection.execute(sa.select(_schema.c.version)).scalars().all()
                 if not found:
                     connection.execute(_schema.insert().values(version=SCHEMA))
-        except (sa.exc.SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+        except _FAULTS as error:
             raise _unusable(url, error) from None
-        if found and found != [SCHEMA]:
-            raise UserError(
-                f"the prediction store '{url}' has schema {found[0]}, this version reads {SCHEMA}; give another store"
-            )
+        _check_schema(url, list(found))
         return cls(engine)
+
+    @staticmethod
+    def check(url: str) -> None:
+        """See that a store can be opened, before hours of work whose results go there. Nothing is made.
+
+        Raises:
+            UserError: as `open`.
+        """
+        found: list[int] = []
+        try:
+            engine = sa.create_engine(url)
+            file = _file(engine)
+            if file is None or file.exists():
+                with engine.connect() as connection:
+                    if sa.inspect(connection).has_table(_schema.name):
+                        found = list(connection.execute(sa.select(_schema.c.version)).scalars())
+            else:
+                above = next(place for place in file.absolute().parents if place.exists())
+                if not (above.is_dir() and os.access(above, os.W_OK)):
+                    raise PermissionError(f"no file can be made in '{above}'")
+            engine.dispose()
+        except _FAULTS as error:
+            raise _unusable(url, error) from None
+        _check_schema(url, found)
 
     def add(self, predictions: pd.DataFrame, adapter: str) -> int:
         """Write predictions (columns of predictions.parquet) of one adapter; returns how many.
@@ -124,6 +147,19 @@ class PredictionStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _file(engine: sa.Engine) -> Path | None:
+    """The file of an SQLite database, None for one in memory or another database."""
+    name = engine.url.database
+    return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+
+
+def _check_schema(url: str, found: list[int]) -> None:
+    if found and found != [SCHEMA]:
+        raise UserError(
+            f"the prediction store '{url}' has schema {found[0]}, this version reads {SCHEMA}; give another store"
+        )
 
 
 def _unusable(url: str, error: Exception) -> UserError:

@@ -6,7 +6,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from nngpt_ext.prompts.template import Template, load_template
+from nngpt_ext.prompts.template import Template, checked, load_template
 from nngpt_ext.registry import prompts, register_prompt
 
 NAMES = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
@@ -17,5 +17,6 @@ for _name in NAMES:
 
 
 def get_template(name: str) -> Template:
-    """The registered prompt of that name."""
-    return prompts.get(name)()
+    """The registered prompt of that name: a plugin registers a `Template`, or a function that gives one."""
+    found = prompts.get(name)
+    return checked(found if isinstance(found, Template) else found())

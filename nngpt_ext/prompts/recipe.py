@@ -37,7 +37,7 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
         recipe: `lr`, `batch`, `momentum`, `dropout`, `transform`; the last four may be None or absent.
 
     Raises:
-        UserError: for a missing learning rate, other keys, or a value that is no number.
+        UserError: for a missing learning rate, other keys, or a value that cannot be written.
     """
     strange = sorted(set(recipe) - set(KEYS))
     if strange or recipe.get("lr") is None:
@@ -50,5 +50,5 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
             f" momentum {tenths_text(recipe.get('momentum'))} dropout {tenths_text(recipe.get('dropout'))}"
             f" transform {(recipe.get('transform') or 'none').replace('_', ' ')}"
         )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"a recipe holds a value that is no number: {error}") from None
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f"a recipe holds a value of a wrong kind: {error}") from None

@@ -68,8 +68,10 @@ class Renderer:
         self.code_tokens = code_tokens
         self.compact = compact
         self.facts = {**FACTS, **(facts or {})}
+        # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
+        added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
+        specials = {text for text, special in added.items() if special or text[:1] + text[-1:] == "<>"}
         # Sorted, so that the longest of several that begin alike is met first.
-        specials = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         self._specials = sorted(specials | set(tokenizer.all_special_tokens), key=len, reverse=True)
 
     def code(self, source: str) -> Code:
@@ -115,7 +117,7 @@ class Renderer:
                 values[f"num_classes_{i}"] = fact.classes
             elif self.template.needs(f"num_classes_{i}"):
                 raise UserError(f"no facts about dataset '{dataset}'; known: {', '.join(sorted(self.facts))}")
-        return self.template.fill(values)
+        return self.template.fill({k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()})
 
     def text(self, question: Question, code: str | None) -> str:
         """The whole text before the answer: by the tokenizer's chat template, or plainly where it has none."""

@@ -95,6 +95,7 @@ def checked(template: Template) -> Template:
 
 def _variables(text: str) -> set[str]:
     try:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        fields = [(name, spec or "") for _, name, spec, _ in string.Formatter().parse(text) if name is not None]
+        return {name for name, _ in fields}.union(*(_variables(spec) for _, spec in fields))
     except ValueError as error:
         raise UserError(f"a prompt's braces do not match: {error}; write {{{{ or }}}} for a plain brace") from None

@@ -25,11 +25,8 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
-    """Make a folder this run's own.
-
-    Returns:
-        Whether the run in it is finished.
+def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
+    """Whether a folder holds this very run, finished; if not, it is free for it. Nothing is written.
 
     Raises:
         UserError: when the folder belongs to something else or to another configuration, when an
@@ -39,7 +36,7 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
         raise UserError(f"the output folder '{folder}' is a file; give another with --out")
     present = folder / CONFIG
     if present.is_file():
-        _same(folder, yaml.safe_load(present.read_text(encoding="utf-8")), config)
+        _same(folder, read_config(present), config)
         if (folder / REPORT).is_file():
             return True
         if not resume:
@@ -55,17 +52,43 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
             f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {_FREE / 2**20:.0f} MB needed; "
             "free some or give another folder with --out"
         )
+    return False
+
+
+def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
+    """Make a folder this run's own.
+
+    Returns:
+        Whether the run in it is finished.
+
+    Raises:
+        UserError: as `is_finished`, and when the folder cannot be made.
+    """
+    if is_finished(folder, config, resume):
+        return True
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from None
-    write_text(present, dump_config(config))
+    write_text(folder / CONFIG, dump_config(config))
     return False
 
 
-def _same(folder: Path, found: Any, config: BaseModel) -> None:
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a run's config.yaml.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
+    try:
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read '{file}': {' '.join(str(error).split())}") from None
+
+
+def _same(folder: Path, found: dict[str, Any], config: BaseModel) -> None:
     wanted = _flat({k: v for k, v in config.model_dump(mode="json").items() if k not in _ELSEWHERE})
-    there = _flat({k: v for k, v in (found if isinstance(found, dict) else {}).items() if k not in _ELSEWHERE})
+    there = _flat({k: v for k, v in found.items() if k not in _ELSEWHERE})
     other = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if other:
         shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])

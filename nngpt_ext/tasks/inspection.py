@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, replacing
+from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.files import replacing
 from nngpt_ext.lemur.cache import read_trials
 from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.pairs import build_pairs
-from nngpt_ext.lemur.splits import PARTS, assign_split
+from nngpt_ext.lemur.pairs import LABELS, TRIALS, build_pairs
+from nngpt_ext.lemur.splits import PARTS, SPLITS, assign_split
 
 
 def summarize_pairs(
@@ -35,6 +35,9 @@ def summarize_pairs(
     """
     if out is not None and not out.resolve().parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
+    if out is not None and out.is_dir():
+        raise UserError(f"cannot write '{out}': it is a folder")
+    _check_words(label, trials, split)
     lemur = open_source(source, path)
     clean = read_trials(lemur, epoch)
     pairs = build_pairs(clean.frame, epoch, label=label, use=trials, seed=seed)
@@ -56,15 +59,17 @@ def summarize_pairs(
             part: {"pairs": len(names), "networks": int(names.nunique())} for part, names in members.items()
         }
     if out is not None:
-        if out.is_dir():
-            raise UserError(f"cannot write '{out}': it is a folder")
-        try:
-            with replacing(out) as temporary:
-                pairs.to_parquet(temporary, index=False)
-        except OSError as error:
-            raise cannot_write(out, error) from None
+        with replacing(out) as temporary:
+            pairs.to_parquet(temporary, index=False)
         summary["out"] = str(out)
     return summary
+
+
+def _check_words(label: str, trials: str, split: str | None) -> None:
+    """See that these are words that the data stages know, before they read for seconds."""
+    for kind, word, known in (("label", label, LABELS), ("kind of trials", trials, TRIALS), ("split", split, SPLITS)):
+        if word is not None and word not in known:
+            raise unknown(kind, word, known)
 
 
 def usual_winner_share(pairs: pd.DataFrame) -> float:
@@ -92,6 +97,7 @@ def evaluate_baselines(
     from nngpt_ext.lemur.dataset import load_pairs
     from nngpt_ext.tasks.baselines import baseline_probabilities
 
+    _check_words(label, trials, split)
     data = load_pairs(
         source=source, path=path, epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed
     )

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
@@ -19,15 +17,16 @@ from nngpt_ext.files import replacing
 from nngpt_ext.lemur.clusters import THRESHOLD
 from nngpt_ext.lemur.dataset import PairData, load_pairs
 from nngpt_ext.lemur.splits import split_hash
+from nngpt_ext.models.load import Base, base_folder, load_base
 from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.baselines import write_baselines
-from nngpt_ext.tasks.folder import PREDICTIONS, claim, versions, write_record
+from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, versions, write_record
 from nngpt_ext.tasks.protocol import RunResult
-from nngpt_ext.tasks.reporting import rebuild_report
+from nngpt_ext.tasks.reporting import read_table, rebuild_report
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +36,24 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     template = find_template(config.prompt)
     finetuners.get(config.tuning.finetuner)
     config = resolve(config, folder)
+    if is_finished(folder, config, resume):
+        return finished(folder)
+    # What may be wrong with the configuration shows before anything is written; quick looks come first.
+    model, timings = config.model, Timings()
+    base_folder(model.base, revision=model.revision)
+    if config.store is not None:
+        PredictionStore.check(config.store)
+    with timings.stage("data"):
+        data = read_data(config)
+    with timings.stage("base model"):
+        base = load_base(
+            model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+        )  # fmt: skip
     if claim(folder, config, resume):
         return finished(folder)
     try:
-        return _run(config, template, folder, resume)
+        return _run(config, template, data, base, folder, resume, timings)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -71,7 +84,7 @@ def finished(folder: Path) -> RunResult:
     """The result of a finished run."""
     adapter = folder / "adapter"
     return RunResult(
-        folder, read_report(folder), pd.read_parquet(folder / PREDICTIONS), adapter if adapter.is_dir() else None
+        folder, read_report(folder), read_table(folder / PREDICTIONS), adapter if adapter.is_dir() else None
     )
 
 
@@ -85,22 +98,13 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(config: TaskConfig, template: Template, folder: Path, resume: bool) -> RunResult:
-    timings = Timings()
-    with timings.stage("data"):
-        data = read_data(config)
+def _run(
+    config: TaskConfig, template: Template, data: PairData, base: Base, folder: Path, resume: bool, timings: Timings
+) -> RunResult:
+    from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
+
     with timings.stage("baselines"):
         write_baselines(data, folder)
-    # torch and transformers are first needed here, after everything that can go wrong without them.
-    from nngpt_ext.models.load import load_base
-    from nngpt_ext.tasks.tune_and_score import Workbench
-
-    with timings.stage("base model"):
-        model = config.model
-        base = load_base(
-            model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )  # fmt: skip
     bench = Workbench(config, template, base, data)
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
@@ -128,11 +132,11 @@ def _run(config: TaskConfig, template: Template, folder: Path, resume: bool) -> 
         "timings": dict(timings),
     }
     write_record(folder, record)
-    report = rebuild_report(folder)
-    bench.write_card(adapter, report)
-    if config.store is not None:
+    if config.store is not None:  # before the report, with which a run counts as finished
         with PredictionStore.open(config.store) as store:
             store.add(predictions, adapter=record["adapter_sha256"])
+    report = rebuild_report(folder)
+    bench.write_card(adapter, report)
     return RunResult(folder, report, predictions, adapter)
 
 

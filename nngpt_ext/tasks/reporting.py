@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
-from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_record
+from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_config, read_record
 
 
 def rebuild_report(folder: Path) -> Report:
@@ -22,10 +21,10 @@ def rebuild_report(folder: Path) -> Report:
         UserError: when the folder holds no finished run, or files of it are missing or damaged.
     """
     record = read_record(folder)
-    predictions, baselines = _read(folder / PREDICTIONS), _read(folder / BASELINES)
+    predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_config(folder / CONFIG)
     parts = dict(record["parts"], train=record["training_pairs"])
     report = build_report(
         task=record["task"],
@@ -64,7 +63,12 @@ def _notes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _read(file: Path) -> pd.DataFrame:
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a Parquet file of a run.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
     try:
         return pd.read_parquet(file)
     except FileNotFoundError:

@@ -56,7 +56,7 @@ def _given(name: str, config: str | Path | Mapping[str, Any] | None) -> Mapping[
     found = find_project()
     if found is None:
         raise UserError(
-            f"no configuration for '{name}': give config=FILE, or enable the task in nngpt.yaml in this folder "
-            f"or above: tasks: {{{name}: {{}}}}"
+            f"no configuration for '{name}': give one (--config FILE, in Python config=…), or enable the task in "
+            f"nngpt.yaml in this folder or above: tasks: {{{name}: {{}}}}"
         )
     return read_project(found, name)

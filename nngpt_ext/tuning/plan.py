@@ -50,13 +50,17 @@ def make_plan(
         seed: decides all draws.
     """
     rng = np.random.default_rng(seed)
+    # Rows have draws of their own: engines make different numbers of them and must still see the same examples.
+    shuffle = np.random.default_rng([seed, 1])
     per_epoch = min(networks_per_epoch or len(groups), len(groups))
     waiting: list[int] = []
     epoch_rows: list[list[list[list[int]]]] = []
     n_examples = 0
     for _ in range(epochs):
-        while len(waiting) < per_epoch:
-            waiting += [int(g) for g in rng.permutation(len(groups))]
+        if len(waiting) < per_epoch:
+            again = [int(g) for g in rng.permutation(len(groups))]
+            # Those still waiting come last in the next round, or this epoch could draw one of them twice.
+            waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
         drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
         picked = [_pick(len(groups[g]), pairs_per_network, rng) for g in drawn]
         n_examples += sum(len(numbers) for numbers in picked)
@@ -65,7 +69,7 @@ def make_plan(
             if engine == "shared"
             else _plain_rows(groups, drawn, picked, row_tokens)
         )
-        epoch_rows.append([rows[i] for i in rng.permutation(len(rows))])
+        epoch_rows.append([rows[i] for i in shuffle.permutation(len(rows))])
     n_rows = sum(len(rows) for rows in epoch_rows)
     rows_per_step = max(1, round(examples_per_step * n_rows / max(n_examples, 1)))
     flat: list[list[list[int]]] = []

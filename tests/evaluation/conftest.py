@@ -57,9 +57,7 @@ PROBABILITY = [0.1, 0.8, 0.9, 0.4]
 
 def made_report(**changes: Any) -> Report:
     """A report on TEST_ROWS: accuracy 3/4, prior 3/4, n1 with a near-duplicate in training."""
-    validation = pair_rows(
-        [("v1", "cifar-10", "mnist", "mnist"), ("v2", "mnist", "svhn", "mnist")], "validation"
-    )
+    validation = pair_rows([("v1", "cifar-10", "mnist", "mnist"), ("v2", "mnist", "svhn", "mnist")], "validation")
     pairs = pd.concat(
         [pair_rows([("t1", "mnist", "svhn", "mnist")] * 3), validation, pair_rows(TEST_ROWS, "test")],
         ignore_index=True,

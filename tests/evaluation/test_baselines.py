@@ -20,9 +20,7 @@ def learnable(n: int, seed: int, by: str) -> tuple[pd.DataFrame, dict[str, str]]
     """Pairs whose answer is told by one word of the source, or by dataset_1's learning rate, only."""
     generator = np.random.default_rng(seed)
     wins = generator.random(n) < 0.5
-    pairs = pair_rows(
-        [(f"s{seed}n{i}", "cifar-10", "mnist", "cifar-10" if w else "mnist") for i, w in enumerate(wins)]
-    )
+    pairs = pair_rows([(f"s{seed}n{i}", "cifar-10", "mnist", "cifar-10" if w else "mnist") for i, w in enumerate(wins)])
     if by == "recipe":
         for recipe, win in zip(pairs["recipe_1"], wins, strict=True):
             recipe["lr"] = float(10 ** (generator.uniform(-2, -1) if win else generator.uniform(-5, -4)))
@@ -83,9 +81,7 @@ def test_nothing_is_fitted_on_what_is_judged():
         one["nn"].iloc[0]: more[one["nn"].iloc[0]]
     }
     assert code_gbm(train, one, sources | changed) == pytest.approx(whole[[7]])
-    assert code_gbm(train, test.assign(better_dataset="mnist"), sources | changed)[7] == pytest.approx(
-        whole[7]
-    )
+    assert code_gbm(train, test.assign(better_dataset="mnist"), sources | changed)[7] == pytest.approx(whole[7])
     assert recipe_gbm(train, one) == pytest.approx(recipe_gbm(train, test)[[7]])
 
 
@@ -143,9 +139,7 @@ def test_what_recipes_lack_and_rare_transforms():
         recipe.update({"momentum": None, "dropout": None, "transform": f"t{i % (MAX_TRANSFORMS + 30)}"})
     test, _ = learnable(50, 1, "recipe")
     for i, recipe in enumerate(test["recipe_2"]):
-        recipe.update(
-            {"lr": [0.0, None, 0.1][i % 3], "batch": None, "transform": ["never seen", None][i % 2]}
-        )
+        recipe.update({"lr": [0.0, None, 0.1][i % 3], "batch": None, "transform": ["never seen", None][i % 2]})
     assert right(recipe_gbm(train, test), test).mean() > 0.95
 
 

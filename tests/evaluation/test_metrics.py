@@ -20,9 +20,7 @@ def test_by_hand():
     p, y = [0.9, 0.5, 0.2, 0.6], [True, True, True, False]
     assert metrics.correct(p, y).tolist() == [True, True, False, False]  # 0.5 is an answer: dataset_1
     assert metrics.accuracy(p, y) == 0.5
-    assert metrics.log_loss(p, y) == pytest.approx(
-        -(math.log(0.9) + math.log(0.5) + math.log(0.2) + math.log(0.4)) / 4
-    )
+    assert metrics.log_loss(p, y) == pytest.approx(-(math.log(0.9) + math.log(0.5) + math.log(0.2) + math.log(0.4)) / 4)
     assert metrics.brier(p, y) == pytest.approx((0.01 + 0.25 + 0.64 + 0.36) / 4)
     assert metrics.flip_rate([True, False, False, False]) == 0.25
 
@@ -39,9 +37,7 @@ def test_against_sklearn(rows):
     clipped = np.clip(p, 1e-12, 1 - 1e-12)
     assert metrics.accuracy(p, y) == pytest.approx(sk.accuracy_score(y, p >= 0.5))
     assert metrics.brier(p, y) == pytest.approx(sk.brier_score_loss(y, p))
-    assert metrics.log_loss(p, y) == pytest.approx(
-        sk.log_loss(y, clipped, labels=[False, True]), rel=1e-5, abs=1e-9
-    )
+    assert metrics.log_loss(p, y) == pytest.approx(sk.log_loss(y, clipped, labels=[False, True]), rel=1e-5, abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,11 +76,7 @@ def test_ece_lies_between_0_and_1_in_any_order(rows, random):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([0.1, 0.4, 0.5, 0.8]), st.booleans(), st.sampled_from("xyz")), min_size=1
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.4, 0.5, 0.8]), st.booleans(), st.sampled_from("xyz")), min_size=1))
 def test_within_pair_auc_against_sklearn(rows):
     p, y, second = (np.array(column) for column in zip(*rows, strict=True))
     parts = [second == name for name in sorted(set(second))]

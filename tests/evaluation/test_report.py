@@ -41,9 +41,7 @@ def test_accuracy_and_skill(report):
 
 
 def test_skill_is_against_the_pair_prior():
-    report = made_report(
-        baselines={"recipe_gbm": np.array(PROBABILITY), "pair_prior": np.array([0.9, 0.2, 0.2, 0.9])}
-    )
+    report = made_report(baselines={"recipe_gbm": np.array(PROBABILITY), "pair_prior": np.array([0.9, 0.2, 0.2, 0.9])})
     assert report.skill.value == 0.5
     assert report.baselines["recipe_gbm"].difference.value == 0.0
 

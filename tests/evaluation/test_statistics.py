@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from nngpt_ext.evaluation.statistics import Interval, bootstrap_networks, sign_flip_p
 
-rows = st.lists(
-    st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0, 0.5, 1.0])), min_size=1, max_size=40
-)
+rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0, 0.5, 1.0])), min_size=1, max_size=40)
 
 
 def test_interval_is_that_of_whole_networks():
@@ -30,9 +28,7 @@ def test_interval_weighs_networks_by_their_rows():
     # The mean is over rows: of a and b drawn once each it is 9/10, which no mean of networks would be.
     low, high = bootstrap_networks([1.0] * 9 + [0.0], ["a"] * 9 + ["b"], draws=400)
     assert (low, high) == (0.0, 1.0)
-    means = {
-        tuple(bootstrap_networks([1.0] * 9 + [0.0], ["a"] * 9 + ["b"], draws=1, seed=s)) for s in range(30)
-    }
+    means = {tuple(bootstrap_networks([1.0] * 9 + [0.0], ["a"] * 9 + ["b"], draws=1, seed=s)) for s in range(30)}
     assert means == {(0.0, 0.0), (0.9, 0.9), (1.0, 1.0)}
 
 
@@ -68,9 +64,7 @@ def test_one_network_has_an_interval_of_no_width():
 def test_interval_does_not_depend_on_the_order_of_rows(data, random):
     shuffled = list(data)
     random.shuffle(shuffled)
-    intervals = [
-        bootstrap_networks([v for _, v in d], [n for n, _ in d], draws=200) for d in (data, shuffled)
-    ]
+    intervals = [bootstrap_networks([v for _, v in d], [n for n, _ in d], draws=200) for d in (data, shuffled)]
     assert intervals[0] == pytest.approx(intervals[1])
     values = [v for _, v in data]
     assert min(values) - 1e-12 <= intervals[0].low <= intervals[0].high <= max(values) + 1e-12

@@ -9,7 +9,7 @@ from nngpt_ext import PredictionStore, UserError, run_task
 TASK = {
     "prompt": "recipe",
     "model": {"base": "embedded"},
-    "data": {"train_networks": 6, "validation_networks": 2, "test_networks": 3, "code_tokens": 32, "trials": "all"},
+    "data": {"train_networks": 3, "validation_networks": 2, "test_networks": 3, "code_tokens": 32, "trials": "all"},
     "tuning": {"epochs": 1, "learning_rate": 1e-3},
 }
 
@@ -72,5 +72,5 @@ def test_report_is_rebuilt_from_the_predictions(project, result):
 
 
 def test_all_trials_train_and_best_trials_test(result):
-    assert result.report.n_train_pairs > 150
+    assert result.report.n_train_pairs > 3 * 21
     assert any("all trials" in note for note in result.report.notes)

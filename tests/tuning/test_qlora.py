@@ -17,7 +17,7 @@ SMALL = {
 
 def small(**changes):
     """The small configuration with some stages changed key by key."""
-    return {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value for key, value in SMALL.items()}
+    return {key: {**kept, **changes.get(key, {})} if isinstance(kept, dict) else kept for key, kept in SMALL.items()}
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,8 @@ def test_it_learns_eight_networks_by_heart(tmp_path):
     from nngpt_ext.tuning.qlora import read_history
 
     config = small(
-        data={"code_tokens": 256, "pairs_per_network": None},
-        tuning={"epochs": 40, "learning_rate": 4e-3, "test_every_epoch": False},
+        data={"code_tokens": 128},
+        tuning={"epochs": 30, "learning_rate": 5e-3, "test_every_epoch": False},
     )
     result = run_task("dataset_compare", config, output_dir=tmp_path / "heart")
     history = read_history(result.output_dir)

@@ -1,0 +1,93 @@
+"""Questions become tokens as a whole, options end with the stop token, nothing is cut but the source."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.batches.rows import shared_length
+from nngpt_ext.errors import UserError
+from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.prompts.builtin import NAMES, get_template
+from nngpt_ext.prompts.render import Question, Renderer
+from tests import models_made
+
+from .asked import questions
+
+
+def make(prompt: str = "code_only", code_tokens: int = 100, context: int = 2048, pieces: bool = False) -> Encoder:
+    tokenizer = models_made.pieces_tokenizer() if pieces else models_made.tokenizer()
+    renderer = Renderer(get_template(prompt), tokenizer, code_tokens=code_tokens)
+    return Encoder(renderer, models_made.sources(), context)
+
+
+@pytest.mark.parametrize("prompt", NAMES)
+def test_prompts_are_the_rendered_text(prompt: str) -> None:
+    encoder = make(prompt)
+    asked = questions("VGG", 4)
+    code = encoder.renderer.code(models_made.sources()["VGG"]).text
+    for question, one in zip(asked, encoder.encode(asked), strict=True):
+        text = encoder.tokenizer.decode(one.prompt)
+        assert text == encoder.renderer.text(question, code)
+        assert text.endswith(f"Higher relative accuracy: {question.dataset_1} or {question.dataset_2}?\n")
+        assert one.prompt.dtype == np.int32
+        assert encoder.tokenizer.eos_token_id not in one.prompt
+        assert encoder.tokenizer.pad_token_id not in one.prompt
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_options_are_names_and_the_stop_token(pieces: bool) -> None:
+    encoder = make(pieces=pieces)
+    for question, one in zip(questions("VGG"), encoder.encode(questions("VGG")), strict=True):
+        for dataset, option in zip((question.dataset_1, question.dataset_2), one.options, strict=True):
+            assert option[-1] == encoder.tokenizer.eos_token_id
+            assert encoder.tokenizer.decode(option[:-1]) == dataset
+            assert option.dtype == np.int32
+    lengths = {len(encoder.option(name)) for name in FACTS}
+    assert lengths == {2} if not pieces else len(lengths) > 1
+
+
+def test_an_options_own_special_tokens_are_text() -> None:
+    encoder = make()
+    option = encoder.option("a<|end|>b").tolist()
+    assert option.count(encoder.tokenizer.eos_token_id) == 1
+    assert option[-1] == encoder.tokenizer.eos_token_id
+
+
+def test_turned_questions_swap_options_and_share_the_source() -> None:
+    asked, turned = make().encode(questions("ResNet", 1))
+    assert [option.tolist() for option in asked.options] == [option.tolist() for option in turned.options[::-1]]
+    assert shared_length([asked.prompt, turned.prompt]) > 100
+
+
+def test_cut_sources_are_counted_once() -> None:
+    encoder = make(code_tokens=100)
+    encoder.encode([*questions("AlexNet", 2), *questions("VGG", 2)])
+    assert encoder.cut_networks() == {"AlexNet", "VGG"}
+    whole = make(code_tokens=5000, context=10_000)
+    whole.encode(questions("AlexNet", 2))
+    assert whole.cut_networks() == set()
+
+
+def test_a_prompt_without_source_needs_none() -> None:
+    encoder = make("metadata_only")
+    here, gone = (encoder.encode([Question(nn, "mnist", "svhn")])[0] for nn in ("AlexNet", "no such network"))
+    assert here.prompt.tolist() == gone.prompt.tolist()
+    assert encoder.cut_networks() == set()
+
+
+def test_no_questions() -> None:
+    assert make().encode([]) == []
+
+
+def test_what_does_not_fit_is_an_error_that_names_the_setting() -> None:
+    question = questions("AlexNet", 1)[:1]
+    needed = len(make().encode(question)[0].prompt) + 2
+    assert make(context=needed).encode(question)
+    with pytest.raises(UserError) as caught:
+        make(context=needed - 3).encode(question)
+    assert str(caught.value) == (
+        f"a question about 'AlexNet' has {needed} tokens and the base model takes {needed - 3}; "
+        "lower data.code_tokens (now 100) by at least 3"
+    )

@@ -1,0 +1,58 @@
+"""What all tests share: a cache folder of their own, and the real trials and pairs of epoch 5."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.locate import open_source
+from nngpt_ext.lemur.package import PackageSource
+from nngpt_ext.lemur.pairs import build_pairs
+from nngpt_ext.lemur.trials import Trials
+
+# The same examples in each run, nothing kept between runs, no failure because the machine is busy.
+settings.register_profile("steady", max_examples=30, deadline=None, derandomize=True, database=None)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder for this session, which the workers of pytest-xdist share: the user's stays as it is."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NNGPT_EXT_CACHE", str(folder / "cache"))
+        yield folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def lemur_source(cache: Path) -> PackageSource:
+    """The records that the installed nn-dataset ships."""
+    source = open_source("package")
+    assert isinstance(source, PackageSource)
+    return source
+
+
+@pytest.fixture(scope="session")
+def lemur_trials(lemur_source: PackageSource) -> Trials:
+    """All real trials of epoch 5. Do not change them."""
+    return read_trials(lemur_source, 5)
+
+
+@pytest.fixture(scope="session")
+def lemur_pairs(lemur_trials: Trials) -> pd.DataFrame:
+    """All real pairs of epoch 5, of best trials. Do not change them: use `copy`."""
+    return build_pairs(lemur_trials.frame, 5)
+
+
+@pytest.fixture(scope="session")
+def lemur_sources(lemur_source: PackageSource, lemur_pairs: pd.DataFrame) -> dict[str, str]:
+    """Sources of the networks in these pairs."""
+    return lemur_source.sources(sorted(lemur_pairs["nn"].unique()))

@@ -1,0 +1,38 @@
+"""Presets name base models; anything else is a hub id or a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext.models.presets import EMBEDDED, PRESETS, preset
+
+
+def test_the_three_presets() -> None:
+    assert list(PRESETS) == ["embedded", "deepseek-coder-1.3b", "deepseek-coder-7b"]
+    assert preset("deepseek-coder-1.3b").location == "deepseek-ai/deepseek-coder-1.3b-instruct"
+    assert preset("deepseek-coder-7b").location == "deepseek-ai/deepseek-coder-7b-instruct-v1.5"
+
+
+def test_embedded_lies_in_the_package() -> None:
+    assert Path(preset("embedded").location) == EMBEDDED
+    assert EMBEDDED.parts[-3:] == ("nngpt_ext", "models", "embedded")
+
+
+@pytest.mark.parametrize("base", ["someone/some-model", "/data/models/mine", "embedded2"])
+def test_any_other_name_is_a_location(base: str) -> None:
+    found = preset(base)
+    assert found.location == base
+    assert found.code_tokens > 0
+    assert found.learning_rate == preset("deepseek-coder-7b").learning_rate
+
+
+def test_embedded_is_small_safetensors_only() -> None:
+    files = [file for file in EMBEDDED.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 16_000_000
+    assert {file.suffix for file in files} <= {".json", ".safetensors", ".md", ".jinja"}
+    config = json.loads((EMBEDDED / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert (EMBEDDED / "README.md").read_text().startswith("---\nlicense: mit\n")

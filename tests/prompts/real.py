@@ -1,0 +1,28 @@
+"""One real question of LEMUR at epoch 5: AlexNet's best trials on CIFAR-10 and MNIST."""
+
+from __future__ import annotations
+
+from nngpt_ext.prompts.render import Question
+
+QUESTION = Question(
+    nn="AlexNet",
+    dataset_1="cifar-10",
+    dataset_2="mnist",
+    epoch=5,
+    norm_acc_1=0.7934 / 0.858,
+    norm_acc_2=0.9936 / 0.9955,
+    recipe_1={"lr": 0.0061, "batch": 4, "momentum": 0.7549, "dropout": 0.5, "transform": "norm_299"},
+    recipe_2={
+        "lr": 0.0025232680503719275, "batch": 1, "momentum": 0.9557160849783314,
+        "dropout": 0.48861473314574577, "transform": "norm_512",
+    },
+)  # fmt: skip
+
+# How AlexNet's source begins.
+CODE = """\
+import torch
+import torch.nn as nn
+
+
+def supported_hyperparameters():
+    return {'lr', 'momentum', 'dropout'}"""

@@ -1,0 +1,171 @@
+"""The five built-in prompts, word for word, and their files as the host reads them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
+from nngpt_ext.prompts.recipe import recipe_text
+from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.prompts.template import COLUMNS
+from nngpt_ext.registry import prompts
+from tests import models_made
+
+from .real import CODE, QUESTION
+
+SYSTEM = """\
+You compare how one neural network does on two image-classification datasets.
+Reply with the name of one of the two datasets and nothing else."""
+
+CODE_PART = """\
+PyTorch source of the network:
+import torch
+import torch.nn as nn
+
+
+def supported_hyperparameters():
+    return {'lr', 'momentum', 'dropout'}
+
+It was trained for 5 epochs on each dataset. An accuracy is relative to the best one known for its dataset.
+"""
+
+# (as asked, turned)
+USER = {
+    "code_only": (
+        CODE_PART + "Higher relative accuracy: cifar-10 or mnist?",
+        CODE_PART + "Higher relative accuracy: mnist or cifar-10?",
+    ),
+    "normalized_accuracy": (
+        CODE_PART + "cifar-10: relative accuracy 0.925\n"
+        "mnist: relative accuracy 0.998\n"
+        "Higher relative accuracy: cifar-10 or mnist?",
+        CODE_PART + "mnist: relative accuracy 0.998\n"
+        "cifar-10: relative accuracy 0.925\n"
+        "Higher relative accuracy: mnist or cifar-10?",
+    ),
+    "metadata": (
+        CODE_PART + "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
+        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
+        "Higher relative accuracy: cifar-10 or mnist?",
+        CODE_PART + "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
+        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
+        "Higher relative accuracy: mnist or cifar-10?",
+    ),
+    "metadata_only": (
+        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
+        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
+        "A neural network was trained on each dataset. "
+        "An accuracy is relative to the best one known for its dataset.\n"
+        "Higher relative accuracy: cifar-10 or mnist?",
+        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
+        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
+        "A neural network was trained on each dataset. "
+        "An accuracy is relative to the best one known for its dataset.\n"
+        "Higher relative accuracy: mnist or cifar-10?",
+    ),
+    "recipe": (
+        CODE_PART + "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299\n"
+        "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512\n"
+        "Higher relative accuracy: cifar-10 or mnist?",
+        CODE_PART + "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512\n"
+        "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299\n"
+        "Higher relative accuracy: mnist or cifar-10?",
+    ),
+}
+
+
+def content(name: str) -> dict[str, Any]:
+    """A prompt's entry, read as NNGPT reads its files."""
+    with Path(FOLDER / f"{name}.json").open() as file:
+        return json.load(file)[name]
+
+
+def host_row() -> dict[str, Any]:
+    """The columns that NNGPT fills, and the recipes that our own builder adds."""
+    question = QUESTION
+    row: dict[str, Any] = {
+        "nn": question.nn, "nn_code": CODE, "epoch": question.epoch,
+        "dataset": question.dataset_1, "dataset_2": question.dataset_2,
+        "norm_acc": question.norm_acc_1, "norm_acc_2": question.norm_acc_2, "better_dataset": "mnist",
+        "recipe_1": recipe_text(question.recipe_1), "recipe_2": recipe_text(question.recipe_2),
+    }  # fmt: skip
+    for i, dataset in ((1, question.dataset_1), (2, question.dataset_2)):
+        fact = FACTS[dataset]
+        values = {"num_train_images": fact[0], "img_size": fact[1], "num_channels": fact[2], "num_classes": fact[3]}
+        row |= {f"{key}_{i}": value for key, value in values.items()}
+    return row
+
+
+def test_code_is_how_the_source_begins() -> None:
+    assert models_made.sources()["AlexNet"].startswith(CODE)
+
+
+def test_all_are_registered() -> None:
+    assert set(USER) == set(NAMES) <= set(prompts.names())
+
+
+def test_unknown_prompt_lists_the_known() -> None:
+    with pytest.raises(UserError, match=r"unknown prompt 'recipes'.*code_only, metadata, metadata_only"):
+        get_template("recipes")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exact_words(name: str) -> None:
+    renderer = Renderer(get_template(name), models_made.tokenizer(), code_tokens=100)
+    for question, expected in zip((QUESTION, QUESTION.turned()), USER[name], strict=True):
+        assert renderer.messages(question, CODE) == (SYSTEM, expected)
+        assert renderer.text(question, CODE) == f"{SYSTEM}\n\n{expected}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_are_nngpts(name: str) -> None:
+    entry = content(name)
+    assert entry["system"] == SYSTEM.split("\n")
+    assert all(isinstance(line, str) for line in entry["prompt"])
+    assert entry["output"] == ["{better_dataset}"]
+    assert all(set(item) == {"para", "value"} for item in entry["input_list"])
+    assert entry["num_joint_nns"] == 2
+    assert entry["keep_same"] == ["epoch", "metric", "task", "nn"]
+    assert entry["no_repeat"] == ["dataset"]
+    assert entry["dataset"] is None  # else the host's default joins no two datasets
+    assert entry["nn_prefixes"] == [""]
+    assert entry["output_type"] == "classification"
+    assert entry["task"] == "img-classification"
+    assert "<<" not in "".join(entry["prompt"])  # the host evaluates what stands in << >>
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hosts_way_of_filling_gives_our_text(name: str) -> None:
+    entry = content(name)
+    prompt = "\n".join(entry["prompt"])
+    row = host_row()
+    para_dict = {item["para"]: row[item["value"]] for item in entry["input_list"]}
+    assert set(re.findall(r"{(\w+)", prompt)) == set(para_dict)
+    assert {item["value"] for item in entry["input_list"]} <= COLUMNS
+    assert prompt.format(**para_dict) == USER[name][0]
+    assert "\n".join(entry["output"]).format(better_dataset=row["better_dataset"]) == "mnist"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_comes_before_the_datasets(name: str) -> None:
+    prompt = "\n".join(content(name)["prompt"])
+    first_dataset = min(prompt.index("{dataset_1}"), prompt.index("{dataset_2}"))
+    if name == "metadata_only":
+        assert "{nn_code}" not in prompt
+        assert "{epoch}" not in prompt
+    else:
+        assert 0 < prompt.index("{nn_code}") < first_dataset
+    assert prompt.endswith("{dataset_1} or {dataset_2}?")
+
+
+def test_only_normalized_accuracy_tells_accuracies() -> None:
+    assert {name for name in NAMES if any("acc" in column for column in get_template(name).columns.values())} == {
+        "normalized_accuracy"
+    }

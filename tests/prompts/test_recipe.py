@@ -1,0 +1,100 @@
+"""Recipes are written in coarse steps that keep their order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.recipe import learning_rate_text, recipe_text, tenths_text
+
+RATES = st.floats(min_value=1e-6, max_value=1.0)
+
+
+def test_whole_recipe() -> None:
+    recipe = {"lr": 0.0039, "batch": 32, "momentum": 0.8949, "dropout": None, "transform": "norm_64_flip"}
+    assert recipe_text(recipe) == "lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 64 flip"
+
+
+def test_only_the_learning_rate_is_required() -> None:
+    expected = "lr 1e-2 batch none momentum none dropout none transform none"
+    assert recipe_text({"lr": 0.01}) == expected
+    assert recipe_text({"lr": 0.01, "batch": None, "momentum": None, "dropout": None, "transform": None}) == expected
+
+
+def test_order_of_keys_does_not_matter() -> None:
+    recipe = {"lr": 0.2, "batch": 4096, "momentum": 0.0, "dropout": 0.25, "transform": "echo_299"}
+    assert recipe_text(dict(reversed(recipe.items()))) == recipe_text(recipe)
+    assert recipe_text(recipe) == "lr 2.5e-1 batch 4096 momentum 0.0 dropout 0.2 transform echo 299"
+
+
+@pytest.mark.parametrize(
+    ("lr", "text"),
+    [
+        (1.0, "1e0"), (0.1, "1e-1"), (0.01, "1e-2"), (0.001, "1e-3"), (1e-6, "1e-6"), (1.9e-5, "1.6e-5"),
+        (2e-5, "2.5e-5"), (0.003917, "4e-3"), (0.0063, "6.3e-3"), (0.0085, "1e-2"), (0.5, "4e-1"), (0.025, "2.5e-2"),
+        (10, "1e1"), (0.0, "0"), (-0.1, "0"), (float("nan"), "0"), (float("inf"), "0"),
+    ],
+)  # fmt: skip
+def test_learning_rates(lr: float, text: str) -> None:
+    assert learning_rate_text(lr) == text
+
+
+@given(RATES)
+def test_learning_rate_is_within_half_a_step(lr: float) -> None:
+    # Steps are 10^0.2 apart; 1.6, 2.5, 4 and 6.3 stand for 1.585, 2.512, 3.981 and 6.310.
+    written = float(learning_rate_text(lr))
+    assert abs(math.log10(written / lr)) <= 0.1 + math.log10(1.6 / 10**0.2) + 1e-9
+
+
+@given(RATES, RATES)
+def test_learning_rates_keep_their_order(one: float, two: float) -> None:
+    low, high = sorted((one, two))
+    assert float(learning_rate_text(low)) <= float(learning_rate_text(high))
+
+
+@given(RATES)
+def test_steps_are_few_and_fixed_points(lr: float) -> None:
+    text = learning_rate_text(lr)
+    assert text.split("e")[0] in {"1", "1.6", "2.5", "4", "6.3"}
+    assert learning_rate_text(float(text)) == text
+
+
+@given(st.floats(min_value=0, max_value=1))
+def test_tenths(value: float) -> None:
+    assert abs(float(tenths_text(value)) - value) <= 0.05 + 1e-9
+    assert len(tenths_text(value)) == 3
+
+
+def test_no_tenths() -> None:
+    assert tenths_text(None) == "none"
+
+
+def test_unknown_keys_are_all_named() -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_text({"lr": 0.1, "wd": 1, "epochs": 3})
+    assert str(caught.value) == (
+        "a recipe has unknown epochs, wd; its keys are lr, batch, momentum, dropout, transform"
+    )
+
+
+@pytest.mark.parametrize("recipe", [{}, {"batch": 4}, {"lr": None}])
+def test_missing_learning_rate(recipe: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="a recipe has no lr; its keys are lr, batch"):
+        recipe_text(recipe)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": "fast"}, {"lr": [0.1]}, {"batch": "many"}, {"momentum": "0.9"}, {"dropout": "some"},
+        {"momentum": float("nan")}, {"momentum": float("inf")}, {"batch": float("inf")}, {"transform": 64},
+    ],
+)  # fmt: skip
+def test_values_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="a recipe holds a value of a wrong kind"):
+        recipe_text({"lr": 0.1, **wrong})

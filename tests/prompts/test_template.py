@@ -1,0 +1,130 @@
+"""Templates are filled strictly, and files that do not fit are refused with all their faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.template import Template, checked, load_template
+
+COLUMNS = {"one": "dataset", "two": "dataset_2"}
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """A small prompt in NNGPT's format."""
+    inputs = [{"para": variable, "value": column} for variable, column in COLUMNS.items()]
+    return {"system": ["Be", "brief."], "prompt": ["{one}", "or {two}?"], "input_list": inputs, **changes}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_fills_by_column() -> None:
+    template = Template("t", "About {one}.", "{one} or {two}? {{plain}}", COLUMNS)
+    messages = template.fill({"dataset": "mnist", "dataset_2": "svhn", "epoch": None})
+    assert messages.system == "About mnist."
+    assert messages.user == "mnist or svhn? {plain}"
+
+
+def test_names_all_missing_columns_at_once() -> None:
+    columns = {**COLUMNS, "source": "nn_code", "when": "epoch", "acc": "norm_acc"}
+    template = Template("full", "", "{source} {when} {acc} {one} {two}", columns)
+    with pytest.raises(UserError) as caught:
+        template.fill({"dataset": "mnist", "nn_code": None, "epoch": 5})
+    assert str(caught.value) == "prompt 'full' needs dataset_2, nn_code, norm_acc, which was not given"
+
+
+def test_values_that_are_false_are_given() -> None:
+    template = Template("t", "", "{one} {two} {acc} {code}|", {**COLUMNS, "acc": "norm_acc", "code": "nn_code"})
+    assert template.fill({"dataset": "a", "dataset_2": "b", "norm_acc": 0.0, "nn_code": ""}).user == "a b 0.0 |"
+
+
+def test_needs_asks_for_columns_not_variables() -> None:
+    template = Template("t", "", "{one} {two}", COLUMNS)
+    assert template.needs("dataset")
+    assert not template.needs("one")
+
+
+def test_braces_in_values_stay() -> None:
+    template = Template("t", "", "{code}\n{one} {two}", {**COLUMNS, "code": "nn_code"})
+    code = "x = {'lr': f'{a}'}  # {one} {{}} {unknown"
+    assert template.fill({"nn_code": code, "dataset": "a", "dataset_2": "b"}).user == f"{code}\na b"
+
+
+def test_names_all_faults_at_once() -> None:
+    columns = {**COLUMNS, "spare": "epoch", "odd": "colour", "even": "smell"}
+    with pytest.raises(UserError) as caught:
+        checked(Template("bad", "{unknown_a}", "{unknown_b} {one} {two} {odd} {even}", columns))
+    message = str(caught.value)
+    assert message.startswith("prompt 'bad': ")
+    assert "variable {unknown_a} is not in input_list" in message
+    assert "variable {unknown_b} is not in input_list" in message
+    assert "input_list has {spare}, which the text does not use" in message
+    assert "unknown column 'colour' for {odd}" in message
+    assert "unknown column 'smell' for {even}" in message
+    assert "nn_code" in message  # the known columns are listed
+
+
+@pytest.mark.parametrize("text", ["{one} {two} {}", "{one} {two} {one.real}", "{one} {two:{width}}"])
+def test_unusual_fields_are_unknown_variables(text: str) -> None:
+    with pytest.raises(UserError, match="is not in input_list"):
+        checked(Template("t", "", text, COLUMNS))
+
+
+def test_both_datasets_must_be_shown() -> None:
+    with pytest.raises(UserError, match="dataset and dataset_2 must both be shown"):
+        checked(Template("t", "", "{one}", {"one": "dataset"}))
+
+
+def test_unmatched_braces_are_explained() -> None:
+    with pytest.raises(UserError, match=r"braces do not match.*\{\{ or \}\}"):
+        checked(Template("t", "", "{one} {two} {", COLUMNS))
+
+
+def test_loads_a_file(tmp_path: Path) -> None:
+    template = load_template(write(tmp_path / "p.json", {"mine": entry()}))
+    assert template == Template("mine", "Be\nbrief.", "{one}\nor {two}?", COLUMNS)
+
+
+def test_loads_one_of_several(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", {"a": entry(), "b": entry(prompt=["{two} / {one}"])})
+    assert load_template(path, "b").prompt == "{two} / {one}"
+    with pytest.raises(UserError, match="must hold one prompt"):
+        load_template(path)
+    with pytest.raises(UserError, match="must hold a prompt 'c'"):
+        load_template(path, "c")
+
+
+def test_system_text_may_be_absent(tmp_path: Path) -> None:
+    content = entry()
+    del content["system"]
+    assert load_template(write(tmp_path / "p.json", {"x": content})).system == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        [],
+        {"x": []},
+        {"x": {"prompt": ["{one}"]}},
+        {"x": entry(input_list=[{"para": "one"}])},
+        {"x": entry(prompt=[1, 2])},
+    ],
+)
+def test_files_in_another_format_are_refused(tmp_path: Path, content: Any) -> None:
+    path = write(tmp_path / "p.json", content)
+    with pytest.raises(UserError) as caught:
+        load_template(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the prompt file '.*gone\.json'"):
+        load_template(tmp_path / "gone.json")

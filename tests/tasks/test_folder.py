@@ -1,0 +1,140 @@
+"""Whose a run folder is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+
+import pytest
+import yaml
+
+from nngpt_ext.config import TaskConfig, build_config
+from nngpt_ext.errors import UserError
+from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, versions, write_record
+
+CONFIG = TaskConfig(prompt="recipe")
+Usage = namedtuple("Usage", "total used free")
+
+
+def line(call, *arguments) -> str:
+    with pytest.raises(UserError) as error:
+        call(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "a"
+
+
+@pytest.fixture
+def claimed(folder):
+    claim(folder, CONFIG, resume=False)
+    return folder
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_fresh_folder_is_made_with_its_config(folder, resume):
+    assert is_finished(folder, CONFIG, resume) is False
+    assert not folder.parent.exists()  # looking makes nothing
+    assert claim(folder, CONFIG, resume) is False
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    assert build_config(TaskConfig, yaml.safe_load((folder / "config.yaml").read_text())) == CONFIG
+
+
+def test_empty_folder_is_taken(folder):
+    folder.mkdir(parents=True)
+    assert claim(folder, CONFIG, resume=False) is False
+
+
+def test_unfinished_run_goes_on_only_with_resume(claimed):
+    assert line(claim, claimed, CONFIG, False) == (
+        f"an unfinished run is in '{claimed}'; go on with --resume, or give another folder with --out"
+    )
+    assert claim(claimed, CONFIG, resume=True) is False
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_finished_run_is_told(claimed, resume):
+    (claimed / "report.json").write_text("{}")
+    assert claim(claimed, CONFIG, resume) is True
+    assert is_finished(claimed, CONFIG, resume) is True
+
+
+def test_where_results_go_does_not_make_another_config(claimed):
+    moved = CONFIG.model_copy(update={"output_dir": "elsewhere", "store": None})
+    assert claim(claimed, moved, resume=True) is False
+
+
+def test_another_config_names_the_keys_that_differ(claimed):
+    before = (claimed / "config.yaml").read_text()
+    other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"epochs": 2}, "model": {"lora": {"r": 8}}})
+    assert line(claim, claimed, other, True) == (
+        f"the output folder '{claimed}' belongs to another config "
+        "(model.lora.r 32 there, 8 now, tuning.epochs None there, 2 now); give another with --out"
+    )
+    assert (claimed / "config.yaml").read_text() == before
+
+
+def test_many_differing_keys_are_counted(claimed):
+    other = build_config(TaskConfig, {"data": {"epoch": 1, "seed": 2, "label": "percentile"}, "tuning": {"epochs": 2}})
+    # The prompt differs too: five keys in all.
+    assert " and 2 more); give another" in line(claim, claimed, other, True)
+
+
+def test_keys_of_another_version_are_another_config(claimed):
+    (claimed / "config.yaml").write_text((claimed / "config.yaml").read_text() + "new_key: 1\n")
+    assert "(new_key 1 there, None now)" in line(claim, claimed, CONFIG, True)
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\x00", b"", b"words"])
+def test_damaged_config(claimed, content):
+    (claimed / "config.yaml").write_bytes(content)
+    assert line(claim, claimed, CONFIG, True).startswith(f"cannot read '{claimed / 'config.yaml'}': ")
+
+
+def test_folder_with_other_files(folder):
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    assert line(claim, folder, CONFIG, True) == (
+        f"the output folder '{folder}' holds files and no run; give another with --out"
+    )
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_way(folder):
+    folder.parent.mkdir()
+    folder.write_text("mine")
+    assert line(claim, folder, CONFIG, False) == f"the output folder '{folder}' is a file; give another with --out"
+    assert line(claim, folder / "inner", CONFIG, False) == f"cannot write '{folder / 'inner'}': Not a directory"
+    assert folder.read_text() == "mine"
+
+
+def test_too_little_room(folder, monkeypatch):
+    asked = []
+    # No disk can be filled here.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(10**12, 10**12, 5 * 2**20))
+    assert line(claim, folder, CONFIG, False) == (
+        f"no space left on the disk for '{folder}': 5 MB free, 100 MB needed; "
+        "free some or give another folder with --out"
+    )
+    assert asked == [folder.parent.parent]  # the nearest folder that exists
+    assert not folder.parent.exists()
+
+
+def test_record_comes_back(claimed):
+    record = {"task": "dataset_compare", "versions": versions(), "umlaut": "ä"}
+    write_record(claimed, record)
+    assert read_record(claimed) == record
+    assert {"python", "torch", "nngpt-ext"} <= set(versions())
+    assert json.loads((claimed / "run.json").read_text(encoding="utf-8"))["umlaut"] == "ä"
+
+
+def test_no_record(claimed, tmp_path):
+    assert line(read_record, claimed) == f"'{claimed}' holds an unfinished run: go on with --resume"
+    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' holds no run"
+    (claimed / "run.json").write_text('{"task": ')
+    assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
+    assert line(read_config, tmp_path / "none").startswith("cannot read ")

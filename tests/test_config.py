@@ -1,0 +1,276 @@
+"""Configuration: where values come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nngpt_ext import run_task
+from nngpt_ext.config import (
+    DataConfig,
+    TaskConfig,
+    build_config,
+    dump_config,
+    find_project,
+    known_keys,
+    parse_settings,
+    read_project,
+)
+from nngpt_ext.errors import UserError
+from nngpt_ext.registry import tasks
+from nngpt_ext.tasks.dataset_compare import DatasetCompare
+
+TASK = "dataset_compare"
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("**/*.yaml"))
+
+
+def line(call, *arguments, **keywords) -> str:
+    """The message of the UserError that a call raises; it is one line."""
+    with pytest.raises(UserError) as error:
+        call(*arguments, **keywords)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def faults(*layers) -> str:
+    return line(build_config, TaskConfig, *layers)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content: str, name: str = "task.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    return write
+
+
+# Where values come from
+
+
+def test_later_layers_win_key_by_key(file):
+    path = file("tuning: {epochs: 1, warmup: 0.1, learning_rate: 0.5}\nprompt: recipe")
+    config = build_config(
+        TaskConfig, read_project(path, TASK), parse_settings(["tuning.epochs=2"]), {"tuning": {"warmup": 0.2}}
+    )
+    assert (config.tuning.epochs, config.tuning.warmup, config.tuning.learning_rate) == (2, 0.2, 0.5)
+    assert (config.prompt, config.model.base) == ("recipe", "deepseek-coder-7b")
+
+
+def test_run_task_reads_the_file_then_settings_then_keywords(file, monkeypatch):
+    seen = []
+    monkeypatch.setattr(DatasetCompare, "run", lambda self, config, folder, resume: seen.append((config, folder)))
+    path = file("tuning: {epochs: 1, warmup: 0.1, learning_rate: 0.5}\noutput_dir: from/file")
+    run_task(TASK, path, settings=["tuning.epochs=2", "tuning.warmup=0.2"], tuning={"warmup": 0.3})
+    run_task(TASK, path, output_dir="given", settings=["output_dir=set"])
+    (config, folder), (_, other) = seen
+    assert (config.tuning.learning_rate, config.tuning.epochs, config.tuning.warmup) == (0.5, 2, 0.3)
+    assert (folder, other) == (Path("from/file"), Path("given"))
+
+
+def test_layers_are_left_as_they_were():
+    first, second = {"data": {"epoch": 3}}, {"data": {"seed": 1}}
+    build_config(TaskConfig, first, second)
+    assert (first, second) == ({"data": {"epoch": 3}}, {"data": {"seed": 1}})
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1.0e-4", "0.0001", "1E-4"])
+def test_small_numbers_are_numbers_however_they_are_written(number, file):
+    # YAML 1.1, which PyYAML reads, takes 1e-4 for a text.
+    expected = pytest.approx(1e-4)
+    assert build_config(TaskConfig, parse_settings([f"tuning.learning_rate={number}"])).tuning.learning_rate == expected
+    read = read_project(file(f"tuning: {{learning_rate: {number}}}"), TASK)
+    assert build_config(TaskConfig, read).tuning.learning_rate == expected
+
+
+def test_flat_file_and_project_file_are_the_same_configuration(file):
+    flat = file("prompt: recipe\ndata: {epoch: 3}", "flat.yaml")
+    project = file("tasks:\n  dataset_compare:\n    prompt: recipe\n    data: {epoch: 3}", "nngpt.yaml")
+    assert read_project(flat, TASK) == read_project(project, TASK) == {"prompt": "recipe", "data": {"epoch": 3}}
+
+
+@pytest.mark.parametrize("content", ["", "# nothing but a remark\n", "tasks: {dataset_compare: }"])
+def test_an_empty_configuration_is_the_defaults(content, file):
+    assert build_config(TaskConfig, read_project(file(content), TASK)) == TaskConfig()
+
+
+def test_project_file_is_found_upwards_and_the_nearest_wins(tmp_path, monkeypatch):
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert find_project(below) is None
+    (tmp_path / "nngpt.yaml").touch()
+    assert find_project(below) == tmp_path / "nngpt.yaml"
+    (tmp_path / "a" / "nngpt.yaml").touch()
+    monkeypatch.chdir(below)
+    assert find_project() == tmp_path / "a" / "nngpt.yaml"
+
+
+def test_dump_and_load_is_a_round_trip():
+    config = build_config(
+        TaskConfig,
+        {
+            "tuning": {"learning_rate": 1e-5, "epochs": 3, "gradient_checkpointing": False},
+            "data": {"split": "by_origin", "hold_out": "ga", "trials": "all", "path": "/ä ö: #1"},
+            "model": {"lora": {"dropout": 0.1}, "base": "no"},
+            "store": None,
+        },
+    )
+    assert build_config(TaskConfig, yaml.safe_load(dump_config(config))) == config
+    assert known_keys(TaskConfig) == list(_flat(yaml.safe_load(dump_config(config))))
+
+
+def _flat(nested, prefix=""):
+    for key, value in nested.items():
+        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_valid(path):
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for task in content.get("tasks", {TASK: None}):
+        build_config(tasks.get(task).Config, read_project(path, task))
+
+
+# What is said about wrong ones
+
+
+def test_all_faults_are_told_in_one_line():
+    settings = ["data.epoc=3", "data.label=x", "tuning.warmup=3", "model.lora.r=a", "tuning.epochs=2.5", "epochs=3"]
+    message = faults({"data": {"seed": -1}}, parse_settings(settings))
+    assert message.startswith("configuration: ")
+    assert sorted(message.removeprefix("configuration: ").replace("; allowed", ", allowed").split("; ")) == [
+        "data.label: input should be 'normalized' or 'percentile' (given: 'x')",
+        "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0)",
+        "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a', "
+        "allowed: >= 1)",
+        "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5, "
+        "allowed: >= 1)",
+        "tuning.warmup: input should be less than or equal to 1 (given: 3, allowed: >= 0.0, <= 1.0)",
+        "unknown key 'data.epoc' (did you mean 'data.epoch'?)",
+        "unknown key 'epochs' (did you mean 'tuning.epochs'?)",
+    ]
+
+
+@pytest.mark.parametrize("key", known_keys(TaskConfig))
+def test_a_slip_of_the_pen_is_answered_with_the_key(key):
+    for typed in (f"{key[:-1]}x", f"{key}s"):
+        assert f"unknown key '{typed}' (did you mean '{key}'?)" in faults(parse_settings([f"{typed}=1"]))
+
+
+def test_a_key_like_no_other_lists_the_known_ones():
+    assert faults({"qqq": 1}) == f"configuration: unknown key 'qqq'; known: {', '.join(known_keys(TaskConfig))}"
+
+
+@pytest.mark.parametrize("value", [None, 3, "r: 8", [1]])
+def test_a_value_where_keys_belong(value):
+    assert faults({"model": {"lora": value}}).startswith(
+        "configuration: model.lora: must hold keys (r, alpha, dropout)"
+    )
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_numbers_that_are_none(value):
+    assert "tuning.learning_rate: " in faults(parse_settings([f"tuning.learning_rate={value}"]))
+
+
+def test_keys_that_are_no_texts_and_values_without_end():
+    assert faults({1: 2, "data": {True: 3}}) == (
+        "configuration: data.1: keys should be strings (given: True); 1: keys should be strings (given: 1)"
+    )
+    assert len(faults({"prompt": ["a" * 1000] * 1000})) < 300
+
+
+def test_hold_out_without_its_split():
+    assert faults({"data": {"hold_out": "ga"}}) == (
+        "configuration: data.hold_out goes with data.split by_origin, not by_network"
+    )
+
+
+def test_configuration_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        DataConfig().epoch = 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("tuning.epochs", "'tuning.epochs' is not key=value; for example --set tuning.epochs=3"),
+        ("=3", "'=3' is not key=value"),
+        ("prompt={", "the value of 'prompt={' cannot be read; quote it"),
+        ("prompt=a: b: c", "cannot be read"),
+    ],
+)
+def test_settings_that_are_none(setting, reason):
+    assert reason in line(parse_settings, [setting])
+
+
+def test_settings_of_the_same_keys():
+    assert parse_settings(["a.b=1", "a.b=2"]) == {"a": {"b": 2}}
+    assert parse_settings(["a.b=1", "a={c: 2}"]) == parse_settings(["a={c: 2}", "a.b=1"]) == {"a": {"b": 1, "c": 2}}
+    assert "sets a part of something" in line(parse_settings, ["a=1", "a.b=2"])
+    assert parse_settings(["a.b=x=y"]) == {"a": {"b": "x=y"}}
+
+
+def test_task_that_is_not_enabled(file):
+    path = file("tasks: {other: {}, third: {}}")
+    assert line(read_project, path, TASK) == (
+        f"task 'dataset_compare' is not enabled in '{path}' (enabled: other, third); add it under 'tasks:'"
+    )
+    assert "(enabled: none)" in line(read_project, file("tasks:"), TASK)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a: [1", "is not YAML: while parsing a flow sequence"),
+        ("- 1\n- 2", "holds no keys; see examples/demo.yaml"),
+        ("words", "holds no keys"),
+        ("tasks: {dataset_compare: 3}", "tasks.dataset_compare must hold keys, not 3"),
+        ("tasks: {dataset_compare: }\ntaks: {}", "unknown key 'taks' (did you mean 'tasks'?); known: tasks"),
+        ("a: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+    ],
+)
+def test_files_that_are_no_configuration(content, reason, file):
+    assert reason in line(read_project, file(content), TASK)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    missing = tmp_path / "none.yaml"
+    assert line(read_project, missing, TASK) == f"cannot read the configuration '{missing}': No such file or directory"
+    assert "Is a directory" in line(read_project, tmp_path, TASK)
+    (tmp_path / "latin.yaml").write_bytes("prompt: é".encode("latin-1"))
+    assert "cannot read the configuration" in line(read_project, tmp_path / "latin.yaml", TASK)
+
+
+def test_no_configuration_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = line(run_task, TASK)
+    assert message.startswith("no configuration for 'dataset_compare': give one (--config FILE, in Python config=…)")
+    assert message.endswith("nngpt.yaml in this folder or above: tasks: {dataset_compare: {}}")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Any nesting
+
+words = st.text(st.characters(categories=["L", "N"], include_characters="_- "), min_size=1).map(str.strip).filter(bool)
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+trees = st.recursive(
+    leaves | st.lists(leaves, max_size=3), lambda inner: st.dictionaries(words, inner, min_size=1, max_size=3)
+)
+
+
+@given(st.dictionaries(words, trees, min_size=1, max_size=4))
+def test_any_nesting_comes_back(nested):
+    def settings(tree, prefix=""):
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from settings(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)}"
+
+    assert parse_settings(list(settings(nested))) == nested

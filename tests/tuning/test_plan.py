@@ -1,0 +1,147 @@
+"""Plans: which examples each epoch and each step sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nngpt_ext.batches.rows import Example, build_row, own_length
+from nngpt_ext.tuning.plan import Plan, make_plan, tokens_of
+
+
+def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
+    """Networks with that many pairs, two examples each, of unequal lengths."""
+    answer = (np.array([1, 0], dtype="int32"),)
+    return [
+        [
+            Example(np.array([10 + g] * (5 + g) + [50, 100 + e] + [7] * (e % own), dtype="int32"), answer)
+            for e in range(2 * pairs)
+        ]
+        for g, pairs in enumerate(sizes)
+    ]
+
+
+def plan(groups: list[list[Example]], **changes: Any) -> Plan:
+    given_: dict[str, Any] = {
+        "epochs": 3, "networks_per_epoch": None, "pairs_per_network": None, "examples_per_step": 4,
+        "row_tokens": 40, "engine": "shared", "seed": 0, **changes,
+    }  # fmt: skip
+    return make_plan(groups, **given_)
+
+
+def epochs_of(made: Plan) -> list[list[list[list[int]]]]:
+    """The rows of each epoch."""
+    starts = [0, *made.epoch_ends[:-1]]
+    n = made.rows_per_step
+    return [made.rows[start * n : end * n] for start, end in zip(starts, made.epoch_ends, strict=True)]
+
+
+def examples_of(rows: list[list[list[int]]]) -> list[tuple[int, int]]:
+    return sorted((part[0], e) for row in rows for part in row for e in part[1:])
+
+
+SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=7)
+ENGINES = st.sampled_from(["shared", "plain"])
+BOUND = st.none() | st.integers(1, 8)
+
+
+@given(SIZES, ENGINES, BOUND, BOUND, st.integers(1, 12), st.integers(0, 5))
+def test_what_every_epoch_holds(
+    sizes: list[int], engine: str, networks: int | None, pairs: int | None, step: int, seed: int
+) -> None:
+    groups = groups_of(sizes)
+    made = plan(
+        groups, engine=engine, networks_per_epoch=networks, pairs_per_network=pairs, examples_per_step=step,
+        seed=seed, epochs=4,
+    )  # fmt: skip
+    assert len(made.epoch_ends) == 4
+    assert made.steps == made.epoch_ends[-1]
+    assert len(made.rows) == made.steps * made.rows_per_step  # epochs end on whole steps
+    drawn = []
+    for rows in epochs_of(made):
+        seen = examples_of(rows)
+        assert len(seen) == len(set(seen))  # so no network is drawn twice
+        members = sorted({g for g, _ in seen})
+        assert len(members) == min(networks or len(sizes), len(sizes))
+        for g in members:
+            numbers = [e for other, e in seen if other == g]
+            assert len(numbers) == 2 * min(pairs or sizes[g], sizes[g])
+            assert {e ^ 1 for e in numbers} == set(numbers)  # both orders of each pair
+        drawn += members
+        fillers = sum(not row for row in rows)
+        assert fillers < made.rows_per_step
+    # Every network is drawn before any is drawn twice: counts differ by one at most, all the time.
+    per_epoch = min(networks or len(sizes), len(sizes))
+    for end in range(per_epoch, len(drawn) + 1, per_epoch):
+        counts = np.bincount(drawn[:end], minlength=len(sizes))
+        assert counts.max() - counts.min() <= 1
+
+
+@given(SIZES, BOUND, BOUND, st.integers(0, 5))
+def test_engines_see_the_same_examples_in_every_epoch(
+    sizes: list[int], networks: int | None, pairs: int | None, seed: int
+) -> None:
+    bounds = {"networks_per_epoch": networks, "pairs_per_network": pairs, "seed": seed}
+    shared, plain = (plan(groups_of(sizes), engine=engine, **bounds) for engine in ("shared", "plain"))
+    assert [examples_of(rows) for rows in epochs_of(shared)] == [examples_of(rows) for rows in epochs_of(plain)]
+
+
+@given(SIZES, ENGINES, st.integers(1, 80))
+def test_rows_keep_to_the_limit(sizes: list[int], engine: str, limit: int) -> None:
+    groups = groups_of(sizes)
+    for row in plan(groups, engine=engine, row_tokens=limit).rows:
+        n = sum(len(part) - 1 for part in row)
+        if engine == "shared":
+            built = build_row([[groups[g][e] for e in numbers] for g, *numbers in row]) if row else None
+            assert tokens_of(groups, row) == (len(built.ids) if built else 0)
+            assert tokens_of(groups, row) <= limit or n == 1
+        else:
+            assert all(len(part) == 2 for part in row)
+            longest = max((own_length(groups[g][e], 0) for g, e in row), default=0)
+            assert longest * n <= limit or n == 1
+
+
+def test_shared_rows_are_fewer_tokens() -> None:
+    groups = groups_of([5, 5, 5])
+    rows = plan(groups, epochs=1, row_tokens=200).rows
+    assert sum(tokens_of(groups, row) for row in rows) < sum(own_length(e, 0) for group in groups for e in group) * 0.7
+
+
+@pytest.mark.parametrize("engine", ["shared", "plain"])
+def test_the_seed_decides(engine: str) -> None:
+    groups = groups_of([3, 4, 5, 2, 1])
+    bounds = {"engine": engine, "networks_per_epoch": 3, "pairs_per_network": 2}
+    assert plan(groups, **bounds) == plan(groups, **bounds)
+    others = [plan(groups, seed=seed, **bounds) for seed in range(5)]
+    assert len({str(other.rows) for other in others}) == 5
+
+
+@pytest.mark.parametrize("engine", ["shared", "plain"])
+def test_epochs_come_in_different_orders(engine: str) -> None:
+    one, two, three = epochs_of(plan(groups_of([3, 4, 5, 2, 1]), engine=engine))
+    assert examples_of(one) == examples_of(two) == examples_of(three)
+    assert one != two != three
+
+
+@pytest.mark.parametrize("engine", ["shared", "plain"])
+@pytest.mark.parametrize("step", [4, 12, 30])
+def test_a_step_has_about_as_many_examples_as_asked(engine: str, step: int) -> None:
+    groups = groups_of([5] * 24)
+    made = plan(groups, engine=engine, examples_per_step=step, epochs=1, row_tokens=30)
+    n = made.rows_per_step
+    counts = [len(examples_of(made.rows[i * n : (i + 1) * n])) for i in range(made.steps)]
+    assert sum(counts) == 240
+    assert 0.6 * step <= np.mean(counts) <= 1.6 * step
+
+
+def test_by_hand() -> None:
+    # Two networks of one pair: both fit into one row, and one row is a step.
+    made = plan(groups_of([1, 1]), epochs=2, examples_per_step=100, row_tokens=1000)
+    assert made.rows_per_step == 25
+    assert made.epoch_ends == [1, 2]
+    assert [bool(row) for row in made.rows] == [True] + [False] * 24 + [True] + [False] * 24
+    assert examples_of(made.rows[:1]) == [(0, 0), (0, 1), (1, 0), (1, 1)]
