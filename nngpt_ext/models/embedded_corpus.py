@@ -8,7 +8,7 @@ of LEMUR is among them.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ from nngpt_ext.prompts.render import Question, Renderer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_WEIGHTS = {"normalized_accuracy": 3, "recipe": 2, "metadata": 1, "code_only": 4}
+KINDS = tuple(_WEIGHTS)
 _TRANSFORMS = ("norm", "echo", "norm flip", "echo flip")
 _SHARED = "the best one known for its dataset.\n"
 _SIZES = ("32", "64", "128", "256", "299", "512")
@@ -95,14 +97,32 @@ class Questions:
             ids += asked + said
             learn += [False] * len(asked) + [True] * len(said)
 
-    def question(self, shown: str) -> tuple[str, str]:
-        """The text of a question and its answer."""
+    def lesson(self, source: str, stage: int) -> Piece:
+        """One question by itself, its answer learnt.
+
+        Reading which two names are offered is hard to find in long texts and easy in short ones, so the
+        lessons grow: stage 0 is a bare question, stage 1 the whole prompt without a source, stage 2 with one.
+        """
+        shown = ""
+        if stage == 2:
+            code = self.renderers["code_only"]
+            code.code_tokens = self.rng.choice([16, 64, 128, 200])
+            shown = code.code(source).text
+        text, answer = self.question(shown, ["code_only"] if stage == 0 else KINDS)
+        if stage == 0:
+            text = text[text.index(_SHARED) + len(_SHARED) :]
+        asked = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        said = [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        return Piece(asked + said, [False] * len(asked) + [True] * len(said))
+
+    def question(self, shown: str, kinds: Sequence[str] = KINDS) -> tuple[str, str]:
+        """The text of a question of one of the kinds and its answer."""
         rng = self.rng
         names = sorted(FACTS)
         one, two = rng.sample(names, 2) if rng.random() < 0.7 else (invented_name(rng), invented_name(rng))
         if one == two:
             two += "x"
-        kind = rng.choices(["normalized_accuracy", "recipe", "metadata", "code_only"], [5, 3, 1, 1])[0]
+        kind = rng.choices(kinds, [_WEIGHTS[name] for name in kinds])[0]
         if kind == "metadata" and not {one, two} <= set(FACTS):
             kind = "normalized_accuracy"
         first = rng.random()

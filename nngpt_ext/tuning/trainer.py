@@ -21,6 +21,7 @@ from nngpt_ext.batches.rows import Example, build_row
 from nngpt_ext.batches.tensors import PLACES, Batch, answer_log_probs, plain_batch, shared_batch
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
+from nngpt_ext.models.presets import preset
 from nngpt_ext.progress import Progress
 from nngpt_ext.tuning.plan import Plan, make_plan
 from nngpt_ext.tuning.qlora import HISTORY, TuneConfig, read_history
@@ -87,9 +88,11 @@ def add_lora(base: Base, config: TuneConfig) -> PeftModel:
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
-        base_model_name_or_path=base.name,
     )
-    return get_peft_model(base.model, lora)
+    model = get_peft_model(base.model, lora)
+    # PEFT notes the local folder of a hub model's snapshot, which means nothing elsewhere.
+    model.peft_config["default"].base_model_name_or_path = preset(base.name).location
+    return model
 
 
 def adapter_matters(model: PeftModel, examples: Sequence[Sequence[Example]], base: Base) -> bool:
