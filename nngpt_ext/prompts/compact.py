@@ -4,90 +4,105 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
+import warnings
+from typing import NamedTuple
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
-_SILENT = {tokenize.NL, tokenize.COMMENT}
+# Stands for a newline inside a string while blank lines are dropped; Python source cannot hold it.
+_HIDDEN = "\0"
+
+Place = tuple[int, int]  # line from 1, column from 0 in characters
+
+
+class _Docstring(NamedTuple):
+    end: Place
+    alone: bool  # nothing else is in the body, which needs a `pass` then
 
 
 def compact_code(source: str) -> str:
     """Take comments, docstrings, blank lines and trailing blanks out of Python source.
 
-    What remains is the same program: it has the syntax tree of the input less its docstrings, and it
-    compiles whenever the input did. Source that is not Python is returned as it is but for blank space
-    at its ends.
+    What remains is the same program: it has the syntax tree of the input less its docstrings (all strings
+    that open a body; `pass` where nothing else was there), so it compiles whenever the input did. Indentation
+    and the form of the code stay; lines end in a line feed. Source that does not parse keeps its comments and
+    docstrings; if it cannot even be cut into tokens, only its end is stripped.
     """
     text = source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    lines = text.split("\n")
+    tree = _parsed(text)
     try:
-        tree = ast.parse(text)
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (SyntaxError, ValueError, RecursionError, tokenize.TokenError):
-        return source.strip()
-    result = _without(text.split("\n"), tokens, _docstrings(tree))
-    # Rare ways to write code (a backslash before a docstring, say) may defeat the cuts: then nothing is cut.
-    return result if _compiles(result) else source.strip()
+    except (SyntaxError, tokenize.TokenError):
+        return _end_stripped(source)
+    if tree is None:
+        strange = _HIDDEN in text or any(token.type == tokenize.ERRORTOKEN for token in tokens)
+        return _end_stripped(source) if strange else _without_blanks(_edited(lines, tokens, {}, comments=True))
+    result = _edited(lines, tokens, _docstrings(tree, lines), comments=False)
+    # A backslash must not join a line to the one after the comment or docstring that was cut.
+    result = re.sub(r"(?:[ \t\f]*\\\n)+(?=\n|\Z)", "\n", _without_trailing(result))
+    result = _without_blanks(result)
+    # Python's tokenizer has had wrong columns in some releases: where the cuts fail, nothing is cut.
+    return result if _parsed(result) is not None else _end_stripped(source)
 
 
-def _docstrings(tree: ast.Module) -> dict[tuple[int, int], bool]:
-    """Line and column (in UTF-8 bytes) of each docstring, and whether a body holds nothing else."""
+def _parsed(text: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a network's "\d" is not our user's concern
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def _docstrings(tree: ast.Module, lines: list[str]) -> dict[Place, _Docstring]:
+    """Where each body's leading strings stand, by their start."""
     found = {}
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            first = node.body[0]
-            found[first.lineno, first.col_offset] = len(node.body) == 1 and not isinstance(node, ast.Module)
+        if isinstance(node, _DOCUMENTED):
+            strings = 0
+            while strings < len(node.body) and _is_string(node.body[strings]):
+                strings += 1
+            if strings:
+                first, last = node.body[0], node.body[strings - 1]
+                alone = strings == len(node.body) and not isinstance(node, ast.Module)
+                end = _place(lines, last.end_lineno or 0, last.end_col_offset or 0)
+                found[_place(lines, first.lineno, first.col_offset)] = _Docstring(end, alone)
         for name in _BODIES:  # only statements hold statements; walking expressions too takes three times as long
             waiting.extend(getattr(node, name, ()))
     return found
 
 
-def _without(lines: list[str], tokens: list[tokenize.TokenInfo], docstrings: dict[tuple[int, int], bool]) -> str:
-    """The lines less comments, docstrings and what is blank then; strings of several lines stay whole."""
-    held: set[int] = set()  # lines whose end lies within a string or after a backslash
-    cuts: list[tuple[int, int, int, int, str]] = []
-    opened: list[int] = []
-    for i, token in enumerate(tokens):
-        (row, column), (last_row, last_column) = token.start, token.end
-        if token.type == tokenize.COMMENT:
-            cuts.append((row, column, last_row, last_column, ""))
-        elif token.type == tokenize.STRING:
-            place = row, len(lines[row - 1][:column].encode())  # ast counts bytes, tokenize characters
-            if place in docstrings:
-                end = i  # literals side by side are one docstring, and a ';' may follow it
-                while tokens[end + 1].type == tokenize.STRING or tokens[end + 1].type in _SILENT:
-                    end += 1
-                if tokens[end + 1].string == ";" and not docstrings[place]:
-                    end += 1
-                cuts.append((row, column, *tokens[end].end, "pass" if docstrings[place] else ""))
-            else:
-                held.update(range(row, last_row))
-        elif tokenize.tok_name[token.type].endswith("STRING_START"):  # from Python 3.12 on
-            opened.append(row)
-        elif tokenize.tok_name[token.type].endswith("STRING_END") and opened:
-            held.update(range(opened.pop(), last_row))
-    kept = list(lines)
-    for row, column, last_row, last_column, by in reversed(cuts):
-        rest = kept[last_row - 1][last_column:]
-        kept[row - 1] = kept[row - 1][:column] + by + (rest.lstrip(" \t") if column == _indent(kept[row - 1]) else rest)
-        kept[row:last_row] = [""] * (last_row - row)
-    out = [
-        line if number in held else line.rstrip(" \t\f")
-        for number, line in enumerate(kept, 1)
-        if line.strip() or number in held or number - 1 in held
-    ]
-    return "\n".join(out).strip("\n")
+def _is_string(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" \t"))
+def _place(lines: list[str], row: int, offset: int) -> Place:
+    """A place of ast, which counts bytes, as tokenize gives it."""
+    return row, len(lines[row - 1].encode()[:offset].decode())
 
 
-def _compiles(result: str) -> bool:
-    """Unlike parsing, compiling sees a `from __future__` that no longer stands first."""
-    try:
-        compile(result, "<compact>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return True
+def _edited(
+    lines: list[str], tokens: list[tokenize.TokenInfo], docstrings: dict[Place, _Docstring], comments: bool
+) -> str:
+    """The text less docstrings and, unless they are kept, comments; newlines inside strings are hidden."""
+    pieces: list[str] = []
+    done: Place = (1, 0)  # what comes before is in `pieces`, or cut
+    docstring: _Docstring | None = None
+    opened: list[Place] = []
+    for token in tokens:
+        if docstring is not None:  # inside one, or at what follows it
+            if token.start < docstring.end:
+                continue
+            if token.string == ";" and not docstring.alone:
+                docstring = _Docstring(token.end, False)
+                continue
+            # After a ';' the next statement takes the docstring's place.
+            done = token.start if pieces[-1] != "pass" and docstring.end > done else docstring.end
+            docstring = None
+        kind = tokenize.tok_name[token.type]
+    return "".join(pieces)

@@ -40,6 +40,7 @@ def train(
     checkpoints: Path,
 ) -> list[dict[str, Any]]:
     """Train LoRA weights for all epochs and return the history, one entry an epoch (see `read_history`)."""
+    _check_answers(examples, base.tokenizer.eos_token_id)
     plan = make_plan(
         examples,
         epochs=config.epochs,
@@ -78,6 +79,15 @@ def train(
     finally:
         model.unload()
     return trainer.history
+
+
+def _check_answers(examples: Sequence[Sequence[Example]], stop: int) -> None:
+    """See that every answer is whole: a name and the stop token behind it."""
+    for group in examples:
+        for example in group:
+            for answer in example.answers:
+                if len(answer) < 2 or int(answer[-1]) != stop:
+                    raise RuntimeError("a training answer was cut: it does not end with the stop token")
 
 
 def add_lora(base: Base, config: TuneConfig) -> PeftModel:
