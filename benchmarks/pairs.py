@@ -19,10 +19,8 @@ import time
 from pathlib import Path
 
 OURS = """
-from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.pairs import build_pairs
-print(len(build_pairs(read_trials(open_source("package"), 5).frame, 5)))
+from nngpt_ext.cli import app
+app(["pairs", "--epoch", "5", "--source", "package", "--out", "pairs.parquet", "--json"], standalone_mode=False)
 """
 API = """
 import ab.nn.api as lemur

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
-import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import replacing
-from nngpt_ext.lemur.trials import COLUMNS, Source, Trials, collect
+from nngpt_ext.lemur.folder import cache_folder, source_key
+from nngpt_ext.lemur.trials import COLUMNS, Source, Trials, collect, say_excluded
 
 log = logging.getLogger(__name__)
 
 _FORMAT = "1"  # raised when a cached table would be read differently
 
 
-def cache_folder() -> Path:
-    """`$NNGPT_EXT_CACHE`, or this user's cache folder of the platform."""
-    given = os.environ.get("NNGPT_EXT_CACHE")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("nngpt_ext"))
-
-
-def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Trials:
+def read_trials(
+    source: Source, epoch: int | None, *, cached: bool = True, fingerprint: str | None = None
+) -> Trials:
     """The trials of `epoch` (None: of all epochs), from the cache where it is still true.
 
-    One file a source and epoch: a changed source replaces it, a damaged file is built again.
+    One file a source and epoch: a changed source replaces it, a damaged file is built again. A caller who
+    knows the source's fingerprint gives it, since taking it can be the longest part.
     """
-    trials = _cached(source, epoch) if cached else collect(source.records(epoch), source.networks())
-    if trials.excluded:
-        log.info("LEMUR: trials left out: %s", ", ".join(f"{n} × {why}" for why, n in trials.excluded.items()))
+    if cached:
+        trials = _cached(source, epoch, f"{_FORMAT}:{fingerprint or source.fingerprint(epoch)}")
+    else:
+        trials = collect(source.records(epoch), source.networks())
+    say_excluded(trials.excluded)
     return trials
 
 
-def _cached(source: Source, epoch: int | None) -> Trials:
-    fingerprint = f"{_FORMAT}:{source.fingerprint(epoch)}"
-    where = hashlib.sha256(f"{source.kind} {source.location}".encode()).hexdigest()[:16]
-    file = cache_folder() / "lemur" / f"{source.kind}-{where}-{'all' if epoch is None else epoch}.parquet"
+def _cached(source: Source, epoch: int | None, fingerprint: str) -> Trials:
+    file = cache_folder() / "lemur" / f"{source_key(source)}-{'all' if epoch is None else epoch}.parquet"
     found = _load(file, fingerprint)
     if found is not None:
         return found

@@ -11,9 +11,8 @@ import pandas as pd
 
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.lemur.trials import RECIPE, in_order
+from nngpt_ext.lemur.words import LABELS, TRIALS
 
-LABELS = ("normalized", "percentile")
-TRIALS = ("best", "random", "all")
 PAIR_COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "accuracy_1", "accuracy_2", "norm_acc_1", "norm_acc_2",
     "better_dataset", "margin", "recipe_1", "recipe_2",
@@ -81,6 +80,13 @@ def build_pairs(
         }
     )
     return frame.sort_values(["nn", "dataset_1", "dataset_2"], kind="stable", ignore_index=True)
+
+
+def usual_winner_share(pairs: pd.DataFrame) -> float:
+    """Share of the pairs that their dataset pair's usual winner wins: the pair prior in sample."""
+    first = pairs["better_dataset"] == pairs["dataset_1"]
+    wins = first.groupby([pairs["dataset_1"], pairs["dataset_2"]]).agg(["sum", "size"])
+    return float(pd.concat([wins["sum"], wins["size"] - wins["sum"]], axis=1).max(axis=1).sum() / len(pairs))
 
 
 def datasets_of(pairs: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -11,9 +11,8 @@ import pandas as pd
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.lemur.clusters import clusters, signatures
 from nngpt_ext.lemur.pairs import datasets_of
+from nngpt_ext.lemur.words import SPLITS
 
-SPLITS = ("by_network", "by_cluster", "by_origin", "random_pairs")
-PARTS = ("train", "validation", "test")
 # Of ten neighbours in the dealing order, seven train, one validates, two test.
 _DEAL = ("train", "train", "test", "train", "train", "validation", "train", "test", "train", "train")
 _LARGE = 0.10  # share of the networks above which a cluster goes to train

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Set
-from typing import Any, NamedTuple, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nngpt_ext.lemur.facts import FACTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
 
 TASK = "img-classification"
 METRIC = "acc"
@@ -46,6 +50,12 @@ class Source(Protocol):
         """Source text of the named networks."""
 
 
+def say_excluded(excluded: dict[str, int]) -> None:
+    """Log what was left out, if anything was."""
+    if excluded:
+        log.info("LEMUR: trials left out: %s", ", ".join(f"{n} × {why}" for why, n in excluded.items()))
+
+
 def _fault(accuracy: Any) -> str | None:
     """Why an accuracy cannot be used, or None. Numbers in text count as numbers, as in SQLite."""
     if accuracy is None:
@@ -75,6 +85,8 @@ def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str]) -> Trials
     A trial without a usable accuracy, whose network has no source or whose dataset has no facts is
     left out and counted under the first reason that applies.
     """
+    import pandas as pd
+
     excluded: Counter[str] = Counter()
     kept: list[tuple[Any, ...]] = []
     for nn, dataset, epoch, accuracy, lr, batch, momentum, dropout, transform in records:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.files import replacing
-from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.kept import KeptPairs, kept_pairs
 from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.pairs import LABELS, TRIALS, build_pairs
-from nngpt_ext.lemur.splits import PARTS, SPLITS, assign_split
+from nngpt_ext.lemur.words import LABELS, PARTS, SPLITS, TRIALS
 
 
 def summarize_pairs(
@@ -39,28 +35,28 @@ def summarize_pairs(
         raise UserError(f"cannot write '{out}': it is a folder")
     _check_words(label, trials, split)
     lemur = open_source(source, path)
-    clean = read_trials(lemur, epoch)
-    pairs = build_pairs(clean.frame, epoch, label=label, use=trials, seed=seed)
+    kept = kept_pairs(lemur, epoch, label=label, use=trials, seed=seed)
     summary: dict[str, Any] = {
-        "pairs": len(pairs),
-        "networks": int(pairs["nn"].nunique()),
-        "pair_prior": round(usual_winner_share(pairs), 4),
+        **kept.figures,
+        "pair_prior": round(kept.figures["pair_prior"], 4),
         "epoch": epoch,
         "label": label,
         "trials": trials,
         "source": lemur.kind,
-        "excluded": clean.excluded,
     }
     if split is not None:
+        from nngpt_ext.lemur.splits import assign_split
+
+        pairs = kept.frame()
         sources = lemur.sources(sorted(pairs["nn"].unique())) if split == "by_cluster" else None
         pairs["split"] = assign_split(pairs, split, seed=seed, sources=sources, hold_out=hold_out)
         members = {part: pairs.loc[pairs["split"] == part, "nn"] for part in PARTS}
         summary["split"] = {
             part: {"pairs": len(names), "networks": int(names.nunique())} for part, names in members.items()
         }
+        kept = KeptPairs(kept.figures, pairs)
     if out is not None:
-        with replacing(out) as temporary:
-            pairs.to_parquet(temporary, index=False)
+        kept.write(out)
         summary["out"] = str(out)
     return summary
 
@@ -70,13 +66,6 @@ def _check_words(label: str, trials: str, split: str | None) -> None:
     for kind, word, known in (("label", label, LABELS), ("kind of trials", trials, TRIALS), ("split", split, SPLITS)):
         if word is not None and word not in known:
             raise unknown(kind, word, known)
-
-
-def usual_winner_share(pairs: pd.DataFrame) -> float:
-    """Share of the pairs that their dataset pair's usual winner wins: the pair prior in sample."""
-    first = pairs["better_dataset"] == pairs["dataset_1"]
-    wins = first.groupby([pairs["dataset_1"], pairs["dataset_2"]]).agg(["sum", "size"])
-    return float(pd.concat([wins["sum"], wins["size"] - wins["sum"]], axis=1).max(axis=1).sum() / len(pairs))
 
 
 def evaluate_baselines(

@@ -20,7 +20,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from nngpt_ext.lemur import cache as caching
-from nngpt_ext.lemur.cache import cache_folder, read_trials
+from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.folder import cache_folder
 from nngpt_ext.lemur.package import PackageSource
 from nngpt_ext.lemur.sqlite import SqliteSource
 from tests.lemur.small import add_trials, record_file, write_database

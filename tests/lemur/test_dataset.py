@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.dataset import load_pairs
 from nngpt_ext.lemur.pairs import PAIR_COLUMNS, build_pairs
-from nngpt_ext.lemur.splits import PARTS
+from nngpt_ext.lemur.words import PARTS
 from tests.lemur.small import one_line
 
 KEYS = ["nn", "dataset_1", "dataset_2"]

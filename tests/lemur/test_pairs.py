@@ -15,9 +15,9 @@ from pandas.testing import assert_frame_equal
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of
+from nngpt_ext.lemur.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
 from nngpt_ext.lemur.trials import RECIPE, collect
-from nngpt_ext.tasks.inspection import usual_winner_share
+
 from tests.lemur.small import one_line
 
 

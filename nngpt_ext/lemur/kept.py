@@ -1,0 +1,101 @@
+"""Built pairs with their figures, kept in the cache: asked for again, they need neither pandas nor the records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import replacing, write_text
+from nngpt_ext.lemur.folder import cache_folder, source_key
+from nngpt_ext.lemur.trials import Source, say_excluded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "1"  # raised when the same trials would give other pairs
+
+
+class KeptPairs(NamedTuple):
+    """Pairs as `build_pairs` gives them: in a file of the cache, or at hand where that cannot be written."""
+
+    figures: dict[str, Any]  # pairs, networks, pair_prior (in sample), excluded
+    place: Path | pd.DataFrame
+
+    def frame(self) -> pd.DataFrame:
+        """The pairs as a table of one's own."""
+        import pandas as pd
+
+        return pd.read_parquet(self.place) if isinstance(self.place, Path) else self.place.copy()
+
+    def write(self, target: Path) -> None:
+        """Write the pairs as Parquet."""
+        with replacing(target) as temporary:
+            if isinstance(self.place, Path):
+                shutil.copyfile(self.place, temporary)
+            else:
+                self.place.to_parquet(temporary, index=False)
+
+
+def kept_pairs(source: Source, epoch: int, *, label: str, use: str, seed: int) -> KeptPairs:
+    """The pairs of an epoch, from the cache where it is still true; see `build_pairs` for the arguments.
+
+    A file of pairs and a note beside it, which holds the figures and the hash of that file: whatever does
+    not fit together is built again.
+    """
+    records = source.fingerprint(epoch)
+    fingerprint = f"{_FORMAT}:{records}"
+    seeded = f"-{seed}" if use != "best" else ""
+    stem = f"{source_key(source)}-{epoch}-{label}-{use}{seeded}.pairs"
+    file, note = (cache_folder() / "lemur" / f"{stem}.{kind}" for kind in ("parquet", "json"))
+    figures = _figures(file, note, fingerprint)
+    if figures is not None:
+        say_excluded(figures["excluded"])
+        return KeptPairs(figures, file)
+
+    from nngpt_ext.lemur.cache import read_trials
+    from nngpt_ext.lemur.pairs import build_pairs, usual_winner_share
+
+    trials = read_trials(source, epoch, fingerprint=records)
+    pairs = build_pairs(trials.frame, epoch, label=label, use=use, seed=seed)
+    figures = {
+        "pairs": len(pairs),
+        "networks": int(pairs["nn"].nunique()),
+        "pair_prior": usual_winner_share(pairs),
+        "excluded": trials.excluded,
+    }
+    try:
+        with replacing(file) as temporary:
+            pairs.to_parquet(temporary, index=False)
+            digest = _sha256(temporary)
+        write_text(note, json.dumps({"fingerprint": fingerprint, "sha256": digest, "figures": figures}))
+    except (OSError, UserError) as error:
+        log.warning("LEMUR: pairs are not cached: %s", error)
+        return KeptPairs(figures, pairs)
+    return KeptPairs(figures, file)
+
+
+def _figures(file: Path, note: Path, fingerprint: str) -> dict[str, Any] | None:
+    try:
+        if not note.exists():
+            return None
+        content = json.loads(note.read_bytes())
+        if content["fingerprint"] != fingerprint:
+            return None  # that the source has changed is said where the trials are read
+        if content["sha256"] != _sha256(file):
+            raise ValueError("other pairs than noted")
+        found = content["figures"]
+        return {name: found[name] for name in ("pairs", "networks", "pair_prior", "excluded")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("LEMUR: the cache file %s is damaged (%s); building it again", file, error)
+        return None
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
