@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 from pydantic.fields import FieldInfo
 
 from nngpt_ext.errors import UserError, nearest
@@ -90,11 +91,21 @@ class TaskConfig(Stage):
         "default", description="predictions database (URL); default: predictions.db in output_dir"
     )
 
+    @field_serializer("store", when_used="json")
+    def _without_password(self, store: str | None) -> str | None:
+        """What is written to files and reports does not give a database's password away."""
+        return None if store is None else hide_password(store)
+
     @model_validator(mode="after")
     def _hold_out_fits(self) -> TaskConfig:
         if self.data.hold_out is not None and self.data.split != "by_origin":
             raise ValueError(f"data.hold_out goes with data.split by_origin, not {self.data.split}")
         return self
+
+
+def hide_password(url: str) -> str:
+    """A database's address as it may be shown: `postgresql://me:***@host/name`."""
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -274,3 +274,13 @@ def test_any_nesting_comes_back(nested):
                 yield f"{prefix}{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)}"
 
     assert parse_settings(list(settings(nested))) == nested
+
+
+def test_a_stores_password_is_not_written() -> None:
+    config = build_config(TaskConfig, {"store": "postgresql+psycopg://me:s3@:cret@host/db"})
+    assert config.store == "postgresql+psycopg://me:s3@:cret@host/db"
+    assert yaml.safe_load(dump_config(config))["store"] == "postgresql+psycopg://me:***@host/db"
+    assert (
+        build_config(TaskConfig, {"store": "sqlite:///a:b@c.db"}).model_dump(mode="json")["store"]
+        == "sqlite:///a:b@c.db"
+    )

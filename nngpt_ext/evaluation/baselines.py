@@ -4,9 +4,9 @@ Each takes the training pairs and the pairs to judge, and returns P(dataset_1 is
 latter, in their order, shape (rows,). An answer is dataset_1 where that is at least 0.5. Nothing is fitted
 on anything but the training pairs and, for `code_gbm`, the source code of their networks.
 
-Give them pairs of best trials (`data.trials: best`) for training, whatever the language model trains on:
-fitted on pairs of all trials the pair prior falls from 0.823 to 0.770 on the same LEMUR test pairs, and
-a baseline that is weak for no reason makes any skill look larger.
+`pair_prior` wants pairs of best trials (`data.trials: best`) for training, whatever the language model trains
+on: fitted on pairs of all trials it falls from 0.823 to 0.770 on the same LEMUR test pairs, and a baseline
+that is weak for no reason makes any skill look larger. The two GBMs take what the language model takes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits
+
+# scikit-learn is imported where it fits: a finished run is printed without it.
 
 # Identifiers, numbers and the operators that shape a network; comments and layout are noise, but short.
 CODE_WORD = r"[A-Za-z_][A-Za-z_0-9]*|\d+(?:\.\d+)?|[-+*/@=<>]+"
@@ -98,6 +96,8 @@ def _boosted(
     seed: int,
 ) -> np.ndarray:
     """Probabilities of a boosted model; the pair prior where training has one answer only, or no pairs."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     first_wins = (train["better_dataset"] == train["dataset_1"]).to_numpy()
     if len(pairs) == 0 or len(np.unique(first_wins)) < 2:
         return pair_prior(train, pairs)
@@ -181,6 +181,9 @@ def _numbers(recipe: Mapping[str, Any]) -> tuple[float, float, float, float]:
 
 def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Latent semantic analysis of source code, fitted on `known`; shapes (known, k) and (asked, k)."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     known, asked = ([text[:MAX_CHARACTERS] for text in texts] for texts in (known, asked))
     words = TfidfVectorizer(
         lowercase=False,
@@ -195,7 +198,7 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
     if len(known) < 2 or not asked:
         return nothing
     try:
-        table: csr_matrix = words.fit_transform(known)
+        table = words.fit_transform(known)
     except ValueError:  # "no terms remain", "empty vocabulary"
         return nothing
     size = min(COMPONENTS, table.shape[1] - 1, table.shape[0] - 1)

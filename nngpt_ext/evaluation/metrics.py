@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 BINS = 15
 CLIP = 1e-12
@@ -91,7 +90,7 @@ def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: An
         losses = len(won) - wins
         if not wins or not losses:
             continue
-        ranks = rankdata(p[index])
+        ranks = pd.Series(p[index]).rank().to_numpy()  # of equal ones their mean
         total += len(won) * (ranks[won].sum() - wins * (wins + 1) / 2) / (wins * losses)
         pairs += 1
         rows += len(won)

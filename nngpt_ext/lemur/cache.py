@@ -19,9 +19,7 @@ log = logging.getLogger(__name__)
 _FORMAT = "1"  # raised when a cached table would be read differently
 
 
-def read_trials(
-    source: Source, epoch: int | None, *, cached: bool = True, fingerprint: str | None = None
-) -> Trials:
+def read_trials(source: Source, epoch: int | None, *, cached: bool = True, fingerprint: str | None = None) -> Trials:
     """The trials of `epoch` (None: of all epochs), from the cache where it is still true.
 
     One file a source and epoch: a changed source replaces it, a damaged file is built again. A caller who

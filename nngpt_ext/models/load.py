@@ -136,6 +136,7 @@ def load_base(
         if load_in_4bit
         else None
     )
+    faults = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -143,8 +144,10 @@ def load_base(
                 folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
                 trust_remote_code=trust_remote_code, attn_implementation="sdpa",
             )  # fmt: skip
-    except (OSError, ValueError, SafetensorError) as error:
+    except faults as error:
         reason = " ".join(str(error).split())[:300]
+        if isinstance(error, (KeyError, TypeError, AttributeError)):  # their text alone says little
+            reason = f"a file of it is damaged ({type(error).__name__}: {reason})"
         raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
@@ -178,7 +181,12 @@ def check_base(folder: Path, base: Base) -> None:
         raise UserError(f"no adapter in '{folder}': it has no adapter_config.json")
     if not note.is_file():
         raise UserError(f"'{folder}' does not say which base its adapter belongs to: it has no {BASE_FILE}")
-    trained = json.loads(note.read_text(encoding="utf-8"))
+    try:
+        trained = {name: str(json.loads(note.read_bytes())[name]) for name in ("base_model", "base_sha256")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{note}' is damaged ({type(error).__name__}: {error}); fetch or train the adapter again"
+        ) from None
     if trained["base_sha256"] != base.sha256:
         raise UserError(
             f"the adapter in '{folder}' was trained on '{trained['base_model']}' "

@@ -10,6 +10,7 @@ from types import TracebackType
 import pandas as pd
 import sqlalchemy as sa
 
+from nngpt_ext.config import hide_password
 from nngpt_ext.errors import UserError
 
 SCHEMA = 1
@@ -158,12 +159,12 @@ def _file(engine: sa.Engine) -> Path | None:
 def _check_schema(url: str, found: list[int]) -> None:
     if found and found != [SCHEMA]:
         raise UserError(
-            f"the prediction store '{url}' has schema {found[0]}, this version reads {SCHEMA}; give another store"
+            f"the prediction store '{hide_password(url)}' has schema {found[0]}, this version reads {SCHEMA}; give another store"
         )
 
 
 def _unusable(url: str, error: Exception) -> UserError:
     reason = str(getattr(error, "orig", None) or error).splitlines()[0]
     return UserError(
-        f"cannot use the prediction store '{url}': {reason}; an address looks like sqlite:///predictions.db"
+        f"cannot use the prediction store '{hide_password(url)}': {reason}; an address looks like sqlite:///predictions.db"
     )

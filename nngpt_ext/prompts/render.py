@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jinja2
+
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
 from nngpt_ext.prompts.compact import compact_code
@@ -68,6 +70,7 @@ class Renderer:
         self.code_tokens = code_tokens
         self.compact = compact
         self.facts = {**FACTS, **(facts or {})}
+        self._takes_system: bool | None = None
         # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
         added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
         specials = {text for text, special in added.items() if special or text[:1] + text[-1:] == "<>"}
@@ -124,5 +127,20 @@ class Renderer:
         system, user = self.messages(question, code)
         if not self.tokenizer.chat_template:
             return f"{system}\n\n{user}\n"
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if self._takes_system is None:
+            self._takes_system = self._shows_system()
+        if not self._takes_system:
+            return self._chat([{"role": "user", "content": f"{system}\n\n{user}"}])
+        return self._chat([{"role": "system", "content": system}, {"role": "user", "content": user}])
+
+    def _chat(self, messages: list[dict[str, str]]) -> str:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _shows_system(self) -> bool:
+        """Whether the chat template takes a system message: some refuse it (Gemma), some leave it out."""
+        try:
+            return "the-system" in self._chat(
+                [{"role": "system", "content": "the-system"}, {"role": "user", "content": "the-user"}]
+            )
+        except (jinja2.TemplateError, ValueError):
+            return False

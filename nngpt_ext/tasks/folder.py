@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -124,16 +125,20 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json.
+def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Read run.json, which must have the needed keys.
 
     Raises:
-        UserError: when there is none: no run, or an unfinished one.
+        UserError: when there is none (no run, or an unfinished one), and when it is damaged.
     """
     try:
-        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         state = "an unfinished run: go on with --resume" if (folder / CONFIG).is_file() else "no run"
         raise UserError(f"'{folder}' holds {state}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read '{folder / RECORD}': {error}") from None
+    missing = [name for name in needed if name not in record]
+    if missing:
+        raise UserError(f"'{folder / RECORD}' is damaged: it has no {', '.join(missing)}; run the task again")
+    return record

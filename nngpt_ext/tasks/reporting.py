@@ -13,6 +13,11 @@ from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
 from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_config, read_record
 
+NEEDED = (
+    "task", "versions", "base_model", "parts", "training_pairs", "excluded", "near_duplicates",
+    "near_duplicate_threshold", "epochs", "selected_epoch", "cut_networks", "timings",
+)  # fmt: skip
+
 
 def rebuild_report(folder: Path) -> Report:
     """Build report.json, report.md and report.html again from predictions.parquet, baselines.parquet and run.json.
@@ -20,7 +25,7 @@ def rebuild_report(folder: Path) -> Report:
     Raises:
         UserError: when the folder holds no finished run, or files of it are missing or damaged.
     """
-    record = read_record(folder)
+    record = read_record(folder, NEEDED)
     predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")

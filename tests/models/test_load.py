@@ -125,7 +125,14 @@ def test_pickled_weights_beside_are_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.json", b"{"), ("model.safetensors", b"cut"), ("tokenizer.json", None), ("tokenizer.json", b"{")],
+    [
+        ("config.json", b"{"),
+        ("model.safetensors", b"cut"),
+        ("tokenizer.json", None),
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"{}"),
+        ("config.json", b"[]"),
+    ],
 )
 def test_a_damaged_folder_is_one_line(tmp_path: Path, name: str, content: bytes | None) -> None:
     folder = copy(tmp_path)
@@ -241,6 +248,14 @@ def test_a_folder_without_adapter_or_note(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"does not say which base .* nngpt_ext\.json"):
         check_base(tmp_path, base)
+
+
+@pytest.mark.parametrize("note", ["{", "[]", "{}", '{"base_model": "x"}'])
+def test_a_damaged_note_beside_an_adapter(tmp_path: Path, note: str) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / BASE_FILE).write_text(note)
+    with pytest.raises(UserError, match=r"nngpt_ext\.json' is damaged .*; fetch or train the adapter again"):
+        check_base(tmp_path, models_made.base("llama"))
 
 
 def test_embedded_loads_in_4_bits() -> None:

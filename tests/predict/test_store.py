@@ -161,6 +161,13 @@ def test_addresses_that_make_no_sense(tmp_path, monkeypatch, call, address):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+def test_passwords_are_not_shown(call):
+    shown = line(call, "nosuchdatabase://me:se:cr@et@host/x")
+    assert "'nosuchdatabase://me:***@host/x'" in shown
+    assert "cr" not in shown.split("://")[1].split("@")[0]
+
+
 def test_check_makes_nothing(tmp_path):
     PredictionStore.check(f"sqlite:///{tmp_path / 'a' / 'p.db'}")
     PredictionStore.check("sqlite://")

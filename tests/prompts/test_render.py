@@ -127,6 +127,23 @@ def test_chat_markers_that_are_not_called_special_are_text_too() -> None:
     assert chosen.code("x = 'cifar-10'").text == "x = 'cifar-10'"
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>",
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>",
+    ],
+    ids=["refuses it", "leaves it out"],
+)
+def test_chat_template_without_a_place_for_the_system_text(template: str) -> None:
+    tokenizer = copy.deepcopy(models_made.tokenizer())
+    tokenizer.chat_template = template
+    chat = renderer(tokenizer=tokenizer)
+    system, user = chat.messages(QUESTION, CODE)
+    assert chat.text(QUESTION, CODE) == f"<user>{system}\n\n{user}<assistant>"
+
+
 def test_chat_template_where_there_is_one() -> None:
     tokenizer = copy.deepcopy(models_made.tokenizer())
     tokenizer.chat_template = CHAT

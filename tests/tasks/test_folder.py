@@ -137,4 +137,10 @@ def test_no_record(claimed, tmp_path):
     assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' holds no run"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
+    (claimed / "run.json").write_text("[1]")
+    assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
+    (claimed / "run.json").write_text('{"task": "dataset_compare"}')
+    assert line(read_record, claimed, ["task", "parts", "epochs"]) == (
+        f"'{claimed / 'run.json'}' is damaged: it has no parts, epochs; run the task again"
+    )
     assert line(read_config, tmp_path / "none").startswith("cannot read ")
