@@ -159,7 +159,8 @@ def _file(engine: sa.Engine) -> Path | None:
 def _check_schema(url: str, found: list[int]) -> None:
     if found and found != [SCHEMA]:
         raise UserError(
-            f"the prediction store '{hide_password(url)}' has schema {found[0]}, this version reads {SCHEMA}; give another store"
+            f"the prediction store '{hide_password(url)}' has schema {found[0]}, "
+            f"this version reads {SCHEMA}; give another store"
         )
 
 

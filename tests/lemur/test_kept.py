@@ -1,4 +1,4 @@
-"""Kept pairs: the same pairs and figures as built anew, noticed changes, mended damage, no pandas when they are there."""
+"""Kept pairs: as built anew, changes noticed, damage mended, and no pandas needed when they are there."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.cache import read_trials
 from nngpt_ext.lemur.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
 from nngpt_ext.lemur.trials import RECIPE, collect
-
 from tests.lemur.small import one_line
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.clusters import THRESHOLD, clusters, near, signatures, with_near_duplicate
 from nngpt_ext.lemur.pairs import datasets_of
-from nngpt_ext.lemur.words import PARTS
 from nngpt_ext.lemur.splits import assign_split, origin, shuffled, split_hash
+from nngpt_ext.lemur.words import PARTS
 from tests.lemur.small import one_line
 
 
