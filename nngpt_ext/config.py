@@ -74,7 +74,9 @@ class TuningConfig(Stage):
     weight_decay: float = Field(0.0, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)
     gradient_checkpointing: bool | None = Field(None, description="by default on a CUDA device only")
-    engine: Literal["shared", "plain"] = Field("shared", description="shared prefixes, or one example a row")
+    engine: Literal["shared", "masked", "plain"] = Field(
+        "shared", description="shared prefixes, the same behind one dense mask, or one example a row"
+    )
     seed: int = Field(0, ge=0)
     test_every_epoch: bool = Field(True, description="score the test pairs after each epoch (the paper's curve)")
 

@@ -8,49 +8,84 @@ from typing import Any
 
 import torch
 
-from nngpt_ext.batches.rows import Example, build_row
-from nngpt_ext.batches.tensors import answer_log_probs, mask_dtype, plain_batch, shared_batch
+from nngpt_ext.batches.attention import install
+from nngpt_ext.batches.rows import Example
+from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+from nngpt_ext.models.load import quiet_transformers
 
 log = logging.getLogger(__name__)
 
+# `shared`: prefixes computed once, attention in parts; `masked`: the same behind one 4-D mask, whose cost grows
+# with the square of a row; `plain`: one example a row.
+ENGINES = ("shared", "masked", "plain")
 # Largest difference of a summed log-probability that rounding explains, by the type computed in. Ignored
 # masks and positions differ by a tenth and more (tests/batches/test_guard.py).
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
 QUESTIONS = 4
 
 
-def largest_difference(model: Any, group: Sequence[Example], pad: int) -> float:
-    """Largest difference between the log-probabilities of answers computed both ways, dropout off."""
+def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: str = "shared") -> float:
+    """Largest difference between an engine's log-probabilities of answers and the plain ones, dropout off."""
     examples = list(group[:QUESTIONS])
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, mask_dtype(model)
     with torch.inference_mode():
-        shared = answer_log_probs(model, shared_batch(build_row([examples]), mask_dtype(model)).to(device))
-        plain = answer_log_probs(model, plain_batch(examples, pad).to(device))
-    return float((shared - plain).abs().max())
+        found, plain = (
+            answer_log_probs(model, make_batch([examples], way, dtype, pad).to(device)) for way in (engine, "plain")
+        )
+    return float((found - plain).abs().max())
 
 
-def checked_engine(model: Any, groups: Sequence[Sequence[Example]], pad: int, engine: str) -> str:
-    """`engine`, or `plain` with one warning where the model does not compute shared prefixes exactly.
+def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) -> str:
+    """`engine`, or the next one that is exact on this model, with one warning that says why.
 
     Attention that ignores a custom mask, sliding windows, ALiBi and absolute positions that a model makes
     itself are such cases.
+
+    Args:
+        model: a causal language model. For `shared` its attention function is exchanged
+            (`nngpt_ext.batches.attention.install`), which changes nothing for other callers.
+        group: examples of one network, best the longest one with both options: the first few are computed
+            both ways. A group of one is no test; `plain` is the answer then, for there is nothing to share.
+        pad: the padding token.
+        engine: one of `ENGINES`.
     """
-    group = next((group for group in groups if len(group) > 1), None)
-    if engine != "shared" or group is None:
-        return engine
+    if engine == "plain" or len(group) < 2:
+        return "plain"
+    before = model.config._attn_implementation
     was_training = model.training
     model.eval()
+    reasons = []
     try:
-        difference = largest_difference(model, group, pad)
-        reason = f"answers differ by {difference:.2g} in log-probability"
-        if difference <= TOLERANCE.get(mask_dtype(model), 1e-3):
-            return engine
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        reason = f"it refuses such rows ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        for way in ENGINES[ENGINES.index(engine) : -1]:
+            reason = _fault(model, group, pad, way)
+            if reason is None:
+                engine = way
+                break
+            reasons.append(f"{way}: {reason}")
+            model.set_attn_implementation(before)
+        else:
+            engine = "plain"
     finally:
         model.train(was_training)
-    log.warning(
-        "shared prefixes are not exact on %s: %s; computing one example at a time (tuning.engine: plain)",
-        type(model).__name__, reason,
-    )  # fmt: skip
-    return "plain"
+    if reasons:
+        log.warning(
+            "shared prefixes are not exact on %s (%s); computing with tuning.engine %s instead",
+            type(model).__name__, "; ".join(reasons), engine,
+        )  # fmt: skip
+    return engine
+
+
+def _fault(model: Any, group: Sequence[Example], pad: int, engine: str) -> str | None:
+    """Why an engine cannot be used, or None."""
+    try:
+        if engine == "shared":
+            dropout = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
+            if dropout:
+                return f"attention in parts does not do attention dropout {dropout}"
+            with quiet_transformers():  # it warns as well
+                install(model)
+        difference = largest_difference(model, group, pad, engine)
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
+        return f"it refuses such rows ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    allowed = TOLERANCE.get(mask_dtype(model), 1e-3)
+    return None if difference <= allowed else f"answers differ by {difference:.2g} in log-probability"

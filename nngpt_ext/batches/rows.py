@@ -37,6 +37,11 @@ class Row(NamedTuple):
 
     def visible(self) -> np.ndarray:
         """The attention mask, shape (length, length), bool: which token (column) each token (row) sees."""
+        order = np.arange(len(self.ids))
+        return self.above()[np.ix_(self.segments, self.segments)] & (order[None, :] <= order[:, None])
+
+    def above(self) -> np.ndarray:
+        """Shape (segments, segments), bool: [a, b] where b is a or one of its ancestors."""
         n = len(self.parents)
         above = np.zeros((n, n), dtype=bool)
         for segment in range(n):  # a parent comes before its children
@@ -44,8 +49,7 @@ class Row(NamedTuple):
             if parent != NO_PARENT:
                 above[segment] = above[parent]
             above[segment, segment] = True
-        order = np.arange(len(self.ids))
-        return above[np.ix_(self.segments, self.segments)] & (order[None, :] <= order[:, None])
+        return above
 
 
 class Example(NamedTuple):
@@ -92,6 +96,8 @@ def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]
     rows: list[list[list[int]]] = []
     used = limit + 1
     for g, group in enumerate(groups):
+        if not group:
+            continue
         shared = shared_length([example.prompt for example in group])
         own = [own_length(example, shared) for example in group]
         part: list[int] = []
@@ -110,8 +116,14 @@ def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]
     return rows
 
 
-def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True) -> Row:
-    """Lay out groups of examples in one row; `share=False` gives each example a root of its own."""
+def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True, cached: int = 0) -> Row:
+    """Lay out groups of examples in one row.
+
+    Args:
+        groups: examples of one network each.
+        share: whether a group's prefix stands once; if not, each example is a root of its own.
+        cached: tokens of every example that are left out, for their keys and values are known.
+    """
     if not share:
         groups = [[example] for group in groups for example in group]
     ids: list[np.ndarray] = []
@@ -134,8 +146,8 @@ def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True) -> Row
         return len(parents) - 1
 
     for group in groups:
-        shared = shared_length([example.prompt for example in group]) if len(group) > 1 else 0
-        root = add(group[0].prompt[:shared], 0, NO_PARENT) if shared else NO_PARENT
+        shared = cached or (shared_length([example.prompt for example in group]) if len(group) > 1 else 0)
+        root = add(group[0].prompt[:shared], 0, NO_PARENT) if shared and not cached else NO_PARENT
         for prompt, options in group:
             own = add(prompt[shared:], shared, root)
             last = end - 1

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from nngpt_ext.batches.attention import installed
+from nngpt_ext.batches.layout import layout_of
 from nngpt_ext.batches.rows import Example, Row, build_row
 
 PLACES = ("keep", "row", "column", "targets", "answers")
@@ -17,7 +19,7 @@ PLACES = ("keep", "row", "column", "targets", "answers")
 class Batch(NamedTuple):
     """Inputs of one forward pass and where its answers are predicted."""
 
-    inputs: dict[str, torch.Tensor]  # input_ids, attention_mask, position_ids
+    inputs: dict[str, Any]  # input_ids, attention_mask, position_ids, and a layout where attention is in parts
     keep: torch.Tensor  # (kept,): positions whose logits are needed
     row: torch.Tensor  # (targets,): row of the batch
     column: torch.Tensor  # (targets,): index into `keep`
@@ -33,7 +35,26 @@ class Batch(NamedTuple):
         return self._replace(inputs=moved, **places)
 
 
-def shared_batch(row: Row, dtype: torch.dtype) -> Batch:
+def make_batch(groups: Sequence[Sequence[Example]], engine: str, dtype: torch.dtype, pad: int) -> Batch:
+    """The batch of one forward pass over groups of examples, in the engine's way (`nngpt_ext.batches.guard`)."""
+    if engine == "plain":
+        return plain_batch([example for group in groups for example in group], pad)
+    row = build_row(groups)
+    return parts_batch(row, dtype) if engine == "shared" else masked_batch(row, dtype)
+
+
+def parts_batch(row: Row, dtype: torch.dtype, cached: int = 0) -> Batch:
+    """One row with its layout, for a model that attends by `nngpt_ext.batches.attention`."""
+    inputs = {
+        "input_ids": torch.from_numpy(row.ids).long()[None],
+        "attention_mask": torch.zeros(1, 1, 1, 1, dtype=dtype),  # of four dimensions: the model makes none itself
+        "position_ids": torch.from_numpy(row.positions).long()[None],
+        "layout": layout_of(row, cached),
+    }
+    return _batch(inputs, [row])
+
+
+def masked_batch(row: Row, dtype: torch.dtype) -> Batch:
     """One row with its 4-D mask, additive: eager attention reads a bool mask silently wrong."""
     mask = torch.zeros(1, 1, len(row.ids), len(row.ids), dtype=dtype)
     mask.masked_fill_(torch.from_numpy(~row.visible()), torch.finfo(dtype).min)
@@ -62,7 +83,7 @@ def plain_batch(examples: Sequence[Example], pad: int) -> Batch:
     return _batch(inputs, rows)
 
 
-def _batch(inputs: dict[str, torch.Tensor], rows: Sequence[Row]) -> Batch:
+def _batch(inputs: dict[str, Any], rows: Sequence[Row]) -> Batch:
     predict = np.concatenate([row.predict for row in rows])
     keep, column = np.unique(predict, return_inverse=True)
     counts = [row.n_answers for row in rows]
@@ -79,15 +100,19 @@ def _batch(inputs: dict[str, torch.Tensor], rows: Sequence[Row]) -> Batch:
     )
 
 
-def answer_log_probs(model: Any, batch: Batch) -> torch.Tensor:
+def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
     """Sum over an answer's tokens of their log-probabilities, shape (answers,), float32.
 
     Only positions that predict an answer go through the language-model head, where the model allows it.
+    `cache` holds the keys and values that stand before the batch, if any do.
     """
+    inputs = batch.inputs if cache is None else {**batch.inputs, "past_key_values": cache}
+    if "layout" in inputs and not installed(model):  # it would ignore the layout, and see everything
+        raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.guard.checked_engine")
     if takes_positions(model):
-        logits = model(**batch.inputs, use_cache=False, logits_to_keep=batch.keep).logits
+        logits = model(**inputs, use_cache=False, logits_to_keep=batch.keep).logits
     else:
-        logits = model(**batch.inputs, use_cache=False).logits[:, batch.keep]
+        logits = model(**inputs, use_cache=False).logits[:, batch.keep]
     chosen = logits[batch.row, batch.column].float()
     each = torch.log_softmax(chosen, dim=-1).gather(1, batch.targets[:, None])[:, 0]
     return torch.zeros(batch.n_answers, device=each.device).index_add(0, batch.answers, each)
@@ -101,4 +126,5 @@ def takes_positions(model: Any) -> bool:
 
 def mask_dtype(model: Any) -> torch.dtype:
     """The type that the model computes in: a mask must have it. Quantised weights do not tell, embeddings do."""
-    return next(p.dtype for name, p in model.named_parameters() if "embed" in name)
+    dtype: torch.dtype = model.get_input_embeddings().weight.dtype
+    return dtype

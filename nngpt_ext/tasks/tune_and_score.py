@@ -12,7 +12,7 @@ import pandas as pd
 
 from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.batches.guard import checked_engine
-from nngpt_ext.batches.rows import Example, training_example
+from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.metrics import log_loss
 from nngpt_ext.evaluation.report import Report
@@ -42,7 +42,9 @@ class Workbench:
         self.encoder = Encoder(renderer, data.sources, base.context)
         self.training = self.examples(data.training)
         # The untrained adapter changes nothing, so the base model tells for all of them.
-        self.engine = checked_engine(base.model, self.training, base.tokenizer.pad_token_id, config.tuning.engine)
+        self.engine = checked_engine(
+            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine
+        )
 
     @property
     def device_name(self) -> str:
@@ -67,6 +69,14 @@ class Workbench:
             encoded = self.encoder.encode(asked)
             groups.append([training_example(e, bool(r)) for e, r in zip(encoded, right, strict=True)])
         return groups
+
+    def _longest_group(self) -> list[Example]:
+        """The questions of the training network with the longest prompt, with both options."""
+        pairs = self.data.training
+        rows = group_by_network(pairs["nn"].tolist())
+        longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].prompt))
+        asked = [q for question in questions_of(pairs.iloc[rows[longest]]) for q in (question, question.turned())]
+        return [scoring_example(encoded) for encoded in self.encoder.encode(asked)]
 
     def tune(self, folder: Path, resume: bool) -> Path:
         """Train the adapter of this run with the configured fine-tuner."""

@@ -11,9 +11,10 @@ from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
 
 
 class Plan(NamedTuple):
-    """The rows of all epochs in order, and how many rows make a step.
+    """The rows of all steps in order, and how many rows make a step.
 
-    Every epoch is filled up to whole steps with empty rows, so that no step mixes two epochs.
+    A step's examples do not depend on the engine, its rows do. Steps with fewer rows than others are filled
+    up with empty ones, for a trainer accumulates over a fixed number of them.
     """
 
     rows: list[list[list[int]]]  # as batches.rows.pack gives them; an empty list is a filler
@@ -44,18 +45,17 @@ def make_plan(
         networks_per_epoch: how many networks an epoch draws; every network is drawn once before any is
             drawn twice.
         pairs_per_network: how many of a network's pairs (both orders of each) an epoch draws.
-        examples_per_step: about how many examples make an optimiser step.
+        examples_per_step: about how many examples make an optimiser step. A network's examples are in one
+            step, unless they are more.
         row_tokens: tokens of a forward pass.
-        engine: `shared`, or `plain` for rows of single examples.
+        engine: `plain` for rows of single examples; the others share prefixes.
         seed: decides all draws.
     """
     rng = np.random.default_rng(seed)
-    # Rows have draws of their own: engines make different numbers of them and must still see the same examples.
-    shuffle = np.random.default_rng([seed, 1])
     per_epoch = min(networks_per_epoch or len(groups), len(groups))
     waiting: list[int] = []
-    epoch_rows: list[list[list[list[int]]]] = []
-    n_examples = 0
+    steps: list[list[list[list[int]]]] = []
+    ends: list[int] = []
     for _ in range(epochs):
         if len(waiting) < per_epoch:
             again = [int(g) for g in rng.permutation(len(groups))]
@@ -63,21 +63,12 @@ def make_plan(
             waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
         drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
         picked = [_pick(len(groups[g]), pairs_per_network, rng) for g in drawn]
-        n_examples += sum(len(numbers) for numbers in picked)
-        rows = (
-            _shared_rows(groups, drawn, picked, row_tokens)
-            if engine == "shared"
-            else _plain_rows(groups, drawn, picked, row_tokens)
-        )
-        epoch_rows.append([rows[i] for i in shuffle.permutation(len(rows))])
-    n_rows = sum(len(rows) for rows in epoch_rows)
-    rows_per_step = max(1, round(examples_per_step * n_rows / max(n_examples, 1)))
-    flat: list[list[list[int]]] = []
-    ends: list[int] = []
-    for rows in epoch_rows:
-        flat += rows
-        flat += [[] for _ in range(-len(rows) % rows_per_step)]
-        ends.append(len(flat) // rows_per_step)
+        for dealt in _steps(drawn, picked, examples_per_step):
+            rows = _plain_rows if engine == "plain" else _shared_rows
+            steps.append(rows(groups, dealt, row_tokens))
+        ends.append(len(steps))
+    rows_per_step = max(len(rows) for rows in steps)
+    flat = [row for rows in steps for row in [*rows, *([] for _ in range(rows_per_step - len(rows)))]]
     return Plan(flat, rows_per_step, ends)
 
 
@@ -87,21 +78,38 @@ def _pick(n_examples: int, pairs: int | None, rng: np.random.Generator) -> list[
     return [int(2 * p + turned) for p in order for turned in (0, 1)]
 
 
+def _steps(drawn: Sequence[int], picked: Sequence[list[int]], examples_per_step: int) -> list[list[list[int]]]:
+    """Deal networks to steps in their order, as evenly as whole networks allow; `[network, example, …]` each."""
+    size = 2 * max(1, examples_per_step // 2)  # the two orders of a pair stay together
+    pieces = [
+        [g, *numbers[i : i + size]]
+        for g, numbers in zip(drawn, picked, strict=True)
+        for i in range(0, len(numbers), size)
+    ]
+    counts = np.array([len(piece) - 1 for piece in pieces])
+    total = int(counts.sum())
+    n_steps = max(1, round(total / examples_per_step))
+    middle = np.cumsum(counts) - counts / 2
+    number = np.minimum((middle * n_steps / total).astype(int), n_steps - 1)
+    return [[pieces[i] for i in np.flatnonzero(number == step)] for step in np.unique(number)]
+
+
 def _shared_rows(
-    groups: Sequence[Sequence[Example]], drawn: list[int], picked: list[list[int]], limit: int
+    groups: Sequence[Sequence[Example]], dealt: Sequence[Sequence[int]], limit: int
 ) -> list[list[list[int]]]:
-    chosen = [[groups[g][e] for e in numbers] for g, numbers in zip(drawn, picked, strict=True)]
-    return [[[drawn[part[0]], *(picked[part[0]][e] for e in part[1:])] for part in row] for row in pack(chosen, limit)]
+    chosen = [[groups[g][e] for e in numbers] for g, *numbers in dealt]
+    return [
+        [[dealt[part[0]][0], *(dealt[part[0]][1 + e] for e in part[1:])] for part in row] for row in pack(chosen, limit)
+    ]
 
 
 def _plain_rows(
-    groups: Sequence[Sequence[Example]], drawn: list[int], picked: list[list[int]], limit: int
+    groups: Sequence[Sequence[Example]], dealt: Sequence[Sequence[int]], limit: int
 ) -> list[list[list[int]]]:
     """Batches of as many single examples as fit into the limit when padded."""
-    places = [(g, e) for g, numbers in zip(drawn, picked, strict=True) for e in numbers]
     rows: list[list[list[int]]] = []
     longest = 0
-    for g, e in places:
+    for g, e in ((g, e) for g, *numbers in dealt for e in numbers):
         length = own_length(groups[g][e], 0)
         longest = max(longest, length)
         if not rows or longest * (len(rows[-1]) + 1) > limit:

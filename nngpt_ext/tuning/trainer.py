@@ -17,8 +17,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from nngpt_ext.batches.rows import Example, build_row
-from nngpt_ext.batches.tensors import PLACES, Batch, answer_log_probs, plain_batch, shared_batch
+from nngpt_ext.batches.rows import Example
+from nngpt_ext.batches.tensors import PLACES, Batch, answer_log_probs, make_batch, plain_batch
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
 from nngpt_ext.models.presets import preset
@@ -28,6 +28,8 @@ from nngpt_ext.tuning.qlora import HISTORY, TuneConfig, read_history
 
 if TYPE_CHECKING:
     from nngpt_ext.models.load import Base
+
+INPUTS = ("input_ids", "attention_mask", "position_ids", "layout")
 
 log = logging.getLogger(__name__)
 
@@ -193,10 +195,7 @@ class AnswerTrainer(SFTTrainer):
         if not row:
             return {"n_answers": torch.tensor(0)}
         chosen = [[self.examples[part[0]][e] for e in part[1:]] for part in row]
-        if self.engine == "shared":
-            batch = shared_batch(build_row(chosen), self.mask_dtype)
-        else:
-            batch = plain_batch([example for group in chosen for example in group], self.pad)
+        batch = make_batch(chosen, self.engine, self.mask_dtype, self.pad)
         places = {name: getattr(batch, name) for name in PLACES}
         return {**batch.inputs, **places, "n_answers": torch.tensor(batch.n_answers), "n_tokens": batch.n_tokens}
 
@@ -216,7 +215,7 @@ class AnswerTrainer(SFTTrainer):
         n_answers = int(inputs["n_answers"])
         if n_answers == 0:
             return sum(p.sum() * 0.0 for p in model.parameters() if p.requires_grad)  # type: ignore[return-value]
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids")}
+        given = {name: inputs[name] for name in INPUTS if name in inputs}
         places = {name: inputs[name] for name in PLACES}
         batch = Batch(inputs=given, **places, n_answers=n_answers, n_tokens=int(inputs["n_tokens"]))
         total = -answer_log_probs(model, batch).sum()

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from nngpt_ext.batches.attention import install
+from nngpt_ext.batches.guard import ENGINES
 from nngpt_ext.batches.rows import Example, build_row, scoring_example, training_example
 from nngpt_ext.batches.tensors import (
     answer_log_probs,
+    make_batch,
     mask_dtype,
+    masked_batch,
     plain_batch,
-    shared_batch,
     takes_positions,
 )
 from nngpt_ext.models.load import Base
@@ -27,14 +30,12 @@ from .asked import encoded
 TOLERANCE = 1e-4
 
 
-def shared(base: Base, groups: Sequence[Sequence[Example]], model: Any = None) -> torch.Tensor:
+def computed(engine: str, base: Base, groups: Sequence[Sequence[Example]], model: Any = None) -> torch.Tensor:
     model = model or base.model
-    return answer_log_probs(model, shared_batch(build_row(groups), mask_dtype(model)).to(base.device))
-
-
-def plain(base: Base, groups: Sequence[Sequence[Example]], model: Any = None) -> torch.Tensor:
-    examples = [example for group in groups for example in group]
-    return answer_log_probs(model or base.model, plain_batch(examples, base.tokenizer.pad_token_id).to(base.device))
+    if engine == "shared":
+        install(getattr(model, "inner", model))
+    batch = make_batch(groups, engine, mask_dtype(model), base.tokenizer.pad_token_id)
+    return answer_log_probs(model, batch.to(base.device))
 
 
 def by_hand(base: Base, groups: Sequence[Sequence[Example]]) -> torch.Tensor:
@@ -56,14 +57,14 @@ def scoring(base: Base, nn: str = "AlexNet", pairs: int = 3, prompt: str = "reci
 def check(base: Base, groups: Sequence[Sequence[Example]]) -> None:
     with torch.inference_mode():
         expected = by_hand(base, groups)
-        assert (shared(base, groups) - expected).abs().max() <= TOLERANCE
-        assert (plain(base, groups) - expected).abs().max() <= TOLERANCE
+        for engine in ENGINES:
+            assert (computed(engine, base, groups) - expected).abs().max() <= TOLERANCE
         # Answers differ between the questions far more than the tolerance, or the comparison says nothing.
         assert len(expected) < 3 or expected.std() > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(("kind", "bits"), [*((kind, False) for kind in KINDS), ("llama", True)])
-def test_both_ways_are_one_example_at_a_time(kind: str, bits: bool) -> None:
+def test_all_ways_are_one_example_at_a_time(kind: str, bits: bool) -> None:
     base = models_made.base(kind, load_in_4bit=bits)
     check(base, [scoring(base, "AlexNet"), scoring(base, "VGG", 2)])
 
@@ -95,28 +96,30 @@ def test_a_prompt_that_begins_another() -> None:
     check(base, [[long, Example(long.prompt[:-7], long.answers), Example(long.prompt[:3], long.answers)]])
 
 
-def gradient(base: Base, engine: Any, groups: Sequence[Sequence[Example]]) -> torch.Tensor:
+def gradient(base: Base, engine: str, groups: Sequence[Sequence[Example]]) -> torch.Tensor:
     model = copy.deepcopy(base.model).requires_grad_(True)
-    (-engine(base, groups, model).sum()).backward()
+    (-computed(engine, base, groups, model).sum()).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
+@pytest.mark.parametrize("engine", ["shared", "masked"])
 @pytest.mark.parametrize("answers", ["training", "scoring"])
-def test_gradients_are_equal(answers: str) -> None:
-    base = models_made.base("llama")
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_equal(kind: str, answers: str, engine: str) -> None:
+    base = models_made.base(kind)
     chosen = [encoded(base, "AlexNet"), encoded(base, "VGG", 2)]
     if answers == "training":
         groups = [[training_example(one, i % 2 == 0) for i, one in enumerate(group)] for group in chosen]
     else:
         groups = [[scoring_example(one) for one in group] for group in chosen]
-    one, other = gradient(base, shared, groups), gradient(base, plain, groups)
+    one, other = gradient(base, engine, groups), gradient(base, "plain", groups)
     assert ((one - other).norm() / other.norm()).item() <= 1e-5
 
 
 def test_shared_rows_are_shorter() -> None:
     base = models_made.base("llama")
     examples = scoring(base, pairs=6)
-    row = shared_batch(build_row([examples]), torch.float32)
+    row = make_batch([examples], "shared", torch.float32, 0)
     one_by_one = plain_batch(examples, 0)
     assert row.n_answers == one_by_one.n_answers == 24
     assert row.n_tokens * 5 < one_by_one.n_tokens
@@ -127,7 +130,7 @@ def test_the_mask_is_additive_and_finite() -> None:
     base = models_made.base("llama")
     row = build_row([scoring(base)])
     for dtype in (torch.float32, torch.bfloat16):
-        mask = shared_batch(row, dtype).inputs["attention_mask"]
+        mask = masked_batch(row, dtype).inputs["attention_mask"]
         assert mask.shape == (1, 1, len(row.ids), len(row.ids))
         assert mask.dtype == dtype
         assert torch.isfinite(mask).all()
@@ -151,6 +154,9 @@ class WholeLogits(torch.nn.Module):
         super().__init__()
         self.inner = inner
 
+    def get_input_embeddings(self) -> Any:
+        return self.inner.get_input_embeddings()
+
     def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: bool) -> Any:
         return self.inner(input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=use_cache)
 
@@ -162,8 +168,16 @@ def test_models_that_compute_all_logits() -> None:
     assert not takes_positions(whole)
     groups = [scoring(base)]
     with torch.inference_mode():
-        for engine in (shared, plain):
-            assert (engine(base, groups, whole) - engine(base, groups)).abs().max() <= TOLERANCE
+        for engine in ("masked", "plain"):
+            assert (computed(engine, base, groups, whole) - computed(engine, base, groups)).abs().max() <= TOLERANCE
+
+
+def test_a_layout_is_never_ignored() -> None:
+    base = models_made.base("llama")
+    fresh = copy.deepcopy(base.model)
+    fresh.set_attn_implementation("sdpa")
+    with pytest.raises(RuntimeError, match="does not attend in parts"):
+        answer_log_probs(fresh, make_batch([scoring(base)], "shared", torch.float32, 0))
 
 
 def test_an_adapter_is_looked_through() -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from nngpt_ext.batches.attention import install
 from nngpt_ext.batches.encode import Encoded
+from nngpt_ext.batches.guard import ENGINES
+from nngpt_ext.batches.rows import own_length, scoring_example, shared_length
 from nngpt_ext.models.load import Base
 from nngpt_ext.scoring.log_odds import PLAIN_BATCH, log_odds
 from tests import models_made
 from tests.batches.asked import encoder, questions
+from tests.models_made import KINDS
 
 TOLERANCE = 1e-4
 
@@ -30,6 +35,7 @@ def groups_of(base: Base, prompt: str = "recipe") -> list[list[Encoded]]:
 
 def score(base: Base, groups: Sequence[Sequence[Encoded]], **changes: object) -> list[np.ndarray]:
     given = {"row_tokens": 1024, "pad": base.tokenizer.pad_token_id, **changes}
+    install(base.model)
     return log_odds(base.model, groups, **given)  # type: ignore[arg-type]
 
 
@@ -50,7 +56,7 @@ def by_definition(base: Base, one: Encoded) -> float:
     return log_p(one.options[0]) - log_p(one.options[1])
 
 
-@pytest.mark.parametrize("engine", ["shared", "plain"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("bits", "pieces"), [(False, False), (True, False), (False, True)])
 def test_the_definition(engine: str, bits: bool, pieces: bool) -> None:
     base = models_made.base("llama", load_in_4bit=bits, pieces=pieces)
@@ -74,16 +80,40 @@ def test_no_length_normalisation() -> None:
         assert np.sign(value) == np.sign(len(one.options[1]) - len(one.options[0]))
 
 
+@pytest.mark.parametrize("engine", ["shared", "masked"])
 @pytest.mark.parametrize("row_tokens", [64, 200, 333, 100_000])
-def test_rows_do_not_matter(row_tokens: int) -> None:
-    base = models_made.base("qwen2")
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_do_not_matter(kind: str, row_tokens: int, engine: str) -> None:
+    base = models_made.base(kind)
     groups = groups_of(base, "code_only")
     expected = score(base, groups, engine="plain")
-    for values, right in zip(score(base, groups, row_tokens=row_tokens), expected, strict=True):
+    for values, right in zip(score(base, groups, row_tokens=row_tokens, engine=engine), expected, strict=True):
         assert np.abs(values - right).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("engine", ["shared", "plain"])
+def test_a_large_group_is_scored_behind_its_prefix_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = models_made.base("llama")
+    group = encoder(base).encode(questions("AlexNet"))
+    shared = shared_length([one.prompt for one in group])
+    lengths: list[int] = []
+    whole = type(base.model).forward
+
+    def counted(self: Any, input_ids: Any = None, **rest: Any) -> Any:
+        lengths.append(input_ids.shape[1])
+        return whole(self, input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(type(base.model), "forward", counted)
+    found = score(base, [group], row_tokens=400)[0]
+    monkeypatch.undo()
+    own = sum(own_length(scoring_example(one), shared) for one in group)
+    assert len(lengths) > 3
+    assert lengths[0] == shared
+    assert sum(lengths) == shared + own
+    assert max(lengths[1:]) <= 400
+    assert np.abs(found - score(base, [group], row_tokens=10**6)[0]).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_same_again(engine: str) -> None:
     base = models_made.base("llama")
     groups = groups_of(base)
@@ -91,14 +121,14 @@ def test_same_again(engine: str) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("engine", ["shared", "plain"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_progress_counts_every_question(engine: str) -> None:
     base = models_made.base("llama")
     told: list[int] = []
     score(base, groups_of(base), engine=engine, row_tokens=200, advance=told.append)
     assert sum(told) == 11
     assert len(told) > 1
-    assert engine == "shared" or max(told) <= PLAIN_BATCH // 2
+    assert engine != "plain" or max(told) <= PLAIN_BATCH // 2
 
 
 def test_nothing_to_score() -> None:

@@ -40,12 +40,19 @@ def epochs_of(made: Plan) -> list[list[list[list[int]]]]:
     return [made.rows[start * n : end * n] for start, end in zip(starts, made.epoch_ends, strict=True)]
 
 
+def steps_of(made: Plan) -> list[list[list[list[int]]]]:
+    """The rows of each step."""
+    n = made.rows_per_step
+    return [made.rows[i * n : (i + 1) * n] for i in range(made.steps)]
+
+
 def examples_of(rows: list[list[list[int]]]) -> list[tuple[int, int]]:
     return sorted((part[0], e) for row in rows for part in row for e in part[1:])
 
 
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=7)
-ENGINES = st.sampled_from(["shared", "plain"])
+ENGINES_ = ("shared", "masked", "plain")
+ENGINES = st.sampled_from(ENGINES_)
 BOUND = st.none() | st.integers(1, 8)
 
 
@@ -72,8 +79,6 @@ def test_what_every_epoch_holds(
             assert len(numbers) == 2 * min(pairs or sizes[g], sizes[g])
             assert {e ^ 1 for e in numbers} == set(numbers)  # both orders of each pair
         drawn += members
-        fillers = sum(not row for row in rows)
-        assert fillers < made.rows_per_step
     # Every network is drawn before any is drawn twice: counts differ by one at most, all the time.
     per_epoch = min(networks or len(sizes), len(sizes))
     for end in range(per_epoch, len(drawn) + 1, per_epoch):
@@ -82,12 +87,27 @@ def test_what_every_epoch_holds(
 
 
 @given(SIZES, BOUND, BOUND, st.integers(0, 5))
-def test_engines_see_the_same_examples_in_every_epoch(
+def test_engines_see_the_same_examples_in_every_step(
     sizes: list[int], networks: int | None, pairs: int | None, seed: int
 ) -> None:
     bounds = {"networks_per_epoch": networks, "pairs_per_network": pairs, "seed": seed}
-    shared, plain = (plan(groups_of(sizes), engine=engine, **bounds) for engine in ("shared", "plain"))
-    assert [examples_of(rows) for rows in epochs_of(shared)] == [examples_of(rows) for rows in epochs_of(plain)]
+    shared, masked, plain = (plan(groups_of(sizes), engine=engine, **bounds) for engine in ENGINES_)
+    assert shared.epoch_ends == plain.epoch_ends
+    assert shared == masked
+    steps = [[examples_of(rows) for rows in steps_of(made)] for made in (shared, plain)]
+    assert steps[0] == steps[1]
+    assert all(steps[0])  # none is empty
+
+
+@given(SIZES, st.integers(1, 12))
+def test_a_network_stays_in_one_step_unless_it_is_too_large(sizes: list[int], step: int) -> None:
+    made = plan(groups_of(sizes), epochs=1, examples_per_step=step)
+    for g, pairs in enumerate(sizes):
+        parts = [sum(1 for other, _ in examples_of(rows) if other == g) for rows in steps_of(made)]
+        assert sum(parts) == 2 * pairs
+        if 2 * pairs <= step:
+            assert max(parts) == 2 * pairs
+        assert all(part % 2 == 0 for part in parts)  # the two orders of a pair go together
 
 
 @given(SIZES, ENGINES, st.integers(1, 80))
@@ -95,7 +115,7 @@ def test_rows_keep_to_the_limit(sizes: list[int], engine: str, limit: int) -> No
     groups = groups_of(sizes)
     for row in plan(groups, engine=engine, row_tokens=limit).rows:
         n = sum(len(part) - 1 for part in row)
-        if engine == "shared":
+        if engine != "plain":
             built = build_row([[groups[g][e] for e in numbers] for g, *numbers in row]) if row else None
             assert tokens_of(groups, row) == (len(built.ids) if built else 0)
             assert tokens_of(groups, row) <= limit or n == 1
@@ -141,7 +161,16 @@ def test_a_step_has_about_as_many_examples_as_asked(engine: str, step: int) -> N
 def test_by_hand() -> None:
     # Two networks of one pair: both fit into one row, and one row is a step.
     made = plan(groups_of([1, 1]), epochs=2, examples_per_step=100, row_tokens=1000)
-    assert made.rows_per_step == 25
-    assert made.epoch_ends == [1, 2]
-    assert [bool(row) for row in made.rows] == [True] + [False] * 24 + [True] + [False] * 24
-    assert examples_of(made.rows[:1]) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert (made.rows_per_step, made.epoch_ends) == (1, [1, 2])
+    assert [examples_of([row]) for row in made.rows] == [[(0, 0), (0, 1), (1, 0), (1, 1)]] * 2
+    # The same one example a row: two rows of two, for each has 8 to 10 tokens and the limit is 20.
+    made = plan(groups_of([1, 1]), epochs=1, examples_per_step=100, row_tokens=20, engine="plain")
+    assert [sum(len(part) - 1 for part in row) for row in made.rows] == [2, 2]
+    # Two pairs each in steps of 4 examples, and rows that hold two: none is left to fill up.
+    made = plan(groups_of([2, 2]), epochs=1, examples_per_step=4, row_tokens=13)
+    assert [len(examples_of(rows)) for rows in steps_of(made)] == [4, 4]
+    assert [] not in made.rows
+    # One pair and two: the step of the one has a row less than the other's.
+    made = plan(groups_of([1, 2]), epochs=1, examples_per_step=4, row_tokens=13)
+    assert sorted(len(examples_of(rows)) for rows in steps_of(made)) == [2, 4]
+    assert made.rows.count([]) == 1

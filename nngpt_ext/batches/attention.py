@@ -1,0 +1,236 @@
+"""Attention over shared prefixes, in parts that no token pays for twice.
+
+A dense mask over a row of one prefix and k questions costs (P + ks)². Computed apart, each prefix costs P²/2,
+the questions' look at it P·ks and each question itself s²/2: the cost grows with k and not with its square.
+The parts of a softmax are put together by their log-sum-exps, as in FlashAttention (Dao et al. 2022) and Ring
+Attention (Liu et al. 2023): out = Σ exp(lse_i − lse) out_i with lse = log Σ exp(lse_i). Backwards, each part's
+kernel is given the whole output and the whole lse, which makes its gradients those of the whole.
+
+On a CPU the parts are torch's flash kernel; on CUDA the whole is one FlexAttention call (Dong et al. 2024)
+whose block mask skips what no token sees.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from nngpt_ext.batches.layout import Layout
+
+NAME = "nngpt_ext_shared_prefix"
+# What some models ask of attention and is not done here; `None` and a window that nothing reaches are harmless.
+_UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")
+
+
+def install(model: Any) -> None:
+    """Let the model attend by `attend`, which is transformers' SDPA wherever no layout is given.
+
+    Raises:
+        ValueError: when the model does not take its attention from transformers' registry.
+    """
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner.set_attn_implementation(NAME)
+    if not installed(inner):
+        raise ValueError("its attention cannot be exchanged")
+
+
+def installed(model: Any) -> bool:
+    """Whether the model attends by `attend`."""
+    return bool(model.config.get_text_config()._attn_implementation == NAME)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: shape (1, heads, length, size).
+        key, value: shape (1, key heads, cached + length, size).
+        attention_mask: read only without a layout.
+        dropout: of attention weights; must be 0 with a layout.
+        scaling: of the products; by default 1/√size.
+        layout: the row's parts.
+        **kwargs: passed on to SDPA.
+
+    Returns:
+        Shape (1, length, heads, size), and no weights.
+
+    Raises:
+        ValueError: for what cannot be done with a layout.
+    """
+    if layout is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    window = kwargs.get("sliding_window")
+    if window is not None and window < layout.reach:
+        asked.append(f"sliding_window {window}")
+    if dropout:
+        asked.append(f"attention dropout {dropout}")
+    if asked:
+        raise ValueError(f"attention in parts does not do {', '.join(asked)}")
+    groups = query.shape[1] // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.is_cuda:
+        return _flexible(query, key, value, layout, scale).transpose(1, 2).contiguous(), None
+    result: torch.Tensor = _Parts.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), layout, scale)
+    return result.transpose(1, 2).contiguous(), None
+
+
+def _flexible(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
+) -> torch.Tensor:
+    """FlexAttention with the row's block mask, which all layers share."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    if "mask" not in layout.kept:
+        segments, above, cached = layout.segments, layout.above, layout.cached
+
+        def sees(_b: Any, _h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+            own = torch.clamp(k - cached, min=0)
+            return (k < cached) | (above[segments[q], segments[own]] & (own <= q))
+
+        lengths = query.shape[2], key.shape[2]
+        layout.kept["mask"] = create_block_mask(sees, None, None, *lengths, device=str(query.device))
+    grouped = query.shape[1] != key.shape[1]
+    return _compiled_flex(query.is_cuda)(
+        query, key, value, block_mask=layout.kept["mask"], scale=scale, enable_gqa=grouped
+    )
+
+
+_compiled: list[Any] = []
+
+
+def _compiled_flex(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if not compiled:
+        return flex_attention
+    if not _compiled:  # rows differ in length: one kernel for all of them
+        _compiled.append(torch.compile(flex_attention, dynamic=True))
+    return _compiled[0]
+
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class _Parts(torch.autograd.Function):
+    """Query, key and value of shape (1, heads, ·, size) to the output, shape (1, heads, length, size)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
+    ) -> torch.Tensor:
+        out = query.new_empty(query.shape)
+        lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        for asking, asked, causal in _prefixes(layout, query.shape[2]):
+            part, part_lse = _flash(query[:, :, asking], key[:, :, asked], value[:, :, asked], 0.0, causal, scale=scale)
+            out[:, :, asking] = part
+            lse[:, :, asking] = part_lse
+        if len(layout.blocks):
+            blocks = [_gathered(x, layout) for x in (query, *_own(layout, key, value))]
+            part, part_lse = _flash(
+                *blocks, 0.0, layout.inside is None, attn_mask=_mask(layout, query.dtype), scale=scale
+            )
+            part, part_lse = _scattered(part, layout), _scattered(part_lse[..., None], layout)
+            first = lse[0, :, layout.tokens, None]
+            both = torch.logaddexp(first, part_lse)
+            weighted = out[0, :, layout.tokens] * (first - both).exp() + part * (part_lse - both).exp()
+            out[0, :, layout.tokens] = weighted.to(out.dtype)
+            lse[0, :, layout.tokens] = both[..., 0]
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.layout, ctx.scale = layout, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        query, key, value, out, lse = ctx.saved_tensors
+        layout: Layout = ctx.layout
+        d_query, d_key, d_value = (
+            torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
+        )
+        for asking, asked, causal in _prefixes(layout, query.shape[2]):
+            parts = _flash_backward(
+                grad[:, :, asking], query[:, :, asking], key[:, :, asked], value[:, :, asked], out[:, :, asking],
+                lse[:, :, asking], 0.0, causal, scale=ctx.scale,
+            )  # fmt: skip
+            d_query[:, :, asking] += parts[0]
+            d_key[:, :, asked] += parts[1]
+            d_value[:, :, asked] += parts[2]
+        if len(layout.blocks):
+            asked_of = _own(layout, key, value)
+            blocks = [_gathered(x, layout) for x in (query, *asked_of, out, lse[..., None])]
+            parts = _flash_backward(
+                _placed(grad, layout), *blocks[:4], blocks[4][..., 0], 0.0, layout.inside is None,
+                attn_mask=_mask(layout, query.dtype), scale=ctx.scale,
+            )  # fmt: skip
+            for total, part in zip((d_query, *_own(layout, d_key, d_value)), parts, strict=True):
+                total[0].index_add_(1, layout.tokens, _scattered(part, layout))
+        return d_query, d_key, d_value, None, None
+
+
+def _prefixes(layout: Layout, length: int) -> list[tuple[slice, slice, bool]]:
+    """What asks what, causally or not, but for the blocks: prefixes themselves, and what stands behind them."""
+    if layout.cached:
+        return [(slice(0, length), slice(0, layout.cached), False)]
+    asked = []
+    for start, behind, end in layout.trees:
+        asked.append((slice(start, behind), slice(start, behind), True))
+        if end > behind:
+            asked.append((slice(behind, end), slice(start, behind), False))
+    return asked
+
+
+def _own(layout: Layout, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of the row itself."""
+    return key[:, :, layout.cached :], value[:, :, layout.cached :]
+
+
+def _gathered(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """(1, heads, length, size) to (blocks, heads, longest, size)."""
+    n, longest = layout.blocks.shape
+    heads, size = x.shape[1], x.shape[3]
+    return x[0].index_select(1, layout.blocks.flatten()).view(heads, n, longest, size).transpose(0, 1)
+
+
+def _placed(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Like `_gathered`, with zeros for fillers: the gradient of what was dropped."""
+    n, longest = layout.blocks.shape
+    heads, size = x.shape[1], x.shape[3]
+    laid = x.new_zeros(heads, n * longest, size).index_copy_(1, layout.places, x[0].index_select(1, layout.tokens))
+    return laid.view(heads, n, longest, size).transpose(0, 1)
+
+
+def _scattered(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """(blocks, heads, longest, size) to (heads, block tokens, size), fillers dropped."""
+    n, heads, longest, size = x.shape
+    flat = x.transpose(0, 1).reshape(heads, n * longest, size)
+    return flat.index_select(1, layout.places)
+
+
+def _mask(layout: Layout, dtype: torch.dtype) -> torch.Tensor | None:
+    if layout.inside is None:
+        return None
+    name = f"inside {dtype}"
+    if name not in layout.kept:
+        added = torch.zeros(layout.inside.shape, dtype=dtype, device=layout.inside.device)
+        layout.kept[name] = added.masked_fill_(~layout.inside, torch.finfo(dtype).min)[:, None]
+    return layout.kept[name]  # type: ignore[no-any-return]
