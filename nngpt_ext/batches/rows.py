@@ -116,6 +116,30 @@ def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]
     return rows
 
 
+def halves(row: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """A row's examples in two rows, for a device that cannot hold them in one."""
+    places = [(g, e) for g, *numbers in row for e in numbers]
+    middle = len(places) // 2
+    result = []
+    for part in (places[:middle], places[middle:]):
+        made: list[list[int]] = []
+        for g, e in part:
+            if not made or made[-1][0] != g:
+                made.append([g])
+            made[-1].append(e)
+        result.append(made)
+    return result
+
+
+def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]]) -> int:
+    """Tokens that a shared row computes."""
+    total = 0
+    for g, *numbers in row:
+        shared = shared_length([groups[g][e].prompt for e in numbers])
+        total += shared + sum(own_length(groups[g][e], shared) for e in numbers)
+    return total
+
+
 def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True, cached: int = 0) -> Row:
     """Lay out groups of examples in one row.
 

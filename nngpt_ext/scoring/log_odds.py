@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nngpt_ext.batches.rows import Example, build_row, own_length, pack, scoring_example, shared_length
+from nngpt_ext.batches.rows import Example, build_row, halves, own_length, pack, scoring_example, shared_length
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.encode import Encoded
+
+log = logging.getLogger(__name__)
 
 PLAIN_BATCH = 8  # rows of one forward pass where prefixes are not shared
 
@@ -48,60 +52,95 @@ def log_odds(
 
     examples = [[scoring_example(encoded) for encoded in group] for group in groups]
     result = [np.empty(len(group)) for group in groups]
-    large = {g for g, group in enumerate(examples) if engine == "shared" and _tokens(group) > row_tokens}
+    device, dtype = next(model.parameters()).device, mask_dtype(model)
+
+    def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
+        chosen = [[examples[g][e] for e in numbers] for g, *numbers in row]
+        return answer_log_probs(model, make_batch(chosen, engine, dtype, pad).to(device))
+
+    large = [g for g, group in enumerate(examples) if engine == "shared" and _is_large(group, row_tokens)]
     if engine == "plain":
         rows = _plain_rows(examples, max(1, plain_batch // 2))
     else:
         rows = pack([[] if g in large else group for g, group in enumerate(examples)], row_tokens)
-    device, dtype = next(model.parameters()).device, mask_dtype(model)
     with torch.inference_mode():
-        for row in rows:
-            chosen = [[examples[part[0]][e] for e in part[1:]] for part in row]
-            batch = make_batch(chosen, engine, dtype, pad).to(device)
-            scores = answer_log_probs(model, batch).double().cpu().numpy().reshape(-1, 2)
-            start = 0
-            for part in row:
-                part_scores = scores[start : start + len(part) - 1]
-                result[part[0]][part[1:]] = part_scores[:, 0] - part_scores[:, 1]
-                start += len(part) - 1
-            if advance:
-                advance(len(scores))
-        for g in sorted(large):
-            done = 0
-            for scores in _behind_cache(model, examples[g], row_tokens):
-                result[g][done : done + len(scores)] = scores[:, 0] - scores[:, 1]
-                done += len(scores)
+        behind = (_behind_cache(model, g, examples[g], row_tokens) for g in large)
+        for score, given in itertools.chain([(scored, rows)], behind):
+            for row, values in _within_memory(score, given):
+                start = 0
+                for g, *numbers in row:
+                    result[g][numbers] = values[start : start + len(numbers)]
+                    start += len(numbers)
                 if advance:
-                    advance(len(scores))
+                    advance(start)
     return result
 
 
-def _tokens(group: Sequence[Example]) -> int:
+Rows = list[list[list[int]]]
+Scorer = Callable[[Sequence[Sequence[int]]], Any]
+
+
+def _within_memory(score: Scorer, rows: Rows) -> Iterator[tuple[list[list[int]], np.ndarray]]:
+    """Log-odds of each row's questions; a row that a device cannot hold is halved, down to one question.
+
+    Raises:
+        torch.OutOfMemoryError: when one question alone does not fit.
+    """
+    import torch
+
+    waiting, warned = rows[::-1], False
+    while waiting:
+        row = waiting.pop()
+        try:
+            values = score(row).double().cpu().numpy().reshape(-1, 2)
+        except torch.OutOfMemoryError:
+            if sum(len(numbers) for _, *numbers in row) == 1:
+                raise
+            if not warned:
+                log.warning(
+                    "out of memory: scoring in halves what does not fit; lower tuning.row_tokens to save the try"
+                )
+            warned = True
+            torch.cuda.empty_cache()
+            waiting += halves(row)[::-1]
+            continue
+        yield row, values[:, 0] - values[:, 1]
+
+
+def _is_large(group: Sequence[Example], row_tokens: int) -> bool:
+    """Whether a group does not fit into a row, and has a prefix to keep."""
     shared = shared_length([example.prompt for example in group])
-    return shared + sum(own_length(example, shared) for example in group)
+    return shared > 0 and shared + sum(own_length(example, shared) for example in group) > row_tokens
 
 
-def _behind_cache(model: Any, group: Sequence[Example], row_tokens: int) -> Iterator[np.ndarray]:
-    """Score a group in pieces of at most `row_tokens`, with the keys and values of its prefix computed once."""
+def _behind_cache(model: Any, number: int, group: Sequence[Example], row_tokens: int) -> tuple[Scorer, Rows]:
+    """How to score a group in pieces of at most `row_tokens`, its prefix's keys and values computed once."""
     import torch
     from transformers import DynamicCache
 
-    from nngpt_ext.batches.tensors import answer_log_probs, mask_dtype, parts_batch
+    from nngpt_ext.batches.tensors import answer_log_probs, mask_dtype, parts_batch, takes_positions
 
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     shared = shared_length([example.prompt for example in group])
-    cache: Any = DynamicCache()
-    if shared:
-        prefix = torch.from_numpy(group[0].prompt[:shared]).long()[None].to(device)
-        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    own = [[Example(example.prompt[shared:], example.answers)] for example in group]
-    for row in pack(own, row_tokens):
-        chosen = [group[part[0]] for part in row]
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
+        if not kept:  # only now: the prefixes of all large groups would fill the memory
+            cache: Any = DynamicCache()
+            prefix = torch.from_numpy(group[0].prompt[:shared]).long()[None].to(device)
+            last = {"logits_to_keep": 1} if takes_positions(model) else {}
+            model(input_ids=prefix, past_key_values=cache, use_cache=True, **last)
+            kept.extend((layer.keys, layer.values) for layer in cache.layers)
+        again: Any = DynamicCache()  # a pass adds its own keys; what crops a cache differs from version to version
+        for layer, (keys, values) in enumerate(kept):
+            again.update(keys, values, layer)
+        chosen = [group[e] for _, *numbers in row for e in numbers]
         batch = parts_batch(build_row([chosen], cached=shared), dtype, cached=shared).to(device)
-        again = DynamicCache()  # a pass adds its own keys; what crops a cache differs from version to version
-        for number, layer in enumerate(cache.layers):
-            again.update(layer.keys, layer.values, number)
-        yield answer_log_probs(model, batch, again).double().cpu().numpy().reshape(-1, 2)
+        return answer_log_probs(model, batch, again)
+
+    own = [[Example(example.prompt[shared:], example.answers)] for example in group]
+    pieces = [[[number, *(part[0] for part in row)]] for row in pack(own, row_tokens)]
+    return scored, pieces
 
 
 def _plain_rows(examples: Sequence[Sequence[Example]], step: int) -> list[list[list[int]]]:

@@ -7,24 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
+from nngpt_ext.batches.rows import Example, own_length, pack
 
 
 class Plan(NamedTuple):
-    """The rows of all steps in order, and how many rows make a step.
+    """The rows of each optimiser step. A step's examples do not depend on the engine, its rows do."""
 
-    A step's examples do not depend on the engine, its rows do. Steps with fewer rows than others are filled
-    up with empty ones, for a trainer accumulates over a fixed number of them.
-    """
-
-    rows: list[list[list[int]]]  # as batches.rows.pack gives them; an empty list is a filler
-    rows_per_step: int
-    epoch_ends: list[int]  # the step after which each epoch ends
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in all."""
-        return self.epoch_ends[-1]
+    steps: list[list[list[list[int]]]]  # rows as batches.rows.pack gives them
+    epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
 def make_plan(
@@ -67,9 +57,7 @@ def make_plan(
             rows = _plain_rows if engine == "plain" else _shared_rows
             steps.append(rows(groups, dealt, row_tokens))
         ends.append(len(steps))
-    rows_per_step = max(len(rows) for rows in steps)
-    flat = [row for rows in steps for row in [*rows, *([] for _ in range(rows_per_step - len(rows)))]]
-    return Plan(flat, rows_per_step, ends)
+    return Plan(steps, ends)
 
 
 def _pick(n_examples: int, pairs: int | None, rng: np.random.Generator) -> list[int]:
@@ -117,12 +105,3 @@ def _plain_rows(
             longest = length
         rows[-1].append([g, e])
     return rows
-
-
-def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]]) -> int:
-    """Tokens that a shared row computes."""
-    total = 0
-    for g, *numbers in row:
-        shared = shared_length([groups[g][e].prompt for e in numbers])
-        total += shared + sum(own_length(groups[g][e], shared) for e in numbers)
-    return total

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +19,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from nngpt_ext.batches.rows import Example
-from nngpt_ext.batches.tensors import PLACES, Batch, answer_log_probs, make_batch, plain_batch
+from nngpt_ext.batches.rows import Example, halves, tokens_of
+from nngpt_ext.batches.tensors import answer_log_probs, make_batch, plain_batch
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
 from nngpt_ext.models.presets import preset
@@ -28,8 +30,6 @@ from nngpt_ext.tuning.qlora import HISTORY, TuneConfig, read_history
 
 if TYPE_CHECKING:
     from nngpt_ext.models.load import Base
-
-INPUTS = ("input_ids", "attention_mask", "position_ids", "layout")
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +126,6 @@ def _is_whole(checkpoint: Path) -> bool:
 class AnswerTrainer(SFTTrainer):
     """Sum over an answer's tokens, mean over the examples of an optimiser step, whatever the rows are."""
 
-    # The loss below is already divided by the examples of the whole accumulation window.
-    loss_is_scaled_for_ga = True  # type: ignore[assignment]
-
     def __init__(
         self,
         base: Base,
@@ -143,19 +140,19 @@ class AnswerTrainer(SFTTrainer):
         self.examples = examples
         self.plan = plan
         self.engine = config.engine
+        self.row_tokens = config.row_tokens if config.engine != "plain" else sys.maxsize
         self.pad = base.tokenizer.pad_token_id
         self.mask_dtype = base.model.dtype
         self.history = history
-        self.progress = Progress("training", plan.steps, unit="step")
+        self.progress = Progress("training", len(plan.steps), unit="step")
         on_cuda = base.device.type == "cuda"
         arguments = SFTConfig(
             output_dir=str(checkpoints),
             per_device_train_batch_size=1,
-            gradient_accumulation_steps=plan.rows_per_step,
-            max_steps=plan.steps,
+            max_steps=len(plan.steps),
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=round(config.warmup * plan.steps),
+            warmup_steps=round(config.warmup * len(plan.steps)),
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             optim="adamw_torch",
@@ -177,11 +174,12 @@ class AnswerTrainer(SFTTrainer):
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
         )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # a second card would get a copy of the model and half a step
         super().__init__(
             model=model,
             args=arguments,
-            data_collator=self._collate,
-            train_dataset=Dataset.from_dict({"row": list(range(len(plan.rows)))}),
+            data_collator=operator.itemgetter(0),  # one item is a step: its number
+            train_dataset=Dataset.from_dict({"step": list(range(len(plan.steps)))}),
             processing_class=base.tokenizer,
             callbacks=[EpochEnd(self, validate, checkpoints)],
         )
@@ -190,39 +188,50 @@ class AnswerTrainer(SFTTrainer):
         self.n_examples = 0
         self.n_tokens = 0
 
-    def _collate(self, items: list[dict[str, int]]) -> dict[str, Any]:
-        row = self.plan.rows[items[0]["row"]]
-        if not row:
-            return {"n_answers": torch.tensor(0)}
-        chosen = [[self.examples[part[0]][e] for e in part[1:]] for part in row]
-        batch = make_batch(chosen, self.engine, self.mask_dtype, self.pad)
-        places = {name: getattr(batch, name) for name in PLACES}
-        return {**batch.inputs, **places, "n_answers": torch.tensor(batch.n_answers), "n_tokens": batch.n_tokens}
-
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.plan.rows)
+        return SequentialSampler(self.plan.steps)
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
-        return torch.stack([sample["n_answers"] for sample in batch_samples]).sum().to(device)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        n_answers = int(inputs["n_answers"])
-        if n_answers == 0:
-            return sum(p.sum() * 0.0 for p in model.parameters() if p.requires_grad)  # type: ignore[return-value]
-        given = {name: inputs[name] for name in INPUTS if name in inputs}
-        places = {name: inputs[name] for name in PLACES}
-        batch = Batch(inputs=given, **places, n_answers=n_answers, n_tokens=int(inputs["n_tokens"]))
-        total = -answer_log_probs(model, batch).sum()
-        self.loss_sum += float(total.detach())
-        self.n_examples += n_answers
+        """Add the gradients of one optimiser step, row by row.
+
+        Returns:
+            The mean loss of the step's examples.
+        """
+        model.train()
+        rows = self.plan.steps[inputs["step"]]
+        n = sum(len(numbers) for row in rows for _, *numbers in row)
+        return torch.tensor(sum(self._add_gradients(model, row, n) for row in rows) / n, device=self.args.device)
+
+    def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
+        """Add the gradients of a row's share in a mean over `n` examples; returns its sum of losses."""
+        alone = sum(len(numbers) for _, *numbers in row) == 1
+        if not alone and tokens_of(self.examples, row) > self.row_tokens:
+            return sum(self._add_gradients(model, half, n) for half in halves(row))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        try:
+            chosen = [[self.examples[g][e] for e in numbers] for g, *numbers in row]
+            batch = make_batch(chosen, self.engine, self.mask_dtype, self.pad).to(self.args.device)
+            with self.compute_loss_context_manager():
+                total = -answer_log_probs(model, batch).sum()
+            # Not backward(): what runs out of memory half-way must leave no gradients behind.
+            gradients = torch.autograd.grad(total / n, trained, allow_unused=True)
+        except torch.OutOfMemoryError:
+            if alone:
+                raise
+            self.row_tokens = min(self.row_tokens, tokens_of(self.examples, row)) // 2
+            log.warning("out of memory: going on with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
+            torch.cuda.empty_cache()
+            return self._add_gradients(model, row, n)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        loss = float(total.detach())
+        self.loss_sum += loss
+        self.n_examples += batch.n_answers
         self.n_tokens += batch.n_tokens
-        return total / (num_items_in_batch if num_items_in_batch is not None else n_answers)
+        return loss
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card beside a checkpoint: the run writes one for the adapter, with figures."""

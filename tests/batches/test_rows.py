@@ -12,6 +12,7 @@ from nngpt_ext.batches.rows import (
     Example,
     Row,
     build_row,
+    halves,
     own_length,
     pack,
     scoring_example,
@@ -173,3 +174,8 @@ def test_examples_of_one_question() -> None:
     assert training_example(encoded, False).answers == (encoded.options[1],)
     assert scoring_example(encoded).answers == encoded.options
     assert scoring_example(encoded).prompt is encoded.prompt
+
+
+def test_halves() -> None:
+    assert halves([[3, 0, 1, 4], [7, 2, 5]]) == [[[3, 0, 1]], [[3, 4], [7, 2, 5]]]
+    assert halves([[3, 0], [7, 2]]) == [[[3, 0]], [[7, 2]]]

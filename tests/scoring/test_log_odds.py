@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from nngpt_ext.batches import tensors
 from nngpt_ext.batches.attention import install
 from nngpt_ext.batches.encode import Encoded
 from nngpt_ext.batches.guard import ENGINES
 from nngpt_ext.batches.rows import own_length, scoring_example, shared_length
+from nngpt_ext.batches.tensors import answer_log_probs
 from nngpt_ext.models.load import Base
 from nngpt_ext.scoring.log_odds import PLAIN_BATCH, log_odds
 from tests import models_made
@@ -140,3 +142,33 @@ def test_the_model_is_as_before() -> None:
     score(base, groups_of(base))
     assert not base.model.training
     assert all(p.grad is None for p in base.model.parameters())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("row_tokens", [300, 100_000])
+def test_what_does_not_fit_into_memory_is_halved(engine: str, row_tokens: int, monkeypatch: Any, caplog: Any) -> None:
+    base = models_made.base("llama")
+    groups = groups_of(base)
+    expected = score(base, groups, engine=engine, row_tokens=row_tokens)
+
+    def short(model: Any, batch: Any, cache: Any = None) -> torch.Tensor:
+        if batch.n_answers > 2:
+            raise torch.OutOfMemoryError
+        return answer_log_probs(model, batch, cache)
+
+    monkeypatch.setattr(tensors, "answer_log_probs", short)
+    found = score(base, groups, engine=engine, row_tokens=row_tokens)
+    for values, right in zip(found, expected, strict=True):
+        assert np.abs(values - right).max() <= TOLERANCE
+    assert all(message.startswith("out of memory: scoring in halves") for message in caplog.messages)
+    assert caplog.messages
+
+
+def test_a_question_that_does_not_fit_alone_is_a_fault(monkeypatch: Any) -> None:
+    def never(model: Any, batch: Any, cache: Any = None) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(tensors, "answer_log_probs", never)
+    base = models_made.base("llama")
+    with pytest.raises(torch.OutOfMemoryError):
+        score(base, groups_of(base))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.batches.rows import Example, build_row, own_length
-from nngpt_ext.tuning.plan import Plan, make_plan, tokens_of
+from nngpt_ext.batches.rows import Example, build_row, own_length, tokens_of
+from nngpt_ext.tuning.plan import Plan, make_plan
 
 
 def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
@@ -36,14 +36,8 @@ def plan(groups: list[list[Example]], **changes: Any) -> Plan:
 def epochs_of(made: Plan) -> list[list[list[list[int]]]]:
     """The rows of each epoch."""
     starts = [0, *made.epoch_ends[:-1]]
-    n = made.rows_per_step
-    return [made.rows[start * n : end * n] for start, end in zip(starts, made.epoch_ends, strict=True)]
-
-
-def steps_of(made: Plan) -> list[list[list[list[int]]]]:
-    """The rows of each step."""
-    n = made.rows_per_step
-    return [made.rows[i * n : (i + 1) * n] for i in range(made.steps)]
+    ends = zip(starts, made.epoch_ends, strict=True)
+    return [[row for rows in made.steps[start:end] for row in rows] for start, end in ends]
 
 
 def examples_of(rows: list[list[list[int]]]) -> list[tuple[int, int]]:
@@ -66,8 +60,8 @@ def test_what_every_epoch_holds(
         seed=seed, epochs=4,
     )  # fmt: skip
     assert len(made.epoch_ends) == 4
-    assert made.steps == made.epoch_ends[-1]
-    assert len(made.rows) == made.steps * made.rows_per_step  # epochs end on whole steps
+    assert len(made.steps) == made.epoch_ends[-1]
+    assert all(row for rows in made.steps for row in rows)
     drawn = []
     for rows in epochs_of(made):
         seen = examples_of(rows)
@@ -94,7 +88,7 @@ def test_engines_see_the_same_examples_in_every_step(
     shared, masked, plain = (plan(groups_of(sizes), engine=engine, **bounds) for engine in ENGINES_)
     assert shared.epoch_ends == plain.epoch_ends
     assert shared == masked
-    steps = [[examples_of(rows) for rows in steps_of(made)] for made in (shared, plain)]
+    steps = [[examples_of(rows) for rows in made.steps] for made in (shared, plain)]
     assert steps[0] == steps[1]
     assert all(steps[0])  # none is empty
 
@@ -103,7 +97,7 @@ def test_engines_see_the_same_examples_in_every_step(
 def test_a_network_stays_in_one_step_unless_it_is_too_large(sizes: list[int], step: int) -> None:
     made = plan(groups_of(sizes), epochs=1, examples_per_step=step)
     for g, pairs in enumerate(sizes):
-        parts = [sum(1 for other, _ in examples_of(rows) if other == g) for rows in steps_of(made)]
+        parts = [sum(1 for other, _ in examples_of(rows) if other == g) for rows in made.steps]
         assert sum(parts) == 2 * pairs
         if 2 * pairs <= step:
             assert max(parts) == 2 * pairs
@@ -113,21 +107,22 @@ def test_a_network_stays_in_one_step_unless_it_is_too_large(sizes: list[int], st
 @given(SIZES, ENGINES, st.integers(1, 80))
 def test_rows_keep_to_the_limit(sizes: list[int], engine: str, limit: int) -> None:
     groups = groups_of(sizes)
-    for row in plan(groups, engine=engine, row_tokens=limit).rows:
+    made = plan(groups, engine=engine, row_tokens=limit)
+    for row in (row for rows in made.steps for row in rows):
         n = sum(len(part) - 1 for part in row)
         if engine != "plain":
-            built = build_row([[groups[g][e] for e in numbers] for g, *numbers in row]) if row else None
-            assert tokens_of(groups, row) == (len(built.ids) if built else 0)
+            built = build_row([[groups[g][e] for e in numbers] for g, *numbers in row])
+            assert tokens_of(groups, row) == len(built.ids)
             assert tokens_of(groups, row) <= limit or n == 1
         else:
             assert all(len(part) == 2 for part in row)
-            longest = max((own_length(groups[g][e], 0) for g, e in row), default=0)
+            longest = max(own_length(groups[g][e], 0) for g, e in row)
             assert longest * n <= limit or n == 1
 
 
 def test_shared_rows_are_fewer_tokens() -> None:
     groups = groups_of([5, 5, 5])
-    rows = plan(groups, epochs=1, row_tokens=200).rows
+    (rows,) = epochs_of(plan(groups, epochs=1, row_tokens=200))
     assert sum(tokens_of(groups, row) for row in rows) < sum(own_length(e, 0) for group in groups for e in group) * 0.7
 
 
@@ -137,7 +132,7 @@ def test_the_seed_decides(engine: str) -> None:
     bounds = {"engine": engine, "networks_per_epoch": 3, "pairs_per_network": 2}
     assert plan(groups, **bounds) == plan(groups, **bounds)
     others = [plan(groups, seed=seed, **bounds) for seed in range(5)]
-    assert len({str(other.rows) for other in others}) == 5
+    assert len({str(other.steps) for other in others}) == 5
 
 
 @pytest.mark.parametrize("engine", ["shared", "plain"])
@@ -152,8 +147,7 @@ def test_epochs_come_in_different_orders(engine: str) -> None:
 def test_a_step_has_about_as_many_examples_as_asked(engine: str, step: int) -> None:
     groups = groups_of([5] * 24)
     made = plan(groups, engine=engine, examples_per_step=step, epochs=1, row_tokens=30)
-    n = made.rows_per_step
-    counts = [len(examples_of(made.rows[i * n : (i + 1) * n])) for i in range(made.steps)]
+    counts = [len(examples_of(rows)) for rows in made.steps]
     assert sum(counts) == 240
     assert 0.6 * step <= np.mean(counts) <= 1.6 * step
 
@@ -161,16 +155,11 @@ def test_a_step_has_about_as_many_examples_as_asked(engine: str, step: int) -> N
 def test_by_hand() -> None:
     # Two networks of one pair: both fit into one row, and one row is a step.
     made = plan(groups_of([1, 1]), epochs=2, examples_per_step=100, row_tokens=1000)
-    assert (made.rows_per_step, made.epoch_ends) == (1, [1, 2])
-    assert [examples_of([row]) for row in made.rows] == [[(0, 0), (0, 1), (1, 0), (1, 1)]] * 2
+    assert made.epoch_ends == [1, 2]
+    assert [[examples_of([row]) for row in rows] for rows in made.steps] == [[[(0, 0), (0, 1), (1, 0), (1, 1)]]] * 2
     # The same one example a row: two rows of two, for each has 8 to 10 tokens and the limit is 20.
     made = plan(groups_of([1, 1]), epochs=1, examples_per_step=100, row_tokens=20, engine="plain")
-    assert [sum(len(part) - 1 for part in row) for row in made.rows] == [2, 2]
-    # Two pairs each in steps of 4 examples, and rows that hold two: none is left to fill up.
-    made = plan(groups_of([2, 2]), epochs=1, examples_per_step=4, row_tokens=13)
-    assert [len(examples_of(rows)) for rows in steps_of(made)] == [4, 4]
-    assert [] not in made.rows
-    # One pair and two: the step of the one has a row less than the other's.
-    made = plan(groups_of([1, 2]), epochs=1, examples_per_step=4, row_tokens=13)
-    assert sorted(len(examples_of(rows)) for rows in steps_of(made)) == [2, 4]
-    assert made.rows.count([]) == 1
+    assert [len(row) for row in made.steps[0]] == [2, 2]
+    # Two pairs each in steps of 4 examples.
+    made = plan(groups_of([2, 2]), epochs=1, examples_per_step=4)
+    assert [len(examples_of(rows)) for rows in made.steps] == [4, 4]

@@ -1,22 +1,168 @@
-"""What the trainer refuses, without training."""
+"""One optimiser step: the same gradients whatever the engine, the rows, checkpointing, or the device's memory."""
 
-import numpy as np
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from nngpt_ext.batches.rows import Example
-from nngpt_ext.tuning.trainer import _check_answers
+from nngpt_ext.batches.guard import ENGINES, checked_engine
+from nngpt_ext.batches.rows import Example, training_example
+from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
+from nngpt_ext.models.load import Base, quiet_transformers
+from nngpt_ext.tuning import trainer as training
+from nngpt_ext.tuning.plan import make_plan
+from nngpt_ext.tuning.qlora import TuneConfig
+from nngpt_ext.tuning.trainer import AnswerTrainer, add_lora, train
+from tests import models_made
+from tests.batches.asked import encoded
 
-STOP = 1
+CONFIG = TuneConfig(
+    epochs=2, learning_rate=1e-3, lora_r=4, lora_alpha=8, lora_dropout=0.0, networks_per_epoch=None,
+    pairs_per_network=None, examples_per_step=100, row_tokens=2048, warmup=0.0, weight_decay=0.0, max_grad_norm=1.0,
+    gradient_checkpointing=False, engine="shared", seed=0,
+)  # fmt: skip
 
 
-def test_a_cut_answer_is_refused():
-    whole = Example(np.array([5, 6], dtype="int32"), (np.array([7, STOP], dtype="int32"),))
-    cut = Example(np.array([5, 6], dtype="int32"), (np.array([7, 8], dtype="int32"),))
-    _check_answers([[whole, whole]], STOP)
-    with pytest.raises(RuntimeError, match="was cut"):
-        _check_answers([[whole, cut]], STOP)
+def groups_of(base: Base) -> list[list[Example]]:
+    """Three networks of unequal length and number of questions."""
+    asked = [encoded(base, nn, pairs, "recipe") for nn, pairs in (("AlexNet", 3), ("VGG", 1), ("ResNet", 6))]
+    return [[training_example(one, i % 3 == 0) for i, one in enumerate(group)] for group in asked]
 
 
-def test_an_answer_without_a_name_is_refused():
-    with pytest.raises(RuntimeError, match="was cut"):
-        _check_answers([[Example(np.array([5], dtype="int32"), (np.array([STOP], dtype="int32"),))]], STOP)
+@pytest.fixture(params=[False, True], ids=["fp32", "nf4"])
+def base(request: pytest.FixtureRequest) -> Base:
+    return models_made.base("llama", load_in_4bit=request.param)
+
+
+@pytest.fixture
+def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
+    """Makes a trainer over a base with a random adapter, takes a step and gives its gradients."""
+    torch.manual_seed(0)
+    model = add_lora(base, CONFIG)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
+            torch.nn.init.normal_(parameter, std=0.05)
+    groups = groups_of(base)
+
+    def step(**changes: Any) -> tuple[float, torch.Tensor]:
+        config = CONFIG._replace(**changes)
+        engine = checked_engine(base.model, groups[0], 0, config.engine)
+        assert engine == config.engine
+        plan = make_plan(
+            groups, epochs=1, networks_per_epoch=None, pairs_per_network=None, examples_per_step=100,
+            row_tokens=config.row_tokens, engine=engine, seed=0,
+        )  # fmt: skip
+        assert len(plan.steps) == 1
+        with quiet_transformers():
+            made = AnswerTrainer(base, model, groups, plan, config, tmp_path, lambda _: {}, [])
+        for parameter in model.parameters():
+            parameter.grad = None
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        loss = float(made.training_step(model, {"step": 0}))
+        assert made.n_examples == 20
+        return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+
+    step.model, step.groups = model, groups  # type: ignore[attr-defined]
+    yield step
+    if getattr(base.model, "is_gradient_checkpointing", False):
+        base.model.gradient_checkpointing_disable()
+    model.unload()
+
+
+def by_hand(model: Any, groups: list[list[Example]]) -> tuple[float, torch.Tensor]:
+    """The mean over examples of the sum over an answer's tokens, one example at a time."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    examples = [example for group in groups for example in group]
+    total = [torch.zeros_like(p) for p in trained]
+    losses = []
+    for example in examples:
+        loss = -answer_log_probs(model, plain_batch([example], 0)).sum()
+        losses.append(loss.item())
+        for one, gradient in zip(total, torch.autograd.grad(loss, trained), strict=True):
+            one += gradient / len(examples)
+    return sum(losses) / len(examples), torch.cat([one.flatten() for one in total])
+
+
+def relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    return ((one - other).norm() / other.norm()).item()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("row_tokens", [64, 300, 4096])
+def test_the_loss_is_a_mean_over_examples(stepped: Any, engine: str, row_tokens: int) -> None:
+    loss, gradient = stepped(engine=engine, row_tokens=row_tokens)
+    right, expected = by_hand(stepped.model, stepped.groups)
+    assert loss == pytest.approx(right, rel=1e-5)
+    assert relative(gradient, expected) <= 1e-5
+
+
+def test_gradient_checkpointing_changes_nothing(stepped: Any) -> None:
+    without = stepped()[1]
+    assert relative(stepped(gradient_checkpointing=True)[1], without) <= 1e-5
+
+
+@pytest.mark.parametrize("engine", ["shared", "plain"])
+def test_out_of_memory_halves_the_rows(stepped: Any, engine: str, monkeypatch: Any, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, logger="nngpt_ext")
+    expected = stepped(engine=engine)
+    sizes = []
+
+    class Full(torch.autograd.Function):
+        """Runs out of memory backwards, when some gradients are computed already."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, _: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            raise torch.OutOfMemoryError
+
+    def short(model: Any, batch: Any) -> torch.Tensor:
+        sizes.append(batch.n_answers)
+        scores = answer_log_probs(model, batch)
+        return Full.apply(scores) if batch.n_answers > 6 else scores
+
+    monkeypatch.setattr(training, "answer_log_probs", short)
+    loss, gradient = stepped(engine=engine)
+    assert max(sizes) > 6
+    assert loss == pytest.approx(expected[0], rel=1e-5)
+    assert relative(gradient, expected[1]) <= 1e-5
+    lines = [m for m in caplog.messages if m.startswith("out of memory: going on with")]
+    assert 1 <= len(lines) <= 3
+    assert len(set(lines)) == len(lines)
+
+
+def test_one_example_that_does_not_fit_is_a_fault(stepped: Any, monkeypatch: Any) -> None:
+    def never(model: Any, batch: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(training, "answer_log_probs", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        stepped()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_engines_train_alike(base: Base, tmp_path: Path, checkpointing: bool) -> None:
+    groups = groups_of(base)
+    losses, weights = {}, {}
+    for engine in ENGINES:
+        config = CONFIG._replace(engine=engine, examples_per_step=8, gradient_checkpointing=checkpointing)
+        checked_engine(base.model, groups[0], 0, engine)
+        folder = tmp_path / engine
+        history = train(base, groups, lambda _: {"accuracy": 0.5, "log_loss": 0.7}, config, folder / "checkpoints")
+        losses[engine] = [entry["train_loss"] for entry in history]
+        file = folder / "checkpoints" / history[-1]["checkpoint"] / "adapter_model.safetensors"
+        weights[engine] = torch.cat([w.flatten() for _, w in sorted(load_file(file).items())])
+    for engine in ("shared", "masked"):
+        assert losses[engine] == pytest.approx(losses["plain"], rel=1e-4)
+        assert relative(weights[engine], weights["plain"]) < 1e-2  # Adam divides rounding by rounding
+    if base.model.is_gradient_checkpointing:
+        base.model.gradient_checkpointing_disable()
