@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nngpt_ext.batches.attention import install
 from nngpt_ext.models.load import Base
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.scoring.predictions import COLUMNS, group_by_network, pair_log_odds, predict_pairs, questions_of
@@ -51,6 +52,7 @@ def turned_frame(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def predict(base: Base, pairs: pd.DataFrame, prompt: str = "recipe", **changes: Any) -> pd.DataFrame:
     given: dict[str, Any] = {"row_tokens": 1024, **changes}
+    install(base.model)
     return predict_pairs(
         base.model, encoder(base, prompt), pairs, prompt=prompt, base_model="made", tuning_epoch=2, **given
     )
