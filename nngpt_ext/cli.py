@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from nngpt_ext.bench.command import app as bench
 from nngpt_ext.errors import UserError
 from nngpt_ext.version import __version__
 
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bench, name="bench")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Epoch = Annotated[int, typer.Option(help="Training epoch at which accuracies are compared.")]

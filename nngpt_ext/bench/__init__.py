@@ -1,0 +1,1 @@
+"""Timings of this package beside its peers: `nngpt-ext bench`."""

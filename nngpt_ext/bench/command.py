@@ -1,0 +1,80 @@
+"""`nngpt-ext bench …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Measure this package beside its peers.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _bench() -> None:
+    """Measure this package beside its peers."""
+
+
+@app.command(epilog="Example: nngpt-ext bench prefix --networks 40 --code-tokens 600 --json")
+def prefix(
+    base: Annotated[str, typer.Option(help="Base model, loaded in 4 bits.")] = "embedded",
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="May be repeated; the first one's figures stand at the top.")
+    ] = None,
+    networks: Annotated[int, typer.Option(help="Real networks, with all their pairs in both orders.")] = 40,
+    code_tokens: Annotated[int, typer.Option(help="Tokens of source shown.")] = 600,
+    row_tokens: Annotated[int, typer.Option(help="Tokens of a forward pass of ours.")] = 2048,
+    rounds: Annotated[int, typer.Option(help="How often each way is measured, in turn.")] = 3,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Shared prefixes against one example a row: equal results first, then time."""
+    from rich.console import Console
+
+    from nngpt_ext.bench.prefix import bench_prefix
+
+    console = Console(stderr=True)
+    with console.status("loading") as status:
+        found = bench_prefix(
+            base=base, prompts=tuple(prompt or ("code_only", "recipe")), networks=networks, code_tokens=code_tokens,
+            row_tokens=row_tokens, rounds=rounds, device=device, tell=lambda what: status.update(what),
+        )  # fmt: skip
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        typer.echo()
+        return
+    for figures in (found, *(value for value in found.values() if isinstance(value, dict) and "lengths" in value)):
+        _print(figures)
+
+
+def _print(found: dict[str, Any]) -> None:
+    size = found["lengths"]
+    typer.echo(
+        f"{found['prompt']}: {size['networks']} networks, {size['questions']:.1f} questions each, prefix "
+        f"{size['prefix_tokens']:.0f} tokens, a question's own {size['own_tokens']:.1f}"
+    )
+    typer.echo(
+        f"  training {found['training_ratio']:.1f}× one example a row "
+        f"({found['training_share_of_bound']:.0%} of the bound {found['bound']:.1f}×), scoring "
+        f"{found['scoring_ratio']:.1f}× ({found['scoring_share_of_bound']:.0%} of {found['scoring_bound']:.1f}×)"
+    )
+    winners = found["winners"]
+    typer.echo(
+        f"  loss differs by {found['loss_difference']:.1e}, gradients by {found['gradient_relative_error']:.1e} "
+        f"(relative), probabilities by {found['probability_max_difference']:.1e} at most; {winners['different']} of "
+        f"{winners['questions']} winners differ ({winners['undecided']} within rounding of a tie)"
+    )
+    for what in ("training", "scoring"):
+        for name, rate in found[what].items():
+            typer.echo(
+                f"  {what:8}  {name:36} {rate['examples_per_second']:8.2f} examples/s "
+                f"{rate['tokens_per_second']:9,.0f} tokens/s {rate['peak_mb']:7,.0f} MB"
+            )
+    for row in found["by_questions"]:
+        rates = ", ".join(f"{name} {value:.1f}" for name, value in row.items() if name not in ("questions", "bound"))
+        typer.echo(f"  {row['questions']:3} questions a network (bound {row['bound']:.1f}×), examples/s: {rates}")
