@@ -3,6 +3,8 @@
     python benchmarks/pairs.py                 # from the package tree, and from our cache
     python benchmarks/pairs.py --api WORK      # against ab.nn.api.data too; WORK keeps its database (635 MB)
 
+The api needs one library of nn-dataset's requirements beside it: pip install radon.
+
 Every figure is the median of the runs; ratios are between medians of one run of this script, the peers in turn.
 """
 

@@ -69,7 +69,7 @@ class TuningConfig(Stage):
     learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
     networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; all by default")
     examples_per_step: int = Field(64, ge=1, description="about how many examples an optimiser step averages")
-    row_tokens: int = Field(1024, ge=64, description="tokens of one forward pass")
+    row_tokens: int = Field(2048, ge=64, description="tokens of one forward pass")
     warmup: float = Field(0.05, ge=0.0, le=1.0, description="share of the steps in which the rate rises")
     weight_decay: float = Field(0.0, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)

@@ -31,12 +31,16 @@ class Encoder:
         renderer: renders the prompt.
         sources: network name to source text.
         context: how many tokens the base model takes at most.
+        row_tokens: how many tokens a forward pass may have, if that is bounded.
     """
 
-    def __init__(self, renderer: Renderer, sources: Mapping[str, str], context: int) -> None:
+    def __init__(
+        self, renderer: Renderer, sources: Mapping[str, str], context: int, row_tokens: int | None = None
+    ) -> None:
         self.renderer = renderer
         self.sources = sources
         self.context = context
+        self.row_tokens = row_tokens
         self._codes: dict[str, Code] = {}
         self._options: dict[str, np.ndarray] = {}
 
@@ -59,7 +63,7 @@ class Encoder:
         """Encode questions.
 
         Raises:
-            UserError: when a question with its source does not fit into the base model's context.
+            UserError: when a question with its source does not fit into the base model's context or a row.
         """
         asked = list(questions)
         texts = [self.renderer.text(question, self._code(question.nn)) for question in asked]
@@ -74,6 +78,12 @@ class Encoder:
                 raise UserError(
                     f"a question about '{question.nn}' has {length} tokens and the base model takes {self.context}; "
                     f"lower data.code_tokens (now {self.renderer.code_tokens}) by at least {length - self.context}"
+                )
+            if self.row_tokens is not None and length > self.row_tokens:
+                raise UserError(
+                    f"a question about '{question.nn}' has {length} tokens and tuning.row_tokens is "
+                    f"{self.row_tokens}; raise it to at least {length}, or lower data.code_tokens "
+                    f"(now {self.renderer.code_tokens})"
                 )
             result.append(Encoded(np.array(prompt, dtype="int32"), options))
         return result

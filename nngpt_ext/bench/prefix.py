@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ def bench_prefix(
         raise UserError("there is a CUDA device, and models are loaded there; hide it with CUDA_VISIBLE_DEVICES=")
     if networks < 2 or rounds < 1:
         raise UserError("--networks must be at least 2 and --rounds at least 1")
+    logging.getLogger("nngpt_ext.tuning").setLevel(logging.WARNING)  # its epochs are nobody's here
     loaded = load_base(base)
     on = torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu"
     result: dict[str, Any] = {

@@ -39,7 +39,7 @@ class Workbench:
         renderer = Renderer(
             template, base.tokenizer, code_tokens=config.data.code_tokens, compact=config.data.compact_code
         )
-        self.encoder = Encoder(renderer, data.sources, base.context)
+        self.encoder = Encoder(renderer, data.sources, base.context, config.tuning.row_tokens)
         self.training = self.examples(data.training)
         # The untrained adapter changes nothing, so the base model tells for all of them.
         self.engine = checked_engine(

@@ -91,3 +91,18 @@ def test_what_does_not_fit_is_an_error_that_names_the_setting() -> None:
         f"a question about 'AlexNet' has {needed} tokens and the base model takes {needed - 3}; "
         "lower data.code_tokens (now 100) by at least 3"
     )
+
+
+def test_a_question_longer_than_a_row_is_an_error_that_names_the_setting() -> None:
+    encoder = make()
+    question = questions("AlexNet", 1)[:1]
+    needed = len(encoder.encode(question)[0].prompt) + 2
+    encoder.row_tokens = needed
+    assert encoder.encode(question)
+    encoder.row_tokens = needed - 1
+    with pytest.raises(UserError) as caught:
+        encoder.encode(question)
+    assert str(caught.value) == (
+        f"a question about 'AlexNet' has {needed} tokens and tuning.row_tokens is {needed - 1}; raise it to at least "
+        f"{needed}, or lower data.code_tokens (now 100)"
+    )

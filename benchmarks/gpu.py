@@ -1,0 +1,374 @@
+"""Shared-prefix QLoRA at the sizes of DeepSeek-Coder 1.3B and 7B, on random weights.
+
+    python benchmarks/gpu.py --shape 7b --out benchmarks/results        # on a CUDA device
+    python benchmarks/gpu.py --tiny                                     # the same code on a CPU, in seconds
+
+Speed and memory do not depend on the values of weights, so none are loaded: they are drawn on the device and the
+output says so. Needs torch, transformers, peft and this tree; bitsandbytes for NF4 (else bf16, and the output says
+so). Steps are taken by a plain loop; where trl is there too, once more by the package's own trainer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
+from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+
+# hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
+# deepseek-coder-7b-instruct-v1.5.
+SHAPES = {
+    "1.3b": (2048, 5504, 24, 16, 32256),
+    "7b": (4096, 11008, 30, 32, 102400),
+    "tiny": (64, 128, 2, 4, 512),
+}
+STOP = 1
+
+
+class Measured(NamedTuple):
+    """One way of computing the same examples."""
+
+    engine: str
+    row_tokens: int
+    examples_per_second: float
+    tokens_per_second: float  # that went through the model
+    peak_gb: float | None
+
+
+def base_model(shape: str, device: torch.device, four_bits: bool) -> Any:
+    """A Llama of that shape with random frozen weights, its linear layers in NF4, made layer by layer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, inner, layers, heads, vocabulary = SHAPES[shape]
+    config = LlamaConfig(
+        hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=heads, vocab_size=vocabulary, max_position_embeddings=16384, pad_token_id=0,
+        bos_token_id=None, eos_token_id=STOP, attn_implementation="sdpa", tie_word_embeddings=False,
+    )  # fmt: skip
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).to(dtype)
+    torch.manual_seed(0)
+    if four_bits:
+        _quantise(model, device, dtype)
+    for name, parameter in list(model.named_parameters()):
+        if parameter.is_meta:
+            drawn = torch.ones if "norm" in name else torch.randn
+            scale = 1.0 if "norm" in name else 0.02
+            _put(model, name, torch.nn.Parameter(drawn(parameter.shape, dtype=dtype, device=device) * scale, False))
+    rotary = model.model.rotary_emb
+    with device:
+        model.model.rotary_emb = type(rotary)(config)
+    model.is_loaded_in_4bit = four_bits
+    return model.eval().requires_grad_(False)
+
+
+def _quantise(model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    import bitsandbytes as bnb
+
+    for name, module in list(model.model.layers.named_modules()):
+        if isinstance(module, torch.nn.Linear):
+            layer = bnb.nn.Linear4bit(
+                module.in_features, module.out_features, bias=False, compute_dtype=dtype, quant_type="nf4",
+                compress_statistics=True, device="meta",
+            )  # fmt: skip
+            drawn = torch.randn(module.out_features, module.in_features, dtype=dtype, device=device) * 0.02
+            weight = bnb.nn.Params4bit(drawn.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True)
+            layer.weight = weight.to(device)
+            layer.weight.module = layer
+            _put_module(model.model.layers, name, layer)
+
+
+def _put(model: Any, name: str, parameter: torch.nn.Parameter) -> None:
+    *path, last = name.split(".")
+    setattr(model.get_submodule(".".join(path)), last, parameter)
+
+
+def _put_module(model: Any, name: str, module: torch.nn.Module) -> None:
+    *path, last = name.split(".")
+    setattr(model.get_submodule(".".join(path)), last, module)
+
+
+def with_lora(model: Any, rank: int) -> Any:
+    """LoRA on all linear layers, its weights in fp32, with activations recomputed as a run on a card does it."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules="all-linear")
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
+    tuned = get_peft_model(model, lora)
+    for name, parameter in tuned.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+            if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
+                torch.nn.init.normal_(parameter, std=0.01)
+    return tuned
+
+
+def questions(networks: int, each: int, prefix: int, own: int, vocabulary: int) -> list[list[Example]]:
+    """Random examples: a prefix a network, questions of their own, an answer of three tokens and a stop."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int) -> np.ndarray:
+        return rng.integers(2, vocabulary, n).astype("int32")
+
+    groups = []
+    for _ in range(networks):
+        source = drawn(prefix)
+        groups.append([
+            Example(np.concatenate([source, drawn(own)]), (np.append(drawn(3), STOP).astype("int32"),))
+            for _ in range(each)
+        ])  # fmt: skip
+    return groups
+
+
+def passes(model: Any, groups: list[list[Example]], engine: str, row_tokens: int) -> list[Any]:
+    """The batches of one pass over the examples."""
+    device, dtype = next(model.parameters()).device, mask_dtype(model)
+    if engine == "plain":
+        flat = [example for group in groups for example in group]
+        size = max(1, row_tokens // max(own_length(e, 0) for e in flat))
+        rows = [[flat[i : i + size]] for i in range(0, len(flat), size)]
+    else:
+        rows = [[[groups[g][e] for e in numbers] for g, *numbers in row] for row in pack(groups, row_tokens)]
+    return [make_batch(row, engine, dtype, 0).to(device) for row in rows]
+
+
+def gradients(model: Any, batches: list[Any]) -> torch.Tensor:
+    """The gradient of the mean loss over all examples, flat, fp32."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    n = sum(batch.n_answers for batch in batches)
+    sums = [torch.zeros_like(p) for p in trained]
+    for batch in batches:
+        with autocast(model):
+            loss = -answer_log_probs(model, batch).sum() / n
+        for total, gradient in zip(sums, torch.autograd.grad(loss, trained), strict=True):
+            total += gradient
+    return torch.cat([one.flatten() for one in sums])
+
+
+def autocast(model: Any) -> Any:
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+
+def measured(model: Any, groups: list[list[Example]], engine: str, row_tokens: int, seconds: float) -> Measured:
+    """Optimiser steps over the examples for about that long, after one that warms up."""
+    cuda = next(model.parameters()).is_cuda
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-5)
+    batches = passes(model, groups, engine, row_tokens)
+    model.train()
+
+    def step(batch: Any) -> None:
+        with autocast(model):
+            loss = -answer_log_probs(model, batch).sum() / batch.n_answers
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    for batch in {batch.n_tokens: batch for batch in batches}.values():  # every length once: kernels are compiled
+        step(batch)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    done = tokens = number = 0
+    began = now(cuda)
+    while done == 0 or now(cuda) - began < seconds:
+        batch = batches[number % len(batches)]
+        step(batch)
+        done, tokens, number = done + batch.n_answers, tokens + batch.n_tokens, number + 1
+    elapsed = now(cuda) - began
+    model.eval()
+    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
+    return Measured(engine, row_tokens, done / elapsed, tokens / elapsed, peak)
+
+
+def now(cuda: bool) -> float:
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matrix_rate(device: torch.device, size: int) -> float:
+    """TFLOP/s of square matrix products in the type that the model computes in."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    cuda = device.type == "cuda"
+    best = math.inf
+    for _ in range(20 if cuda else 3):
+        began = now(cuda)
+        a @ b
+        best = min(best, now(cuda) - began)
+    return 2 * size**3 / best / 1e12
+
+
+def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens: int, rank: int) -> Measured:
+    """An epoch over the examples with the package's own trainer, on trl; its first step warms up.
+
+    Raises:
+        ImportError: where trl or what it needs is not installed.
+    """
+    from transformers import AutoTokenizer, TrainerCallback
+
+    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.presets import EMBEDDED
+    from nngpt_ext.tuning.plan import make_plan
+    from nngpt_ext.tuning.qlora import TuneConfig
+    from nngpt_ext.tuning.trainer import AnswerTrainer
+
+    cuda = next(tuned.parameters()).is_cuda
+    config = TuneConfig(
+        epochs=1, learning_rate=1e-5, lora_r=rank, lora_alpha=rank, lora_dropout=0.0, networks_per_epoch=None,
+        pairs_per_network=None, examples_per_step=2 * (len(groups[0]) // 2), row_tokens=row_tokens, warmup=0.0,
+        weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=True, engine=engine, seed=0,
+    )  # fmt: skip
+    plan = make_plan(
+        groups, epochs=1, networks_per_epoch=None, pairs_per_network=None, row_tokens=row_tokens, engine=engine,
+        examples_per_step=config.examples_per_step, seed=0,
+    )  # fmt: skip
+
+    class Timed(TrainerCallback):
+        ends: ClassVar[list[float]] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ends.append(now(cuda))
+
+    # Its tokenizer is only saved with checkpoints; nothing is tokenised here.
+    base = Base("random", Path(), "", tuned.get_base_model(), AutoTokenizer.from_pretrained(EMBEDDED), True)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = AnswerTrainer(
+            base, tuned, groups, plan, config, Path(folder), lambda _: {"accuracy": 0.0, "log_loss": 0.0}, []
+        )
+        trainer.add_callback(Timed())
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        trainer.train()
+    seconds = Timed.ends[-1] - Timed.ends[0]
+    share = (len(plan.steps) - 1) / len(plan.steps)
+    entry = trainer.history[0]
+    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
+    return Measured(
+        f"{engine}, the package's trainer", row_tokens, entry["examples"] * share / seconds,
+        entry["tokens"] * share / seconds, peak,
+    )  # fmt: skip
+
+
+def attempt(what: Callable[[], Measured]) -> Measured | str:
+    try:
+        return what()
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return "out of memory"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=["1.3b", "7b"], default="7b")
+    parser.add_argument("--tiny", action="store_true", help="a tiny shape on the CPU")
+    parser.add_argument("--networks", type=int, default=6)
+    parser.add_argument("--questions", type=int, default=20, help="of a network: 20 is LEMUR's mean, both orders")
+    parser.add_argument("--prefix", type=int, default=1500, help="tokens of instructions and source")
+    parser.add_argument("--own", type=int, default=24, help="tokens of a question's own")
+    parser.add_argument("--row-tokens", type=int, nargs="+", default=[2048, 4096, 8192])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--out", type=Path, help="folder for the result, a JSON file named after the device")
+    given = parser.parse_args()
+    if given.tiny:
+        given.shape, given.prefix, given.row_tokens, given.seconds = "tiny", 200, [512, 1024], 0.5
+    if not given.tiny and not torch.cuda.is_available():
+        parser.exit(2, "no CUDA device here; --tiny runs the same on a CPU\n")
+    device = torch.device("cpu" if given.tiny else "cuda")
+    four_bits = importlib.util.find_spec("bitsandbytes") is not None
+    found = run(given, device, four_bits)
+    text = json.dumps(found, indent=2)
+    print(text)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        name = f"gpu-{given.shape}-{found['device']}".lower().replace(" ", "-")
+        (given.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dict[str, Any]:
+    """Everything that is measured, as one mapping."""
+    vocabulary = SHAPES[given.shape][-1]
+    groups = questions(given.networks, given.questions, given.prefix, given.own, vocabulary)
+    rate = matrix_rate(device, 8192 if device.type == "cuda" else 1024)
+    model = base_model(given.shape, device, four_bits)
+    engine = checked_engine(model, groups[0], 0, "shared")
+    tuned = with_lora(model, given.rank)
+    tuned.train()  # no dropout: only so that activations are recomputed
+    two = [group[:6] for group in groups[:2]]
+    shared, single = (gradients(tuned, passes(tuned, two, way, 2048)) for way in (engine, "plain"))
+    table = []
+    for row_tokens in given.row_tokens:
+        for way in dict.fromkeys([engine, "plain"]):
+            result = attempt(lambda w=way, r=row_tokens: measured(tuned, groups, w, r, given.seconds))
+            table.append(result._asdict() if isinstance(result, Measured) else {
+                "engine": way, "row_tokens": row_tokens, "failed": result,
+            })  # fmt: skip
+    steps = "a plain loop, and the package's trainer on trl"
+    try:
+        table.append(by_trainer(tuned, groups, engine, given.row_tokens[-1], given.rank)._asdict())
+    except ImportError as error:
+        steps = f"a plain loop only: {error}"
+    best = {
+        way: max((row for row in table if row["engine"] == way and "failed" not in row),
+                 key=lambda row: row["examples_per_second"])
+        for way in dict.fromkeys([engine, "plain"])
+    }  # fmt: skip
+    frozen = sum(
+        math.prod(layer.weight.quant_state.shape if four_bits else layer.weight.shape)
+        for layer in (m.base_layer for m in tuned.modules() if hasattr(m, "base_layer"))
+    )
+    lengths = [sum(own_length(e, 0) for e in g) for g in groups]
+    once = [s + sum(own_length(e, s) for e in g) for g in groups for s in [shared_length([e.prompt for e in g])]]
+    # Forward, forward again (recomputed), and backward to the activations: 2 FLOP a weight each; frozen weights
+    # have no gradient, and attention and LoRA are left out.
+    used = 6 * frozen * best[engine]["tokens_per_second"] / 1e12
+    return {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "shape": given.shape,
+        "weights": "random, drawn on the device",
+        "base": "NF4, double quantisation" if four_bits else "not quantised: bitsandbytes is not installed",
+        "steps": steps,
+        "engine": engine,
+        "lora_rank": given.rank,
+        "gradient_checkpointing": True,
+        "lengths": {"networks": given.networks, "questions": given.questions, "prefix": given.prefix, "own": given.own},
+        "bound": sum(lengths) / sum(once),
+        "gradient_relative_error": float((shared - single).norm() / single.norm()),
+        "results": table,
+        "examples_ratio": best[engine]["examples_per_second"] / best["plain"]["examples_per_second"],
+        "matrix_tflops": rate,
+        "share_of_matrix_rate": used / rate,
+        "versions": {name: _version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "trl")},
+        "python": sys.version.split()[0],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
