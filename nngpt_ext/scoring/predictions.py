@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from nngpt_ext.prompts.render import Question
 from nngpt_ext.scoring.log_odds import log_odds
 
 if TYPE_CHECKING:
-    from nngpt_ext.batches.encode import Encoder
+    from nngpt_ext.batches.encode import Encoded, Encoder
 
 COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset", "correct",
@@ -34,25 +34,31 @@ def group_by_network(names: Sequence[str]) -> list[np.ndarray]:
     return [np.array(rows) for rows in numbers.values()]
 
 
-def pair_log_odds(
-    model: Any,
-    encoder: Encoder,
-    questions: Sequence[Question],
-    *,
-    row_tokens: int,
-    engine: str = "shared",
-    progress: Any = None,
-) -> np.ndarray:
-    """Log-odds of dataset_1 in each of the two orders, shape (questions, 2): as asked, and turned."""
+class EncodedPairs(NamedTuple):
+    """Questions about pairs as tokens, by network: to score them again without tokenising them again."""
+
+    rows: list[np.ndarray]  # numbers of each network's pairs
+    groups: list[list[Encoded]]  # its questions: the pairs as they are, then all of them turned
+    pad: int
+
+
+def encode_pairs(encoder: Encoder, questions: Sequence[Question]) -> EncodedPairs:
+    """Encode questions in both orders of their datasets."""
     rows = group_by_network([question.nn for question in questions])
     groups = []
     for numbers in rows:
         asked = [questions[i] for i in numbers]
         groups.append(encoder.encode([*asked, *(question.turned() for question in asked)]))
-    pad = encoder.tokenizer.pad_token_id
-    scored = log_odds(model, groups, row_tokens=row_tokens, pad=pad, engine=engine, advance=progress)
-    result = np.empty((len(questions), 2))
-    for numbers, values in zip(rows, scored, strict=True):
+    return EncodedPairs(rows, groups, int(encoder.tokenizer.pad_token_id))
+
+
+def pair_log_odds(
+    model: Any, encoded: EncodedPairs, *, row_tokens: int, engine: str = "shared", progress: Any = None
+) -> np.ndarray:
+    """Log-odds of dataset_1 in each of the two orders, shape (questions, 2): as asked, and turned."""
+    scored = log_odds(model, encoded.groups, row_tokens=row_tokens, pad=encoded.pad, engine=engine, advance=progress)
+    result = np.empty((sum(len(numbers) for numbers in encoded.rows), 2))
+    for numbers, values in zip(encoded.rows, scored, strict=True):
         n = len(numbers)
         result[numbers, 0] = values[:n]
         result[numbers, 1] = -values[n:]  # there dataset_1 stood second
@@ -61,7 +67,7 @@ def pair_log_odds(
 
 def predict_pairs(
     model: Any,
-    encoder: Encoder,
+    encoded: EncodedPairs,
     pairs: pd.DataFrame,
     *,
     prompt: str,
@@ -73,10 +79,11 @@ def predict_pairs(
 ) -> pd.DataFrame:
     """Predict pairs (columns of `build_pairs` and `split`); one row each, in their order, with `COLUMNS`.
 
+    `encoded` holds the questions of these pairs (`encode_pairs(encoder, questions_of(pairs))`).
     `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` says that they gave
     different answers; a tie goes to dataset_1, as labels do.
     """
-    odds = pair_log_odds(model, encoder, questions_of(pairs), row_tokens=row_tokens, engine=engine, progress=progress)
+    odds = pair_log_odds(model, encoded, row_tokens=row_tokens, engine=engine, progress=progress)
     mean = odds.mean(axis=1)
     frame = pairs[["nn", "epoch", "dataset_1", "dataset_2"]].reset_index(drop=True)
     frame["probability_1"] = 1.0 / (1.0 + np.exp(-mean))

@@ -23,7 +23,13 @@ from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
-from nngpt_ext.scoring.predictions import group_by_network, predict_pairs, questions_of
+from nngpt_ext.scoring.predictions import (
+    EncodedPairs,
+    encode_pairs,
+    group_by_network,
+    predict_pairs,
+    questions_of,
+)
 from nngpt_ext.tasks.model_card import model_card
 from nngpt_ext.tuning.qlora import TuneConfig, Validation, read_history, select_epoch
 
@@ -41,6 +47,7 @@ class Workbench:
         )
         self.encoder = Encoder(renderer, data.sources, base.context, config.tuning.row_tokens)
         self.training = self.examples(data.training)
+        self._encoded: dict[str, EncodedPairs] = {}
         # The untrained adapter changes nothing, so the base model tells for all of them.
         self.engine = checked_engine(
             base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine
@@ -103,23 +110,26 @@ class Workbench:
             resume=resume,
         )
         finetuner = finetuners.get(tuning.finetuner)
-        validation = Validation(lambda tuned: self._figures(tuned, self.data.part("validation")))
+        validation = Validation(self._validate)
         return Path(finetuner(self.base, self.training, validation, settings, folder))
 
-    def _figures(self, model: Any, pairs: pd.DataFrame) -> dict[str, float]:
-        predictions = self.predict(model, pairs, 0)
+    def _validate(self, model: Any) -> dict[str, float]:
+        predictions = self.predict(model, "validation", 0)
         first = predictions["better_dataset"] == predictions["dataset_1"]
         return {
             "accuracy": float(predictions["correct"].mean()),
             "log_loss": log_loss(predictions["probability_1"], first),
         }
 
-    def predict(self, model: Any, pairs: pd.DataFrame, epoch: int) -> pd.DataFrame:
-        """Score pairs with a model."""
+    def predict(self, model: Any, part: str, epoch: int) -> pd.DataFrame:
+        """Score the pairs of a part (`train`, `validation`, `test`) with a model; its questions are tokenised once."""
+        pairs = self.data.part(part)
+        if part not in self._encoded:
+            self._encoded[part] = encode_pairs(self.encoder, questions_of(pairs))
         with Progress("scoring", len(pairs) * 2, unit="questions") as progress:
             return predict_pairs(
-                model, self.encoder, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch,
-                row_tokens=self.config.tuning.row_tokens, engine=self.engine,
+                model, self._encoded[part], pairs, prompt=self.config.prompt, base_model=self.base.name,
+                tuning_epoch=epoch, row_tokens=self.config.tuning.row_tokens, engine=self.engine,
                 progress=progress.advance,
             )  # fmt: skip
 
@@ -128,11 +138,10 @@ class Workbench:
 
         The test pairs are scored only now, when the epoch is chosen.
         """
-        test, validation = self.data.part("test"), self.data.part("validation")
         history = read_history(folder)
         if not history:  # a fine-tuner that keeps none: its adapter is all there is
             with adapted(self.base, folder / "adapter") as model:
-                return self._both(model, validation, test, 0), [], None
+                return self._both(model, 0), [], None
         selected = select_epoch(history)
         epochs: list[dict[str, Any]] = []
         predictions: Sequence[pd.DataFrame] = ()
@@ -142,15 +151,15 @@ class Workbench:
             chosen = entry["epoch"] == selected["epoch"]
             if chosen or self.config.tuning.test_every_epoch:
                 with adapted(self.base, folder / "checkpoints" / entry["checkpoint"]) as model:
-                    tested = self.predict(model, test, entry["epoch"])
+                    tested = self.predict(model, "test", entry["epoch"])
                     if chosen:
-                        predictions = [self.predict(model, validation, entry["epoch"]), tested]
+                        predictions = [self.predict(model, "validation", entry["epoch"]), tested]
                 figures["test_accuracy"] = float(tested["correct"].mean())
             epochs.append(figures)
         return pd.concat(predictions, ignore_index=True), epochs, int(selected["epoch"])
 
-    def _both(self, model: Any, validation: pd.DataFrame, test: pd.DataFrame, epoch: int) -> pd.DataFrame:
-        return pd.concat([self.predict(model, part, epoch) for part in (validation, test)], ignore_index=True)
+    def _both(self, model: Any, epoch: int) -> pd.DataFrame:
+        return pd.concat([self.predict(model, part, epoch) for part in ("validation", "test")], ignore_index=True)
 
     def adapter_hash(self, adapter: Path) -> str:
         """sha256 of the adapter's weights."""

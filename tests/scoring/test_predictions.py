@@ -12,7 +12,14 @@ import pytest
 from nngpt_ext.batches.attention import install
 from nngpt_ext.models.load import Base
 from nngpt_ext.scoring.log_odds import log_odds
-from nngpt_ext.scoring.predictions import COLUMNS, group_by_network, pair_log_odds, predict_pairs, questions_of
+from nngpt_ext.scoring.predictions import (
+    COLUMNS,
+    encode_pairs,
+    group_by_network,
+    pair_log_odds,
+    predict_pairs,
+    questions_of,
+)
 from tests import models_made
 from tests.batches.asked import RECIPES, encoder
 
@@ -54,7 +61,13 @@ def predict(base: Base, pairs: pd.DataFrame, prompt: str = "recipe", **changes: 
     given: dict[str, Any] = {"row_tokens": 1024, **changes}
     install(base.model)
     return predict_pairs(
-        base.model, encoder(base, prompt), pairs, prompt=prompt, base_model="made", tuning_epoch=2, **given
+        base.model,
+        encode_pairs(encoder(base, prompt), questions_of(pairs)),
+        pairs,
+        prompt=prompt,
+        base_model="made",
+        tuning_epoch=2,
+        **given,
     )
 
 
@@ -112,9 +125,9 @@ def test_turning_a_pair_negates(engine: str) -> None:
     base = models_made.base("llama")
     pairs = pairs_frame()
     asked = encoder(base)
-    odds = pair_log_odds(base.model, asked, questions_of(pairs), row_tokens=1024, engine=engine)
+    odds = pair_log_odds(base.model, encode_pairs(asked, questions_of(pairs)), row_tokens=1024, engine=engine)
     turned = [question.turned() for question in questions_of(pairs)]
-    again = pair_log_odds(base.model, asked, turned, row_tokens=1024, engine=engine)
+    again = pair_log_odds(base.model, encode_pairs(asked, turned), row_tokens=1024, engine=engine)
     assert odds.shape == (len(CHOSEN), 2)
     assert np.abs(odds).max() > 0.1
     assert np.abs(again + odds[:, ::-1]).max() < 1e-4

@@ -126,7 +126,7 @@ def _base_probabilities(result):
     config = resolve(build_config(TaskConfig, SMALL), result.output_dir)
     data, base = read_data(config), load_base("embedded")
     bench = Workbench(config, get_template("code_only"), base, data)
-    parts = [bench.predict(base.model, data.part(part), 0) for part in ("validation", "test")]
+    parts = [bench.predict(base.model, part, 0) for part in ("validation", "test")]
     return np.concatenate([part["probability_1"] for part in parts])
 
 
@@ -163,4 +163,4 @@ def _training_accuracy(config, result, checkpoint):
     data, base = read_data(built), load_base("embedded")
     bench = Workbench(built, get_template("code_only"), base, data)
     with adapted(base, result.output_dir / "checkpoints" / checkpoint) as model:
-        return bench.predict(model, data.training, 0)["correct"].mean()
+        return bench.predict(model, "train", 0)["correct"].mean()
