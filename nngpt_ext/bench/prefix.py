@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,11 +172,12 @@ def _by_questions(found: Material, row_tokens: int, rounds: int, tell: Tell) -> 
     table = []
     for k in QUESTIONS:
         some = with_questions(found, k, max(2, min(10, 200 // k)))
+        whole = max(lengths([group]).once for group in some.training)
         ways = {
-            "shared": lambda some=some: training.passes(some, row_tokens, "shared"),
-            "masked": lambda some=some: training.passes(some, row_tokens, "masked"),
-            "masked, whole networks": lambda some=some: training.passes(some, 10**9, "masked"),
-            "shared, whole networks": lambda some=some: training.passes(some, 10**9, "shared"),
+            "shared": partial(training.passes, some, row_tokens, "shared"),
+            "masked": partial(training.passes, some, row_tokens, "masked"),
+            "shared, whole networks": partial(training.passes, some, whole, "shared"),
+            "masked, whole networks": partial(training.passes, some, whole, "masked"),
         }
         rates = in_turn(ways, rounds, _prefixed(tell, f"{k} questions a network"))
         table.append({

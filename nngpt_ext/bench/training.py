@@ -19,8 +19,9 @@ from nngpt_ext.batches.tensors import Batch, answer_log_probs, make_batch, mask_
 from nngpt_ext.bench.material import Material, in_fp32, tune_config
 from nngpt_ext.bench.measure import Work, now
 from nngpt_ext.models.load import quiet_transformers
+from nngpt_ext.tuning.adapter import with_adapter
 from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.trainer import AnswerTrainer, add_lora
+from nngpt_ext.tuning.trainer import AnswerTrainer
 
 FIGURES = {"accuracy": 0.0, "log_loss": 0.0}  # what validation would say: it is not measured
 
@@ -116,51 +117,43 @@ def _trained(found: Material, trainer: Callable[[Any, Path], Any]) -> tuple[Time
     clock = Timed()
     set_seed(0)
     disable_progress_bars()  # of datasets, whose rows TRL prepares
-    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
-        model = add_lora(found.base, tune_config(found, 0))
-        try:
-            made = trainer(model, Path(folder))
-            in_fp32(model)
-            made.add_callback(clock)
-            made.train()
-        finally:
-            model.unload()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        with_adapter(found.base, tune_config(found, 0)) as model,
+        quiet_transformers(),
+    ):
+        made = trainer(model, Path(folder))
+        in_fp32(model)
+        made.add_callback(clock)
+        made.train()
     return clock, made
 
 
 def passes(found: Material, row_tokens: int, engine: str) -> Work:
     """Forwards and backwards over the material, without an optimiser."""
     checked_engine(found.base.model, found.training[0], found.pad, engine)
-    with quiet_transformers():
-        model = in_fp32(add_lora(found.base, tune_config(found, row_tokens)))
-    try:
+    with with_adapter(found.base, tune_config(found, row_tokens)) as model:
         tokens = 0
         began = now()
-        for batch in _batches(found, model, found.training, row_tokens, engine):
+        for batch in _batches(found, in_fp32(model), found.training, row_tokens, engine):
             tokens += batch.n_tokens
             torch.autograd.grad(-answer_log_probs(model, batch).sum(), _trained_weights(model))
         return Work(found.n_examples, tokens, now() - began)
-    finally:
-        model.unload()
 
 
 def gradient_error(found: Material, row_tokens: int, networks: int = 2) -> dict[str, float]:
     """Differences between shared and single computation of one step's loss and gradients, dropout off."""
     groups = found.training[:networks]
     checked_engine(found.base.model, groups[0], found.pad, "shared")
-    with quiet_transformers():
-        model = in_fp32(add_lora(found.base, tune_config(found, row_tokens)))
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
-            torch.nn.init.normal_(parameter, std=0.02)
     n = sum(len(group) for group in groups)
     one_a_row = (plain_batch([e], found.pad).to(found.base.device) for group in groups for e in group)
-    try:
+    torch.manual_seed(0)
+    with with_adapter(found.base, tune_config(found, row_tokens)) as model:
+        for name, parameter in in_fp32(model).named_parameters():
+            if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
+                torch.nn.init.normal_(parameter, std=0.02)
         loss, single = _summed(model, one_a_row, n)
         our_loss, ours = _summed(model, _batches(found, model, groups, row_tokens, "shared"), n)
-    finally:
-        model.unload()
     return {
         "loss_difference": abs(our_loss - loss),
         "gradient_relative_error": float((ours - single).norm() / single.norm()),

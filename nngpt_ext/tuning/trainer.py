@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from nngpt_ext.batches.rows import Example, halves, tokens_of
-from nngpt_ext.batches.tensors import answer_log_probs, make_batch, plain_batch
+from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
-from nngpt_ext.models.presets import preset
 from nngpt_ext.progress import Progress
+from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
 from nngpt_ext.tuning.plan import Plan, make_plan
 from nngpt_ext.tuning.qlora import HISTORY, TuneConfig, read_history
 
@@ -61,25 +61,20 @@ def train(
     if len(history) == config.epochs:
         return history
     set_seed(config.seed)
-    with quiet_transformers():
-        model = add_lora(base, config)
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if n_trainable == 0:
-        raise RuntimeError("the adapter has no trainable parameters")
-    with quiet_transformers():
-        trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints, validate, history)
-    # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get others: keep fp32.
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    last = str(checkpoints / history[-1]["checkpoint"]) if history else None
-    try:
+    with with_adapter(base, config) as model:
+        if not any(p.requires_grad for p in model.parameters()):
+            raise RuntimeError("the adapter has no trainable parameters")
+        with quiet_transformers():
+            trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints, validate, history)
+        # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get others: keep fp32.
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        last = str(checkpoints / history[-1]["checkpoint"]) if history else None
         with trainer.progress, quiet_transformers():
             trainer.train(resume_from_checkpoint=last)
         if config.learning_rate > 0 and not adapter_matters(model, examples, base):
             raise RuntimeError("training left the scores of the base model as they were")
-    finally:
-        model.unload()
     return trainer.history
 
 
@@ -90,32 +85,6 @@ def _check_answers(examples: Sequence[Sequence[Example]], stop: int) -> None:
             for answer in example.answers:
                 if len(answer) < 2 or int(answer[-1]) != stop:
                     raise RuntimeError("a training answer was cut: it does not end with the stop token")
-
-
-def add_lora(base: Base, config: TuneConfig) -> PeftModel:
-    """LoRA on all linear layers but the output layer."""
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
-    )
-    model = get_peft_model(base.model, lora)
-    # PEFT notes the local folder of a hub model's snapshot, which means nothing elsewhere.
-    model.peft_config["default"].base_model_name_or_path = preset(base.name).location
-    return model
-
-
-def adapter_matters(model: PeftModel, examples: Sequence[Sequence[Example]], base: Base) -> bool:
-    """Whether switching the adapter off changes the score of one training example."""
-    model.eval()
-    batch = plain_batch(examples[0][:1], base.tokenizer.pad_token_id).to(base.device)
-    with torch.inference_mode():
-        with_adapter = answer_log_probs(model, batch)
-        with model.disable_adapter():
-            without = answer_log_probs(model, batch)
-    return not torch.equal(with_adapter, without)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -16,9 +16,10 @@ from nngpt_ext.batches.rows import Example, training_example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.models.load import Base, quiet_transformers
 from nngpt_ext.tuning import trainer as training
+from nngpt_ext.tuning.adapter import with_adapter
 from nngpt_ext.tuning.plan import make_plan
 from nngpt_ext.tuning.qlora import TuneConfig
-from nngpt_ext.tuning.trainer import AnswerTrainer, add_lora, train
+from nngpt_ext.tuning.trainer import AnswerTrainer, train
 from tests import models_made
 from tests.batches.asked import encoded
 
@@ -44,7 +45,11 @@ def base(request: pytest.FixtureRequest) -> Base:
 def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
     """Makes a trainer over a base with a random adapter, takes a step and gives its gradients."""
     torch.manual_seed(0)
-    model = add_lora(base, CONFIG)
+    with with_adapter(base, CONFIG) as model:
+        yield from _stepping(base, model, tmp_path)
+
+
+def _stepping(base: Base, model: Any, tmp_path: Path) -> Iterator[Any]:
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
             torch.nn.init.normal_(parameter, std=0.05)
@@ -71,9 +76,6 @@ def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
 
     step.model, step.groups = model, groups  # type: ignore[attr-defined]
     yield step
-    if getattr(base.model, "is_gradient_checkpointing", False):
-        base.model.gradient_checkpointing_disable()
-    model.unload()
 
 
 def by_hand(model: Any, groups: list[list[Example]]) -> tuple[float, torch.Tensor]:
@@ -164,5 +166,14 @@ def test_engines_train_alike(base: Base, tmp_path: Path, checkpointing: bool) ->
     for engine in ("shared", "masked"):
         assert losses[engine] == pytest.approx(losses["plain"], rel=1e-4)
         assert relative(weights[engine], weights["plain"]) < 1e-2  # Adam divides rounding by rounding
-    if base.model.is_gradient_checkpointing:
-        base.model.gradient_checkpointing_disable()
+
+
+def test_the_base_is_as_it_was(base: Base) -> None:
+    before = dict(vars(base.model))
+    with with_adapter(base, CONFIG) as model, quiet_transformers():
+        model.get_base_model().gradient_checkpointing_enable()
+        base.model.forward = print
+    assert vars(base.model).get("forward") == before.get("forward")
+    assert not base.model.is_gradient_checkpointing
+    assert not any("lora" in name for name, _ in base.model.named_parameters())
+    assert not any(p.requires_grad for p in base.model.parameters())
