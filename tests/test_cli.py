@@ -19,7 +19,9 @@ from nngpt_ext import cli
 from nngpt_ext.config import TaskConfig, dump_config
 from nngpt_ext.version import __version__
 
-COMMANDS = typer.main.get_command(cli.app).commands
+_TOP = typer.main.get_command(cli.app).commands
+_INNER = {f"{name} {inner}": c for name, group in _TOP.items() for inner, c in getattr(group, "commands", {}).items()}
+COMMANDS = _TOP | _INNER
 RUN = ("run", "dataset_compare", "--out", "out")
 PROJECT = "tasks: {dataset_compare: {model: {base: embedded}}}\n"
 
@@ -60,7 +62,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_with_an_example(name):
-    done = CliRunner().invoke(cli.app, [name, "--help"], prog_name="nngpt-ext", env={"COLUMNS": "200"})
+    done = CliRunner().invoke(cli.app, [*name.split(), "--help"], prog_name="nngpt-ext", env={"COLUMNS": "200"})
     assert done.exit_code == 0
     assert f"Usage: nngpt-ext {name}" in done.output
     assert f"Example: nngpt-ext {name}" in done.output
@@ -68,8 +70,10 @@ def test_every_command_has_help_with_an_example(name):
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_example_in_the_help_is_one_that_works(name):
-    program, command, *arguments = shlex.split(COMMANDS[name].epilog.removeprefix("Example: "))
-    assert (program, command) == ("nngpt-ext", name)
+    program, *words = shlex.split(COMMANDS[name].epilog.removeprefix("Example: "))
+    deep = len(name.split())
+    assert [program, *words[:deep]] == ["nngpt-ext", *name.split()]
+    arguments = words[deep:]
     COMMANDS[name].make_context(name, arguments)  # raises for options and arguments that there are not
 
 
@@ -77,7 +81,7 @@ def test_help_and_version(call):
     for arguments in ([], ["--help"], ["-h"]):
         done = call(*arguments)
         assert (done.code, done.err) == (0, "")
-        assert all(name in done.out for name in COMMANDS)
+        assert all(name in done.out for name in _TOP)
     assert call("--version") == (0, f"{__version__}\n", "")
 
 

@@ -10,6 +10,7 @@ import typer
 
 app = typer.Typer(
     help="Measure this package beside its peers.",
+    epilog="Example: nngpt-ext bench prefix --json",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
