@@ -32,10 +32,22 @@ def whole_words() -> list[str]:
     return [*sorted(FACTS), *rates, *tenths, *sizes]
 
 
+def _either(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def _whole_pattern() -> str:
+    """A whole word where it stands alone. A dataset's name has one token, with a blank before it or not: to
+    answer is to copy it."""
+    before, behind = r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"
+    name = f"(?:{_either(FACTS)}){behind}"
+    step = f"(?:{_either(word for word in whole_words() if word not in FACTS)}){behind}"
+    return f" (?={name})|{before}{name}| ?{before}{step}"
+
+
 def _pattern() -> str:
     """Where texts are split before BPE: a blank belongs to what follows it, as it does in GPT-2."""
-    whole = "|".join(re.escape(word) for word in sorted(whole_words(), key=len, reverse=True))
-    return rf" ?(?<![\w.\-])(?:{whole})(?![\w\-]|\.[0-9])| ?[0-9]| ?[^\W\d_]+| ?_+| ?[^\s\w]+|\s+(?!\S)|\s+"
+    return rf"{_whole_pattern()}| ?[0-9]| ?[^\W\d_]+| ?_+| ?[^\s\w]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -52,13 +64,15 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     core.decoder = decoders.ByteLevel()
     words = [prefix + word for word in (*whole_words(), *_RECIPE_WORDS) for prefix in ("", BLANK)]
+    words = [word for word in words if word.removeprefix(BLANK) not in FACTS or word in FACTS]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(words),
         special_tokens=[PAD, STOP],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(texts, trainer)
+    # Whole words are left out here, or BPE would make tokens of their parts.
+    core.train_from_iterator((re.sub(_whole_pattern(), "", text) for text in texts), trainer)
     # A piece of text that is in the vocabulary is taken whole (ignore_merges), so these need no merges,
     # and none of their parts becomes a token.
     whole = json.loads(core.to_str())
