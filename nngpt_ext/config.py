@@ -46,9 +46,9 @@ class DataConfig(Stage):
 class LoraConfig(Stage):
     """Low-rank adapters (Hu et al. 2021) on all linear layers but the output layer."""
 
-    r: int = Field(32, ge=1, description="rank")
-    alpha: int = Field(32, ge=1, description="scale is alpha / r")
-    dropout: float = Field(0.05, ge=0.0, lt=1.0)
+    r: int | None = Field(None, ge=1, description="rank; by default the base's preset")
+    alpha: int | None = Field(None, ge=1, description="scale is alpha / r; by default the base's preset")
+    dropout: float | None = Field(None, ge=0.0, lt=1.0, description="by default the base's preset")
 
 
 class ModelConfig(Stage):
@@ -67,7 +67,7 @@ class TuningConfig(Stage):
     finetuner: str = Field("qlora", description="a registered fine-tuner")
     epochs: int | None = Field(None, ge=1, description="by default the base's preset")
     learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
-    networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; all by default")
+    networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; default: preset")
     examples_per_step: int = Field(64, ge=1, description="about how many examples an optimiser step averages")
     row_tokens: int = Field(2048, ge=64, description="tokens of one forward pass")
     warmup: float = Field(0.05, ge=0.0, le=1.0, description="share of the steps in which the rate rises")

@@ -10,7 +10,6 @@ import torch
 
 from nngpt_ext.batches.encode import Encoded, Encoder
 from nngpt_ext.batches.rows import Example, own_length, shared_length, training_example
-from nngpt_ext.config import LoraConfig
 from nngpt_ext.lemur.dataset import load_pairs
 from nngpt_ext.models.load import Base
 from nngpt_ext.prompts.builtin import get_template
@@ -18,7 +17,7 @@ from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
 from nngpt_ext.tuning.qlora import TuneConfig
 
-LORA = LoraConfig()
+RANK = 32  # the host's
 
 
 class Material(NamedTuple):
@@ -96,7 +95,7 @@ def lengths(groups: list[list[Example]]) -> Lengths:
 def tune_config(found: Material, row_tokens: int, engine: str = "shared", dropout: float = 0.0) -> TuneConfig:
     """Settings of a fine-tuning of one epoch, with checkpoints of activations on CUDA as a run has them."""
     return TuneConfig(
-        epochs=1, learning_rate=1e-4, lora_r=LORA.r, lora_alpha=LORA.alpha, lora_dropout=dropout,
+        epochs=1, learning_rate=1e-4, lora_r=RANK, lora_alpha=RANK, lora_dropout=dropout,
         networks_per_epoch=None, pairs_per_network=None, examples_per_step=64, row_tokens=row_tokens, warmup=0.0,
         weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=found.base.device.type == "cuda", engine=engine,
         seed=0,

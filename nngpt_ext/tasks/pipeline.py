@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.config import TaskConfig
+from nngpt_ext.config import Stage, TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.files import replacing
@@ -68,16 +68,24 @@ def find_template(prompt: str) -> Template:
 def resolve(config: TaskConfig, folder: Path) -> TaskConfig:
     """Put the base model's preset where the configuration says nothing."""
     known = preset(config.model.base)
-    data, tuning = config.data, config.tuning
-    data = data.model_copy(update={"code_tokens": known.code_tokens if data.code_tokens is None else data.code_tokens})
-    tuning = tuning.model_copy(
-        update={
-            "epochs": tuning.epochs or known.epochs,
-            "learning_rate": known.learning_rate if tuning.learning_rate is None else tuning.learning_rate,
-        }
-    )
+    data, model, tuning = config.data, config.model, config.tuning
+    lora = {"r": known.lora_r, "alpha": known.lora_alpha, "dropout": known.lora_dropout}
+    data = data.model_copy(update=_unset(data, {"code_tokens": known.code_tokens}))
+    model = model.model_copy(update={"lora": model.lora.model_copy(update=_unset(model.lora, lora))})
+    learning = {
+        "epochs": known.epochs,
+        "learning_rate": known.learning_rate,
+        "networks_per_epoch": known.networks_per_epoch,
+    }
+    tuning = tuning.model_copy(update=_unset(tuning, learning))
     store = f"sqlite:///{folder / 'predictions.db'}" if config.store == "default" else config.store
-    return config.model_copy(update={"data": data, "tuning": tuning, "output_dir": str(folder), "store": store})
+    return config.model_copy(
+        update={"data": data, "model": model, "tuning": tuning, "output_dir": str(folder), "store": store}
+    )
+
+
+def _unset(stage: Stage, values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if getattr(stage, key) is None}
 
 
 def finished(folder: Path) -> RunResult:

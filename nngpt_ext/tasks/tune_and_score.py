@@ -87,16 +87,19 @@ class Workbench:
 
     def tune(self, folder: Path, resume: bool) -> Path:
         """Train the adapter of this run with the configured fine-tuner."""
-        tuning, model = self.config.tuning, self.config.model
-        assert tuning.epochs is not None
-        assert tuning.learning_rate is not None  # resolved
+        tuning, lora = self.config.tuning, self.config.model.lora
+        assert tuning.epochs is not None  # the configuration is resolved
+        assert tuning.learning_rate is not None
+        assert lora.r is not None
+        assert lora.alpha is not None
+        assert lora.dropout is not None
         checkpointing = tuning.gradient_checkpointing
         settings = TuneConfig(
             epochs=tuning.epochs,
             learning_rate=tuning.learning_rate,
-            lora_r=model.lora.r,
-            lora_alpha=model.lora.alpha,
-            lora_dropout=model.lora.dropout,
+            lora_r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
             networks_per_epoch=tuning.networks_per_epoch,
             pairs_per_network=self.config.data.pairs_per_network,
             examples_per_step=tuning.examples_per_step,

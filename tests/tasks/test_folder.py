@@ -73,7 +73,7 @@ def test_another_config_names_the_keys_that_differ(claimed):
     other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"epochs": 2}, "model": {"lora": {"r": 8}}})
     assert line(claim, claimed, other, True) == (
         f"the output folder '{claimed}' belongs to another config "
-        "(model.lora.r 32 there, 8 now, tuning.epochs None there, 2 now); give another with --out"
+        "(model.lora.r None there, 8 now, tuning.epochs None there, 2 now); give another with --out"
     )
     assert (claimed / "config.yaml").read_text() == before
 
