@@ -92,8 +92,7 @@ class Builder:
             vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id, bos_token_id=None, **SHAPES[size],
         )  # fmt: skip
-        self.model: Any = LlamaForCausalLM(config)
-        self.model.to(device)
+        self.model = LlamaForCausalLM(config).to(device)  # type: ignore[arg-type]  # transformers' wrapper has no types
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.05)
         self.state: dict[str, Any] = {"stage": 0, "step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "skills": []}
         self.saved = self.work / f"{size}.pt"
