@@ -81,6 +81,12 @@ class TuningConfig(Stage):
     test_every_epoch: bool = Field(True, description="score the test pairs after each epoch (the paper's curve)")
 
 
+class CalibrationConfig(Stage):
+    """Probabilities after fine-tuning."""
+
+    target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy of what is not abstained from, on validation")
+
+
 class TaskConfig(Stage):
     """Configuration of the task `dataset_compare`."""
 
@@ -88,6 +94,7 @@ class TaskConfig(Stage):
     prompt: str = Field("code_only", description="a registered prompt, or the path of a prompt file")
     model: ModelConfig = ModelConfig()
     tuning: TuningConfig = TuningConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     output_dir: str = Field("runs/dataset_compare", description="the run's folder")
     store: str | None = Field(
         "default", description="predictions database (URL); default: predictions.db in output_dir"

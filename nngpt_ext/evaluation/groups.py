@@ -6,12 +6,22 @@ prior and by anyone; `networks` names the network of each. All have the shape (r
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.evaluation.schema import Group, NearDuplicates, Skill, per_dataset_table
+from nngpt_ext.evaluation import metrics
+from nngpt_ext.evaluation.schema import (
+    Answered,
+    CalibrationFigures,
+    Change,
+    Group,
+    NearDuplicates,
+    Skill,
+    per_dataset_table,
+)
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 
 
@@ -65,3 +75,36 @@ def per_dataset(test: pd.DataFrame, right: np.ndarray, prior: np.ndarray) -> pd.
             for dataset in sorted({*test["dataset_1"], *test["dataset_2"]})
         }
     )  # fmt: skip
+
+
+def calibration(
+    fitted: Mapping[str, Any], test: pd.DataFrame, first_wins: np.ndarray, right: np.ndarray
+) -> CalibrationFigures:
+    """Test log loss, Brier score and ECE before and after calibration, and what is answered.
+
+    Args:
+        fitted: temperature, threshold, target and n_pairs.
+        test: with `probability_1`, `calibrated_1` and `abstain`.
+        first_wins: whether dataset_1 is the better one, shape (pairs,).
+        right: whether the answer is, shape (pairs,).
+    """
+    before, after = (test[name].to_numpy(dtype="float64") for name in ("probability_1", "calibrated_1"))
+
+    def change(measure: Any) -> Change:
+        return Change(before=measure(before, first_wins), after=measure(after, first_wins))
+
+    answered = ~test["abstain"].to_numpy(dtype=bool)
+    return CalibrationFigures(
+        temperature=fitted["temperature"],
+        threshold=fitted["threshold"],
+        target=fitted["target"],
+        n_validation_pairs=fitted["n_pairs"],
+        log_loss=change(metrics.log_loss),
+        brier=change(metrics.brier),
+        ece=change(metrics.ece),
+        answered=Answered(
+            share=answered.mean(),
+            n=int(answered.sum()),
+            accuracy=float(right[answered].mean()) if answered.any() else None,
+        ),
+    )

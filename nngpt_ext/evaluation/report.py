@@ -65,6 +65,7 @@ def build_report(
     versions: Mapping[str, Any],
     config: Mapping[str, Any],
     notes: Sequence[str] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure the predictions on the test pairs, beside the baselines.
 
@@ -81,6 +82,8 @@ def build_report(
         selected_epoch: the epoch that `predictions` are of, chosen by validation.
         timings, versions, config: kept as they are; what JSON does not have becomes text.
         notes: remarks that a reader needs to judge the numbers.
+        calibration: temperature, threshold, target and n_pairs of a calibration; then `predictions` has
+            `calibrated_1` and `abstain` too.
 
     Raises:
         UserError: when there is no test pair: no data, no number.
@@ -117,6 +120,7 @@ def build_report(
         brier=metrics.brier(probability, first_wins),
         ece=metrics.ece(probability, first_wins),
         flip_rate=metrics.flip_rate(test["flipped"]),
+        calibration=None if calibration is None else groups.calibration(calibration, test, first_wins, right),
         per_dataset=groups.per_dataset(test, right, prior),
         baselines={
             name: Baseline(

@@ -108,6 +108,34 @@ class Epoch(_Part):
     test_accuracy: Number = None
 
 
+class Change(_Part):
+    """A measure before and after calibration."""
+
+    before: float
+    after: float
+
+
+class Answered(_Part):
+    """Test pairs whose confidence reaches the threshold: their share of all, how many, and their accuracy."""
+
+    share: float
+    n: int
+    accuracy: Number
+
+
+class CalibrationFigures(_Part):
+    """What temperature scaling, fitted on validation, does on the test pairs."""
+
+    temperature: float
+    threshold: Number
+    target: float
+    n_validation_pairs: int
+    log_loss: Change
+    brier: Change
+    ece: Change
+    answered: Answered
+
+
 class LeftOut(_Part):
     """Dataset pairs, and their test rows, for which there is no AUC: all networks have the same answer."""
 
@@ -183,6 +211,7 @@ class Report(BaseModel):
     brier: float
     ece: float
     flip_rate: float
+    calibration: CalibrationFigures | None = None
     per_dataset: PerDataset
     baselines: dict[str, Baseline]
     epochs: list[Epoch]

@@ -99,7 +99,29 @@ def _headline(report: Report) -> Table:
         f"{_count(report.n_test_pairs, 'test pair')} of {_count(report.n_test_networks, 'network')}. "
         "Means are over pairs; intervals are 95 %, from 2,000 bootstrap draws of networks."
     )
+    rows += _calibration(report)
     return Table("Headline", ("measure", "value", "95 % interval", "remark"), rows, caption)
+
+
+def _calibration(report: Report) -> list[tuple[str, ...]]:
+    found = report.calibration
+    if found is None:
+        return []
+    scaled = (
+        f"log-odds divided by {found.temperature:.3g}, fitted on {_count(found.n_validation_pairs, 'validation pair')}"
+    )
+    answered = found.answered
+    if found.threshold is None:
+        remark = f"no confidence reached {found.target:g} on validation: always abstains"
+    else:
+        remark = f"confidence at least {found.threshold:.3f}, {found.target:g} right on validation; here "
+        remark += f"{_number(answered.accuracy)} right, n = {answered.n:,}"
+    return [
+        ("log loss, calibrated", _number(found.log_loss.after), NO_NUMBER, scaled),
+        ("Brier score, calibrated", _number(found.brier.after), NO_NUMBER, ""),
+        ("ECE, calibrated", _number(found.ece.after), NO_NUMBER, ""),
+        ("answered", _number(answered.share), NO_NUMBER, remark),
+    ]
 
 
 def _baseline(report: Report, name: str) -> tuple[str, ...]:

@@ -60,6 +60,20 @@ def base_folder(base: str, *, revision: str | None = None) -> Path:
         raise UserError(
             f"unknown base model '{base}': no preset ({', '.join(PRESETS)}), no folder and no hub id (owner/name)"
         )
+    advice = (
+        "give a local folder with --set model.base=FOLDER, or use the model in the package: --set model.base=embedded"
+    )
+    return hub_folder(location, "base model", revision, advice)
+
+
+def hub_folder(
+    location: str, kind: str, revision: str | None = None, advice: str = "download it and give its folder"
+) -> Path:
+    """The local copy of something on the hub (safetensors, JSON and texts only).
+
+    Raises:
+        UserError: when it cannot be fetched; `kind` says what it is, `advice` what to do.
+    """
     from huggingface_hub import snapshot_download
 
     patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -67,10 +81,7 @@ def base_folder(base: str, *, revision: str | None = None) -> Path:
         return Path(snapshot_download(location, revision=revision, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"cannot get base model '{location}' from the hub ({reason}); give a local folder with "
-            "--set model.base=FOLDER, or use the model in the package: --set model.base=embedded"
-        ) from None
+        raise UserError(f"cannot get {kind} '{location}' from the hub ({reason}); {advice}") from None
 
 
 def base_hash(folder: Path) -> str:

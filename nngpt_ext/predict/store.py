@@ -1,51 +1,34 @@
-"""The prediction store: one table that runs write to and other tasks query."""
+"""The prediction store: one table that runs and predictors write to and other tasks query."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from nngpt_ext.config import hide_password
 from nngpt_ext.errors import UserError
+from nngpt_ext.predict.schema import FAULTS, check, make, predictions, unusable
 
-SCHEMA = 1
-_metadata = sa.MetaData()
-_schema = sa.Table("nngpt_ext_schema", _metadata, sa.Column("version", sa.Integer, nullable=False))
-_predictions = sa.Table(
-    "predictions",
-    _metadata,
-    # One answer to one question: the same adapter asked again replaces it.
-    sa.Column("adapter", sa.String(64), primary_key=True),
-    sa.Column("prompt", sa.String, primary_key=True),
-    sa.Column("nn", sa.String, primary_key=True, index=True),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    sa.Column("dataset_1", sa.String, primary_key=True),
-    sa.Column("dataset_2", sa.String, primary_key=True),
-    sa.Column("probability_1", sa.Float, nullable=False),
-    sa.Column("flipped", sa.Boolean, nullable=False),
-    sa.Column("predicted", sa.String, nullable=False),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("tuning_epoch", sa.Integer, nullable=False),
-    sa.Column("split", sa.String, nullable=False),
-    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
-)
-_FAULTS = (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError)  # ValueError: a port that is no number
-_KEY = [column.name for column in _predictions.primary_key.columns]
+COLUMNS = tuple(column.name for column in predictions.columns)
+_KEY = ("question", "nn")
+_CHUNK = 500  # values in one statement: SQLite takes 32,766 in all
 
 
 class PredictionStore:
-    """Predictions in a database. True answers are not stored.
+    """Predictions in a database: SQLite, or PostgreSQL where many write.
 
-    Open it with `PredictionStore.open(url)`, for example `sqlite:///predictions.db`.
+    Open it with `PredictionStore.open(url)`, for example `sqlite:///predictions.db` or
+    `postgresql+psycopg://user@host/name`. Several processes may write at once.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._reader = engine.execution_options(reads=True)
 
     @classmethod
     def open(cls, url: str) -> PredictionStore:
@@ -54,20 +37,7 @@ class PredictionStore:
         Raises:
             UserError: when the address is none, the database cannot be reached, or its schema is another's.
         """
-        try:
-            engine = sa.create_engine(url)
-            file = _file(engine)
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            with engine.begin() as connection:
-                _metadata.create_all(connection)
-                found = connection.execute(sa.select(_schema.c.version)).scalars().all()
-                if not found:
-                    connection.execute(_schema.insert().values(version=SCHEMA))
-        except _FAULTS as error:
-            raise _unusable(url, error) from None
-        _check_schema(url, list(found))
-        return cls(engine)
+        return cls(make(url))
 
     @staticmethod
     def check(url: str) -> None:
@@ -76,42 +46,68 @@ class PredictionStore:
         Raises:
             UserError: as `open`.
         """
-        found: list[int] = []
-        try:
-            engine = sa.create_engine(url)
-            file = _file(engine)
-            if file is None or file.exists():
-                with engine.connect() as connection:
-                    if sa.inspect(connection).has_table(_schema.name):
-                        found = list(connection.execute(sa.select(_schema.c.version)).scalars())
-            else:
-                above = next(place for place in file.absolute().parents if place.exists())
-                if not (above.is_dir() and os.access(above, os.W_OK)):
-                    raise PermissionError(f"no file can be made in '{above}'")
-            engine.dispose()
-        except _FAULTS as error:
-            raise _unusable(url, error) from None
-        _check_schema(url, found)
+        check(url)
 
-    def add(self, predictions: pd.DataFrame, adapter: str) -> int:
-        """Write predictions (columns of predictions.parquet) of one adapter; returns how many.
+    def add(self, rows: pd.DataFrame) -> int:
+        """Write rows, all in one transaction; returns how many.
 
-        Rows of the same question and adapter are replaced, all in one transaction.
+        Args:
+            rows: the columns of `COLUMNS` without `created`; `better_dataset`, `split`, `tuning_epoch`, `epoch`
+                and `calibrated_1` may be missing. Rows of the same question and network are replaced.
         """
-        now = datetime.now(timezone.utc)
-        names = [column.name for column in _predictions.columns]
-        frame = predictions.assign(adapter=adapter, created=now)[names].astype(object)
-        rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        same = sa.and_(*(_predictions.c[name] == sa.bindparam(f"key_{name}") for name in _KEY))
-        keys = [{f"key_{name}": row[name] for name in _KEY} for row in rows]
-        if rows:
+        frame = rows.reindex(columns=[name for name in COLUMNS if name != "created"]).astype(object)
+        frame = frame.where(frame.notna(), None)
+        frame["created"] = datetime.now(timezone.utc)
+        frame = frame.drop_duplicates(list(_KEY), keep="last").sort_values(list(_KEY))  # one order: no deadlock
+        values = [_plain(record) for record in frame.to_dict("records")]
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+        new = insert(predictions)
+        others = {name: new.excluded[name] for name in COLUMNS if name not in _KEY}
+        statement = new.on_conflict_do_update(index_elements=list(_KEY), set_=others)
+        if values:
             try:
                 with self._engine.begin() as connection:
-                    connection.execute(_predictions.delete().where(same), keys)
-                    connection.execute(_predictions.insert(), rows)
-            except sa.exc.SQLAlchemyError as error:
-                raise _unusable(str(self._engine.url), error) from None
-        return len(rows)
+                    connection.execute(statement, values)
+            except FAULTS as error:
+                raise self._unusable(error) from None
+        return len(values)
+
+    def add_run(self, folder: str | Path, *, answers: bool = False) -> int:
+        """Write a finished run's validation and test predictions; returns how many.
+
+        Args:
+            folder: the run's folder.
+            answers: whether the true answers are stored too. Then whoever queries the store can look at the
+                test set.
+
+        Raises:
+            UserError: when the folder holds no finished run.
+        """
+        from nngpt_ext.predict.note import stored_rows
+
+        file = Path(folder) / "predictions.parquet"
+        try:
+            found = pd.read_parquet(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{folder}' holds no finished run: cannot read '{file}' ({error})") from None
+        rows = stored_rows(found, Path(folder) / "adapter")
+        return self.add(rows if answers else rows.drop(columns="better_dataset"))
+
+    def find(self, questions: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), by question."""
+        wanted = sorted(set(questions))
+        found: dict[str, dict[str, Any]] = {}
+        try:
+            with self._reader.connect() as connection:
+                for i in range(0, len(wanted), _CHUNK):
+                    chosen = sa.select(predictions).where(predictions.c.question.in_(wanted[i : i + _CHUNK]))
+                    found.update({row["question"]: dict(row) for row in connection.execute(chosen).mappings()})
+        except FAULTS as error:
+            raise self._unusable(error) from None
+        return found
 
     def query(
         self,
@@ -119,23 +115,55 @@ class PredictionStore:
         nn: str | None = None,
         dataset: str | None = None,
         base_model: str | None = None,
+        adapter: str | None = None,
         prompt: str | None = None,
+        min_confidence: float | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> pd.DataFrame:
-        """Stored predictions: of a network, that involve a dataset, of a base model, of a prompt."""
-        table = _predictions
-        select = sa.select(table).order_by(*(table.c[name] for name in _KEY))
-        for column, value in ((table.c.nn, nn), (table.c.base_model, base_model), (table.c.prompt, prompt)):
+        """Stored predictions as a table with `COLUMNS`, all conditions met, in order of network and datasets.
+
+        Args:
+            nn: a network's name.
+            dataset: one that stands on either side.
+            base_model: name of the base model.
+            adapter: sha256 of the adapter's weights, or how it begins.
+            prompt: name of the prompt.
+            min_confidence: probability of the predicted dataset at least, calibrated where it is.
+            since, until: when it was written; a time without a zone is UTC.
+        """
+        table = predictions.c
+        select = sa.select(predictions).order_by(table.nn, table.dataset_1, table.dataset_2, table.question)
+        for column, value in ((table.nn, nn), (table.base_model, base_model), (table.prompt, prompt)):
             if value is not None:
                 select = select.where(column == value)
         if dataset is not None:
-            select = select.where(sa.or_(table.c.dataset_1 == dataset, table.c.dataset_2 == dataset))
+            select = select.where(sa.or_(table.dataset_1 == dataset, table.dataset_2 == dataset))
+        if adapter is not None:
+            select = select.where(table.adapter.startswith(adapter, autoescape=True))
+        if min_confidence is not None:
+            probability = sa.func.coalesce(table.calibrated_1, table.probability_1)
+            select = select.where(sa.or_(probability >= min_confidence, 1.0 - probability >= min_confidence))
+        if since is not None:
+            select = select.where(table.created >= self._time(since))
+        if until is not None:
+            select = select.where(table.created <= self._time(until))
         try:
-            with self._engine.connect() as connection:
-                return pd.DataFrame(
-                    connection.execute(select).mappings().all(), columns=[column.name for column in table.columns]
-                )
-        except sa.exc.SQLAlchemyError as error:
-            raise _unusable(str(self._engine.url), error) from None
+            with self._reader.connect() as connection:
+                rows = connection.execute(select).mappings().all()
+        except FAULTS as error:
+            raise self._unusable(error) from None
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frame["created"] = pd.to_datetime(frame["created"], utc=True)
+        return frame
+
+    def _time(self, given: datetime) -> datetime:
+        aware = given if given.tzinfo else given.replace(tzinfo=timezone.utc)
+        aware = aware.astimezone(timezone.utc)
+        return aware.replace(tzinfo=None) if self._engine.dialect.name == "sqlite" else aware
+
+    def _unusable(self, error: Exception) -> UserError:
+        return unusable(self._engine.url.render_as_string(hide_password=True), error)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -150,22 +178,9 @@ class PredictionStore:
         self.close()
 
 
-def _file(engine: sa.Engine) -> Path | None:
-    """The file of an SQLite database, None for one in memory or another database."""
-    name = engine.url.database
-    return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
-
-
-def _check_schema(url: str, found: list[int]) -> None:
-    if found and found != [SCHEMA]:
-        raise UserError(
-            f"the prediction store '{hide_password(url)}' has schema {found[0]}, "
-            f"this version reads {SCHEMA}; give another store"
-        )
-
-
-def _unusable(url: str, error: Exception) -> UserError:
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return UserError(
-        f"cannot use the prediction store '{hide_password(url)}': {reason}; an address looks like sqlite:///predictions.db"
-    )
+def _plain(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values as databases take them: numpy's numbers as Python's."""
+    return {
+        str(k): v.item() if hasattr(v, "item") else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
+        for k, v in record.items()
+    }

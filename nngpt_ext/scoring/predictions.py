@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset", "correct",
-    "margin", "prompt", "base_model", "tuning_epoch", "split",
+    "margin", "prompt", "base_model", "tuning_epoch", "split", "log_odds",
 )  # fmt: skip
 
 
@@ -96,4 +96,5 @@ def predict_pairs(
     frame["base_model"] = base_model
     frame["tuning_epoch"] = tuning_epoch
     frame["split"] = pairs["split"].to_numpy()
+    frame["log_odds"] = mean  # which tells what a probability of 1.0 does not
     return frame

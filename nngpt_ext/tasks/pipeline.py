@@ -24,6 +24,7 @@ from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.baselines import write_baselines
+from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, versions, write_record
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
@@ -118,6 +119,8 @@ def _run(
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
+    describe_adapter(adapter, config, template, data)
+    predictions = calibrated(with_questions(predictions, template, data), adapter, config.calibration.target)
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     record: dict[str, Any] = {
@@ -142,7 +145,7 @@ def _run(
     write_record(folder, record)
     if config.store is not None:  # before the report, with which a run counts as finished
         with PredictionStore.open(config.store) as store:
-            store.add(predictions, adapter=record["adapter_sha256"])
+            store.add_run(folder)
     report = rebuild_report(folder)
     bench.write_card(adapter, report)
     return RunResult(folder, report, predictions, adapter)

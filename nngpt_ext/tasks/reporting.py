@@ -9,6 +9,7 @@ import pandas as pd
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
+from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
 from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_config, read_record
@@ -30,6 +31,7 @@ def rebuild_report(folder: Path) -> Report:
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
     config = read_config(folder / CONFIG)
+    calibration = read_calibration(folder / "adapter")
     parts = dict(record["parts"], train=record["training_pairs"])
     report = build_report(
         task=record["task"],
@@ -48,6 +50,7 @@ def rebuild_report(folder: Path) -> Report:
         versions=record["versions"],
         config=config,
         notes=_notes(record, config),
+        calibration=None if calibration is None else calibration.model_dump(),
     )
     write_report(report, folder)
     return report

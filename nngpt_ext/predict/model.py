@@ -1,0 +1,65 @@
+"""The part of a predictor that needs torch: base model, adapter, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.rows import scoring_example
+from nngpt_ext.errors import UserError
+from nngpt_ext.lemur.facts import DatasetFacts
+from nngpt_ext.models.load import check_base, load_base, quiet_transformers
+from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.scoring.predictions import encode_pairs, pair_log_odds
+
+
+class AskedModel:
+    """A base model with an adapter, loaded.
+
+    Raises:
+        UserError: for an unreachable or another base, and for a damaged adapter.
+    """
+
+    def __init__(self, files: AdapterFiles, base: str) -> None:
+        from peft import PeftModel
+
+        self._note = files.note
+        self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+        check_base(files.folder, self._loaded)
+        try:
+            with quiet_transformers():
+                self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
+        except Exception as error:  # safetensors, peft and torch raise of all kinds
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the adapter in '{files.folder}' is damaged ({type(error).__name__}: {reason}); "
+                "fetch or train it again"
+            ) from None
+        self._model.eval()
+        self._engine: str | None = None
+
+    def log_odds(
+        self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
+    ) -> np.ndarray:
+        """Log-odds of dataset_1 in each order of the names, shape (questions, 2).
+
+        Args:
+            questions: `nn` of each is a key of `sources`; those about a network are computed together.
+            sources: the sources.
+            facts: of all datasets that are asked about.
+        """
+        note, tokenizer = self._note, self._loaded.tokenizer
+        renderer = Renderer(
+            note.template, tokenizer, code_tokens=note.code_tokens, compact=note.compact_code, facts=facts
+        )
+        encoder = Encoder(renderer, sources, self._loaded.context, note.row_tokens)
+        encoded = encode_pairs(encoder, questions)
+        if self._engine is None:
+            longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
+            self._engine = checked_engine(self._model, [scoring_example(one) for one in longest], encoded.pad, "shared")
+        return pair_log_odds(self._model, encoded, row_tokens=note.row_tokens, engine=self._engine)

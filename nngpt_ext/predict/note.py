@@ -1,0 +1,132 @@
+"""What stands beside an adapter so that it can be asked: its prompt, its budget, its datasets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import write_text
+from nngpt_ext.models.load import BASE_FILE
+from nngpt_ext.predict.calibration import Calibration, read_calibration
+from nngpt_ext.predict.keys import file_digest, prompt_hash, question_hash
+from nngpt_ext.prompts.template import Template
+
+FILE = "task.json"
+WEIGHTS = "adapter_model.safetensors"
+UNCALIBRATED = ""
+
+
+class Note(BaseModel):
+    """`task.json` in an adapter's folder: how its questions are asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str
+    system: str
+    text: str
+    columns: dict[str, str]
+    code_tokens: int = Field(ge=0)
+    compact_code: bool
+    epoch: int = Field(ge=1, description="of the trials that it was trained on")
+    row_tokens: int = Field(ge=64)
+    datasets: list[str] = Field(description="the datasets it was trained on")
+
+    @property
+    def template(self) -> Template:
+        """The prompt."""
+        return Template(self.prompt, self.system, self.text, self.columns)
+
+    @property
+    def prompt_hash(self) -> str:
+        """What decides a question's text beside the network and the datasets."""
+        return prompt_hash(self.template, code_tokens=self.code_tokens, compact=self.compact_code, epoch=self.epoch)
+
+    def save(self, folder: Path) -> None:
+        """Write it beside an adapter."""
+        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+
+
+class AdapterFiles:
+    """The small files of an adapter's folder, read and checked; the model is not loaded.
+
+    Raises:
+        UserError: for a folder without an adapter, and for each damaged file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / "adapter_config.json").is_file() or not (folder / WEIGHTS).is_file():
+            raise UserError(f"no adapter in '{folder}': it needs adapter_config.json and {WEIGHTS}")
+        self.note = _read(folder / FILE)
+        base = _json(folder / BASE_FILE)
+        try:
+            self.base_model, self.base_sha256 = str(base["base_model"]), str(base["base_sha256"])
+            self.load_in_4bit = bool(base["load_in_4bit"])
+        except (KeyError, TypeError) as error:
+            raise _damaged(folder / BASE_FILE, error) from None
+        self.calibration: Calibration | None = read_calibration(folder)
+        self.hash = file_digest(folder / WEIGHTS)
+
+    @property
+    def calibration_hash(self) -> str:
+        """The calibration's hash; empty where there is none."""
+        return self.calibration.hash if self.calibration else UNCALIBRATED
+
+
+def _read(file: Path) -> Note:
+    try:
+        return Note.model_validate(_json(file))
+    except ValidationError as error:
+        raise _damaged(file, error) from None
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"'{file.parent}' was not written by this version: it has no {file.name}; run the task again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again")
+
+
+def stored_rows(predicted: pd.DataFrame, adapter: Path) -> pd.DataFrame:
+    """Rows for the prediction store from a run's predictions.parquet.
+
+    Args:
+        predicted: with `source`, `given_1`, `given_2` and `log_odds` beside DESIGN.md's columns.
+        adapter: the adapter's folder.
+
+    Raises:
+        UserError: for a damaged adapter, and for predictions of an older version.
+    """
+    files = AdapterFiles(adapter)
+    missing = sorted({"source", "given_1", "given_2", "log_odds"} - set(predicted.columns))
+    if missing:
+        raise UserError(f"the run's predictions.parquet has no {', '.join(missing)}; run the task again")
+    rows = predicted.assign(
+        adapter=files.hash, calibration=files.calibration_hash, prompt_hash=files.note.prompt_hash, abstain=True
+    )
+    if files.calibration is not None:
+        rows["calibrated_1"] = files.calibration.probability(rows["log_odds"])
+        rows["abstain"] = np.asarray(files.calibration.abstains(rows["calibrated_1"]))
+    sides = rows[["source", "dataset_1", "dataset_2", "given_1", "given_2"]].itertuples(index=False, name=None)
+    rows["question"] = [
+        question_hash(
+            source, (one, two), (given_1, given_2), files.note.prompt_hash, files.hash, files.calibration_hash
+        )
+        for source, one, two, given_1, given_2 in sides
+    ]
+    return rows

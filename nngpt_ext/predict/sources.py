@@ -1,0 +1,47 @@
+"""Source code that comes from outside: what is taken as a network's source, and what is refused."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from pathlib import Path
+
+from nngpt_ext.errors import UserError
+
+LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
+
+
+def read_source(file: Path) -> str:
+    """The text of a source file.
+
+    Raises:
+        UserError: when it cannot be read or is not UTF-8.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{file}' is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot read '{file}': {error.strerror or error}") from None
+
+
+def check_source(code: object, name: str = "the network's source") -> str:
+    """The source, if it is Python of a sensible length.
+
+    Raises:
+        UserError: for what is not text, empty, longer than `LIMIT`, or not Python.
+    """
+    if not isinstance(code, str):
+        raise UserError(f"{name} must be text, not {type(code).__name__}; read the file with encoding='utf-8'")
+    if not code.strip():
+        raise UserError(f"{name} is empty; for the model's own prior use Predictor.prior(…)")
+    if len(code) > LIMIT:
+        raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the source's own escapes
+            ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        place = f" (line {error.lineno}: {error.msg})" if isinstance(error, SyntaxError) else f" ({error})"
+        raise UserError(f"{name} is not Python{place}") from None
+    return code
