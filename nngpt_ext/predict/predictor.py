@@ -16,7 +16,7 @@ from nngpt_ext.lemur.facts import FACTS, DatasetFacts
 from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.answers import Comparison, Query, Ranking, Recipe
 from nngpt_ext.predict.calibration import logistic
-from nngpt_ext.predict.keys import question_hash, shown
+from nngpt_ext.predict.keys import digest, question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.predict.ranking import intransitive_share, strengths
 from nngpt_ext.predict.sources import check_source
@@ -101,6 +101,12 @@ class Predictor:
     def model(self) -> str:
         """Which model answers: base model and the beginning of the adapter's sha256."""
         return f"{self._files.base_model}+{self._files.hash[:12]}"
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides its answers: hashes of adapter, prompt, calibration and facts."""
+        facts = {name: list(values) for name, values in self._facts.items()}
+        return digest([self._files.hash, self._files.note.prompt_hash, self._files.calibration_hash, facts])
 
     @property
     def datasets(self) -> list[str]:
@@ -229,6 +235,7 @@ class Predictor:
         source = source_hash(query.nn_code)
         recipe_1, recipe_2 = (_of_dataset(query.recipe, name) for name in (one, two))
         accuracy_1, accuracy_2 = ((query.accuracies or {}).get(name) for name in (one, two))
+        self._check_given((one, recipe_1, accuracy_1), (two, recipe_2, accuracy_2))
         epoch = self._files.note.epoch
         question = Question(source, one, two, epoch, accuracy_1, accuracy_2, recipe_1, recipe_2)
         given_1, given_2 = shown(self._template, question, self._facts)
@@ -237,6 +244,19 @@ class Predictor:
             self._files.calibration_hash,
         )  # fmt: skip
         return _Asked(query, question, source, (given_1, given_2), key)
+
+    def _check_given(self, *sides: tuple[str, Recipe | None, float | None]) -> None:
+        """See that what the prompt shows of each dataset was given."""
+        for dataset, recipe, accuracy in sides:
+            if self._template.needs("recipe_1") and recipe is None:
+                raise UserError(
+                    f"prompt '{self.prompt}' needs a recipe for '{dataset}': recipe={{'lr': 0.01, 'batch': 64, "
+                    "'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}, or one for each dataset (--recipe, in JSON)"
+                )
+            if self._template.needs("norm_acc") and accuracy is None:
+                raise UserError(
+                    f"prompt '{self.prompt}' needs an accuracy for '{dataset}': accuracies={{'{dataset}': 0.9, …}}"
+                )
 
     def _answer(self, asked: list[_Asked]) -> list[Comparison]:
         found = self._store.find(one.key for one in asked) if self._store is not None else {}

@@ -23,8 +23,8 @@ from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
-from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
+from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, versions, write_record
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report

@@ -1,0 +1,1 @@
+"""NNGPT: what plugs into the host."""

@@ -1,0 +1,78 @@
+"""A LangGraph node: an agent's graph asks on which dataset its new network will do best."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` asks
+# What the node returns. LangGraph drops what a graph's state does not declare, so a state must have these.
+FIELDS = ("dataset_ranking", "predicted_best_dataset", "probability", "dataset_compare_error")
+
+_predictors: dict[str, Predictor] = {}
+
+
+def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str, Any]]:
+    """A node that asks this predictor.
+
+    The node reads `nn_code` from the state (a mapping, or an object such as a pydantic model), and `datasets`,
+    `recipe`, `accuracies` and `nn_name` where the state has them. It returns
+
+    - `dataset_ranking`: names of datasets, best first;
+    - `predicted_best_dataset`: the first of them;
+    - `probability`: of it being the best of all;
+    - `dataset_compare_error`: None, or why there is no answer; then the other three are None.
+
+    Whatever goes wrong in it is reported there and the graph goes on.
+    """
+
+    def node(state: Any) -> dict[str, Any]:
+        return _answer(state, lambda: predictor)
+
+    return node
+
+
+def dataset_compare_node(state: Any) -> dict[str, Any]:
+    """The node of `make_dataset_compare_node` for the run that the environment variable `NNGPT_EXT_RUN` names.
+
+    The state's own `dataset_compare_run` goes before it. The model is loaded once in a process.
+    """
+    return _answer(state, lambda: _predictor(state))
+
+
+def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
+    try:
+        code = _field(state, "nn_code")
+        if code is None:
+            raise ValueError("the state has no nn_code")
+        ranking = predictor().rank(
+            code, _field(state, "datasets"), _field(state, "recipe"), accuracies=_field(state, "accuracies"),
+            nn=_field(state, "nn_name"),
+        )  # fmt: skip
+    except Exception as error:  # the agent's loop goes on without an answer
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log.warning("dataset_compare: %s", reason)
+        return dict.fromkeys(FIELDS[:3]) | {FIELDS[3]: reason}
+    return dict(zip(FIELDS, (list(ranking.datasets), ranking.datasets[0], ranking.probability, None), strict=True))
+
+
+def _predictor(state: Any) -> Predictor:
+    from nngpt_ext.predict.predictor import Predictor
+
+    run = _field(state, "dataset_compare_run") or os.environ.get(RUN)
+    if not run:
+        raise ValueError(f"no run to ask: set {RUN} to the folder of a finished run")
+    if run not in _predictors:
+        _predictors[run] = Predictor.from_run(run)
+    return _predictors[run]
+
+
+def _field(state: Any, name: str) -> Any:
+    return state.get(name) if isinstance(state, Mapping) else getattr(state, name, None)

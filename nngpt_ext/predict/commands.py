@@ -1,0 +1,155 @@
+"""The commands that ask an adapter: `compare`, `rank` and `score`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.predictor import Predictor
+
+Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
+Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
+RecipeText = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="JSON", help="For a prompt with recipes: one, or one for each dataset."),
+]
+Store = Annotated[str | None, typer.Option(help="Prediction store (URL) to read answers from and write them to.")]
+Base = Annotated[str | None, typer.Option(help="Where the base model is, if not where the run found it.")]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset LEMUR does not have."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: nngpt-ext compare --run runs/demo --code examples/alexnet.py mnist svhn --json")(
+        compare
+    )
+    app.command(epilog="Example: nngpt-ext rank --run runs/demo --code examples/alexnet.py --json")(rank)
+    app.command(epilog="Example: nngpt-ext score --run runs/demo --codes generated/ --out predictions.parquet")(score)
+
+
+def compare(
+    run: Run,
+    code: Code,
+    dataset_1: Annotated[str, typer.Argument(help="A dataset.")],
+    dataset_2: Annotated[str, typer.Argument(help="Another one.")],
+    recipe: RecipeText = None,
+    store: Store = None,
+    base: Base = None,
+    facts: Facts = None,
+    as_json: AsJson = False,
+) -> None:
+    """On which of two datasets the network does better."""
+    from nngpt_ext.predict.codes import parse_recipe
+    from nngpt_ext.predict.sources import check_source, read_source
+
+    text = check_source(read_source(code), f"'{code}'")
+    predictor = _predictor(run, store, base, facts)
+    given = None if recipe is None else parse_recipe(recipe)
+    found = predictor.compare(text, dataset_1, dataset_2, recipe=given, nn=code.stem)
+    prior = predictor.prior(dataset_1, dataset_2, recipe=given)
+    if as_json:
+        shown = dataclasses.asdict(found) | {"confidence": found.confidence}
+        _print_json(shown | {"prior": {"probability": prior.probability, "log_odds": prior.log_odds}})
+        return
+    typer.echo(
+        f"{found.winner}, with probability {found.confidence:.3f}"
+        f" ({'below' if found.abstain else 'above'} the threshold of this adapter)"
+    )
+    typer.echo(f"P({dataset_1}) = {found.probability:.3f}; with no source shown {prior.probability:.3f}")
+    if found.flipped:
+        typer.echo("the answer depends on the order of the two names")
+
+
+def rank(
+    run: Run,
+    code: Code,
+    datasets: Annotated[
+        list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
+    ] = None,
+    recipe: RecipeText = None,
+    store: Store = None,
+    base: Base = None,
+    facts: Facts = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank datasets by how well the network does on them."""
+    from nngpt_ext.predict.codes import parse_recipe
+    from nngpt_ext.predict.sources import check_source, read_source
+
+    text = check_source(read_source(code), f"'{code}'")
+    predictor = _predictor(run, store, base, facts)
+    found = predictor.rank(text, datasets or None, None if recipe is None else parse_recipe(recipe), nn=code.stem)
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+        return
+    for i, dataset in enumerate(found.datasets, 1):
+        typer.echo(f"{i}. {dataset} ({found.scores[dataset]:+.2f})")
+    if found.intransitive is not None:
+        typer.echo(f"{100 * found.intransitive:.0f} % of the triples of datasets contradict each other")
+
+
+def score(
+    run: Run,
+    codes: Annotated[Path, typer.Option(help="Folder of *.py files, or a Parquet file with nn and nn_code.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    datasets: Annotated[
+        list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
+    ] = None,
+    recipe: RecipeText = None,
+    engine: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default on this machine.")] = None,
+    shard: Annotated[int, typer.Option(min=1, help="Networks of a part that is written at once.")] = 20,
+    store: Store = None,
+    base: Base = None,
+    facts: Facts = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
+    from nngpt_ext.errors import UserError, unknown
+    from nngpt_ext.predict.codes import parse_recipe
+    from nngpt_ext.predict.collection import Job, score_collection
+
+    if engine not in ("local", "ray"):
+        raise unknown("engine", engine, ("local", "ray"))
+    predictor = _predictor(run, store, base, facts)
+    names = tuple(sorted(set(datasets or predictor.datasets)))
+    if len(names) < 2:
+        raise UserError(f"two datasets or more are needed, not {', '.join(names)}")
+    options = {"base": base, "store": store, "facts": _facts(facts)}
+    job = Job(str(_adapter(run).resolve()), options, names, None if recipe is None else parse_recipe(recipe))
+    found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
+    if as_json:
+        _print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
+        return
+    typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
+
+
+def _adapter(run: Path) -> Path:
+    return run if (run / "adapter_config.json").is_file() else run / "adapter"
+
+
+def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
+    from nngpt_ext.predict.predictor import Predictor
+
+    options: dict[str, Any] = {"store": store, "base": base, "facts": _facts(facts)}
+    if _adapter(run) == run:
+        return Predictor.from_pretrained(run, **options)
+    return Predictor.from_run(run, **options)
+
+
+def _facts(given: list[str] | None) -> Mapping[str, list[str]]:
+    return {name: values.split(",") for name, _, values in (text.partition("=") for text in given or [])}
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
