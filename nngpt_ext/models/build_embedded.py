@@ -60,6 +60,7 @@ STAGES = (
     Stage("bare", 4000, 128, 2e-3),
     Stage("whole", 900, 6, 1e-3),
 )
+CHUNK = 32  # pieces of a forward pass
 ROW = 512  # tokens of a row of source
 ROOM = 900  # tokens of a row with a source and questions
 WARM_UP = 30  # steps of each stage
@@ -163,15 +164,20 @@ class Builder:
 
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        hidden, learn, ids = self._forward(batch)
-        # The output layer only where something is learnt.
-        logits = self.model.lm_head(hidden[:, :-1][learn[:, 1:]])
-        loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][learn[:, 1:]])
-        loss.backward()
+        learnt = sum(sum(piece.learn[1:]) for piece in batch)
+        ordered, total, n = sorted(batch, key=lambda piece: len(piece.ids)), 0.0, 0
+        for i in range(0, len(ordered), CHUNK):  # of like length: little is padded
+            hidden, learn, ids = self._forward(ordered[i : i + CHUNK])
+            # The output layer only where something is learnt.
+            logits = self.model.lm_head(hidden[:, :-1][learn[:, 1:]])
+            loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][learn[:, 1:]], reduction="sum") / learnt
+            loss.backward()
+            total += float(loss.detach())
+            n += ids.numel()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss.detach()), ids.numel()
+        return total, n
 
     def _forward(self, batch: list[Piece]) -> tuple[Any, Any, Any]:
         import torch

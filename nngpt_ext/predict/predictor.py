@@ -251,7 +251,7 @@ class Predictor:
             if self._template.needs("recipe_1") and recipe is None:
                 raise UserError(
                     f"prompt '{self.prompt}' needs a recipe for '{dataset}': recipe={{'lr': 0.01, 'batch': 64, "
-                    "'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}, or one for each dataset (--recipe, in JSON)"
+                    "'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}, or one each (--recipe, in JSON)"
                 )
             if self._template.needs("norm_acc") and accuracy is None:
                 raise UserError(

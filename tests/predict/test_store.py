@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
 
 from nngpt_ext import PredictionStore, UserError
+from nngpt_ext.predict.keys import question_hash
+from tests.predict.writers import write_at_once
 
 QUESTIONS = [
     ("AlexNet", "cifar-10", "mnist"),
@@ -18,15 +21,21 @@ QUESTIONS = [
 
 
 def predictions(probability: float = 0.25, **changes) -> pd.DataFrame:
-    """As in predictions.parquet: with the true answers beside the predicted ones."""
+    """Rows as a run or a predictor writes them."""
     frame = pd.DataFrame(QUESTIONS, columns=["nn", "dataset_1", "dataset_2"])
     first = probability > 0.5
     frame = frame.assign(
-        epoch=5, probability_1=probability, flipped=[False, True, False], margin=0.1, correct=True,
+        epoch=5, probability_1=probability, log_odds=0.1, flipped=[False, True, False], abstain=True,
         predicted=frame["dataset_1"] if first else frame["dataset_2"], better_dataset=frame["dataset_1"],
-        prompt="code_only", base_model="embedded", tuning_epoch=3, split="test",
-    )  # fmt: skip
-    return frame.assign(**changes)
+        prompt="code_only", base_model="embedded", tuning_epoch=3, split="test", source=frame["nn"].str.lower(),
+        given_1="", given_2="", prompt_hash="p", adapter="a", calibration="",
+    ).assign(**changes)  # fmt: skip
+    keys = frame[["source", "dataset_1", "dataset_2", "given_1", "given_2", "prompt_hash", "adapter", "calibration"]]
+    frame["question"] = [
+        question_hash(source, (one, two), (given_1, given_2), *rest)
+        for source, one, two, given_1, given_2, *rest in keys.itertuples(index=False, name=None)
+    ]
+    return frame
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def line(call, *arguments) -> str:
 
 
 def test_what_is_added_comes_back_after_reopening(store, url):
-    assert store.add(predictions(), adapter="a" * 64) == 3
+    assert store.add(predictions(adapter="a" * 64)) == 3
     store.close()
     with PredictionStore.open(url) as again:
         found = again.query()
@@ -61,22 +70,63 @@ def test_what_is_added_comes_back_after_reopening(store, url):
 
 
 def test_the_same_question_to_the_same_adapter_is_replaced(store):
-    store.add(predictions(0.25), adapter="a")
-    store.add(predictions(0.75).iloc[:2], adapter="a")
+    store.add(predictions(0.25))
+    store.add(predictions(0.75).iloc[:2])
     found = store.query()
     assert found["probability_1"].tolist() == [0.75, 0.75, 0.25]
     assert found["predicted"].tolist() == ["cifar-10", "mnist", "svhn"]
 
 
-def test_adapters_prompts_and_epochs_never_mix(store):
-    store.add(predictions(0.1), adapter="a")
-    store.add(predictions(0.2), adapter="b")
-    store.add(predictions(0.3, prompt="recipe"), adapter="b")
-    store.add(predictions(0.4, epoch=1), adapter="b")
-    found = store.query(nn="ResNet")
-    told = found.set_index(["adapter", "prompt", "epoch"])["probability_1"].to_dict()
-    assert told == {("a", "code_only", 5): 0.1, ("b", "code_only", 5): 0.2, ("b", "recipe", 5): 0.3,
-                    ("b", "code_only", 1): 0.4}  # fmt: skip
+def test_adapters_prompts_recipes_and_calibrations_never_mix(store):
+    store.add(predictions(0.1))
+    store.add(predictions(0.2, adapter="b"))
+    store.add(predictions(0.3, adapter="b", prompt_hash="q"))
+    store.add(predictions(0.4, adapter="b", given_2="lr 1e-1"))
+    store.add(predictions(0.6, adapter="b", calibration="c"))
+    assert sorted(store.query(nn="ResNet")["probability_1"]) == [0.1, 0.2, 0.3, 0.4, 0.6]
+
+
+def test_networks_with_the_same_source_keep_their_names(store):
+    one = predictions(source="the same").iloc[:1]
+    store.add(pd.concat([one, one.assign(nn="Twin")]))
+    assert [len(store.query(nn=nn)) for nn in ("AlexNet", "Twin")] == [1, 1]
+    assert list(store.find(one["question"])) == one["question"].tolist()
+
+
+def test_find_gives_the_rows_of_known_questions_only(store):
+    rows = predictions()
+    store.add(rows)
+    many = [f"{i:064d}" for i in range(1200)]  # more than one statement takes
+    found = store.find([*many, *rows["question"]])
+    assert {key: row["nn"] for key, row in found.items()} == dict(zip(rows["question"], rows["nn"], strict=True))
+
+
+def test_query_by_confidence_and_time(store):
+    began = datetime.now(timezone.utc) - timedelta(seconds=1)
+    store.add(predictions(0.25))
+    store.add(predictions(0.5, adapter="b", calibrated_1=0.95))
+    assert len(store.query(min_confidence=0.7)) == 6
+    assert set(store.query(min_confidence=0.8)["adapter"]) == {"b"}  # calibrated where it is
+    assert store.query(min_confidence=0.96).empty
+    assert len(store.query(since=began)) == 6
+    assert store.query(until=began).empty
+    assert store.query(since=datetime.now(timezone.utc) + timedelta(hours=1)).empty
+    zone = timezone(timedelta(hours=5))
+    assert len(store.query(since=began.astimezone(zone))) == 6
+    assert store.query()["created"].dt.tz is not None
+
+
+def test_query_by_the_beginning_of_an_adapter(store):
+    store.add(predictions(adapter="abc"))
+    store.add(predictions(adapter="abd"))
+    assert len(store.query(adapter="ab")) == 6
+    assert len(store.query(adapter="abc")) == 3
+    assert store.query(adapter="%").empty
+
+
+def test_ten_processes_write_at_once_and_nothing_is_lost(url):
+    found = write_at_once(url)
+    assert len(found) == found["question"].nunique() == 10 * 50 + 50  # 50 of each its own, 50 of all
 
 
 @pytest.mark.parametrize(
@@ -94,7 +144,7 @@ def test_adapters_prompts_and_epochs_never_mix(store):
     ],
 )
 def test_query(store, asked, rows):
-    store.add(predictions(), adapter="a")
+    store.add(predictions())
     found = store.query(**asked)
     assert list(found[["nn", "dataset_1", "dataset_2"]].itertuples(index=False, name=None)) == [
         QUESTIONS[row] for row in rows
@@ -103,24 +153,24 @@ def test_query(store, asked, rows):
 
 
 def test_nothing_to_add(store):
-    assert store.add(predictions().iloc[:0], adapter="a") == 0
+    assert store.add(predictions().iloc[:0]) == 0
     assert store.query().empty
 
 
-def test_true_answers_are_not_stored(store, tmp_path):
-    store.add(predictions(), adapter="a")
+def test_no_more_than_the_columns_is_stored(store, tmp_path):
+    store.add(predictions(margin=0.1, correct=True))
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
         columns = {row[1] for row in database.execute("PRAGMA table_info(predictions)")}
         assert database.execute("SELECT count(*) FROM predictions").fetchone() == (3,)
     assert {"nn", "dataset_1", "dataset_2", "probability_1", "adapter"} <= columns
-    assert not columns & {"better_dataset", "correct", "margin", "accuracy_1", "norm_acc_1"}
+    assert not columns & {"correct", "margin", "accuracy_1", "norm_acc_1"}
 
 
 def test_a_fault_in_the_middle_leaves_the_former_rows(store):
-    store.add(predictions(0.25), adapter="a")
+    store.add(predictions(0.25))
     wrong = predictions(0.75)
     wrong["predicted"] = [wrong["predicted"][0], None, "svhn"]
-    assert "NOT NULL" in line(store.add, wrong, "a")
+    assert "NOT NULL" in line(store.add, wrong)
     assert store.query()["probability_1"].tolist() == [0.25] * 3
 
 
@@ -135,7 +185,7 @@ def test_another_schema_is_refused(url, tmp_path, call):
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
         database.execute("UPDATE nngpt_ext_schema SET version = 7")
         database.commit()
-    assert line(call, url) == (f"the prediction store '{url}' has schema 7, this version reads 1; give another store")
+    assert line(call, url) == (f"the prediction store '{url}' has schema 7, this version reads 2; give another store")
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
@@ -175,6 +225,6 @@ def test_check_makes_nothing(tmp_path):
 
 
 def test_check_of_a_store_that_is_there(url, store):
-    store.add(predictions(), adapter="a")
+    store.add(predictions())
     PredictionStore.check(url)
     assert len(store.query()) == 3

@@ -1,0 +1,80 @@
+"""The prediction store on a real PostgreSQL, started on loopback for these tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext import PredictionStore, UserError
+from tests.predict.test_store import QUESTIONS, predictions
+from tests.predict.writers import write_at_once
+
+pytestmark = pytest.mark.slow
+
+
+def _tools() -> Path | None:
+    found = shutil.which("initdb")
+    places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return places[-1] if places else None
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("psycopg")
+    tools = _tools()
+    if tools is None:
+        pytest.skip("no PostgreSQL is installed")
+    folder = tmp_path_factory.mktemp("postgres")
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses root
+        as_user = ["runuser", "-u", "postgres", "--"]
+        for place in (folder, *folder.parents):
+            if place.owner() == "root" and place != Path("/tmp") and place != Path("/"):
+                place.chmod(place.stat().st_mode | 0o011)
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+    run = {"check": True, "capture_output": True, "cwd": "/"}
+    subprocess.run([*as_user, tools / "initdb", "-D", data, "-U", "nngpt", "-A", "trust", "-E", "UTF8"], **run)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    control = [*as_user, tools / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **run)
+    try:
+        yield f"postgresql+psycopg://nngpt@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "fast", "stop"], **run)
+
+
+def test_ten_processes_write_at_once_and_nothing_is_lost(url: str) -> None:
+    found = write_at_once(url)
+    assert len(found) == found["question"].nunique() == 10 * 50 + 50
+
+
+def test_it_answers_like_sqlite(url: str) -> None:
+    began = datetime.now(timezone.utc) - timedelta(seconds=1)
+    with PredictionStore.open(url) as store:
+        assert store.add(predictions(0.25, adapter="x")) == 3
+        assert store.add(predictions(0.75, adapter="x").iloc[:2]) == 2
+        found = store.query(adapter="x", since=began)
+        assert list(found[["nn", "dataset_1", "dataset_2"]].itertuples(index=False, name=None)) == QUESTIONS
+        assert found["probability_1"].tolist() == [0.75, 0.75, 0.25]
+        assert len(store.query(adapter="x", dataset="svhn", min_confidence=0.7)) == 2
+        assert len(store.find(found["question"])) == 3
+        assert store.query(adapter="x", until=began).empty
+
+
+def test_an_unreachable_server_is_one_line(url: str) -> None:
+    gone = url.rsplit(":", 1)[0] + ":1/postgres"
+    with pytest.raises(UserError) as error:
+        PredictionStore.open(gone)
+    assert "cannot use the prediction store" in str(error.value)
+    assert "\n" not in str(error.value)
