@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,33 @@ def prefix(
         return
     for figures in (found, *(value for value in found.values() if isinstance(value, dict) and "lengths" in value)):
         _print(figures)
+
+
+@app.command(epilog="Example: nngpt-ext bench predict --run runs/demo --json")
+def predict(
+    run: Annotated[Path, typer.Option("--run", help="Folder of a finished run.")],
+    networks: Annotated[int, typer.Option(min=1, help="Real networks to rank all datasets for.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """A predictor's `rank` against one question at a time and against sampled generation."""
+    from rich.console import Console
+
+    from nngpt_ext.bench.predict import bench_predict
+
+    with Console(stderr=True).status("loading") as status:
+        found = bench_predict(run, networks=networks, rounds=rounds, tell=lambda what: status.update(what))
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        typer.echo()
+        return
+    typer.echo(f"{found['networks']} networks, {found['pairs']:,} pairs, prompt {found['prompt']}:")
+    for name, rate in found["pairs_per_second"].items():
+        typer.echo(f"  {name:26} {rate:9.3f} pairs/s")
+    typer.echo(
+        f"  rank is {found['against_one_question']:.1f}× one question at a time and "
+        f"{found['against_generation']:.0f}× sampled generation"
+    )
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -56,14 +56,18 @@ def harness(found: Material, questions: Sequence[Encoded], batch: int) -> tuple[
 
 def generated(found: Material, questions: Sequence[Encoded]) -> Work:
     """Sample an answer of 150 tokens to each question, as the host does (temperature 0.8), one at a time."""
-    model: Any = found.base.model
-    device = found.base.device
+    return sampled(found.base.model, questions, found.pad)
+
+
+def sampled(model: Any, questions: Sequence[Encoded], pad: int) -> Work:
+    """As `generated`, with any model."""
+    device = next(model.parameters()).device
     with Clock() as clock, torch.inference_mode():
         for question in questions:
             ids = torch.from_numpy(question.prompt).long()[None].to(device)
             model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, min_new_tokens=GENERATED,
-                max_new_tokens=GENERATED, pad_token_id=found.pad,
+                max_new_tokens=GENERATED, pad_token_id=pad,
             )  # fmt: skip
     tokens = sum(len(question.prompt) + GENERATED for question in questions)
     return Work(len(questions), tokens, clock.seconds)

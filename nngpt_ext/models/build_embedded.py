@@ -57,7 +57,7 @@ class Stage(NamedTuple):
 STAGES = (
     Stage("read", 1500, 4, 3e-3),
     Stage("names", 250, 128, 2e-3),
-    Stage("bare", 4000, 128, 2e-3),
+    Stage("bare", 2800, 128, 2e-3),
     Stage("whole", 900, 6, 1e-3),
 )
 CHUNK = 32  # pieces of a forward pass

@@ -15,7 +15,7 @@ from nngpt_ext.lemur.facts import DatasetFacts
 from nngpt_ext.models.load import check_base, load_base, quiet_transformers
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.prompts.render import Question, Renderer
-from nngpt_ext.scoring.predictions import encode_pairs, pair_log_odds
+from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
 
 
 class AskedModel:
@@ -43,6 +43,25 @@ class AskedModel:
         self._model.eval()
         self._engine: str | None = None
 
+    @property
+    def model(self) -> Any:
+        """The base model with the adapter."""
+        return self._model
+
+    def encode(
+        self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
+    ) -> EncodedPairs:
+        """Questions as tokens, in both orders; arguments as of `log_odds`."""
+        note = self._note
+        renderer = Renderer(
+            note.template,
+            self._loaded.tokenizer,
+            code_tokens=note.code_tokens,
+            compact=note.compact_code,
+            facts=facts,
+        )
+        return encode_pairs(Encoder(renderer, sources, self._loaded.context, note.row_tokens), questions)
+
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
     ) -> np.ndarray:
@@ -53,13 +72,8 @@ class AskedModel:
             sources: the sources.
             facts: of all datasets that are asked about.
         """
-        note, tokenizer = self._note, self._loaded.tokenizer
-        renderer = Renderer(
-            note.template, tokenizer, code_tokens=note.code_tokens, compact=note.compact_code, facts=facts
-        )
-        encoder = Encoder(renderer, sources, self._loaded.context, note.row_tokens)
-        encoded = encode_pairs(encoder, questions)
+        encoded = self.encode(questions, sources, facts)
         if self._engine is None:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
             self._engine = checked_engine(self._model, [scoring_example(one) for one in longest], encoded.pad, "shared")
-        return pair_log_odds(self._model, encoded, row_tokens=note.row_tokens, engine=self._engine)
+        return pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)

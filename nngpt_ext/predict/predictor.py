@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WINDOW = 256  # questions of a stream that are answered together
+WINDOW = 256  # about how many questions of a stream are answered together
 
 
 class _Asked(NamedTuple):
@@ -147,9 +147,15 @@ class Predictor:
         Raises:
             UserError: as `compare`, when the question's turn comes.
         """
-        stream = iter(queries)
-        while window := list(itertools.islice(stream, WINDOW)):
-            yield from self._answer([self._asked(query) for query in window])
+        window: list[_Asked] = []
+        for query in queries:
+            asked = self._asked(query)
+            # A network's questions stay together, that its source is computed once.
+            if len(window) >= WINDOW and asked.source != window[-1].source:
+                yield from self._answer(window)
+                window = []
+            window.append(asked)
+        yield from self._answer(window)
 
     def rank(
         self,

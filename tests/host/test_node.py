@@ -1,0 +1,109 @@
+"""The LangGraph node: in a real compiled graph, and without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from pydantic import BaseModel
+
+from nngpt_ext import Predictor, RunResult
+from nngpt_ext.host.node import FIELDS, RUN, dataset_compare_node, make_dataset_compare_node
+from tests import models_made
+from tests.predict.conftest import run
+
+__all__ = ["run"]
+
+CODE = models_made.sources()["AlexNet"]
+
+
+class State(TypedDict, total=False):
+    nn_code: str
+    datasets: list[str]
+    dataset_ranking: list[str] | None
+    predicted_best_dataset: str | None
+    probability: float | None
+    dataset_compare_error: str | None
+    rounds: int
+
+
+@pytest.fixture(autouse=True)
+def no_run_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUN, raising=False)
+
+
+def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
+    predictor = Predictor.from_run(run.output_dir)
+    found = make_dataset_compare_node(predictor)({"nn_code": CODE})
+    ranking = predictor.rank(CODE)
+    assert found == {
+        "dataset_ranking": list(ranking.datasets),
+        "predicted_best_dataset": ranking.datasets[0],
+        "probability": ranking.probability,
+        "dataset_compare_error": None,
+    }
+
+
+def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Agent(BaseModel):
+        nn_code: str = CODE
+        datasets: list[str] = ["mnist", "svhn"]
+
+    monkeypatch.setenv(RUN, str(run.output_dir))
+    found = dataset_compare_node(Agent())
+    assert sorted(found["dataset_ranking"]) == ["mnist", "svhn"]
+    assert dataset_compare_node({"nn_code": CODE, "datasets": ["mnist", "svhn"]}) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({}, "the state has no nn_code"),
+        ({"nn_code": CODE}, f"no run to ask: set {RUN}"),
+        ({"nn_code": CODE, "dataset_compare_run": "/no/such/run"}, "'/no/such/run' holds no finished run"),
+        ({"nn_code": CODE, "dataset_compare_run": 3}, "TypeError"),
+    ],
+)
+def test_a_failure_is_reported_in_the_state(state: dict[str, Any], reason: str) -> None:
+    found = dataset_compare_node(state)
+    assert set(found) == set(FIELDS)
+    assert reason in found["dataset_compare_error"]
+    assert found["dataset_ranking"] is found["predicted_best_dataset"] is found["probability"] is None
+
+
+@pytest.mark.slow
+def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = pytest.importorskip("langgraph.graph")
+    monkeypatch.setenv(RUN, str(run.output_dir))
+    codes = ["def (", CODE]  # the first try of the generator is no Python
+
+    def generate(state: State) -> dict[str, Any]:
+        return {"nn_code": codes[state.get("rounds", 0)], "rounds": state.get("rounds", 0) + 1}
+
+    seen: list[str | None] = []
+
+    def again(state: State) -> str:
+        seen.append(state["dataset_compare_error"])
+        return "generate" if state["dataset_compare_error"] else graph.END
+
+    built = graph.StateGraph(State)
+    built.add_node("generate", generate)
+    built.add_node("compare", dataset_compare_node)
+    built.add_edge(graph.START, "generate")
+    built.add_edge("generate", "compare")
+    built.add_conditional_edges("compare", again)
+    state = built.compile().invoke({"datasets": ["mnist", "svhn", "cifar-10"]})
+    assert "is not Python" in str(seen[0])
+    assert seen[1] is None
+    assert state["predicted_best_dataset"] == state["dataset_ranking"][0]
+    assert 1 / 3 <= state["probability"] <= 1
+    assert state["rounds"] == 2
+
+
+def test_the_module_is_light() -> None:
+    import subprocess
+    import sys
+
+    script = "import sys, nngpt_ext.host.node; sys.exit('torch' in sys.modules or 'langgraph' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2]).returncode == 0

@@ -1,0 +1,77 @@
+"""`compare`, `rank` and `score` from the shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nngpt_ext import Predictor, RunResult
+from nngpt_ext.cli import app
+
+ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
+
+
+def asked(*arguments: object) -> str:
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert found.exit_code == 0
+    return found.stdout
+
+
+def test_compare_and_its_complement(run: RunResult) -> None:
+    base = ("compare", "--run", run.output_dir, "--code", ALEXNET, "--json")
+    one, other = (json.loads(asked(*base, *names)) for names in (("mnist", "svhn"), ("svhn", "mnist")))
+    assert abs(one["probability"] + other["probability"] - 1) < 1e-9
+    assert one["winner"] == other["winner"]
+    assert one["nn"] == "alexnet"
+    assert set(one["prior"]) == {"probability", "log_odds"}
+    found = Predictor.from_run(run.output_dir).compare(ALEXNET.read_text(), "mnist", "svhn")
+    assert found.log_odds == pytest.approx(one["log_odds"], abs=1e-5)
+
+
+def test_compare_in_words_from_an_adapters_folder(run: RunResult) -> None:
+    said = asked("compare", "--run", run.output_dir / "adapter", "--code", ALEXNET, "mnist", "svhn")
+    assert "with probability 0." in said
+    assert "with no source shown" in said
+
+
+def test_rank(run: RunResult) -> None:
+    found = json.loads(asked("rank", "--run", run.output_dir, "--code", ALEXNET, "--json"))
+    assert len(found["comparisons"]) == len(found["datasets"]) * (len(found["datasets"]) - 1) // 2
+    said = asked("rank", "--run", run.output_dir, "--code", ALEXNET, *found["datasets"][:3])
+    assert said.startswith("1. ")
+    assert "contradict each other" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--run", "{run}", "--code", "{tmp}/none.py", "mnist", "svhn"], "cannot read '"),
+        (["compare", "--run", "{run}", "--code", "{tmp}/bad.py", "mnist", "svhn"], "bad.py' is not Python (line 1"),
+        (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "mnist"], "'mnist' is compared with itself"),
+        (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "x", "--facts", "x=1,2"], "facts of 'x' are"),
+        (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "holds no finished run"),
+        (["rank", "--run", "{run}", "--code", "{alexnet}", "--recipe", "lr=1"], "the recipe is not JSON"),
+        (["rank", "--run", "{run}", "--code", "{alexnet}", "mnist"], "two datasets or more"),
+        (["score", "--run", "{run}", "--codes", "{tmp}", "--out", "{tmp}/o", "--engine", "rya"], "engine 'rya'"),
+        (["score", "--run", "{run}", "--codes", "{tmp}/none", "--out", "{tmp}/o"], "there is no '"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_exit_code_2(
+    run: RunResult, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "bad.py").write_text("def (")
+    filled = [text.format(run=run.output_dir, tmp=tmp_path, alexnet=ALEXNET) for text in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", "from nngpt_ext.cli import main; main()", *filled], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.py"]

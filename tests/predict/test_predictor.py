@@ -1,0 +1,247 @@
+"""`Predictor` on a real run: it repeats the run's own answers, whoever asks and in whatever order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
+from tests import models_made
+
+RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
+
+
+@pytest.fixture(scope="module")
+def predictor(run: RunResult) -> Predictor:
+    return Predictor.from_run(run.output_dir)
+
+
+@pytest.fixture(scope="module")
+def code() -> str:
+    return models_made.sources()["AlexNet"]
+
+
+@pytest.fixture(scope="module")
+def asked(run: RunResult, lemur_source: Any) -> tuple[pd.DataFrame, list[Query]]:
+    """The run's own predictions, and the questions they answer."""
+    rows = run.predictions
+    sources = lemur_source.sources(sorted(rows["nn"].unique()))
+    columns = rows[["nn", "dataset_1", "dataset_2"]].itertuples(index=False, name=None)
+    return rows, [Query(sources[nn], one, two, nn=nn) for nn, one, two in columns]
+
+
+def test_it_repeats_the_runs_own_answers(predictor: Predictor, asked: tuple[pd.DataFrame, list[Query]]) -> None:
+    rows, queries = asked
+    found = pd.DataFrame([dataclasses.asdict(c) for c in predictor.compare_many(iter(queries))])
+    np.testing.assert_allclose(found["log_odds"], rows["log_odds"], atol=1e-4)
+    np.testing.assert_allclose(found["probability"], rows["calibrated_1"], atol=1e-4)
+    sure = rows["log_odds"].abs() > 1e-3
+    assert (found["winner"] == rows["predicted"])[sure].all()
+    assert found["nn"].tolist() == rows["nn"].tolist()
+
+
+def test_from_the_runs_store_without_loading_a_model(run: RunResult, asked: tuple[pd.DataFrame, list[Query]]) -> None:
+    rows, queries = asked
+    stored = Predictor.from_run(run.output_dir, store=f"sqlite:///{run.output_dir / 'predictions.db'}")
+    found = list(stored.compare_many(queries))
+    assert [c.log_odds for c in found] == rows["log_odds"].tolist()
+    assert [c.abstain for c in found] == rows["abstain"].tolist()
+    assert stored._loaded is None
+
+
+def test_the_order_of_the_arguments_never_changes_the_answer(predictor: Predictor, code: str) -> None:
+    one, other = predictor.compare(code, "mnist", "cifar-10"), predictor.compare(code, "cifar-10", "mnist")
+    assert one.probability + other.probability == 1
+    assert one.log_odds == -other.log_odds
+    assert (one.winner, one.flipped, one.abstain) == (other.winner, other.flipped, other.abstain)
+    assert one.winner == ("mnist" if one.probability > 0.5 else "cifar-10")
+    assert one.confidence == other.confidence == max(one.probability, other.probability)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.winner = "svhn"  # type: ignore[misc]
+
+
+def test_a_ranking_is_all_pairs_put_together(predictor: Predictor, code: str) -> None:
+    found = predictor.rank(code)
+    assert sorted(found.datasets) == predictor.datasets == sorted(found.scores)
+    assert list(found.scores.values()) == sorted(found.scores.values(), reverse=True)
+    n = len(found.datasets)
+    assert len(found.comparisons) == n * (n - 1) // 2
+    for c in found.comparisons[:3]:
+        assert c.probability == pytest.approx(predictor.compare(code, c.dataset_1, c.dataset_2).probability, abs=1e-4)
+    assert 1 / n <= found.probability <= 1
+    assert 0 <= found.intransitive <= 1
+    two = predictor.rank(code, ["svhn", "mnist"])
+    pair = predictor.compare(code, "mnist", "svhn")
+    assert two.datasets[0] == pair.winner
+    assert two.intransitive is None
+    assert two.probability == pytest.approx(pair.confidence, abs=1e-4)
+
+
+def test_rank_many_ranks_each(predictor: Predictor) -> None:
+    sources = models_made.sources()
+    found = list(
+        predictor.rank_many([(sources["VGG"], "VGG"), (sources["AirNet"], None)], ["mnist", "svhn", "cifar-10"])
+    )
+    assert found[0].nn == "VGG"
+    assert found[1].nn.startswith("source-")
+    alone = predictor.rank(sources["AirNet"], ["mnist", "svhn", "cifar-10"])
+    assert alone.scores == pytest.approx(found[1].scores, abs=1e-3)
+
+
+def test_the_prior_sees_no_source(predictor: Predictor, code: str) -> None:
+    prior = predictor.prior("mnist", "svhn")
+    assert prior.nn == "no source"
+    assert prior.log_odds != predictor.compare(code, "mnist", "svhn").log_odds
+    assert prior.log_odds == -predictor.prior("svhn", "mnist").log_odds
+
+
+def test_answers_are_kept_and_not_computed_again(run: RunResult, code: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    first = Predictor.from_run(run.output_dir, store=url).rank(code, ["mnist", "svhn", "cifar-10"], nn="mine")
+    again = Predictor.from_run(run.output_dir, store=url)
+    assert again.rank(code, ["mnist", "svhn", "cifar-10"], nn="mine") == first
+    assert again._loaded is None
+    with PredictionStore.open(url) as store:
+        rows = store.query(nn="mine")
+    assert len(rows) == 3
+    assert rows["better_dataset"].isna().all()
+    assert set(rows["prompt"]) == {"code_only"}
+
+
+def test_true_answers_are_stored_only_if_asked(run: RunResult, tmp_path: Path) -> None:
+    with PredictionStore.open(f"sqlite:///{run.output_dir / 'predictions.db'}") as store:
+        assert store.query()["better_dataset"].isna().all()
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
+        assert store.add_run(run.output_dir, answers=True) == len(run.predictions)
+        assert store.query()["better_dataset"].notna().all()
+        with pytest.raises(UserError, match="holds no finished run"):
+            store.add_run(tmp_path)
+
+
+def test_a_dataset_that_lemur_does_not_have(asking: Callable[[str], Path], code: str) -> None:
+    adapter = asking("metadata")
+    with pytest.raises(UserError, match=r"unknown dataset 'flowers'.*facts=\{'flowers'"):
+        Predictor.from_pretrained(adapter).compare(code, "flowers", "mnist")
+    small, large = (Predictor.from_pretrained(adapter, facts={"flowers": (n, 64, 3, 17)}) for n in (1_000, 900_000))
+    assert small.compare(code, "flowers", "mnist").log_odds != large.compare(code, "flowers", "mnist").log_odds
+    for wrong in ((1, 2, 3), ("many", 1, 1, 1), (0, 1, 1, 1), None):
+        with pytest.raises(UserError, match="facts of 'flowers' are"):
+            Predictor.from_pretrained(adapter, facts={"flowers": wrong})
+
+
+def test_recipes_one_for_all_or_one_for_each(asking: Callable[[str], Path], code: str) -> None:
+    predictor = Predictor.from_pretrained(asking("recipe"))
+    one = predictor.compare(code, "mnist", "svhn", recipe=RECIPE)
+    assert predictor.compare(code, "mnist", "svhn", recipe={"mnist": RECIPE, "svhn": RECIPE}) == one
+    other = predictor.compare(code, "mnist", "svhn", recipe={"mnist": RECIPE, "svhn": {**RECIPE, "lr": 1.0}})
+    assert other.log_odds != one.log_odds
+    for wrong, message in (
+        (None, "needs a recipe for 'mnist'"),
+        ({"mnist": RECIPE}, "no recipe for 'svhn'; recipes were given for mnist"),
+        ({"lr": 0.1, "bach": 3}, "a recipe has unknown bach"),
+        ("lr 0.1", "a recipe must be a mapping"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predictor.compare(code, "mnist", "svhn", recipe=wrong)  # type: ignore[arg-type]
+
+
+def test_accuracies_where_the_prompt_shows_them(asking: Callable[[str], Path], code: str) -> None:
+    predictor = Predictor.from_pretrained(asking("normalized_accuracy"))
+    with pytest.raises(UserError, match="needs an accuracy for 'mnist'"):
+        predictor.compare(code, "mnist", "svhn")
+    one, other = (predictor.compare(code, "mnist", "svhn", accuracies={"mnist": x, "svhn": 0.5}) for x in (0.1, 0.9))
+    assert one.log_odds != other.log_odds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x = 1", "mnist", "mnist"), "'mnist' is compared with itself; name two datasets"),
+        (
+            ("x = 1", "mnist", "svnh"),
+            r"unknown dataset 'svnh' \(did you mean 'svhn'\?\); known: celeba-gender, cifar-10",
+        ),
+        (("def (", "mnist", "svhn"), "the network's source is not Python"),
+        (("", "mnist", "svhn"), "is empty"),
+    ],
+)
+def test_bad_questions(predictor: Predictor, arguments: tuple[str, str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        predictor.compare(*arguments)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="two datasets or more, not mnist"):
+        predictor.rank("x = 1", ["mnist", "mnist"])
+
+
+def _damage_weights(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def _other_base(folder: Path) -> None:
+    note = json.loads((folder / "nngpt_ext.json").read_text())
+    (folder / "nngpt_ext.json").write_text(json.dumps(note | {"base_sha256": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_damage_weights, "the adapter in .* is damaged"),
+        (_other_base, "was trained on 'embedded'"),
+        (lambda folder: (folder / "task.json").write_text("{"), r"task\.json' is damaged"),
+        (lambda folder: (folder / "task.json").write_text("{}"), r"task\.json' is damaged"),
+        (lambda folder: (folder / "task.json").unlink(), "it has no task.json; run the task again"),
+        (lambda folder: (folder / "nngpt_ext.json").write_text("[]"), r"nngpt_ext\.json' is damaged"),
+        (lambda folder: (folder / "calibration.json").write_text("x"), r"calibration\.json' is damaged"),
+        (lambda folder: (folder / "adapter_config.json").unlink(), "no adapter in"),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(
+    run: RunResult, tmp_path: Path, code: str, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = tmp_path / "adapter"
+    assert run.adapter is not None
+    shutil.copytree(run.adapter, folder)
+    damage(folder)
+    with pytest.raises(UserError, match=message) as error:
+        Predictor.from_pretrained(folder).compare(code, "mnist", "svhn")
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_calibration_it_always_abstains_and_says_so_once(
+    run: RunResult, tmp_path: Path, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "adapter"
+    assert run.adapter is not None
+    shutil.copytree(run.adapter, folder)
+    (folder / "calibration.json").unlink()
+    predictor = Predictor.from_pretrained(folder)
+    with caplog.at_level(logging.WARNING, "nngpt_ext"):
+        found = predictor.rank(code, ["mnist", "svhn", "cifar-10"])
+    assert all(c.abstain for c in found.comparisons)
+    assert [r.message for r in caplog.records] == ["the adapter has no calibration: every answer abstains"]
+    assert found.comparisons[0].probability == pytest.approx(1 / (1 + np.exp(-found.comparisons[0].log_odds)))
+
+
+def test_folders_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no finished run"):
+        Predictor.from_run(tmp_path)
+    with pytest.raises(UserError, match="no adapter in"):
+        Predictor.from_pretrained(tmp_path)
+
+
+def test_a_full_disk_under_the_store_is_one_line(run: RunResult, code: str) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(UserError, match="cannot use the prediction store"):
+        Predictor.from_run(run.output_dir, store=f"sqlite:///{full}").compare(code, "mnist", "svhn")
