@@ -62,5 +62,5 @@ def test_places_without_networks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3", "lr=0.1"])
 def test_recipes_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match='for example {"lr": 0.01, "batch": 64}'):
+    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}'):
         parse_recipe(text)
