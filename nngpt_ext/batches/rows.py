@@ -15,7 +15,6 @@ import numpy as np
 
 from nngpt_ext.batches.encode import Encoded
 
-TRAIN_LENGTH = 1024  # tokens a row: a dense mask's cost grows with the square (benchmarks/rows.py)
 NO_PARENT = -1
 
 

@@ -154,7 +154,8 @@ def write_report(report: Report, folder: str | Path) -> None:
     from nngpt_ext.evaluation.page import to_html
 
     text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    files = {"report.json": text + "\n", "report.md": to_markdown(report), "report.html": to_html(report)}
+    # report.json last: with it a run counts as finished.
+    files = {"report.md": to_markdown(report), "report.html": to_html(report), "report.json": text + "\n"}
     for name, content in files.items():
         write_text(Path(folder) / name, content)
 

@@ -178,6 +178,29 @@ class AnswerTrainer(SFTTrainer):
         alone = sum(len(numbers) for _, *numbers in row) == 1
         if not alone and tokens_of(self.examples, row) > self.row_tokens:
             return sum(self._add_gradients(model, half, n) for half in halves(row))
+        found = self._gradients(model, row, n, alone)
+        if found is None:  # only here are the failed pass and its error gone from memory
+            self.row_tokens = min(self.row_tokens, tokens_of(self.examples, row)) // 2
+            log.warning("out of memory: going on with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
+            torch.cuda.empty_cache()
+            return self._add_gradients(model, row, n)
+        loss, n_answers, n_tokens, gradients = found
+        for parameter, gradient in gradients:
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        self.loss_sum += loss
+        self.n_examples += n_answers
+        self.n_tokens += n_tokens
+        return loss
+
+    def _gradients(
+        self, model: Any, row: list[list[int]], n: int, alone: bool
+    ) -> tuple[float, int, int, list[tuple[Any, torch.Tensor | None]]] | None:
+        """A row's loss, answers, tokens, and gradient of each trained parameter; None where memory did not suffice.
+
+        Raises:
+            torch.OutOfMemoryError: when the row is one example alone.
+        """
         trained = [p for p in model.parameters() if p.requires_grad]
         try:
             chosen = [[self.examples[g][e] for e in numbers] for g, *numbers in row]
@@ -189,18 +212,8 @@ class AnswerTrainer(SFTTrainer):
         except torch.OutOfMemoryError:
             if alone:
                 raise
-            self.row_tokens = min(self.row_tokens, tokens_of(self.examples, row)) // 2
-            log.warning("out of memory: going on with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
-            torch.cuda.empty_cache()
-            return self._add_gradients(model, row, n)
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        loss = float(total.detach())
-        self.loss_sum += loss
-        self.n_examples += batch.n_answers
-        self.n_tokens += batch.n_tokens
-        return loss
+            return None
+        return float(total.detach()), batch.n_answers, batch.n_tokens, list(zip(trained, gradients, strict=True))
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card beside a checkpoint: the run writes one for the adapter, with figures."""
