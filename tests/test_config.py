@@ -25,7 +25,7 @@ from nngpt_ext.registry import tasks
 from nngpt_ext.tasks.dataset_compare import DatasetCompare
 
 TASK = "dataset_compare"
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("**/*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 
 
 def line(call, *arguments, **keywords) -> str:

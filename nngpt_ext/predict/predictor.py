@@ -6,22 +6,21 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.facts import FACTS, DatasetFacts
+from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.answers import Comparison, Query, Ranking, Recipe
+from nngpt_ext.predict.asked import Asked, check_given, facts_of, name_of, recipe_of
 from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.keys import digest, question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
-from nngpt_ext.predict.ranking import intransitive_share, strengths
+from nngpt_ext.predict.ranking import ranking_of
 from nngpt_ext.predict.sources import check_source
 from nngpt_ext.predict.store import PredictionStore
-from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.render import Question
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WINDOW = 256  # about how many questions of a stream are answered together
-
-
-class _Asked(NamedTuple):
-    """A question with its datasets in text order, and its keys."""
-
-    query: Query
-    question: Question
-    source: str  # its sha256
-    given: tuple[str, str]
-    key: str
 
 
 class Predictor:
@@ -71,7 +60,7 @@ class Predictor:
         self._template = self._files.note.template
         self._said = False
         for name, given in (facts or {}).items():
-            self._facts[name] = _facts(name, given)
+            self._facts[name] = facts_of(name, given)
 
     @classmethod
     def from_run(cls, folder: str | Path, **options: Any) -> Predictor:
@@ -147,7 +136,7 @@ class Predictor:
         Raises:
             UserError: as `compare`, when the question's turn comes.
         """
-        window: list[_Asked] = []
+        window: list[Asked] = []
         for query in queries:
             asked = self._asked(query)
             # A network's questions stay together, that its source is computed once.
@@ -194,7 +183,7 @@ class Predictor:
         queries = (Query(code, a, b, recipe, accuracies, nn) for code, nn in networks for a, b in pairs)
         answers = self.compare_many(queries)
         while comparisons := tuple(itertools.islice(answers, len(pairs))):
-            yield self._ranking(names, comparisons)
+            yield ranking_of(names, comparisons)
 
     def prior(
         self,
@@ -208,23 +197,7 @@ class Predictor:
         query = Query("", dataset_1, dataset_2, recipe, accuracies, "no source")
         return self._answer([self._asked(query, source_shown=False)])[0]
 
-    def _ranking(self, names: list[str], comparisons: tuple[Comparison, ...]) -> Ranking:
-        probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
-        scores = strengths(names, probability)
-        best_first = tuple(sorted(names, key=lambda name: (-scores[name], name)))
-        values = np.array([scores[name] for name in best_first])
-        chance = float(1.0 / np.exp(values - values[0]).sum())
-        return Ranking(
-            best_first,
-            {name: scores[name] for name in best_first},
-            chance,
-            intransitive_share(names, probability),
-            comparisons,
-            self.model,
-            comparisons[0].nn,
-        )
-
-    def _asked(self, given: Query | Sequence[Any], source_shown: bool = True) -> _Asked:
+    def _asked(self, given: Query | Sequence[Any], source_shown: bool = True) -> Asked:
         query = given if isinstance(given, Query) else Query(*given)
         known = sorted(set(self._files.note.datasets) | set(self._facts))
         for dataset in (query.dataset_1, query.dataset_2):
@@ -239,9 +212,9 @@ class Predictor:
             check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
         one, two = sorted((query.dataset_1, query.dataset_2))
         source = source_hash(query.nn_code)
-        recipe_1, recipe_2 = (_of_dataset(query.recipe, name) for name in (one, two))
+        recipe_1, recipe_2 = (recipe_of(query.recipe, name) for name in (one, two))
         accuracy_1, accuracy_2 = ((query.accuracies or {}).get(name) for name in (one, two))
-        self._check_given((one, recipe_1, accuracy_1), (two, recipe_2, accuracy_2))
+        check_given(self._template, (one, recipe_1, accuracy_1), (two, recipe_2, accuracy_2))
         epoch = self._files.note.epoch
         question = Question(source, one, two, epoch, accuracy_1, accuracy_2, recipe_1, recipe_2)
         given_1, given_2 = shown(self._template, question, self._facts)
@@ -249,22 +222,9 @@ class Predictor:
             source, (one, two), (given_1, given_2), self._files.note.prompt_hash, self._files.hash,
             self._files.calibration_hash,
         )  # fmt: skip
-        return _Asked(query, question, source, (given_1, given_2), key)
+        return Asked(query, question, source, (given_1, given_2), key)
 
-    def _check_given(self, *sides: tuple[str, Recipe | None, float | None]) -> None:
-        """See that what the prompt shows of each dataset was given."""
-        for dataset, recipe, accuracy in sides:
-            if self._template.needs("recipe_1") and recipe is None:
-                raise UserError(
-                    f"prompt '{self.prompt}' needs a recipe for '{dataset}': recipe={{'lr': 0.01, 'batch': 64, "
-                    "'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}, or one each (--recipe, in JSON)"
-                )
-            if self._template.needs("norm_acc") and accuracy is None:
-                raise UserError(
-                    f"prompt '{self.prompt}' needs an accuracy for '{dataset}': accuracies={{'{dataset}': 0.9, …}}"
-                )
-
-    def _answer(self, asked: list[_Asked]) -> list[Comparison]:
+    def _answer(self, asked: list[Asked]) -> list[Comparison]:
         found = self._store.find(one.key for one in asked) if self._store is not None else {}
         new = list({one.key: one for one in asked if one.key not in found}.values())
         if new:
@@ -274,7 +234,7 @@ class Predictor:
                 self._store.add(pd.DataFrame(rows))
         return [self._comparison(one, found[one.key]) for one in asked]
 
-    def _compute(self, asked: list[_Asked]) -> list[dict[str, Any]]:
+    def _compute(self, asked: list[Asked]) -> list[dict[str, Any]]:
         if self._loaded is None:
             from nngpt_ext.predict.model import AskedModel
 
@@ -287,7 +247,7 @@ class Predictor:
             calibrated = self._probability(mean)
             rows.append(
                 {
-                    "question": one.key, "nn": _name(one), "source": one.source, "epoch": note.epoch,
+                    "question": one.key, "nn": name_of(one), "source": one.source, "epoch": note.epoch,
                     "dataset_1": one.question.dataset_1, "dataset_2": one.question.dataset_2,
                     "given_1": one.given[0], "given_2": one.given[1], "log_odds": mean,
                     "probability_1": float(logistic(mean)),
@@ -312,7 +272,7 @@ class Predictor:
             log.warning("the adapter %s: every answer abstains", why)
         return calibration is None or bool(calibration.abstains(probability))
 
-    def _comparison(self, one: _Asked, row: Mapping[str, Any]) -> Comparison:
+    def _comparison(self, one: Asked, row: Mapping[str, Any]) -> Comparison:
         same = one.query.dataset_1 == row["dataset_1"]
         odds = float(row["log_odds"])
         probability = self._probability(odds)
@@ -325,34 +285,5 @@ class Predictor:
             flipped=bool(row["flipped"]),
             abstain=bool(row["abstain"]),
             model=self.model,
-            nn=_name(one),
+            nn=name_of(one),
         )
-
-
-def _name(asked: _Asked) -> str:
-    return asked.query.nn or f"source-{asked.source[:12]}"
-
-
-def _of_dataset(recipe: Recipe | Mapping[str, Recipe] | None, dataset: str) -> Recipe | None:
-    """The recipe of a dataset, from one for all or one for each."""
-    if recipe is None:
-        return None
-    if not isinstance(recipe, Mapping):
-        raise UserError(f"a recipe must be a mapping with {', '.join(KEYS)}, or one for each dataset, not {recipe!r}")
-    if any(isinstance(value, Mapping) for value in recipe.values()):
-        if dataset not in recipe:
-            raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, recipe))}")
-        return recipe[dataset]  # type: ignore[return-value]
-    return recipe
-
-
-def _facts(name: str, given: Sequence[int]) -> DatasetFacts:
-    try:
-        facts = DatasetFacts(*(int(value) for value in given))
-        if min(facts) < 1:
-            raise ValueError("all four are at least 1")
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"facts of '{name}' are (training images, image size, channels, classes), not {given!r} ({error})"
-        ) from None
-    return facts

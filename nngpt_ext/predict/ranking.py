@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nngpt_ext.predict.answers import Comparison, Ranking
+
 _EDGE = 1e-9  # keeps a strength finite where a comparison is certain
 
 
@@ -49,3 +51,20 @@ def intransitive_share(datasets: Sequence[str], probability: Mapping[tuple[str, 
     if not triples:
         return None
     return sum(wins[a, b] == wins[b, c] == wins[c, a] for a, b, c in triples) / len(triples)
+
+
+def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> Ranking:
+    """The ranking that the comparisons of all pairs of datasets give."""
+    probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
+    scores = strengths(datasets, probability)
+    best_first = tuple(sorted(datasets, key=lambda name: (-scores[name], name)))
+    values = np.array([scores[name] for name in best_first])
+    return Ranking(
+        best_first,
+        {name: scores[name] for name in best_first},
+        float(1.0 / np.exp(values - values[0]).sum()),
+        intransitive_share(datasets, probability),
+        comparisons,
+        comparisons[0].model,
+        comparisons[0].nn,
+    )

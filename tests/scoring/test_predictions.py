@@ -76,7 +76,7 @@ def test_columns_and_types(tmp_path: Path) -> None:
     assert tuple(frame.columns) == COLUMNS
     assert COLUMNS == (
         "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset",
-        "correct", "margin", "prompt", "base_model", "tuning_epoch", "split",
+        "correct", "margin", "prompt", "base_model", "tuning_epoch", "split", "log_odds",
     )  # fmt: skip
     assert {name: kind.kind for name, kind in frame[["epoch", "tuning_epoch"]].dtypes.items()} == {
         "epoch": "i", "tuning_epoch": "i",

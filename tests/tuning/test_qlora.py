@@ -145,6 +145,7 @@ def test_it_learns_eight_networks_by_heart(tmp_path):
 
     config = small(
         data={"code_tokens": 128},
+        model={"lora": {"dropout": 0.05}},
         tuning={"epochs": 30, "learning_rate": 5e-3, "test_every_epoch": False},
     )
     result = run_task("dataset_compare", config, output_dir=tmp_path / "heart")
