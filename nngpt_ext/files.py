@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -41,6 +42,15 @@ def write_text(target: str | Path, text: str) -> None:
     """Write `text` to `target`, whole or not at all."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    total = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
 
 
 def cannot_write(target: Path, error: OSError) -> UserError:

@@ -104,7 +104,7 @@ for arguments in (["--help"], ["run", "--help"], ["tasks"]):
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "tasks: dataset_compare\n" in done.stdout
+    assert "tasks: dataset_compare" in done.stdout
 
 
 # Results on standard output, messages on standard error
@@ -113,8 +113,9 @@ for arguments in (["--help"], ["run", "--help"], ["tasks"]):
 def test_tasks(call):
     done = call("tasks", "--json")
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["tasks"] == ["dataset_compare"]
-    assert call("tasks").out.splitlines()[0] == "tasks: dataset_compare"
+    tasks = json.loads(done.out)["tasks"]  # an installed plugin may add its own
+    assert "dataset_compare" in tasks
+    assert call("tasks").out.splitlines()[0] == f"tasks: {', '.join(tasks)}"
 
 
 def test_pairs_prints_nothing_but_json(call, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.files import file_digest
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 
@@ -91,17 +92,9 @@ def base_hash(folder: Path) -> str:
         blob = file.resolve().name
         # The hub's cache names a large file by its sha256; hashing 14 GB again would take a minute.
         known = len(blob) == 64 and set(blob) <= set("0123456789abcdef")
-        digest = blob if known else _sha256(file)
+        digest = blob if known else file_digest(file)
         total.update(f"{file.name} {digest}\n".encode())
     return total.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def compute_dtype(device: str) -> torch.dtype:

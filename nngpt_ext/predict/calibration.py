@@ -81,8 +81,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     except (OSError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the calibration '{file}' is damaged ({reason}); fetch the adapter again or rebuild it: "
-            "nngpt-ext report RUN"
+            f"the calibration '{file}' is damaged ({reason}); fetch the adapter again or run the task again"
         ) from None
 
 

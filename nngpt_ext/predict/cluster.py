@@ -8,7 +8,7 @@ from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.codes import Network
-from nngpt_ext.predict.collection import Job, score_shard
+from nngpt_ext.predict.collection import Job, part_file, score_shard
 from nngpt_ext.predict.predictor import Predictor
 
 CORES = 1  # of a worker
@@ -24,7 +24,7 @@ class ShardScorer:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         networks = [Network(*one) for one in row["networks"]]
         # Written whole under its number: done twice, after a crash, it is the same file.
-        rows = score_shard(self._predictor, self._job, networks, self._parts / f"{row['shard']:06d}.parquet")
+        rows = score_shard(self._predictor, self._job, networks, part_file(self._parts, row["shard"]))
         return {"shard": row["shard"], "rows": rows}
 
 

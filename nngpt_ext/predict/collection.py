@@ -89,7 +89,7 @@ def score_collection(
         return Scored(out, len(networks), len(pd.read_parquet(out, columns=["nn"])), refused)
     parts = _claim(out, plan)
     shards = [networks[i : i + shard] for i in range(0, len(networks), shard)]
-    missing = [i for i in range(len(shards)) if not _part(parts, i).is_file()]
+    missing = [i for i in range(len(shards)) if not part_file(parts, i).is_file()]
     if len(missing) < len(shards):
         log.info("%d of %d shards are done", len(shards) - len(missing), len(shards))
     with Progress("scoring", sum(len(shards[i]) for i in missing), unit="networks") as progress:
@@ -98,7 +98,7 @@ def score_collection(
 
             work = score_on_ray(job, [(i, shards[i]) for i in missing], parts, address)
         else:
-            work = ((i, score_shard(predictor, job, shards[i], _part(parts, i))) for i in missing)
+            work = ((i, score_shard(predictor, job, shards[i], part_file(parts, i))) for i in missing)
         for i, _ in work:
             progress.advance(len(shards[i]))
     rows = _join(parts, len(shards), out, plan)
@@ -134,7 +134,8 @@ def _refusals(out: Path) -> Path:
     return out.with_name(f"{out.name}.refused.json")
 
 
-def _part(parts: Path, number: int) -> Path:
+def part_file(parts: Path, number: int) -> Path:
+    """Where a shard's answers lie."""
     return parts / f"{number:06d}.parquet"
 
 
@@ -173,7 +174,7 @@ def _join(parts: Path, number: int, out: Path, plan: str) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([pq.read_table(_part(parts, i)) for i in range(number)])
+    table = pa.concat_tables([pq.read_table(part_file(parts, i)) for i in range(number)])
     metadata = {**(table.schema.metadata or {}), _MARK: plan.encode()}
     with replacing(out) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary)

@@ -49,12 +49,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    from nngpt_ext.predict.codes import parse_recipe
-    from nngpt_ext.predict.sources import check_source, read_source
-
-    text = check_source(read_source(code), f"'{code}'")
-    predictor = _predictor(run, store, base, facts)
-    given = None if recipe is None else parse_recipe(recipe)
+    text, predictor, given = _source(code), _predictor(run, store, base, facts), _recipe(recipe)
     found = predictor.compare(text, dataset_1, dataset_2, recipe=given, nn=code.stem)
     prior = predictor.prior(dataset_1, dataset_2, recipe=given)
     if as_json:
@@ -83,12 +78,8 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    from nngpt_ext.predict.codes import parse_recipe
-    from nngpt_ext.predict.sources import check_source, read_source
-
-    text = check_source(read_source(code), f"'{code}'")
-    predictor = _predictor(run, store, base, facts)
-    found = predictor.rank(text, datasets or None, None if recipe is None else parse_recipe(recipe), nn=code.stem)
+    text, predictor, given = _source(code), _predictor(run, store, base, facts), _recipe(recipe)
+    found = predictor.rank(text, datasets or None, given, nn=code.stem)
     if as_json:
         _print_json(dataclasses.asdict(found))
         return
@@ -116,7 +107,6 @@ def score(
 ) -> None:
     """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
     from nngpt_ext.errors import UserError, unknown
-    from nngpt_ext.predict.codes import parse_recipe
     from nngpt_ext.predict.collection import Job, score_collection
 
     if engine not in ("local", "ray"):
@@ -126,12 +116,24 @@ def score(
     if len(names) < 2:
         raise UserError(f"two datasets or more are needed, not {', '.join(names)}")
     options = {"base": base, "store": store, "facts": _facts(facts)}
-    job = Job(str(_adapter(run).resolve()), options, names, None if recipe is None else parse_recipe(recipe))
+    job = Job(str(_adapter(run).resolve()), options, names, _recipe(recipe))
     found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
     if as_json:
         _print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
         return
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
+
+
+def _source(code: Path) -> str:
+    from nngpt_ext.predict.sources import check_source, read_source
+
+    return check_source(read_source(code), f"'{code}'")
+
+
+def _recipe(text: str | None) -> Mapping[str, Any] | None:
+    from nngpt_ext.predict.codes import parse_recipe
+
+    return None if text is None else parse_recipe(text)
 
 
 def _adapter(run: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
@@ -19,19 +18,6 @@ SIDES = (1, 2)
 def digest(content: Any) -> str:
     """sha256 of a value as JSON with sorted keys, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _blocks(stream)
-
-
-def _blocks(stream: Any) -> str:  # Python 3.10
-    total = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        total.update(block)
-    return total.hexdigest()
 
 
 def prompt_hash(template: Template, *, code_tokens: int, compact: bool, epoch: int | None) -> str:

@@ -11,10 +11,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
+from nngpt_ext.files import file_digest, write_text
 from nngpt_ext.models.load import BASE_FILE
 from nngpt_ext.predict.calibration import Calibration, read_calibration
-from nngpt_ext.predict.keys import file_digest, prompt_hash, question_hash
+from nngpt_ext.predict.keys import prompt_hash, question_hash
 from nngpt_ext.prompts.template import Template
 
 FILE = "task.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.metrics import log_loss
 from nngpt_ext.evaluation.report import Report
-from nngpt_ext.files import write_text
+from nngpt_ext.files import file_digest, write_text
 from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.models.load import Base, adapted
+from nngpt_ext.predict.note import WEIGHTS
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
@@ -166,7 +166,7 @@ class Workbench:
 
     def adapter_hash(self, adapter: Path) -> str:
         """sha256 of the adapter's weights."""
-        return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+        return file_digest(adapter / WEIGHTS)
 
     def write_card(self, adapter: Path, report: Report) -> None:
         """Write the adapter's model card."""

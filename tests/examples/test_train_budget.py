@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from nngpt_ext import RunResult
+from nngpt_ext.config import build_config, read_project
 from tests.predict.conftest import run
 
 __all__ = ["run"]
@@ -70,6 +71,13 @@ def test_generated_networks(installed: Path, run: RunResult, tmp_path: Path, lem
     assert done.returncode == 0, done.stderr
     assert sum(nn[:60] in done.stdout.replace("\n", "") for nn in sorted(lemur_sources)[:4]) == 2
     assert "Regret" not in done.stdout
+
+
+def test_its_own_configuration_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    from train_budget.task import Config  # type: ignore[import-not-found]
+
+    assert build_config(Config, read_project(PLUGIN / "demo.yaml", "train_budget")).budget == 20
 
 
 def test_regret_is_counted_rightly(monkeypatch: pytest.MonkeyPatch) -> None:

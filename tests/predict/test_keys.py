@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from nngpt_ext.files import file_digest
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
-from nngpt_ext.predict.keys import digest, file_digest, prompt_hash, question_hash, shown
+from nngpt_ext.predict.keys import digest, prompt_hash, question_hash, shown
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.render import Question
 
