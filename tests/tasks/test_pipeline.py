@@ -92,9 +92,10 @@ def test_a_run_whose_store_failed_is_not_finished(project, result, tmp_path, mon
     def full(*_, **__):
         raise UserError("the store is full")
 
-    with monkeypatch.context() as patched, pytest.raises(UserError, match="the store is full"):
+    with monkeypatch.context() as patched:
         patched.setattr(PredictionStore, "add_run", full)
-        run_task("dataset_compare", output_dir=copy, resume=True)
+        with pytest.raises(UserError, match="the store is full"):
+            run_task("dataset_compare", output_dir=copy, resume=True)
     with pytest.raises(UserError, match="an unfinished run: go on with --resume"):
         rebuild_report(copy)
     again = run_task("dataset_compare", output_dir=copy, resume=True)
