@@ -173,7 +173,7 @@ def keep_compute_dtype(model: PreTrainedModel) -> None:
     """
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # a plain attribute
 
 
 @contextmanager
