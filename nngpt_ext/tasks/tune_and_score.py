@@ -49,7 +49,7 @@ class Workbench:
         self._encoded: dict[str, EncodedPairs] = {}
         # The untrained adapter changes nothing, so the base model tells for all of them.
         self.engine = checked_engine(
-            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine
+            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine, self.encoder.longest
         )
 
     @property
