@@ -68,7 +68,7 @@ def has_gradient(model: Any, group: Sequence[Example], engine: str, pad: int) ->
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     kept: list[torch.Tensor] = []
     hook = model.get_input_embeddings().register_forward_hook(
-        lambda _module, _inputs, output: kept.append(output.requires_grad_()) or output
+        lambda _module, _inputs, output: kept.append(output.requires_grad_())
     )
     try:
         with torch.enable_grad():

@@ -124,7 +124,7 @@ def _check_equal(loss_difference: float, winners_different: int, dtype: Any) -> 
     import torch
 
     allowed = LOSS if dtype == torch.float32 else LOSS_BF16
-    if not loss_difference <= allowed or winners_different and dtype == torch.float32:
+    if not loss_difference <= allowed or (winners_different and dtype == torch.float32):
         raise RuntimeError(
             f"shared prefixes do not compute the same: the loss differs by {loss_difference:.2g} (allowed "
             f"{allowed:g}), {winners_different} winners differ; nothing is timed"
@@ -137,7 +137,7 @@ def _training(found: Material, row_tokens: int, rounds: int, tell: Tell) -> dict
     examples = [example for group in found.training for example in group]
     some = [examples[i] for i in rng.permutation(len(examples))]
     step = training.step_of(found)
-    ways = {
+    ways: dict[str, Any] = {
         "shared": lambda: training.shared(found, row_tokens),
         **{f"TRL, one a row, batch {b}": partial(training.trl, found, some[: 2 * step], b) for b in BATCHES},
         "TRL, padding-free packing": lambda: training.trl(found, some[: 2 * step], 1, packed=row_tokens),

@@ -91,8 +91,8 @@ def trl(found: Material, examples: Sequence[Example], batch: int, packed: int | 
             output_dir=str(folder), per_device_train_batch_size=batch, num_train_epochs=1,
             gradient_accumulation_steps=accumulated, learning_rate=config.learning_rate, optim="adamw_torch", bf16=cuda,
             use_cpu=not cuda, seed=0, gradient_checkpointing=config.gradient_checkpointing, save_strategy="no",
-            report_to="none", disable_tqdm=True, completion_only_loss=True, max_length=packed, packing=packed is not None,
-            dataset_num_proc=None, logging_steps=10**6,
+            report_to="none", disable_tqdm=True, completion_only_loss=True, max_length=packed,
+            packing=packed is not None, dataset_num_proc=None, logging_steps=10**6,
         )  # fmt: skip
         made = SFTTrainer(
             model=model, args=arguments, train_dataset=Dataset.from_dict(rows), processing_class=found.base.tokenizer

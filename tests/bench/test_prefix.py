@@ -38,11 +38,11 @@ def test_lengths_by_hand() -> None:
 def test_material_is_real_pairs_in_both_orders() -> None:
     found = material(load_base("embedded"), "code_only", 3, 50)
     assert len(found.groups) == len(found.training) == 3
-    for group, training in zip(found.groups, found.training, strict=True):
+    for group, answered in zip(found.groups, found.training, strict=True):
         assert len(group) % 2 == 0
         for asked, turned in zip(group[::2], group[1::2], strict=True):
             assert [o.tolist() for o in asked.options] == [o.tolist() for o in turned.options[::-1]]
-        for one, taught in zip(group, training, strict=True):
+        for one, taught in zip(group, answered, strict=True):
             assert taught.answers[0].tolist() in [option.tolist() for option in one.options]
     many = with_questions(found, 50, 2)
     assert [len(group) for group in many.groups] == [len(group) for group in many.training] == [50, 50]
