@@ -110,8 +110,8 @@ def host(
             ours, theirs = found[what]["ours"], found[what]["host"]
             typer.echo(
                 f"{theirs['rows']:,} {what}: ours {ours['seconds']:.2f} s and {ours['peak_mb']:,.0f} MB, the host "
-                f"{theirs['seconds']:.1f} s and {theirs['peak_mb']:,.0f} MB: {found[what]['times_faster']:.0f}× faster, "
-                f"{found[what]['times_less_memory']:.0f}× less memory"
+                f"{theirs['seconds']:.1f} s and {theirs['peak_mb']:,.0f} MB: "
+                f"{found[what]['times_faster']:.0f}× faster, {found[what]['times_less_memory']:.0f}× less memory"
             )
     same = found["pairs"]
     typer.echo(

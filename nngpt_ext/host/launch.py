@@ -20,7 +20,7 @@ def launch(call: dict[str, Any]) -> None:
     Args:
         call: `main`, `tune`, `loader` (module names), `arguments` of main, `cycles`, `data_dir`.
     """
-    tune_module = importlib.import_module(call["tune"])
+    tune_module: Any = importlib.import_module(call["tune"])
     given = {"num_cycles": call["cycles"]}
     if "data_dir" in inspect.signature(tune_module.tune).parameters:
         given["data_dir"] = call["data_dir"]
@@ -40,7 +40,7 @@ def _handing_on(tune: Any, given: dict[str, Any]) -> Any:
     return call
 
 
-def exported_loader(base: type[Any]) -> type[Any]:
+def exported_loader(base: Any) -> Any:
     """The host's prompt loader for a `train.jsonl`: a subclass of its `Prompt` for versions that have none.
 
     Called as `loader(data_dir, max_len, tokenizer, prompts_path)`.

@@ -132,5 +132,5 @@ def _report(
             {"epoch": int(e), "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
             for e, a in by_epoch.items()
         ],
-        selected_epoch=int(by_epoch.index[-1]), timings={}, versions=versions(), config={"host": counts}, notes=notes,
+        selected_epoch=found.read[-1].epoch, timings={}, versions=versions(), config={"host": counts}, notes=notes,
     )  # fmt: skip

@@ -52,7 +52,8 @@ def _empty_database(file: Path) -> None:
 def host_path(host: Host) -> str:
     """PYTHONPATH with which a child imports this very host, and this package."""
     ours = Path(__file__).parents[2]
-    return os.pathsep.join([str(host.folder.parents[1]), str(ours), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(host.folder.parents[1]), str(ours), *([before] if before else [])])
 
 
 def run_in(

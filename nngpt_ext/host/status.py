@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.host import probe
 from nngpt_ext.host.conf import enabled
 from nngpt_ext.host.defects import find_defects
@@ -79,7 +78,8 @@ def obstacles(host: Host, seen: dict[str, Any]) -> list[str]:
         found.append(f"{host.module('tune')} cannot be imported: {seen['failed']['tune']}")
     present = {d["name"] for d in find_defects(host, seen) if d["present"]}
     if "warmup_ratio" in present:
-        found.append(f"transformers {_version('transformers')} takes no warmup_ratio, which the host gives it: an older one is needed")
+        version = _version("transformers")
+        found.append(f"transformers {version} takes no warmup_ratio, which the host gives it: an older one is needed")
     if "completion_only_loss" in present:
         found.append(
             f"trl {_version('trl')}'s collator takes no completion_only_loss, which the host gives it: an older one "
@@ -97,4 +97,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-

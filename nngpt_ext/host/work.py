@@ -62,7 +62,11 @@ def main(what: str, out: str, *arguments: str) -> None:
         "prompts": lambda module, file, tokenizer, template, n: prompts(module, file, tokenizer, template, int(n)),
         "evaluate": evaluate,
     }
-    importlib.import_module(arguments[0])  # its imports are not its work
+    importlib.import_module(arguments[0])  # imports are not the work
+    if what == "prompts":
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(arguments[2])
     began = time.perf_counter()
     table = works[what](*arguments)
     seconds = time.perf_counter() - began
