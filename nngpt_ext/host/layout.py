@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -88,8 +89,6 @@ def _given(folder: Path) -> Path | None:
 def _importable() -> Path | None:
     # `ab` alone runs two lines that join its folders; `ab.gpt` runs nothing, yet finding it would import `ab`.
     spec = importlib.util.find_spec("ab")
-    import sys
-
     places = [*(spec.submodule_search_locations or [] if spec is not None else [])]
     places += [str(Path(entry or ".") / "ab") for entry in sys.path]
     found = (Path(place) / "gpt" for place in places)

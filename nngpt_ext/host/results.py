@@ -129,8 +129,8 @@ def _report(
         pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={"pair_prior": prior}, near_duplicates=set(),
         near_duplicate_threshold=0.85, excluded={},
         epochs=[
-            {"epoch": int(e), "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
-            for e, a in by_epoch.items()
+            {"epoch": e, "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
+            for e, a in by_epoch.to_dict().items()
         ],
         selected_epoch=found.read[-1].epoch, timings={}, versions=versions(), config={"host": counts}, notes=notes,
     )  # fmt: skip
