@@ -34,7 +34,9 @@ def test_what_is_written(folder: Path) -> None:
     changes = enable("dataset_compare", ["code_only", "metadata"], folder=folder)
     assert {c.path for c in changes} | {NOTE} == set(everything(folder))
     for prompt in ("code_only", "metadata"):
-        train, test = (json.loads((folder / PROMPT / part / prompt_file(prompt)).read_text()) for part in ("train", "test"))
+        train, test = (
+            json.loads((folder / PROMPT / part / prompt_file(prompt)).read_text()) for part in ("train", "test")
+        )
         assert train == test
         assert train[prompt]["dataset"] is None
         assert train[prompt]["nn_prefixes"] == [""]
@@ -170,7 +172,9 @@ def test_the_chat_template_says_what_we_say_without_one() -> None:
     plain = renderer.text(question, "import torch")
     system, user = renderer.messages(question, "import torch")
     words.chat_template = CHAT_TEMPLATE
-    said = [{"role": role, "content": text} for role, text in (("system", system), ("user", user), ("assistant", "mnist"))]
+    said = [
+        {"role": role, "content": text} for role, text in (("system", system), ("user", user), ("assistant", "mnist"))
+    ]
     assert words.apply_chat_template(said, tokenize=False) == f"{plain}mnist{words.eos_token}"
 
 

@@ -129,7 +129,9 @@ def preset(tmp_path: Path, base: str) -> str:
 
 def test_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     made(tmp_path, "TuneNNGen")
-    with pytest.raises(UserError, match=r"code that comes with 'someone/model' without asking; add --trust-remote-code"):
+    with pytest.raises(
+        UserError, match=r"code that comes with 'someone/model' without asking; add --trust-remote-code"
+    ):
         tune_host(preset(tmp_path, "someone/model"), out=tmp_path / "out", folder=tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -161,7 +163,16 @@ def test_it_stops_before_it_starts(host: Host, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(Obstacles) as stopped:
         tune_host("ds_coder_7b_instruct.json", out="out", folder=host.folder)
     assert any(line.startswith("no CUDA device") for line in stopped.value.lines)
-    arguments = ["host", "tune", "--llm", "ds_coder_7b_instruct.json", "--prompt", "code_only", "--host", str(host.folder)]
+    arguments = [
+        "host",
+        "tune",
+        "--llm",
+        "ds_coder_7b_instruct.json",
+        "--prompt",
+        "code_only",
+        "--host",
+        str(host.folder),
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
@@ -184,4 +195,3 @@ def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "out" / "root" / "bases" / "embedded" / "config.json").is_file()
     assert len(rows(tmp_path / "out" / "data" / "train.jsonl")) == found["rows"]["train"] == arguments["max_prompts"]
     assert not (tmp_path / "out" / "nngpt").exists()
-
