@@ -46,9 +46,7 @@ def bench_host(
     try:
         check_database(file)
     except UserError as error:
-        raise UserError(
-            f"{error}; to build it here, type: mkdir -p ab; touch README.md; python -c 'import ab.nn.api'"
-        ) from None
+        raise UserError(f"{error}; to build it, type: nngpt-ext host database --out {file}") from None
     with tempfile.TemporaryDirectory(prefix="nngpt_ext_bench_") as name:
         place = Path(name)
         found: dict[str, Any] = {"epoch": EPOCH, "host_version": host.version, "layout": host.layout}

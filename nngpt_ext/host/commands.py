@@ -117,6 +117,23 @@ def tune(
     typer.echo(f"{rows} rows in {found['out']}/data{'' if found['started'] else '; the host was not started'}")
 
 
+@app.command(epilog="Example: nngpt-ext host database --out db/ab.nn.db")
+def database(
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("db/ab.nn.db"), as_json: AsJson = False
+) -> None:
+    """Have nn-dataset build LEMUR's database, which takes five minutes or more and 0.7 GB."""
+    from rich.console import Console
+
+    from nngpt_ext.host.database import build_database
+
+    with Console(stderr=True).status("building LEMUR's database"):
+        rows = build_database(out)
+    if as_json:
+        _print_json({"database": str(out), "trials": rows})
+        return
+    typer.echo(f"{rows:,} trials in {out}")
+
+
 @app.command("import", epilog="Example: nngpt-ext host import runs/host/nngpt --out runs/host-report")
 def import_(
     outputs: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of the host's epochs, A0, A1, …")],

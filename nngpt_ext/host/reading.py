@@ -92,10 +92,18 @@ def keyword(call: ast.Call, name: str) -> ast.expr | None:
 
 def lacking(host: Host, role: str) -> list[str]:
     """Top-level packages that a module needs at its import, itself or through `ab.…`, and that are not there."""
-    places = [host.folder.parent]
+    return lacking_of(host.module(role), host.folder.parent)
+
+
+def lacking_of(module: str, *places: Path) -> list[str]:
+    """The same for a module under `ab`, looked for in these folders `ab` and in those that Python would import."""
     data = importlib.util.find_spec("ab")
-    places += [Path(p) for p in (data.submodule_search_locations or [])] if data is not None else []
-    waiting, seen, missing = [host.module(role)], set[str](), set[str]()
+    known = [Path(p) for p in (data.submodule_search_locations or [])] if data is not None else []
+    return _lacking(module, [*places, *known])
+
+
+def _lacking(start: str, places: list[Path]) -> list[str]:
+    waiting, seen, missing = [start], set[str](), set[str]()
     while waiting:
         module = waiting.pop()
         if module in seen:

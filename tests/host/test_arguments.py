@@ -29,9 +29,10 @@ def test_each_is_in_one_place_and_has_a_reason() -> None:
 
 def test_the_mapping() -> None:
     found = map_arguments({
-        "learning_rate": 2e-4, "r": 16.0, "lora_alpha": 32.0, "lora_dropout": 0.1, "num_train_epochs": 2, "num_cycles": 3,
-        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 8, "warmup_ratio": 0.1, "output_dir": Path("o"),
-        "load_in_4bit": False, "use_agents": False, "temperature": 0.8, "weight_decay": None, "classification_mode": True,
+        "learning_rate": 2e-4, "r": 16.0, "lora_alpha": 32.0, "lora_dropout": 0.1, "load_in_4bit": False,
+        "num_train_epochs": 2, "num_cycles": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 8,
+        "warmup_ratio": 0.1, "weight_decay": None, "output_dir": Path("o"), "classification_mode": True,
+        "use_agents": False, "temperature": 0.8,
     })  # fmt: skip
     assert found.config == {
         "tuning": {"learning_rate": 2e-4, "warmup": 0.1, "epochs": 6, "examples_per_step": 16},

@@ -107,7 +107,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         read_outputs(tmp_path)
     add(tmp_path, 0, 0, "svhn")
     with pytest.raises(
-        UserError, match="holds 1 outputs and no classification_eval.json.*pickles, which are not opened"
+        UserError, match=r"holds 1 outputs and no classification_eval\.json.*pickles, which are not opened"
     ):
         read_outputs(tmp_path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +25,6 @@ from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from tests import models_made
 from tests.host.test_layout import made
-
 
 FEW = {"train": 6, "validation": 3, "test": 3}
 SET = ["data.train_networks=6", "data.validation_networks=3", "data.test_networks=3"]
@@ -68,7 +66,7 @@ def test_the_exported_pairs(data: PairData, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def host_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def host_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A main that imports `tune` when it is called, as the host's does, and hands it what it got but `data_dir`."""
     called: list[Any] = []
     tuning, prompt, main = ModuleType("their_tune"), ModuleType("their_prompt"), ModuleType("their_main")
@@ -89,7 +87,7 @@ def host_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     tuning.tune, tuning.NNGenPrompt, prompt.Prompt, main.main = old_tune, None, Prompt, call
     for module in (tuning, prompt, main):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    yield called
+    return called
 
 
 def test_what_main_drops_is_handed_on(host_modules: list[Any], data: PairData, tmp_path: Path) -> None:
