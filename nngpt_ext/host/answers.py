@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 # Where a model's own words begin, if the text still holds its prompt; the host splits at the first of each.
 _MARKERS = ("### Response:", "<|im_start|>assistant", "<|assistant|>", "[/INST]")
-_NEGATIONS = r"(?:\bnot|n't|\brather than|\binstead of|\bunlike|\bexcept|\bneither|\bnor)(?:\s+(?:on|for|the))*\s*$"
+_NEGATIONS = re.compile(
+    r"(?:\bnot|n't|\brather than|\binstead of|\bunlike|\bexcept|\bneither|\bnor"
+    r"|\b(?:better|higher|more)\b[^.\n]*\bthan)(?:\s+(?:on|for|the))*\s*$",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\W*(?:because|since|as|due)\b", re.IGNORECASE)
 _STATED = re.compile(r"\b(?:answer|prediction|choice)\b(?:\s+is)?\s*[:=]?\s*$", re.IGNORECASE)
 
 
@@ -32,18 +37,21 @@ def parse_answer(text: str, options: tuple[str, str]) -> str | None:
 
     The order of the options changes nothing. A name counts where it stands alone: `cifar-10` is not in
     `cifar-100` nor in `cifar-10-c`; `CIFAR 10`, `cifar_10` and `cifar10` are it. A name after a negation
-    (`not`, `rather than`, `instead of`, …) does not count. Where both names remain, one that stands alone in
-    the first or the last line, or follows `answer`, decides.
+    (`not`, `rather than`, `instead of`, `better … than`, …) does not count. Where both names remain, one that
+    follows `answer`, begins the text with a reason behind it, or stands alone in the first or the last line, decides.
     """
     text = own_words(text)
     named = [(match, name) for name in options for match in _mentions(text, name)]
-    kept = [(m, name) for m, name in named if not re.search(_NEGATIONS, text[: m.start()], re.IGNORECASE)]
+    kept = [(m, name) for m, name in named if not _NEGATIONS.search(text[: m.start()])]
     found = {name for _, name in kept}
     if len(found) == 1:
         return found.pop()
     stated = {name for m, name in kept if _STATED.search(text[: m.start()].rstrip("*`'\"( "))}
     if len(stated) == 1:
         return stated.pop()
+    begun = {name for m, name in kept if not text[: m.start()].strip("*`'\"( ") and _REASON.match(text[m.end() :])}
+    if len(begun) == 1:
+        return begun.pop()
     lines = [line for line in text.splitlines() if line.strip()]
     alone = {name for name in options for line in (lines[:1] + lines[-1:]) if _is_name(line, name)}
     return alone.pop() if len(alone) == 1 else None
@@ -78,10 +86,11 @@ TRICKY: tuple[Tricky, ...] = (
     Tricky("Celeba Gender", _G, "celeba-gender", "a space for the hyphen"),
     Tricky("Places 365", _G, "places365", "a space in the name"),
     Tricky("The answer is svhn.", _M, "svhn", "a sentence"),
-    Tricky("svhn, because mnist saturates", _M, None, "both named, none stated as the answer"),
+    Tricky("svhn, because mnist saturates", _M, "svhn", "a reason that names the other"),
     Tricky("svhn\n\nmnist is close to its ceiling.", _M, "svhn", "the name alone, then a reason that names both"),
     Tricky("mnist is easy, so its best is 0.99.\nAnswer: svhn", _M, "svhn", "the reason before the answer"),
-    Tricky("It does better on svhn than on mnist", _M, None, "a comparison: left open"),
+    Tricky("It does better on svhn than on mnist", _M, "svhn", "a comparison"),
+    Tricky("It does worse on svhn than on mnist", _M, None, "a comparison the other way round: left open"),
     Tricky("not mnist but svhn", _M, "svhn", "a negation first"),
     Tricky("svhn rather than mnist", _M, "svhn", "a negation behind"),
     Tricky("cifar-100 instead of cifar-10", _C, "cifar-100", "a negation of the shorter name"),

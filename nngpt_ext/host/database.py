@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -42,7 +41,7 @@ def build_database(out: Path) -> int:
             (root / "ab").mkdir()
             done = subprocess.run(
                 [sys.executable, "-c", "import ab.nn.api"], cwd=root, text=True, capture_output=True,
-                stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+                stdin=subprocess.DEVNULL,
             )  # fmt: skip
             if done.returncode or not (root / DATABASE).is_file():
                 last = (done.stderr.strip() or "it made no database").splitlines()[-1]

@@ -125,6 +125,6 @@ def test_a_benchmark_without_a_database(tmp_path: Path) -> None:
 
     made(tmp_path, "TuneNNGen")
     with pytest.raises(
-        UserError, match=r"no LEMUR database at '.*'; .*to build it, type: nngpt-ext host database --out"
+        UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"
     ):
         bench_host(tmp_path / "absent.db", folder=tmp_path)
