@@ -124,7 +124,5 @@ def test_a_benchmark_without_a_database(tmp_path: Path) -> None:
     from tests.host.test_layout import made
 
     made(tmp_path, "TuneNNGen")
-    with pytest.raises(
-        UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"
-    ):
+    with pytest.raises(UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"):
         bench_host(tmp_path / "absent.db", folder=tmp_path)
