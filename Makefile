@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # nn-dataset is read as data: its own requirements (torchvision) break transformers beside a CPU torch.
 LEMUR := nn-dataset==2.1.2
+# The host is read and run beside it; its own requirements need CUDA. It asks for a later nn-dataset, whose wheel has
+# no records: the two stand in a folder of their own.
+HOST := nn-gpt==1.0.6
+HOST_DATA := nn-dataset==2.2.11
 # One worker a core, one thread each: threads that share a core spend their time waiting for each other.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -26,6 +30,8 @@ $(VENV)/test: $(VENV)/run
 
 $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
+	$(BIN)/pip install -q --no-deps $(HOST)
+	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/host-2.2.11 $(HOST_DATA) $(HOST)
 	@touch $@
 
 demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report (under 8 minutes)
@@ -37,7 +43,12 @@ clean-demo: ## forget the demo's run
 test: $(VENV)/test ## run the tests (under 10 minutes)
 	$(TEST) -m 'not slow and not gpu'
 
-test-all: $(VENV)/test-all ## run all tests but those for a GPU
+$(VENV)/lemur/ab.nn.db: $(VENV)/test-all
+	mkdir -p $(@D)
+	test -f $@ || $(BIN)/nngpt-ext host database --out $@
+	@touch $@
+
+test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests but those for a GPU
 	$(TEST) -m 'not gpu'
 
 lint: $(VENV)/test ## ruff (check and format) and mypy

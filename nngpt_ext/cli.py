@@ -13,6 +13,7 @@ import typer
 
 from nngpt_ext.bench.command import app as bench
 from nngpt_ext.errors import UserError
+from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
 from nngpt_ext.version import __version__
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench")
+app.add_typer(host, name="host")
 ask.register(app)
 
 INTERRUPTED = 130  # what shells give for Ctrl-C

@@ -87,6 +87,39 @@ def predict(
     )
 
 
+@app.command(epilog="Example: nngpt-ext bench host --database db/ab.nn.db --json")
+def host(
+    database: Annotated[Path, typer.Option(help="LEMUR's database ab.nn.db.")] = Path("db/ab.nn.db"),
+    folder: Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")] = None,
+    prompts: Annotated[int, typer.Option(min=0, help="Prompts to render; 0 leaves them out.")] = 1024,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Pairs and prompts beside the host's own: the same answers first, then time and memory."""
+    from rich.console import Console
+
+    from nngpt_ext.bench.host import bench_host
+
+    with Console(stderr=True).status("loading") as status:
+        found = bench_host(database, folder=folder, prompts=prompts, tell=lambda what: status.update(what))
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        typer.echo()
+        return
+    for what in ("pairs", "prompts"):
+        if what in found:
+            ours, theirs = found[what]["ours"], found[what]["host"]
+            typer.echo(
+                f"{theirs['rows']:,} {what}: ours {ours['seconds']:.2f} s and {ours['peak_mb']:,.0f} MB, the host "
+                f"{theirs['seconds']:.1f} s and {theirs['peak_mb']:,.0f} MB: "
+                f"{found[what]['times_faster']:.0f}× faster, {found[what]['times_less_memory']:.0f}× less memory"
+            )
+    same = found["pairs"]
+    typer.echo(
+        f"{same['same_answers']:,} of {same['host']['rows']:,} answers are the same; normalised accuracies differ by "
+        f"{same['norm_acc_max_difference']:.1e} at most"
+    )
+
+
 def _print(found: dict[str, Any]) -> None:
     size = found["lengths"]
     typer.echo(

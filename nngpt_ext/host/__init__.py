@@ -1,1 +1,17 @@
-"""NNGPT: what plugs into the host."""
+"""NNGPT: what plugs into the host. Public names load on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nngpt_ext.host.arguments import tune_main
+
+__all__ = ["tune_main"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "tune_main":
+        raise AttributeError(f"module 'nngpt_ext.host' has no attribute '{name}'")
+    return import_module("nngpt_ext.host.arguments").tune_main

@@ -1,0 +1,136 @@
+"""`nngpt-ext host import`: the host's judged outputs as our predictions and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import cannot_write, replacing, write_text
+from nngpt_ext.host.outputs import Outputs, read_outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nngpt_ext.evaluation.schema import Report
+
+BASE_MODEL = "host"
+
+
+def import_outputs(
+    folder: str | Path, *, out: str | Path, epoch: int = 5, source: str = "auto", lemur: str | None = None
+) -> dict[str, Any]:
+    """Turn a folder of the host's into `predictions.parquet`, `outputs.parquet` and a report.
+
+    Args:
+        folder: of the host's epochs.
+        out: a new folder, or one that an import wrote.
+        epoch: training epoch of the pairs that the pair prior is made of.
+        source, lemur: LEMUR, for the pair prior; see `open_source`.
+
+    Returns:
+        `report`, `out` and `counts`: outputs read, missing, unreadable, unparsable by each parser, and where the
+        two parsers differ.
+
+    Raises:
+        UserError: as `read_outputs`, and where `out` holds something else.
+    """
+    found, out = read_outputs(folder), Path(out)
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "import.json").is_file())):
+        raise UserError(f"'{out}' holds something else; give a new folder with --out")
+    table = _table(found)
+    last = table[table["tuning_epoch"] == found.read[-1].epoch].reset_index(drop=True)
+    counts = _counts(found, table)
+    report = _report(found, table, last, counts, _prior(last, epoch, source, lemur), epoch)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    from nngpt_ext.evaluation.report import write_report
+
+    columns = [c for c in table.columns if c not in ("host_predicted", "text")]
+    for name, rows in (("predictions", last[columns]), ("outputs", table)):
+        with replacing(out / f"{name}.parquet") as temporary:
+            rows.to_parquet(temporary, index=False)
+    note = {"from": str(found.folder.resolve()), "epochs": found.epochs, "counts": counts}
+    write_text(out / "import.json", json.dumps(note, indent=2) + "\n")
+    write_report(report, out)
+    return {"out": str(out), "counts": counts, "report": report}
+
+
+def _table(found: Outputs) -> pd.DataFrame:
+    """All outputs with the columns of predictions, datasets in text order, and the host's own reading."""
+    import pandas as pd
+
+    rows = []
+    for o in found.read:
+        first, second = sorted((o.dataset_1, o.dataset_2))
+        # The probability of a text is what it says: sure, or nothing.
+        probability = 0.5 if o.predicted is None else float(o.predicted == first)
+        rows.append({
+            "nn": f"A{o.epoch}/B{o.number}", "epoch": 0, "dataset_1": first, "dataset_2": second,
+            "probability_1": probability, "flipped": False, "predicted": o.predicted or "",
+            "better_dataset": o.better_dataset, "correct": o.predicted == o.better_dataset, "margin": float("nan"),
+            "prompt": "host", "base_model": BASE_MODEL, "tuning_epoch": o.epoch, "split": "test",
+            "host_predicted": o.host_predicted, "text": o.text[:2000],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _counts(found: Outputs, table: pd.DataFrame) -> dict[str, Any]:
+    ours, theirs = [o.predicted for o in found.read], [o.host_predicted for o in found.read]
+    return {
+        "read": len(found.read),
+        "missing": found.missing,
+        "unreadable_without_pickle": found.unreadable,
+        "unparsable": sum(p is None for p in ours),
+        "unparsable_by_the_host": sum(p is None for p in theirs),
+        "read_differently": sum(a != b for a, b in zip(ours, theirs, strict=True)),
+        "accuracy_by_the_host": sum(o.host_predicted == o.better_dataset for o in found.read) / len(found.read),
+        "accuracy": float(table["correct"].mean()),
+    }
+
+
+def _prior(rows: pd.DataFrame, epoch: int, source: str, lemur: str | None) -> Any:
+    """P(dataset_1) by the usual winner among LEMUR's pairs, all of them: the host holds no network out."""
+    from nngpt_ext.evaluation.baselines import pair_prior
+    from nngpt_ext.lemur.kept import kept_pairs
+    from nngpt_ext.lemur.locate import open_source
+
+    pairs = kept_pairs(open_source(source, lemur), epoch, label="normalized", use="best", seed=0).frame()
+    return pair_prior(pairs, rows)
+
+
+def _report(
+    found: Outputs, table: pd.DataFrame, last: pd.DataFrame, counts: dict[str, Any], prior: Any, epoch: int
+) -> Report:
+    import pandas as pd
+
+    from nngpt_ext.evaluation.report import build_report
+    from nngpt_ext.tasks.folder import versions
+
+    by_epoch = table.groupby("tuning_epoch")["correct"].mean()
+    notes = [
+        f"Made of the host's outputs in {found.folder}: {counts['read']} judged answers of {len(found.epochs)} epochs; "
+        f"{counts['missing']} were never generated, {counts['unreadable_without_pickle']} not judged and so unreadable "
+        f"without a pickle, {counts['unparsable']} name no dataset or leave it open (counted as wrong; the host itself "
+        f"could not read {counts['unparsable_by_the_host']}); {counts['read_differently']} are read otherwise than the "
+        "host read them.",
+        "The report is of the last epoch; the host has no validation to choose one by.",
+        "The host's outputs name no network: each answer counts as one of its own, so the intervals are too narrow "
+        "where networks repeat, and near-duplicates are unknown.",
+        "The host measures on the rows it trains on, asks each pair in one order, and writes texts, not scores: flips, "
+        "log loss, Brier score and calibration error say nothing here.",
+        f"The pair prior is that of all of LEMUR's pairs at epoch {epoch}, in sample.",
+    ]
+    return build_report(
+        task="dataset_compare", prompt="host", base_model=BASE_MODEL, split="host", predictions=last,
+        pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={"pair_prior": prior}, near_duplicates=set(),
+        near_duplicate_threshold=0.85, excluded={},
+        epochs=[
+            {"epoch": e, "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
+            for e, a in by_epoch.to_dict().items()
+        ],
+        selected_epoch=found.read[-1].epoch, timings={}, versions=versions(), config={"host": counts}, notes=notes,
+    )  # fmt: skip

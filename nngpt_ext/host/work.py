@@ -1,0 +1,79 @@
+"""The host's own work, in a process of its own: `python -m nngpt_ext.host.work WHAT ARGUMENTS`, in a root.
+
+For parity and for the benchmark: what comes out goes to a Parquet file, time and memory to the last line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+MARK = "nngpt_ext.host.work: "
+
+
+def peak_mb() -> float:
+    """The most memory this process has had, in MB."""
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def pairs(module: str, meta: str, epoch: int) -> Any:
+    """The host's pairs, as `DatasetCompareBuilder(epoch).build_pairs()` gives them, without the sources."""
+    import pandas as pd
+
+    found = importlib.import_module(module).DatasetCompareBuilder(meta_path=meta, epoch=epoch).build_pairs()
+    columns = ["nn", "dataset_1", "dataset_2", "norm_acc_1", "norm_acc_2", "answer"]
+    return pd.DataFrame([{name: row[name] for name in columns} for row in found], columns=columns)
+
+
+def prompts(module: str, prompt_file: str, tokenizer: str, template: str, limit: int) -> Any:
+    """The rows that the host's `NNGenPrompt` renders from a prompt file: instruction, response and text."""
+    from pathlib import Path
+
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    if template:
+        words.chat_template = Path(template).read_text(encoding="utf-8")
+    loader = importlib.import_module(module).NNGenPrompt(8192, words, prompt_file)
+    return loader.get_raw_dataset(False, limit)[["instruction", "response", "text"]]
+
+
+def evaluate(module: str, folder: str) -> Any:
+    """The host's `evaluate_epoch` on a folder of outputs, which judges each of them."""
+    from pathlib import Path
+
+    import pandas as pd
+
+    found = importlib.import_module(module).evaluate_epoch(Path(folder))
+    return pd.DataFrame(found["results"])
+
+
+def main(what: str, out: str, *arguments: str) -> None:
+    """Do one of them and write it; time without imports of what both sides need."""
+    import pandas  # noqa: F401
+
+    works: dict[str, Any] = {
+        "pairs": lambda module, meta, epoch: pairs(module, meta, int(epoch)),
+        "prompts": lambda module, file, tokenizer, template, n: prompts(module, file, tokenizer, template, int(n)),
+        "evaluate": evaluate,
+    }
+    importlib.import_module(arguments[0])  # imports are not the work
+    if what == "prompts":
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(arguments[2])
+    began = time.perf_counter()
+    table = works[what](*arguments)
+    seconds = time.perf_counter() - began
+    peak = peak_mb()  # before writing
+    table.to_parquet(out, index=False)
+    print(MARK + json.dumps({"rows": len(table), "seconds": seconds, "peak_mb": peak}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

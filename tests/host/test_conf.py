@@ -1,0 +1,193 @@
+"""`host enable` and `disable`: what is written, and that nothing of the user's is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nngpt_ext.cli import app
+from nngpt_ext.errors import UserError
+from nngpt_ext.host.conf import NOTE, disable, enable, enabled, prompt_file
+from nngpt_ext.host.prompts import CHAT_TEMPLATE, llm_preset, prompt_json
+from nngpt_ext.host.root import BUILT_IN_PRESET, CONF
+from nngpt_ext.models.presets import EMBEDDED, PRESETS
+from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
+from nngpt_ext.prompts.template import Template, load_template
+
+PROMPT = CONF / "prompt"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "nngpt"
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_is_written(folder: Path) -> None:
+    changes = enable("dataset_compare", ["code_only", "metadata"], folder=folder)
+    assert {c.path for c in changes} | {NOTE} == set(everything(folder))
+    for prompt in ("code_only", "metadata"):
+        train, test = (
+            json.loads((folder / PROMPT / part / prompt_file(prompt)).read_text()) for part in ("train", "test")
+        )
+        assert train == test
+        assert train[prompt]["dataset"] is None
+        assert train[prompt]["nn_prefixes"] == [""]
+        assert load_template(folder / PROMPT / "train" / prompt_file(prompt)) == get_template(prompt)
+    preset = json.loads((folder / CONF / "llm" / "nngpt_ext_deepseek-coder-7b-instruct-v1.5.json").read_text())
+    assert preset["base_model_name"] == PRESETS["deepseek-coder-7b"].location
+    assert (folder / CONF / "llm" / BUILT_IN_PRESET).is_file()
+    compile((folder / "tune_dataset_compare.py").read_text(), "script", "exec")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "recipe"])
+def test_our_own_templates_in_the_hosts_format(name: str) -> None:
+    written, shipped = json.loads(prompt_json(get_template(name))), json.loads((FOLDER / f"{name}.json").read_text())
+    for prompts in (written, shipped):
+        prompts[name].pop("comment")
+    assert written == shipped
+
+
+def test_a_prompt_that_the_host_cannot_fill(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2, which the host's loader does not"):
+        enable("dataset_compare", ["code_only", "recipe"], folder=folder)
+    assert not folder.exists()
+
+
+def test_braces_survive() -> None:
+    template = Template("t", "say {{}}", "{a}: {{x}}\n{b}", {"a": "dataset", "b": "dataset_2"})
+    entry = json.loads(prompt_json(template))["t"]
+    assert "\n".join(entry["prompt"]).format(a="mnist", b="svhn") == "mnist: {x}\nsvhn"
+
+
+def test_again_changes_nothing(folder: Path) -> None:
+    enable("dataset_compare", folder=folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    assert enable("dataset_compare", folder=folder) == []
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_a_dry_run_shows_and_writes_nothing(folder: Path) -> None:
+    shown = enable("dataset_compare", folder=folder, dry_run=True)
+    assert not folder.exists()
+    assert '+    "dataset": null,' in "".join(change.diff() for change in shown)
+    assert enable("dataset_compare", folder=folder) == shown
+    assert [c.path for c in disable("dataset_compare", folder=folder, dry_run=True)] == [c.path for c in shown]
+    assert enable("dataset_compare", folder=folder) == []
+
+
+def test_disable_leaves_the_users_files(folder: Path) -> None:
+    (folder / "db").mkdir(parents=True)
+    (folder / "db" / "ab.nn.db").write_text("theirs")
+    (folder / PROMPT / "train").mkdir(parents=True)
+    (folder / PROMPT / "train" / "Mine.json").write_text("{}")
+    before = everything(folder)
+    enable("dataset_compare", base="embedded", folder=folder)
+    assert (folder / "bases" / "embedded").resolve() == EMBEDDED.resolve()
+    assert enabled(folder)["prompts"] == ["code_only"]
+    disable("dataset_compare", folder=folder)
+    assert everything(folder) == before
+    assert enabled(folder) is None
+    assert disable("dataset_compare", folder=folder) == []
+    assert (EMBEDDED / "config.json").is_file()  # behind the link
+
+
+@pytest.mark.parametrize("act", [lambda f: enable("dataset_compare", ["code_only", "metadata"], folder=f),
+                                 lambda f: disable("dataset_compare", folder=f)])  # fmt: skip
+def test_a_file_edited_by_hand(folder: Path, act) -> None:
+    enable("dataset_compare", folder=folder)
+    file = folder / PROMPT / "train" / prompt_file("code_only")
+    file.write_text(file.read_text().replace("source", "code"))
+    before = everything(folder)
+    with pytest.raises(UserError, match=r"NN_dataset_compare_code_only\.json' was edited by hand"):
+        act(folder)
+    assert everything(folder) == before
+    assert enabled(folder)["changed"] == [str(PROMPT / "train" / prompt_file("code_only"))]
+
+
+def test_a_file_of_someone_else(folder: Path) -> None:
+    file = folder / PROMPT / "test" / prompt_file("code_only")
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"code_only\.json' is there and not ours"):
+        enable("dataset_compare", folder=folder)
+    assert everything(folder) == {str(file.relative_to(folder)): b"{}"}
+
+
+def test_a_checkout_keeps_its_own_files(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "README.md").write_text("The host's.")
+    enable("dataset_compare", folder=folder)
+    assert (folder / "README.md").read_text() == "The host's."
+    disable("dataset_compare", folder=folder)
+    assert everything(folder) == {"README.md": b"The host's."}
+
+
+def test_never_into_an_installed_package(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="inside an installed package"):
+        enable("dataset_compare", folder=tmp_path / "lib" / "site-packages" / "ab")
+
+
+def test_a_damaged_note(folder: Path) -> None:
+    enable("dataset_compare", folder=folder)
+    (folder / NOTE).write_text("{")
+    with pytest.raises(UserError, match=r"\.nngpt_ext\.json' is damaged"):
+        disable("dataset_compare", folder=folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_may_not_be_written(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        enable("dataset_compare", folder=folder)
+
+
+def test_presets_of_bases() -> None:
+    local = llm_preset("embedded")
+    content = json.loads(local.text)
+    assert content["base_model_name"] == "bases/embedded"  # relative: the host writes adapters below this name
+    assert content["chat_template_path"] == "nngpt_ext.jinja"
+    hub = llm_preset("someone/a-model")
+    assert (hub.name, hub.link, hub.chat_template) == ("nngpt_ext_a-model.json", None, False)
+    assert json.loads(hub.text)["base_model_name"] == "someone/a-model"
+
+
+def test_the_chat_template_says_what_we_say_without_one() -> None:
+    from transformers import AutoTokenizer
+
+    from nngpt_ext.prompts.render import Question, Renderer
+
+    words = AutoTokenizer.from_pretrained(EMBEDDED)
+    assert not words.chat_template
+    question = Question("AlexNet", "mnist", "svhn", 5)
+    renderer = Renderer(get_template("code_only"), words, code_tokens=8)
+    plain = renderer.text(question, "import torch")
+    system, user = renderer.messages(question, "import torch")
+    words.chat_template = CHAT_TEMPLATE
+    said = [
+        {"role": role, "content": text} for role, text in (("system", system), ("user", user), ("assistant", "mnist"))
+    ]
+    assert words.apply_chat_template(said, tokenize=False) == f"{plain}mnist{words.eos_token}"
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["host", "enable", "dataset_compare", "--dry-run"], catch_exceptions=False)
+    assert "+++ ab/gpt/conf/prompt/train/NN_dataset_compare_code_only.json" in shown.stdout
+    assert not list(tmp_path.iterdir())
+    done = CliRunner().invoke(app, ["host", "enable", "dataset_compare", "--json"], catch_exceptions=False)
+    changes = json.loads(done.stdout[: done.stdout.rindex("}") + 1])["changes"]
+    assert {change["change"] for change in changes} == {"written"}
+    done = CliRunner().invoke(app, ["host", "disable", "dataset_compare"], catch_exceptions=False)
+    assert len([line for line in done.stdout.splitlines() if line.startswith("- ")]) == len(changes)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"unknown task 'compare'.*did you mean 'dataset_compare'"):
+        CliRunner().invoke(app, ["host", "enable", "compare"], catch_exceptions=False)

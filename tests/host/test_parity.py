@@ -1,0 +1,128 @@
+"""Our rule and the host's `DatasetCompareBuilder` give the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from nngpt_ext.bench.host import bench_host
+from nngpt_ext.cli import app
+from nngpt_ext.errors import UserError
+from nngpt_ext.host import work
+from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.root import bare_root, run_in, said
+from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.package import PackageSource
+from nngpt_ext.lemur.pairs import build_pairs
+from nngpt_ext.lemur.sqlite import SqliteSource
+from tests.host.conftest import installed
+
+KEYS = ["nn", "dataset_1", "dataset_2"]
+# What nn-gpt 1.0.6's own builder gave on the small LEMUR of tests/lemur/small.py, at epoch 5.
+RECORDED = Path(__file__).with_name("host_pairs.csv")
+# LEMUR's whole database; make test-all builds it.
+WHOLE = Path(os.environ.get("NNGPT_EXT_LEMUR_DB", Path(sys.prefix) / "lemur" / "ab.nn.db"))
+CLEAN = Path(sys.prefix) / "host-2.2.11"  # nn-gpt 1.0.6 with nn-dataset 2.2.11; make test-all puts them there
+
+
+def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    both = ours.merge(theirs, on=KEYS, how="outer", suffixes=("", "_host"), indicator=True)
+    assert (both["_merge"] == "both").all()
+    assert (both["better_dataset"] == both["answer"]).all()
+    for i in (1, 2):  # the host rounds to four decimals
+        assert (both[f"norm_acc_{i}"].round(4) - both[f"norm_acc_{i}_host"]).abs().max() < 1e-9
+
+
+def hosts_pairs(host: Host, database: Path, out: Path, environment: dict[str, str] | None = None) -> pd.DataFrame:
+    arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json"), "5"]
+    with bare_root(host, database) as root:
+        done = run_in(root, host, ["-m", "nngpt_ext.host.work", "pairs", *arguments], environment=environment)
+        said(done, work.MARK, "building pairs")
+    return pd.read_parquet(out)
+
+
+def test_on_a_slice(tree: Path) -> None:
+    theirs = pd.read_csv(RECORDED)
+    ours = build_pairs(read_trials(PackageSource(tree), 5).frame, 5)
+    assert len(theirs) > 200
+    same(ours, theirs)
+
+
+@pytest.mark.slow
+def test_the_slice_is_what_the_host_says(host: Host, database: Path, tmp_path: Path) -> None:
+    theirs = hosts_pairs(host, database, tmp_path / "pairs.parquet")
+    pd.testing.assert_frame_equal(theirs, pd.read_csv(RECORDED), check_dtype=False)
+
+
+@pytest.mark.slow
+def test_on_everything() -> None:
+    host = installed()
+    if not WHOLE.is_file():
+        pytest.skip(f"LEMUR's whole database is not in {WHOLE}: make test-all builds it")
+    if psutil.virtual_memory().available < 12 * 2**30:
+        pytest.skip("the host needs 10 GB of memory for this")
+    file = WHOLE
+    found = bench_host(file, folder=host.folder, prompts=0)["pairs"]
+    assert found["host"]["rows"] == found["same_pairs"] == found["same_answers"] == 19_314
+    assert found["norm_acc_max_difference"] < 1e-9
+    assert found["times_faster"] > 20
+    assert found["times_less_memory"] > 15
+
+
+@pytest.mark.slow
+def test_beside_the_data_that_it_asks_for(database: Path, tmp_path: Path) -> None:
+    """nn-gpt 1.0.6 asks for nn-dataset 2.2.11, whose wheel has no records: both sides read a small ab.nn.db."""
+    if not (CLEAN / "ab" / "gpt").is_dir():
+        pytest.skip(f"nn-gpt 1.0.6 with nn-dataset 2.2.11 is not in {CLEAN}: make test-all puts it there")
+    host = find_host(CLEAN)
+    copy = tmp_path / "db" / "ab.nn.db"
+    copy.parent.mkdir()
+    shutil.copy(database, copy)  # 2.2.11 puts a lock beside it
+    ours = build_pairs(read_trials(SqliteSource(copy), 5).frame, 5)
+    same(ours, hosts_pairs(host, copy, tmp_path / "pairs.parquet"))
+    columns = [*KEYS, "better_dataset"]
+    script = f"""
+import json, ab.nn, ab.nn.api
+from nngpt_ext.lemur.api import ApiSource
+from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.pairs import build_pairs
+pairs = build_pairs(read_trials(ApiSource(), 5).frame, 5)
+print({work.MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolist()]))
+"""
+    with bare_root(host, copy) as root:
+        done = run_in(root, host, ["-c", script], environment={"NNGPT_EXT_CACHE": str(tmp_path / "cache")})
+    place, rows = said(done, work.MARK, "reading through ab.nn.api")
+    assert Path(place).is_relative_to(CLEAN)
+    assert rows == ours[columns].to_numpy().tolist()
+
+
+@pytest.mark.slow
+def test_the_benchmark(host: Host, database: Path) -> None:
+    arguments = ["bench", "host", "--database", str(database), "--host", str(host.folder), "--prompts", "8", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    pairs = found["pairs"]
+    assert pairs["ours"]["rows"] == pairs["host"]["rows"] == pairs["same_answers"] > 200
+    for what in ("pairs", "prompts"):
+        for name in ("ours", "host"):
+            assert found[what][name]["seconds"] > 0
+        assert found[what]["times_faster"] == pytest.approx(
+            found[what]["host"]["seconds"] / found[what]["ours"]["seconds"]
+        )
+    assert found["prompts"]["ours"]["rows"] == found["prompts"]["host"]["rows"] == 8
+
+
+def test_a_benchmark_without_a_database(tmp_path: Path) -> None:
+    from tests.host.test_layout import made
+
+    made(tmp_path, "TuneNNGen")
+    with pytest.raises(UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"):
+        bench_host(tmp_path / "absent.db", folder=tmp_path)

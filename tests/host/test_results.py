@@ -1,0 +1,129 @@
+"""`host import` on folders of the host's form: counts, refusals, and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from nngpt_ext.cli import app
+from nngpt_ext.errors import UserError
+from nngpt_ext.host.outputs import read_outputs
+from nngpt_ext.host.results import import_outputs
+from nngpt_ext.scoring.predictions import COLUMNS
+from tests.lemur.conftest import tree
+
+__all__ = ["tree"]
+
+
+def add(folder: Path, epoch: int, number: int, text: str | None, judged: dict[str, Any] | str | None = None) -> Path:
+    """One output as the host leaves it: its text, and its `evaluate_epoch`'s judgement."""
+    one = folder / f"A{epoch}" / "synth_nn" / f"B{number}"
+    one.mkdir(parents=True)
+    if text is not None:
+        (one / "full_output.txt").write_text(text)
+    if judged is not None:
+        (one / "classification_eval.json").write_text(judged if isinstance(judged, str) else json.dumps(judged))
+    return one
+
+
+def judged(one: str, two: str, truth: str, predicted: str | None) -> dict[str, Any]:
+    return {"model_id": "B", "predicted": predicted, "ground_truth": truth, "correct": predicted == truth,
+            "dataset_1": one, "dataset_2": two, "raw_output": ""}  # fmt: skip
+
+
+@pytest.fixture
+def epochs(tmp_path: Path) -> Path:
+    """Two epochs: the second has a right, a wrong, a differently read and an open answer, and what is not read."""
+    folder = tmp_path / "nngpt" / "llm" / "epoch"
+    add(folder, 0, 0, "svhn", judged("mnist", "svhn", "svhn", "svhn"))
+    add(folder, 1, 0, "svhn", judged("svhn", "mnist", "svhn", "svhn"))
+    add(folder, 1, 1, "mnist", judged("mnist", "svhn", "svhn", "mnist"))
+    add(folder, 1, 2, "not mnist but svhn", judged("mnist", "svhn", "svhn", "mnist"))
+    add(folder, 1, 3, "mnist or svhn", judged("mnist", "svhn", "mnist", "mnist"))
+    add(folder, 1, 5, None)  # and B4 is not there at all
+    unread = add(folder, 1, 6, "cifar-10")
+    (unread / "dataframe.df").write_bytes(b"cos\nsystem\n(S'false'\ntR.")  # a pickle that runs something
+    return tmp_path / "nngpt"
+
+
+def test_what_is_read_and_what_is_not(epochs: Path) -> None:
+    found = read_outputs(epochs)
+    assert found == read_outputs(epochs / "llm" / "epoch")
+    assert (len(found.read), found.epochs, found.missing, found.unreadable) == (5, [0, 1], 2, 1)
+    assert [(o.host_predicted, o.predicted) for o in found.read[3:]] == [("mnist", "svhn"), ("mnist", None)]
+
+
+def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "imported"
+    found = import_outputs(epochs, out=out, source="package", lemur=str(tree))
+    assert found["counts"] == {
+        "read": 5, "missing": 2, "unreadable_without_pickle": 1, "unparsable": 1, "unparsable_by_the_host": 0,
+        "read_differently": 2, "accuracy_by_the_host": 3 / 5, "accuracy": 3 / 5,
+    }  # fmt: skip
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    assert set(COLUMNS) - {"log_odds"} <= set(predictions.columns)
+    assert predictions["tuning_epoch"].unique().tolist() == [1]
+    assert (predictions["dataset_1"] < predictions["dataset_2"]).all()
+    assert predictions["correct"].tolist() == [True, False, True, False]
+    assert predictions["probability_1"].tolist() == [0.0, 1.0, 0.0, 0.5]
+    assert len(pd.read_parquet(out / "outputs.parquet")) == 5
+    report = found["report"]
+    assert (report.accuracy.value, report.accuracy.n) == (0.5, 4)
+    assert [e["test_accuracy"] if isinstance(e, dict) else e.test_accuracy for e in report.epochs] == [1.0, 0.5]
+    assert report.peak_test_accuracy == 1.0
+    said = " ".join(report.notes)
+    for part in ("2 were never generated", "1 not judged", "1 name no dataset", "trains on", "in sample"):
+        assert part in said
+    for name in ("report.json", "report.md", "report.html"):
+        assert (out / name).is_file()
+    again = import_outputs(epochs, out=out, source="package", lemur=str(tree))
+    assert again["counts"] == found["counts"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"predicted": "mni', "half written: remove it to leave it out"),
+        ("[]", "half written"),
+        ('{"dataset_1": "mnist", "dataset_2": "svhn", "predicted": null}', "it has no 'ground_truth'"),
+        (json.dumps(judged("mnist", "svhn", "cifar-10", "mnist")), "the answer cifar-10, which is none of the two"),
+        (json.dumps(judged("mnist", "svhn", "svhn", "cifar-10")), "prediction 'cifar-10', which is none of"),
+    ],
+)
+def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str, reason: str) -> None:
+    add(epochs / "llm" / "epoch", 1, 7, "svhn", text)
+    with pytest.raises(UserError, match=rf"B7/classification_eval\.json.*{reason}"):
+        import_outputs(epochs, out=tmp_path / "imported")
+    assert not (tmp_path / "imported").exists()
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no outputs of the host"):
+        read_outputs(tmp_path)
+    add(tmp_path, 0, 0, "svhn")
+    with pytest.raises(
+        UserError, match=r"holds 1 outputs and no classification_eval\.json.*pickles, which are not opened"
+    ):
+        read_outputs(tmp_path)
+
+
+def test_a_folder_of_something_else_stays(epochs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "other"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        import_outputs(epochs, out=out)
+    assert [p.name for p in out.iterdir()] == ["notes.txt"]
+
+
+def test_the_command(epochs: Path, tree: Path) -> None:
+    arguments = ["host", "import", str(epochs), "--source", "package", "--lemur", str(tree), "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    assert Path(found["out"]).name == "nngpt-report"
+    assert found["report"]["accuracy"]["n"] == 4
