@@ -15,9 +15,9 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.files import replacing
 from nngpt_ext.lemur.clusters import THRESHOLD
-from nngpt_ext.lemur.dataset import PairData, load_pairs
+from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.lemur.splits import pairs_hash, split_hash
-from nngpt_ext.models.load import Base, base_folder, load_base
+from nngpt_ext.models.load import Base, base_folder
 from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
@@ -26,15 +26,16 @@ from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs, versions, write_record
+from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
 
 log = logging.getLogger(__name__)
 
 
-def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
-    """Run `dataset_compare`; see the task class."""
-    model, timings = config.model, Timings()
+def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None) -> RunResult:
+    """Run `dataset_compare`; see the task class. Several runs may share a loader, and what it has loaded."""
+    model, timings, loader = config.model, Timings(), loader or Loader()
     looks: list[Callable[[], Any]] = [
         lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner),
     ]  # fmt: skip
@@ -50,16 +51,13 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     if config.store is not None:
         PredictionStore.check(config.store)
     with timings.stage("data"):
-        data = read_data(config)
+        data = loader.data(config.data)
     with timings.stage("base model"):
-        base = load_base(
-            model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )  # fmt: skip
+        base = loader.base(model)
     if claim(folder, config, resume):
         return finished(folder)
     try:
-        return _run(config, template, data, base, folder, resume, timings)
+        return _run(config, template, data, base, folder, resume, timings, loader)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -124,13 +122,20 @@ class Timings(dict[str, float]):
 
 
 def _run(
-    config: TaskConfig, template: Template, data: PairData, base: Base, folder: Path, resume: bool, timings: Timings
+    config: TaskConfig,
+    template: Template,
+    data: PairData,
+    base: Base,
+    folder: Path,
+    resume: bool,
+    timings: Timings,
+    loader: Loader,
 ) -> RunResult:
     from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
 
     same_inputs(folder, {"pairs": pairs_hash(data.pairs, data.training), "base model": base.sha256})
     with timings.stage("baselines"):
-        write_baselines(data, folder)
+        write_baselines(data, folder, lambda: loader.baselines(config.data))
     bench = Workbench(config, template, base, data)
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
@@ -150,13 +155,15 @@ def _run(
         "base_model": {"name": base.name, "sha256": base.sha256},
         "adapter_sha256": bench.adapter_hash(adapter),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
+        "networks": {part: int(n) for part, n in data.pairs.groupby("split")["nn"].nunique().items()},
         "training_pairs": len(data.training),
         "excluded": data.excluded,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
-        "cut_networks": bench.n_cut,
+        "cut_networks": len(bench.cut),
+        "cut": sorted(bench.cut),
         "timings": dict(timings),
     }
     if config.store is not None:  # before the record, without which there is no report, and no finished run
@@ -168,13 +175,4 @@ def _run(
 
 def read_data(config: TaskConfig) -> PairData:
     """The pairs of a configuration."""
-    data = config.data
-    return load_pairs(
-        source=data.source, path=data.path, epoch=data.epoch, label=data.label, trials=data.trials, split=data.split,
-        hold_out=data.hold_out, seed=data.seed,
-        networks={
-            "train": data.train_networks,
-            "validation": data.validation_networks,
-            "test": data.test_networks,
-        },
-    )  # fmt: skip
+    return Loader().data(config.data)
