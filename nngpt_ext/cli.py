@@ -13,6 +13,7 @@ import typer
 from nngpt_ext.bench.command import app as bench
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict import commands as ask
+from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 ask.register(app)
+study.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Epoch = Annotated[int, typer.Option(help="Training epoch at which accuracies are compared.")]

@@ -79,7 +79,7 @@ def reliability(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS)
     values, codes, sizes = np.unique(p, return_inverse=True, return_counts=True)
     outcome = np.repeat(np.bincount(codes, weights=y.astype("float64")) / sizes, sizes)
     parts = np.array_split(np.column_stack([np.repeat(values, sizes), outcome]), min(bins, len(p)))
-    return [Bin(*map(float, part.mean(axis=0)), len(part)) for part in parts]
+    return [Bin(float(part[:, 0].mean()), float(part[:, 1].mean()), len(part)) for part in parts]
 
 
 class Answered(NamedTuple):
