@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nngpt_ext.evaluation.wording import count, interval, number, p_value
 from nngpt_ext.study.paper import EXAMPLES, FIGURES
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import ALPHA, Verdict, finished, full_name, setting, shows_the_answer, verdict
+from nngpt_ext.study.words import ALPHA, Verdict, finished, full_name, is_usual, setting, shows_the_answer, verdict
 
 _LEADS: tuple[tuple[Verdict, str], ...] = (
     ("beats the prior", "Beats the pair prior"),
@@ -97,13 +97,10 @@ def _splits(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
 
 def _against_the_paper(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
     code = next(figure for figure in FIGURES if figure.prompt == "code_only")
-    ours = [
-        (cell, figures) for cell, figures in found
-        if cell.prompt == "code_only" and (cell.split, cell.label, cell.tested_on) == ("by_network", "normalized", "best")
-    ]  # fmt: skip
+    ours = [figures for cell, figures in found if cell.prompt == "code_only" and is_usual(cell)]
     if not ours:
         return []
-    prior = ours[0][1].prior.value
+    prior = ours[0].prior.value
     low, high = code.ci95 or (0.0, 1.0)
     holds = "contains" if low <= prior <= high else "does not contain"
     return [

@@ -23,7 +23,7 @@ from nngpt_ext.study.canvas import (
     picture,
 )
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import finished, full_name, setting
+from nngpt_ext.study.words import finished, full_name, is_usual, setting
 
 __all__ = ["bars", "check_matplotlib", "coverage", "epoch_curves", "heat_map", "learning_curve", "reliability"]
 
@@ -160,10 +160,7 @@ def coverage(cells: Found, key: str) -> Picture:
 def learning_curve(study: Study, key: str) -> Picture | None:
     """Accuracy over the number of training networks: the baselines, and the cells under by_network."""
     points = study.learning_curve
-    cells = [
-        (cell, found) for cell, found in finished(study.cells)
-        if (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == ("by_network", "normalized", "best", None, 0)
-    ]  # fmt: skip
+    cells = [(c, f) for c, f in finished(study.cells) if is_usual(c) and c.tag is None and c.seed == 0]
     groups: dict[str, list[tuple[int, float]]] = {}
     for cell, found in cells:
         groups.setdefault(f"{cell.prompt}, {cell.base}", []).append((found.n_train_networks, found.accuracy.value))

@@ -42,8 +42,9 @@ def sections(study: Study) -> list[Section]:
         Section("conclusions", "Conclusions", "Made from the figures below by fixed rules.", points=conclusions(study)),
         Section(
             "prompts", "Prompts and base models",
-            "The first column of figures is the paper's protocol, the best test accuracy of any epoch, chosen by looking "
-            "at the test set; the second is what may be claimed: the accuracy at the epoch that validation chose. "
+            "The first column of figures is the paper's protocol: the best test accuracy of any epoch, chosen by "
+            "looking at the test set. The second is what may be claimed: the accuracy at the epoch that validation "
+            "chose. "
             f"{intervals}",
             tables.headline(study), _curves(study, done),
         ),
@@ -56,7 +57,7 @@ def sections(study: Study) -> list[Section]:
                 f"The margin is the distance of the two scores that the label compares. {intervals}",
                 details=_details(done, "parts", tables.by_part, None)),
         Section("splits", "The same prompt under other splits",
-                "by_network tests on networks that training never saw, most of which have a near-duplicate in training; "
+                "by_network tests on networks that training never saw, most of which have a near-duplicate there; "
                 "by_cluster on such as have none; random_pairs is leaky, for comparison with published figures only.",
                 tables.along(study, "split")),
         Section("labels", "Other labels and other trials",

@@ -9,7 +9,7 @@ from nngpt_ext.evaluation.wording import NO_NUMBER, interval, number
 from nngpt_ext.lemur.words import SPLITS
 from nngpt_ext.study.paper import EXAMPLES, FIGURES
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import AXES, PAPERS_PROTOCOL, finished, setting, value_of
+from nngpt_ext.study.words import AXES, PAPERS_PROTOCOL, finished, is_usual, setting, value_of
 
 _HEAD = (
     PAPERS_PROTOCOL, "accuracy, epoch by validation", "95 % interval", "prior", "skill", "95 % interval", "p",
@@ -92,10 +92,7 @@ def pair_table(figures: Figures) -> Table:
 
 def paper(study: Study) -> Table:
     """The paper's figures beside ours."""
-    ours = [
-        (cell, figures) for cell, figures in finished(study.cells)
-        if (cell.split, cell.label, cell.tested_on, cell.train_networks) == ("by_network", "normalized", "best", None)
-    ]  # fmt: skip
+    ours = [(c, f) for c, f in finished(study.cells) if is_usual(c) and c.train_networks is None]
     rows: list[tuple[str, ...]] = []
     for figure in FIGURES:
         rows.append(

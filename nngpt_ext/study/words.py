@@ -43,6 +43,11 @@ def setting(cell: CellResult, *without: str) -> str:
     return ", ".join(word for axis, word in words.items() if word and axis not in without)
 
 
+def is_usual(cell: CellResult) -> bool:
+    """Whether it is tested as the paper's question is meant: networks never seen, best trials, normalized label."""
+    return (cell.split, cell.label, cell.tested_on) == ("by_network", "normalized", "best")
+
+
 def full_name(cell: CellResult) -> str:
     """A cell in words."""
     seed = f", seed {cell.seed}" if cell.seed else ""
