@@ -15,6 +15,13 @@ _LEADS: tuple[tuple[Verdict, str], ...] = (
     ("is below the prior", "Below the pair prior"),
 )
 
+_PLURALS: dict[Verdict, str] = {
+    "beats the prior": "beat the pair prior",
+    "is not told apart from the prior": "cannot be told apart from it",
+    "is below the prior": "are below it",
+}
+_FEW_NETWORKS = 10  # of a part, below which its interval is no ground for a sentence
+
 
 def conclusions(study: Study) -> list[str]:
     """Sentences, the most important first."""
@@ -22,11 +29,9 @@ def conclusions(study: Study) -> list[str]:
     if not finished(study.cells):
         return ["No cell is finished: there is nothing to conclude."]
     tests = max(len(found), 1)
-    lines = []
+    lines = [_digest(found, tests)]
     for outcome, lead in _LEADS:
         cells = [(cell, figures) for cell, figures in found if verdict(figures, tests) == outcome]
-        if not cells:
-            lines.append(f"{lead}: no cell.")
         lines += [f"{lead}: {full_name(cell)}: {_skill(figures)}.{_where(figures)}" for cell, figures in cells]
     lines.append(
         f"“Beats” and “below” mean that the skill's 95 % interval over networks is clear of zero and p is below "
@@ -40,6 +45,13 @@ def conclusions(study: Study) -> list[str]:
         if shows_the_answer(cell)
     ]
     return [*lines, *_splits(found), *_against_the_paper(found), *_missing(study.cells)]
+
+
+def _digest(found: Sequence[tuple[CellResult, Figures]], tests: int) -> str:
+    """How many cells stand where, in a sentence."""
+    outcomes = [verdict(figures, tests) for _, figures in found]
+    counts = ", ".join(f"{outcomes.count(outcome)} {_PLURALS[outcome]}" for outcome, _ in _LEADS)
+    return f"Of {count(len(found), 'finished cell')} whose prompt does not show the answer, {counts}."
 
 
 def _skill(figures: Figures) -> str:
@@ -61,7 +73,7 @@ def _where(figures: Figures) -> str:
     if below:
         words.append(f"below it on pairs with {', '.join(below)}")
     far = next((part for part in figures.near_duplicate if part.name == "without"), None)
-    if far is not None and far.n:
+    if far is not None and far.networks >= _FEW_NETWORKS:
         words.append(
             f"{number(far.gain, sign=True)} ({interval(far.gain_ci95, sign=True)}) on the {count(far.n, 'pair')} of "
             "networks without a near-duplicate in training"
@@ -70,7 +82,7 @@ def _where(figures: Figures) -> str:
 
 
 def _sign(part: Part) -> int:
-    if part.gain_ci95 is None or part.networks < 2:
+    if part.gain_ci95 is None or part.networks < _FEW_NETWORKS:
         return 0
     low, high = part.gain_ci95
     return 1 if low > 0 else -1 if high < 0 else 0

@@ -50,7 +50,8 @@ def epoch_curves(cells: Found, key: str) -> Picture | None:
             axes.plot([a for a, _ in chosen], [v for _, v in chosen], color=colour, marker=marker, ms=6.5, ls="")
         axes.axhline(prior, color=TEXT, lw=1, ls="--", label=f"pair prior {prior:.3f}")
         axes.set(xlabel="epoch", ylabel="test accuracy")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        epochs = sorted({e.epoch for _, _, tested in shown for e in tested})
+        axes.set(xticks=epochs, xlim=(min(epochs) - 0.3, max(epochs) + 0.3))
         legend(drawn, axes)
         words = "; ".join(
             f"{cell.prompt}: {', '.join(f'{number(e.test_accuracy)} after epoch {e.epoch:g}' for e in tested)}"
@@ -75,7 +76,14 @@ def bars(cell: CellResult, found: Figures, key: str) -> Picture:
             )  # fmt: skip
             priors = [p.prior for _, p in known]
             axes.plot(priors, where, ls="", marker="D", ms=5, mfc=PAGE, mec=TEXT, label="pair prior")
-            axes.set(xlim=(0, 1.02), yticks=range(len(names)), yticklabels=names, xlabel="accuracy", title=title)
+            axes.set(
+                xlim=(0, 1.03),
+                xticks=(0, 0.5, 1),
+                yticks=range(len(names)),
+                yticklabels=names,
+                xlabel="accuracy",
+                title=title,
+            )
             axes.grid(axis="y", visible=False)
         both[0].invert_yaxis()
         legend(drawn, both[0], 3)

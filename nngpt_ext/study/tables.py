@@ -129,13 +129,14 @@ def curve(study: Study) -> Table:
     return Table("Baselines", ("training networks", "training pairs", *_BASELINES, "test pairs"), rows)
 
 
+_STATES = {"waiting": "not run yet"}
 _BASELINES = ("pair_prior", "code_gbm", "recipe_gbm")
 
 
 def _cells(cell: CellResult) -> tuple[str, ...]:
     found = cell.figures
     if found is None:
-        return (*(NO_NUMBER for _ in _HEAD[1:]), _state(cell))
+        return (*(NO_NUMBER for _ in _HEAD[1:]), _STATES.get(cell.status, cell.status))
     skill = found.skill
     return (
         number(found.peak_test_accuracy), number(found.accuracy.value), interval(found.accuracy.ci95),
@@ -145,7 +146,7 @@ def _cells(cell: CellResult) -> tuple[str, ...]:
 
 
 def _state(cell: CellResult) -> str:
-    words = {"waiting": "not run yet"}.get(cell.status, cell.status)
+    words = _STATES.get(cell.status, cell.status)
     return f"{words}: {cell.reason}" if cell.reason else words
 
 
