@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from nngpt_ext.evaluation.wording import count, interval, number, p_value
 from nngpt_ext.study.paper import EXAMPLES, FIGURES
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import ALPHA, Verdict, finished, full_name, is_usual, setting, shows_the_answer, verdict
+from nngpt_ext.study.words import (
+    ALPHA,
+    Verdict,
+    finished,
+    full_name,
+    is_leaky,
+    is_usual,
+    setting,
+    shows_the_answer,
+    verdict,
+)
 
 _LEADS: tuple[tuple[Verdict, str], ...] = (
     ("beats the prior", "Beats the pair prior"),
@@ -25,8 +35,9 @@ _FEW_NETWORKS = 10  # of a part, below which its interval is no ground for a sen
 
 def conclusions(study: Study) -> list[str]:
     """Sentences, the most important first."""
-    found = [(cell, figures) for cell, figures in finished(study.cells) if not shows_the_answer(cell)]
-    if not finished(study.cells):
+    done = finished(study.cells)
+    found = [(cell, figures) for cell, figures in done if not shows_the_answer(cell) and not is_leaky(cell)]
+    if not done:
         return ["No cell is finished: there is nothing to conclude."]
     tests = max(len(found), 1)
     lines = [_digest(found, tests)]
@@ -41,8 +52,14 @@ def conclusions(study: Study) -> list[str]:
     lines += [
         f"{full_name(cell)} reaches {number(figures.accuracy.value)}, and says nothing of the task: both accuracies, "
         "of which the answer is the larger, stand in the prompt."
-        for cell, figures in finished(study.cells)
+        for cell, figures in done
         if shows_the_answer(cell)
+    ]
+    lines += [
+        f"{full_name(cell)}: skill {number(figures.skill.value, sign=True)} "
+        f"({interval(figures.skill.ci95, sign=True)}), beside published figures only: its networks are in training too."
+        for cell, figures in done
+        if is_leaky(cell) and not shows_the_answer(cell)
     ]
     return [*lines, *_splits(found), *_against_the_paper(found), *_missing(study.cells)]
 
@@ -51,7 +68,7 @@ def _digest(found: Sequence[tuple[CellResult, Figures]], tests: int) -> str:
     """How many cells stand where, in a sentence."""
     outcomes = [verdict(figures, tests) for _, figures in found]
     counts = ", ".join(f"{outcomes.count(outcome)} {_PLURALS[outcome]}" for outcome, _ in _LEADS)
-    return f"Of {count(len(found), 'finished cell')} whose prompt does not show the answer, {counts}."
+    return f"Of {count(len(found), 'finished cell')} that can tell (no answer in the prompt, no leaky split), {counts}."
 
 
 def _skill(figures: Figures) -> str:

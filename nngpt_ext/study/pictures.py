@@ -28,6 +28,7 @@ from nngpt_ext.study.words import finished, full_name, is_usual, setting
 __all__ = ["bars", "check_matplotlib", "coverage", "epoch_curves", "heat_map", "learning_curve", "reliability"]
 
 _FULL = 0.25  # a difference from the prior that is drawn in full colour
+_ROOM = 0.1
 Found = Sequence[tuple[CellResult, Figures]]
 
 
@@ -52,6 +53,7 @@ def epoch_curves(cells: Found, key: str) -> Picture | None:
         axes.set(xlabel="epoch", ylabel="test accuracy")
         epochs = sorted({e.epoch for _, _, tested in shown for e in tested})
         axes.set(xticks=epochs, xlim=(min(epochs) - 0.3, max(epochs) + 0.3))
+        _roomy(axes)
         legend(drawn, axes)
         words = "; ".join(
             f"{cell.prompt}: {', '.join(f'{number(e.test_accuracy)} after epoch {e.epoch:g}' for e in tested)}"
@@ -161,6 +163,7 @@ def coverage(cells: Found, key: str) -> Picture:
         axes.set(xlim=(0, 1.02), xlabel="share of pairs answered, the surest first", ylabel="accuracy among them")
         legend(drawn, axes)
         words = "; ".join(f"{cell.prompt}: {_some(found)}" for cell, found in cells)
+        _roomy(axes)
         title = f"Accuracy against coverage: {cells[0][0].base}, {setting(cells[0][0])}"
         return picture(drawn, key, title, f"Lines, one a prompt. {words}.")
 
@@ -192,12 +195,21 @@ def learning_curve(study: Study, key: str) -> Picture | None:
         axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
         axes.set_xticks([], minor=True)
         axes.set(xlabel="training networks", ylabel="test accuracy")
+        _roomy(axes)
         legend(drawn, axes)
         base = "; ".join(f"{p.networks:,} networks: prior {number(p.accuracy.get('pair_prior'))}" for p in points)
         own = "; ".join(
             f"{name}: {', '.join(f'{v:.3f} after {n:,}' for n, v in line)}" for name, line in groups.items()
         )
         return picture(drawn, key, "Learning curve, by_network, normalized label", f"Lines. {base}. {own}.")
+
+
+def _roomy(axes: Any) -> None:
+    """At least `_ROOM` of accuracy from bottom to top: what differs little shall look so."""
+    low, high = axes.get_ylim()
+    if high - low < _ROOM:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - _ROOM / 2, middle + _ROOM / 2)
 
 
 def _columns(line: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

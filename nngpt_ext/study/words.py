@@ -11,6 +11,7 @@ from nngpt_ext.study.schema import CellResult, Figures
 PAPERS_PROTOCOL = "peak over epochs (the paper's protocol)"
 AXES = ("prompt", "base", "split", "label", "seed", "train_networks", "tested_on", "tag")
 _SHOWS_THE_ANSWER = "normalized_accuracy"
+_LEAKY = "random_pairs"
 ALPHA = 0.05
 
 Verdict = Literal["beats the prior", "is below the prior", "is not told apart from the prior"]
@@ -34,7 +35,7 @@ def value_of(cell: CellResult, axis: str) -> str:
 def setting(cell: CellResult, *without: str) -> str:
     """The setting that a cell has in common with others: split, label, trials, and what is not as usual."""
     words = {
-        "split": cell.split,
+        "split": f"{cell.split} (leaky)" if is_leaky(cell) else cell.split,
         "label": f"{cell.label} label",
         "tested_on": "tested on random trials" if cell.tested_on == "random" else "",
         "train_networks": "" if cell.train_networks is None else f"{cell.train_networks:,} training networks at most",
@@ -57,6 +58,11 @@ def full_name(cell: CellResult) -> str:
 def shows_the_answer(cell: CellResult) -> bool:
     """Whether the prompt holds the answer itself, so that its accuracy says nothing of the task."""
     return cell.prompt == _SHOWS_THE_ANSWER
+
+
+def is_leaky(cell: CellResult) -> bool:
+    """Whether the same networks are in training and in test."""
+    return cell.split == _LEAKY
 
 
 def verdict(figures: Figures, tests: int) -> Verdict:
