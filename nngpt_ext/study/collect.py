@@ -13,7 +13,8 @@ from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import Cell, Grid
 from nngpt_ext.study.measure import measure
 from nngpt_ext.study.schema import CellResult, CurvePoint, Study
-from nngpt_ext.tasks.folder import read_record, versions
+from nngpt_ext.tasks.folder import is_finished, read_record, versions
+from nngpt_ext.tasks.pipeline import resolve
 
 
 def collect(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command: str) -> Study:
@@ -33,7 +34,7 @@ def collect(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command: st
         learning_curve=curve,
         hardware=_hardware(),
         versions=found or versions(),
-        timings={cell.name: _seconds(place.cell(cell.name)) for cell in finished},
+        timings={cell.name: seconds_of(place.cell(cell.name)) for cell in finished},
     )
 
 
@@ -42,8 +43,10 @@ def _result(cell: Cell, place: StudyFolder) -> CellResult:
     noted = place.noted(cell.name)
     if place.is_finished(cell.name):
         try:
-            figures = measure(place.cell(cell.name), place.cell(cell.run))
-            device = read_record(place.cell(cell.run)).get("device")
+            run = place.cell(cell.run)
+            is_finished(run, resolve(cell.config, run), resume=True)  # which says whether it is of another config
+            figures = measure(place.cell(cell.name), run)
+            device = read_record(run).get("device")
             status = "finished"
         except UserError as error:
             status, reason = "failed", str(error)
@@ -55,8 +58,12 @@ def _result(cell: Cell, place: StudyFolder) -> CellResult:
     return CellResult.model_validate({**own, "status": status, "reason": reason, "device": device, "figures": figures})
 
 
-def _seconds(folder: Path) -> float:
-    timings = read_report(folder).timings
+def seconds_of(folder: Path) -> float:
+    """How long a finished cell took in its last sitting; 0 where its report cannot be read."""
+    try:
+        timings = read_report(folder).timings
+    except UserError:
+        return 0.0
     return round(sum(value for value in timings.values() if isinstance(value, (int, float))), 1)
 
 

@@ -99,12 +99,13 @@ class StudyFolder:
         """
         self.check(grid, resume)
         try:
-            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.is_study():  # before the cells' folder: killed here, the study can still begin
+                text = yaml.safe_dump(_content(grid, self), sort_keys=False, allow_unicode=True)
+                write_text(self.folder / GRID, text)
+            (self.folder / "cells").mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from None
-        if not (self.folder / GRID).is_file():
-            text = yaml.safe_dump(_content(grid, self), sort_keys=False, allow_unicode=True)
-            write_text(self.folder / GRID, text)
 
 
 def _content(grid: Grid, place: StudyFolder) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.load import base_folder
-from nngpt_ext.study.collect import collect
+from nngpt_ext.study.collect import collect, seconds_of
 from nngpt_ext.study.curve import learning_curve
 from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import Cell, Grid, read_grid
@@ -60,7 +60,8 @@ def _run_cells(grid: Grid, place: StudyFolder, loader: Loader) -> None:
     done = len(grid.cells) - len(todo)
     if done:
         log.info("study: %d of %d cells are finished", done, len(grid.cells))
-    seconds: list[float] = []
+    seconds = [seconds_of(place.cell(cell.name)) for cell in grid.cells if cell not in todo]
+    failed: set[str] = set()
     for number, cell in enumerate(todo, done + 1):
         place.forget(cell.name)
         reason = _not_here(cell)
@@ -71,10 +72,13 @@ def _run_cells(grid: Grid, place: StudyFolder, loader: Loader) -> None:
         log.info("study: cell %d of %d, %s%s", number, len(grid.cells), cell.name, _left(seconds, todo, number - done))
         began = time.monotonic()
         try:
+            if cell.run in failed:
+                raise UserError(f"the run that it asks failed: {cell.run}")
             _run_cell(cell, place, loader)
         except Exception as error:  # whatever a cell does, the others go on
             fault = " ".join(f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}".split())
             place.note(cell.name, "failed", fault)
+            failed.add(cell.run)
             log.warning("study: %s failed: %s", cell.name, fault)
             log.debug("study: %s failed", cell.name, exc_info=error)
         else:
@@ -107,7 +111,7 @@ def _not_here(cell: Cell) -> str | None:
 
 
 def _left(seconds: list[float], todo: list[Cell], number: int) -> str:
-    """Such as `, about 24 min left`: the cells to come at the mean time of those that ran just now."""
+    """Such as `, about 24 min left`: the cells to come at the mean time of those that are finished."""
     if not seconds:
         return ""
     coming = sum(cell.not_here is None for cell in todo[number - 1 :])

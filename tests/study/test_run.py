@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import UserError, run_task
+from nngpt_ext.study import run as running
 from nngpt_ext.study.curve import FILE as CURVE
 from nngpt_ext.study.run import run_study
 from nngpt_ext.tasks import loading
@@ -113,6 +114,29 @@ def test_a_damaged_cell_is_told_and_the_others_are_shown(studied, copied):
     assert statuses[CODE][0] == "failed"
     assert "predictions.parquet" in statuses[CODE][1]
     assert statuses[RECIPE][0] == "finished"
+
+
+def test_a_cell_that_was_brought_from_elsewhere_must_be_of_this_config(studied, copied):
+    """A finished folder of another machine is shown; one of other settings under its name is not."""
+    config = copied / "cells" / CODE / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 1", "epochs: 7"))
+    found = {cell.name: cell for cell in run_study(studied.file, copied, draw_only=True).cells}
+    assert found[CODE].status == "failed"
+    assert "belongs to another config (tuning.epochs 7 there, 1 now)" in found[CODE].reason
+    assert found[RECIPE].status == "finished"
+
+
+def test_a_run_that_failed_is_not_tried_twice(tmp_path, monkeypatch):
+    """The cell that would ask it about random trials fails with it."""
+    tried = []
+    pipeline = running.run_pipeline
+    monkeypatch.setattr(running, "run_pipeline", lambda *a, **o: tried.append(a[1].name) or pipeline(*a, **o))
+    block = {"prompts": ["recipe"], "bases": ["embedded"], "tested_on": ["best", "random"]}
+    block["settings"] = {"tuning": {"row_tokens": 64}}
+    found = run_study(written(tmp_path, grid(cells=[block], learning_curve=[])), tmp_path / "out")
+    assert [cell.status for cell in found.cells] == ["failed", "failed"]
+    assert found.cells[1].reason == f"the run that it asks failed: {RECIPE}"
+    assert tried == [RECIPE]
 
 
 def test_a_base_that_is_not_here_is_no_failure(tmp_path):
