@@ -61,7 +61,7 @@ def conclusions(study: Study) -> list[str]:
         for cell, figures in done
         if is_leaky(cell) and not shows_the_answer(cell)
     ]
-    return [*lines, *_splits(found), *_against_the_paper(found), *_missing(study.cells)]
+    return [*lines, *_splits(found), *_capacity(found), *_against_the_paper(found), *_missing(study.cells)]
 
 
 def _digest(found: Sequence[tuple[CellResult, Figures]], tests: int) -> str:
@@ -122,6 +122,20 @@ def _splits(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
                     "by_cluster, where the networks tested are unlike those in training."
                 )
     return lines
+
+
+def _capacity(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
+    """The same question on bases of other sizes, side by side."""
+    groups: dict[str, list[str]] = {}
+    for cell, figures in found:
+        seed = f", seed {cell.seed}" if cell.seed else ""
+        words = f"{number(figures.skill.value, sign=True)} ({interval(figures.skill.ci95, sign=True)}) on {cell.base}"
+        groups.setdefault(f"{cell.prompt}, {setting(cell)}{seed}", []).append(words)
+    return [
+        f"By base model, {name}: skill {', '.join(words)}; the difference itself was not tested."
+        for name, words in groups.items()
+        if len(words) > 1
+    ]
 
 
 def _against_the_paper(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:

@@ -65,6 +65,16 @@ def test_by_cluster_stands_beside_by_network():
     assert "skill +0.050 under by_network and -0.010 (-0.030 to +0.010) under by_cluster" in text
 
 
+def test_base_models_stand_beside_each_other():
+    text = said(
+        cell("recipe", figures(0.05)), cell("recipe", figures(0.01), base="small"), cell("recipe", base="large")
+    )
+    assert (
+        "By base model, recipe, by_network, normalized label: skill +0.050 (+0.030 to +0.070) on embedded, "
+        "+0.010 (-0.010 to +0.030) on small; the difference itself was not tested." in text
+    )
+
+
 @pytest.mark.parametrize(("prior", "holds"), [(0.82, "contains"), (0.95, "does not contain")])
 def test_the_papers_interval_and_our_prior(prior, holds):
     found = figures(prior={"value": prior, "ci95": (0.7, 0.9), "n": 100})
