@@ -19,8 +19,9 @@ FILE = "learning_curve.json"
 
 
 def learning_curve(grid: Grid, place: StudyFolder, loader: Loader, *, compute: bool) -> list[CurvePoint]:
-    """The points of the grid's `learning_curve`, for the data of its first cell; kept in the study's folder.
+    """The points of the grid's `learning_curve`, kept in the study's folder.
 
+    They are of best trials and the normalized label under by_network, in all else of the first cell's data.
     Sizes beyond the networks that there are give one point, that of all of them. Where the data cannot be had,
     there is no curve: that is logged, and the study goes on.
     """
@@ -47,7 +48,8 @@ def learning_curve(grid: Grid, place: StudyFolder, loader: Loader, *, compute: b
 
 
 def _point(grid: Grid, size: int, loader: Loader) -> CurvePoint:
-    config = grid.cells[0].config.data.model_copy(update={"train_networks": size})
+    usual = {"split": "by_network", "hold_out": None, "label": "normalized", "trials": "best"}
+    config = grid.cells[0].config.data.model_copy(update={**usual, "train_networks": size})
     data = loader.data(config)
     test = data.part("test")
     first = (test["better_dataset"] == test["dataset_1"]).to_numpy()

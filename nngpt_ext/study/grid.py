@@ -63,7 +63,7 @@ class Cell(Stage):
     @property
     def run(self) -> str:
         """The name of the run that is asked: for `random` that of the cell which is tested on the best trials."""
-        return self.name.removesuffix(_RANDOM)
+        return self.name.removesuffix(_RANDOM) if self.tested_on == "random" else self.name
 
 
 class Grid(NamedTuple):

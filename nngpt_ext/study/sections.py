@@ -75,8 +75,8 @@ def sections(study: Study) -> list[Section]:
         Section("coverage", "Accuracy against coverage",
                 "What is left when the least sure answers are held back.", pictures=_coverages(done)),
         Section("learning", "Learning curve",
-                "Accuracy after so many training networks, on the same test pairs. The baselines are those of the "
-                "first cell's data.",
+                "Accuracy after so many training networks, on the same test pairs, under by_network with the "
+                "normalized label. The baselines learn from best trials; a prompt with recipes may learn from all.",
                 [tables.curve(study)] if study.learning_curve else [],
                 [p for p in [pictures.learning_curve(study, "learning")] if p is not None]),
         Section("made", "How this was made", "", [tables.states(study), *_made(study)]),

@@ -79,6 +79,11 @@ def test_folders_and_hub_ids_are_bases(tmp_path):
     assert all("/" not in cell.name and " " not in cell.name for cell in (one, two))
 
 
+def test_a_tag_is_no_test_on_random_trials(tmp_path):
+    (cell,) = read_grid(written(tmp_path, grid(cells=[{**BLOCK, "tag": "random_trials"}]))).cells
+    assert cell.run == cell.name == f"{CODE}.random_trials"
+
+
 MISTAKES = {
     "unknown key": (grid(cels=[]), "unknown key 'cels' (did you mean 'cells'?)"),
     "unknown key of a block": (
