@@ -12,7 +12,7 @@ HOST_DATA := nn-dataset==2.2.11
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all lint format embedded
+.PHONY: help demo clean-demo test test-all lint format embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,11 @@ lint: $(VENV)/test ## ruff (check and format) and mypy
 format: $(VENV)/test ## put the code in ruff's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, and it goes on) into docs/study
+	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume
+	mkdir -p docs/study
+	cp runs/study/index.html runs/study/study.json runs/study/study.md docs/study/
 
 embedded: $(VENV)/run ## train the embedded base model anew (an hour) into runs/embedded
 	$(BIN)/python -m nngpt_ext.models.build_embedded --out runs/embedded

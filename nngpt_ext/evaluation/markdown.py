@@ -13,27 +13,28 @@ _SPECIAL = re.compile(r"([\\|<>&*\[\]`])")
 
 def to_markdown(report: Report) -> str:
     """The summary as the first line, then every table under its title."""
-    parts = [_text(summary(report)), *(_section(table) for table in tables(report))]
+    parts = [plain(summary(report)), *(section(table) for table in tables(report))]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(table: Table) -> str:
-    lines = [f"## {_text(table.title)}", ""]
+def section(table: Table, level: int = 2) -> str:
+    """A table under its title."""
+    lines = [f"{'#' * level} {plain(table.title)}", ""]
     if table.is_list:
-        return "\n".join([*lines, *(f"- {_text(row[0])}" for row in table.rows)])
+        return "\n".join([*lines, *(f"- {plain(row[0])}" for row in table.rows)])
     if table.caption:
-        lines += [_text(table.caption), ""]
+        lines += [plain(table.caption), ""]
     lines += [_row(table.header), "|---" * len(table.header) + "|"]
     for i, row in enumerate(table.rows):
-        cells = [_text(cell) for cell in row]
+        cells = [plain(cell) for cell in row]
         lines.append("| " + " | ".join(f"**{c}**" if i in table.marked else c for c in cells) + " |")
     return "\n".join(lines)
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
+    return "| " + " | ".join(plain(cell) for cell in cells) + " |"
 
 
-def _text(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

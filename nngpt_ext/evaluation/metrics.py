@@ -61,12 +61,48 @@ def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> floa
     al. 2015, with equal-mass bins as in Nguyen & O'Connor 2015). Rows of the same probability count with
     their mean outcome, so that which of them falls into which bin does not depend on the order of rows.
     """
+    found = reliability(probability, first_wins, bins)
+    return sum(abs(b.share - b.probability) * b.n for b in found) / sum(b.n for b in found)
+
+
+class Bin(NamedTuple):
+    """Rows of like probability: their mean probability, the share that dataset_1 wins, and their number."""
+
+    probability: float
+    share: float
+    n: int
+
+
+def reliability(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> list[Bin]:
+    """The reliability diagram of P(dataset_1) (DeGroot & Fienberg 1983), in the equal-mass bins of `ece`."""
     p, y = _checked(probability, first_wins)
     values, codes, sizes = np.unique(p, return_inverse=True, return_counts=True)
     outcome = np.repeat(np.bincount(codes, weights=y.astype("float64")) / sizes, sizes)
-    gaps = outcome - np.repeat(values, sizes)
-    parts = np.array_split(gaps, min(bins, len(gaps)))
-    return float(sum(abs(part.sum()) for part in parts) / len(gaps))
+    parts = np.array_split(np.column_stack([np.repeat(values, sizes), outcome]), min(bins, len(p)))
+    return [Bin(float(part[:, 0].mean()), float(part[:, 1].mean()), len(part)) for part in parts]
+
+
+class Answered(NamedTuple):
+    """What is answered from a confidence on: the share of all rows, and the accuracy among them."""
+
+    coverage: float
+    accuracy: float
+
+
+def risk_coverage(probability: ArrayLike, first_wins: ArrayLike) -> list[Answered]:
+    """Accuracy against coverage when the least sure answers are left out, one point a distinct confidence.
+
+    The confidence is the probability of the answer given; the curve is one minus that of risk against coverage
+    (El-Yaniv & Wiener 2010). Rows of the same confidence are answered together or not at all. The last point is
+    full coverage.
+    """
+    p, _ = _checked(probability, first_wins)
+    right = correct(probability, first_wins)
+    confidence = np.maximum(p, 1 - p)
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order], np.cumsum(right[order])
+    ends = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
+    return [Answered(float((i + 1) / len(p)), float(hits[i] / (i + 1))) for i in ends]
 
 
 def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: Any, dataset_2: Any) -> PairAuc:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from nngpt_ext.evaluation.schema import Report
-from nngpt_ext.evaluation.tables import NO_NUMBER, Table, summary, tables
+from nngpt_ext.evaluation.tables import Table, summary, tables
+from nngpt_ext.evaluation.wording import NO_NUMBER
 
 # A number, an interval, or the sign for none.
 _FIGURES = re.compile(rf"{NO_NUMBER}|[-+]?[\d.,]+(?: to [-+]?[\d.,]+)?")
@@ -16,14 +17,25 @@ _FIGURES = re.compile(rf"{NO_NUMBER}|[-+]?[\d.,]+(?: to [-+]?[\d.,]+)?")
 
 def to_html(report: Report) -> str:
     """The whole page. Everything that comes from the report is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("nngpt_ext.evaluation").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return template("nngpt_ext.evaluation/page.html.jinja").render(
         title=f"{report.task}: {report.prompt}, {report.base_model}, {report.split}",
         summary=summary(report),
         tables=tables(report),
-        numeric=_numeric,
     )
+
+
+def template(name: str) -> Template:
+    """A template by package and file, such as `nngpt_ext.evaluation/page.html.jinja`; what is filled in is escaped."""
+    environment = Environment(
+        loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["numeric"] = _numeric
+    return environment.get_template(name)
+
+
+def _source(name: str) -> str:
+    package, _, file = name.partition("/")
+    return resources.files(package).joinpath(file).read_text(encoding="utf-8")
 
 
 def _numeric(table: Table) -> list[bool]:

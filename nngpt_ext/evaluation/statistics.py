@@ -1,11 +1,13 @@
 """How sure a mean is, when the rows of one network are not independent of one another.
 
 A network gives up to 21 pairs, which are right or wrong together; counting rows as independent would make
-intervals far too narrow. Everything here therefore draws, or flips, whole networks.
+intervals far too narrow. Everything here therefore draws, or flips, whole networks; but for `wilson`, which is
+for published figures whose rows nobody has.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +87,24 @@ def sign_flip_p(differences: ArrayLike, networks: Any, draws: int = FLIPS, seed:
         signs = generator.integers(0, 2, size=(count, len(sums)), dtype="int8") * 2.0 - 1.0
         at_least += int((np.abs(signs @ sums) >= seen).sum())
     return (1 + at_least) / (1 + draws)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """95 % score interval of a share among n independent trials (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    With z = 1.959964, the 97.5 % point of the normal distribution, and s = successes / n: the two solutions x of
+    (x − s)² = z² x (1 − x) / n.
+
+    Raises:
+        ValueError: when n is not positive, or `successes` is not between 0 and n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes among {n} trials")
+    z = 1.959963984540054
+    share, weight = successes / n, z * z / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _per_network(values: ArrayLike, networks: Any) -> _Sums:

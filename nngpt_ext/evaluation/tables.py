@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report, Skill
+from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report
+from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number, p_value, share
 
-NO_NUMBER = "–"
 _BASELINES = {
     "pair_prior": "the usual winner of each dataset pair in training, without a look at the network",
     "code_gbm": "boosted trees on the source code and the pair",
@@ -44,15 +44,15 @@ def summary(report: Report) -> str:
         verdict = "is clear of zero" if skill.value > 0 else "is clear of zero, but below it"
     return (
         f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, "
-        f"{_share(report.accuracy.value)} of {_count(report.n_test_pairs, 'test pair')} of "
-        f"{_count(report.n_test_networks, 'network')}{unseen} were answered rightly, and the skill over "
-        f"the pair prior, {skill.value:+.3f} (95 % interval {_interval(skill.ci95, sign=True)}), {verdict}."
+        f"{share(report.accuracy.value)} of {count(report.n_test_pairs, 'test pair')} of "
+        f"{count(report.n_test_networks, 'network')}{unseen} were answered rightly, and the skill over "
+        f"the pair prior, {skill.value:+.3f} (95 % interval {interval(skill.ci95, sign=True)}), {verdict}."
     )
 
 
 def tables(report: Report) -> list[Table]:
     """All tables of a report, in the order in which they are shown."""
-    excluded = [(reason, f"{count:,}") for reason, count in report.excluded.items()]
+    excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
     notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
     return [
         _headline(report),
@@ -70,33 +70,33 @@ def _headline(report: Report) -> Table:
     auc_remark = "telling networks apart inside a dataset pair; 0.5 without a look at the network"
     if left_out.pairs:
         auc_remark += (
-            f"; left out, having one answer only: {_count(left_out.pairs, 'dataset pair')} "
-            f"({_count(left_out.rows, 'row')})"
+            f"; left out, having one answer only: {count(left_out.pairs, 'dataset pair')} "
+            f"({count(left_out.rows, 'row')})"
         )
     prior_loss = report.baselines["pair_prior"].log_loss
     rows = [
         (
             "accuracy",
-            _number(report.accuracy.value),
-            _interval(report.accuracy.ci95),
+            number(report.accuracy.value),
+            interval(report.accuracy.ci95),
             f"n = {report.accuracy.n:,}",
         ),
         _baseline(report, "pair_prior"),
         (
             "skill",
             f"{report.skill.value:+.3f}",
-            _interval(report.skill.ci95, sign=True),
-            f"accuracy − pair prior; {_p(report.skill)}",
+            interval(report.skill.ci95, sign=True),
+            f"accuracy − pair prior; {p_value(report.skill)}",
         ),
         *(_baseline(report, name) for name in report.baselines if name != "pair_prior"),
-        ("log loss", _number(report.log_loss), NO_NUMBER, f"nats; pair prior {_number(prior_loss)}"),
-        ("Brier score", _number(report.brier), NO_NUMBER, "0 is best; 0.25 for always 0.5"),
-        ("ECE", _number(report.ece), NO_NUMBER, "calibration error, 15 equal-mass bins"),
-        ("flip rate", _number(report.flip_rate), NO_NUMBER, "the two orders of the datasets disagree"),
-        ("within-pair AUC", _number(report.within_pair_auc), NO_NUMBER, auc_remark),
+        ("log loss", number(report.log_loss), NO_NUMBER, f"nats; pair prior {number(prior_loss)}"),
+        ("Brier score", number(report.brier), NO_NUMBER, "0 is best; 0.25 for always 0.5"),
+        ("ECE", number(report.ece), NO_NUMBER, "calibration error, 15 equal-mass bins"),
+        ("flip rate", number(report.flip_rate), NO_NUMBER, "the two orders of the datasets disagree"),
+        ("within-pair AUC", number(report.within_pair_auc), NO_NUMBER, auc_remark),
     ]
     caption = (
-        f"{_count(report.n_test_pairs, 'test pair')} of {_count(report.n_test_networks, 'network')}. "
+        f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks, 'network')}. "
         "Means are over pairs; intervals are 95 %, from 2,000 bootstrap draws of networks."
     )
     rows += _calibration(report)
@@ -108,19 +108,19 @@ def _calibration(report: Report) -> list[tuple[str, ...]]:
     if found is None:
         return []
     scaled = (
-        f"log-odds divided by {found.temperature:.3g}, fitted on {_count(found.n_validation_pairs, 'validation pair')}"
+        f"log-odds divided by {found.temperature:.3g}, fitted on {count(found.n_validation_pairs, 'validation pair')}"
     )
     answered = found.answered
     if found.threshold is None:
         remark = f"no confidence reached {found.target:g} on validation: always abstains"
     else:
         remark = f"confidence at least {found.threshold:.3f}, {found.target:g} right on validation; here "
-        remark += f"{_number(answered.accuracy)} right, n = {answered.n:,}"
+        remark += f"{number(answered.accuracy)} right, n = {answered.n:,}"
     return [
-        ("log loss, calibrated", _number(found.log_loss.after), NO_NUMBER, scaled),
-        ("Brier score, calibrated", _number(found.brier.after), NO_NUMBER, ""),
-        ("ECE, calibrated", _number(found.ece.after), NO_NUMBER, ""),
-        ("answered", _number(answered.share), NO_NUMBER, remark),
+        ("log loss, calibrated", number(found.log_loss.after), NO_NUMBER, scaled),
+        ("Brier score, calibrated", number(found.brier.after), NO_NUMBER, ""),
+        ("ECE, calibrated", number(found.ece.after), NO_NUMBER, ""),
+        ("answered", number(answered.share), NO_NUMBER, remark),
     ]
 
 
@@ -129,11 +129,11 @@ def _baseline(report: Report, name: str) -> tuple[str, ...]:
     remark = _BASELINES.get(name, "")
     if name != "pair_prior" and baseline.difference is not None:
         gain = baseline.difference
-        remark += f"; accuracy − this {gain.value:+.3f} ({_interval(gain.ci95, sign=True)}), {_p(gain)}"
+        remark += f"; accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain)}"
     return (
         "pair prior" if name == "pair_prior" else name,
-        _number(baseline.accuracy),
-        _interval(baseline.ci95),
+        number(baseline.accuracy),
+        interval(baseline.ci95),
         remark.removeprefix("; "),
     )
 
@@ -147,7 +147,7 @@ def _near_duplicates(report: Report) -> Table:
             ("with a near-duplicate in training", *_group(near.with_)),
             ("without", *_group(near.without)),
         ],
-        f"{_share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
+        f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
         f"(Jaccard similarity of 5-token shingles at least {near.threshold:g}).",
     )
 
@@ -157,8 +157,8 @@ def _per_dataset(report: Report, side: str) -> Table:
     rows = []
     for dataset, row in zip(table.index, table.to_dict("records"), strict=True):
         group = {name: row[f"{side}_{name}"] for name in ("accuracy", "low", "high", "n", "prior")}
-        interval = (group["low"], group["high"]) if group["n"] else None
-        cells = Group(accuracy=group["accuracy"], ci95=interval, prior=group["prior"], n=group["n"])
+        ci95 = (group["low"], group["high"]) if group["n"] else None
+        cells = Group(accuracy=group["accuracy"], ci95=ci95, prior=group["prior"], n=group["n"])
         rows.append((str(dataset), *_group(cells)))
     title, caption = _SIDES[side]
     return Table(title, ("dataset", "accuracy", "95 % interval", "n", "prior"), rows, caption)
@@ -173,13 +173,13 @@ def _epochs(report: Report) -> Table:
         rows.append(
             (
                 f"{epoch.epoch:g}" + (" (selected)" if selected else ""),
-                _number(epoch.train_loss),
-                _number(epoch.validation_accuracy),
-                _number(epoch.test_accuracy),
+                number(epoch.train_loss),
+                number(epoch.validation_accuracy),
+                number(epoch.test_accuracy),
             )
         )
     header = ("epoch", "train loss", "validation accuracy", "test accuracy")
-    peak = f"Peak test accuracy {_number(report.peak_test_accuracy)} ({PAPERS_WAY}). "
+    peak = f"Peak test accuracy {number(report.peak_test_accuracy)} ({PAPERS_WAY}). "
     caption = (peak if report.peak_test_accuracy is not None else "") + "The epoch is selected by validation."
     return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, frozenset(marked))
 
@@ -208,27 +208,4 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _group(group: Group) -> tuple[str, str, str, str]:
-    return _number(group.accuracy), _interval(group.ci95), f"{group.n:,}", _number(group.prior)
-
-
-def _number(value: float | None) -> str:
-    return NO_NUMBER if value is None else f"{value:.3f}"
-
-
-def _interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
-    if ci95 is None:
-        return NO_NUMBER
-    low, high = ci95
-    return f"{low:+.3f} to {high:+.3f}" if sign else f"{low:.3f} to {high:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _p(skill: Skill) -> str:
-    return f"p = {skill.p:.4f}" if skill.p < 0.01 else f"p = {skill.p:.2f}"
+    return number(group.accuracy), interval(group.ci95), f"{group.n:,}", number(group.prior)

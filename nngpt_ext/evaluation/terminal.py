@@ -16,10 +16,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console.print(Text(summary(report)))
     for table in tables(report):
         console.print()
-        console.print(_rendered(table))
+        console.print(rendered(table))
 
 
-def _rendered(table: Table) -> RenderableType:
+def rendered(table: Table) -> RenderableType:
     """One table. All text goes in as `Text`: brackets in it are not rich's markup."""
     title = Text(table.title, style="bold")
     if table.is_list:

@@ -14,6 +14,7 @@ from nngpt_ext.lemur.clusters import with_near_duplicate
 from nngpt_ext.lemur.locate import open_source
 from nngpt_ext.lemur.pairs import build_pairs
 from nngpt_ext.lemur.splits import assign_split, shuffled
+from nngpt_ext.lemur.trials import Source, Trials
 
 
 class PairData(NamedTuple):
@@ -36,6 +37,24 @@ class PairData(NamedTuple):
         return with_near_duplicate(self.sources, sorted(self.part("test")["nn"].unique()), train)
 
 
+class Records(NamedTuple):
+    """LEMUR's records of one epoch, from which pairs of any label and split are made."""
+
+    lemur: Source
+    trials: Trials
+    epoch: int
+
+
+def read_records(source: str, path: str | None, epoch: int) -> Records:
+    """Read LEMUR's records of an epoch; see `open_source` for the other arguments.
+
+    Raises:
+        UserError: where LEMUR is missing or broken.
+    """
+    lemur = open_source(source, path)
+    return Records(lemur, read_trials(lemur, epoch), epoch)
+
+
 def load_pairs(
     *,
     source: str = "auto",
@@ -47,6 +66,7 @@ def load_pairs(
     hold_out: str | None = None,
     seed: int = 0,
     networks: Mapping[str, int | None] | None = None,
+    records: Records | None = None,
 ) -> PairData:
     """Read LEMUR, build pairs and split them.
 
@@ -56,12 +76,15 @@ def load_pairs(
         trials: `best`, `random`, or `all`: training pairs of all trials, the others of the best.
         split, hold_out, seed: see `assign_split`.
         networks: how many networks of a part to use, drawn by the seed; all where None.
+        records: of this source and epoch, where they have been read already.
 
     Raises:
         UserError: where LEMUR is missing or broken, and for a part that would be empty.
+        ValueError: for records of another epoch.
     """
-    lemur = open_source(source, path)
-    clean = read_trials(lemur, epoch)
+    if records is not None and records.epoch != epoch:
+        raise ValueError(f"records of epoch {records.epoch}, not {epoch}")
+    lemur, clean, _ = records or read_records(source, path, epoch)
     pairs = build_pairs(clean.frame, epoch, label=label, use="random" if trials == "random" else "best", seed=seed)
     sources = lemur.sources(sorted(pairs["nn"].unique()))
     pairs["split"] = assign_split(pairs, split, seed=seed, sources=sources, hold_out=hold_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ def baseline_probabilities(data: PairData) -> dict[str, np.ndarray]:
     }
 
 
-def write_baselines(data: PairData, folder: Path) -> None:
-    """Write `baselines.parquet`: the test pairs' names and each baseline's probability."""
+def write_baselines(data: PairData, folder: Path, fitted: Callable[[], Mapping[str, np.ndarray]]) -> None:
+    """Write `baselines.parquet`: the test pairs' names and the probabilities that `fitted` gives for them."""
     if (folder / FILE).is_file():
         return  # of this very run: it goes on
     with replacing(folder / FILE) as temporary:
-        data.part("test")[KEYS].assign(**baseline_probabilities(data)).to_parquet(temporary, index=False)
+        data.part("test")[KEYS].assign(**fitted()).to_parquet(temporary, index=False)

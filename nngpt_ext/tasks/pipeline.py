@@ -15,9 +15,9 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.files import replacing
 from nngpt_ext.lemur.clusters import THRESHOLD
-from nngpt_ext.lemur.dataset import PairData, load_pairs
+from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.lemur.splits import pairs_hash, split_hash
-from nngpt_ext.models.load import base_folder, load_base
+from nngpt_ext.models.load import base_folder
 from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.store import PredictionStore
@@ -27,6 +27,7 @@ from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs, versions, write_record
+from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
 from nngpt_ext.tuning.qlora import read_history
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
-    """Run `dataset_compare`; see the task class."""
-    model, timings = config.model, Timings()
+def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None) -> RunResult:
+    """Run `dataset_compare`; see the task class. Several runs may share a loader, and what it has loaded."""
+    model, timings, loader = config.model, Timings(), loader or Loader()
     looks: list[Callable[[], Any]] = [
         lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner),
     ]  # fmt: skip
@@ -56,12 +57,9 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     if config.store is not None:
         PredictionStore.check(config.store)
     with timings.stage("data"):
-        data = read_data(config)
+        data = loader.data(config.data)
     with timings.stage("base model"):
-        base = load_base(
-            model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )  # fmt: skip
+        base = loader.base(model)
     from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
 
     with timings.stage("tokens"):  # what does not fit shows here, before a folder is made and a model trained
@@ -69,7 +67,7 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     if claim(folder, config, resume):
         return finished(folder)
     try:
-        return _run(bench, template, folder, resume, timings)
+        return _run(bench, template, folder, resume, timings, loader)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -133,7 +131,9 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timings: Timings) -> RunResult:
+def _run(
+    bench: Workbench, template: Template, folder: Path, resume: bool, timings: Timings, loader: Loader
+) -> RunResult:
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
         "pairs": pairs_hash(data.pairs, data.training),
@@ -143,7 +143,7 @@ def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timin
     }
     same_inputs(folder, inputs)
     with timings.stage("baselines"):
-        write_baselines(data, folder)
+        write_baselines(data, folder, lambda: loader.baselines(config.data))
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
@@ -162,6 +162,7 @@ def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timin
         "base_model": {"name": base.name, "sha256": base.sha256},
         "adapter_sha256": bench.adapter_hash(adapter),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
+        "networks": {part: int(n) for part, n in data.pairs.groupby("split")["nn"].nunique().items()},
         "training_pairs": len(data.training),
         "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // 2,
         "excluded": data.excluded,
@@ -169,7 +170,8 @@ def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timin
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
-        "cut_networks": bench.n_cut,
+        "cut_networks": len(bench.cut),
+        "cut": sorted(bench.cut),
         "timings": dict(timings),
     }
     if config.store is not None:  # before the record, without which there is no report, and no finished run
@@ -181,13 +183,4 @@ def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timin
 
 def read_data(config: TaskConfig) -> PairData:
     """The pairs of a configuration."""
-    data = config.data
-    return load_pairs(
-        source=data.source, path=data.path, epoch=data.epoch, label=data.label, trials=data.trials, split=data.split,
-        hold_out=data.hold_out, seed=data.seed,
-        networks={
-            "train": data.train_networks,
-            "validation": data.validation_networks,
-            "test": data.test_networks,
-        },
-    )  # fmt: skip
+    return Loader().data(config.data)

@@ -63,9 +63,9 @@ class Workbench:
         return torch.cuda.get_device_name() if self.base.device.type == "cuda" else platform.machine() + " CPU"
 
     @property
-    def n_cut(self) -> int:
-        """How many networks' sources were cut to the code budget."""
-        return len(self.encoder.cut_networks())
+    def cut(self) -> set[str]:
+        """The networks whose sources were cut to the code budget."""
+        return self.encoder.cut_networks()
 
     def examples(self, pairs: pd.DataFrame) -> list[list[Example]]:
         """Training examples of each network: every pair in both orders, next to each other."""

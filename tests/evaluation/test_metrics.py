@@ -117,3 +117,33 @@ def test_bad_input(metric):
 def test_no_flip_rate_of_nothing():
     with pytest.raises(ValueError, match="no rows"):
         metrics.flip_rate([])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reliability_against_sklearn(seed):
+    generator = np.random.default_rng(seed)
+    p = generator.permutation(np.linspace(0.01, 0.99, 300))
+    y = generator.random(300) < p**2
+    share, mean = calibration_curve(y, p, n_bins=15, strategy="quantile")
+    bins = metrics.reliability(p, y)
+    assert [b.share for b in bins] == pytest.approx(share)
+    assert [b.probability for b in bins] == pytest.approx(mean)
+    assert [b.n for b in bins] == [20] * 15
+    assert metrics.ece(p, y) == pytest.approx(np.mean(np.abs(share - mean)))
+
+
+def test_reliability_of_few_rows_has_as_many_bins():
+    assert metrics.reliability([0.9, 0.2], [True, True]) == [(0.2, 1.0, 1), (0.9, 1.0, 1)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0]), st.booleans()), min_size=1))
+def test_risk_coverage_against_each_threshold(rows):
+    p, y = np.array([a for a, _ in rows]), np.array([b for _, b in rows])
+    sure, right = np.maximum(p, 1 - p), (p >= 0.5) == y
+    expected = [
+        (np.mean(sure >= threshold), sk.accuracy_score(y[sure >= threshold], p[sure >= threshold] >= 0.5))
+        for threshold in sorted(set(sure), reverse=True)
+    ]
+    found = metrics.risk_coverage(p, y)
+    assert np.array(found) == pytest.approx(np.array(expected))
+    assert found[-1] == pytest.approx((1.0, right.mean()))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from nngpt_ext.evaluation.statistics import Interval, bootstrap_networks, sign_flip_p
+from nngpt_ext.evaluation.statistics import Interval, bootstrap_networks, sign_flip_p, wilson
 
 rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0, 0.5, 1.0])), min_size=1, max_size=40)
 
@@ -117,3 +118,38 @@ def test_bad_input(measure):
         measure([1.0, 2.0], ["a"])
     with pytest.raises(ValueError, match="not finite"):
         measure([1.0, float("nan")], ["a", "b"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_against_scipy_where_each_row_is_a_network(seed):
+    values = np.random.default_rng(seed).normal(size=60)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=seed).confidence_interval
+    ours = bootstrap_networks(values, [f"n{i}" for i in range(60)], draws=20_000)
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_p_against_scipy(seed):
+    generator = np.random.default_rng(seed)
+    networks = np.repeat([f"n{i}" for i in range(11)], generator.integers(1, 8, 11))
+    gains = generator.choice([-1.0, 0.0, 1.0], len(networks), p=[0.25, 0.3, 0.45])
+    sums = np.array([gains[networks == nn].sum() for nn in dict.fromkeys(networks)])
+    exact = stats.permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert sign_flip_p(gains, networks) == pytest.approx(exact, abs=0.015)
+
+
+@given(st.integers(1, 400), st.data())
+def test_wilson_against_scipy(n, data):
+    successes = data.draw(st.integers(0, n))
+    theirs = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_of_the_papers_figure():
+    assert wilson(24, 30) == pytest.approx((0.627, 0.905), abs=5e-4)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_wilson_of_impossible_counts(successes, n):
+    with pytest.raises(ValueError, match=f"{successes} successes among {n} trials"):
+        wilson(successes, n)

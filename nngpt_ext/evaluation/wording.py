@@ -1,0 +1,32 @@
+"""How numbers read in tables and sentences."""
+
+from __future__ import annotations
+
+from nngpt_ext.evaluation.schema import Skill
+
+NO_NUMBER = "–"
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Three decimals; a dash for None."""
+    return NO_NUMBER if value is None else f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
+    """Such as `0.799 to 0.839`; a dash for None."""
+    return NO_NUMBER if ci95 is None else f"{number(ci95[0], sign)} to {number(ci95[1], sign)}"
+
+
+def count(number: int, noun: str) -> str:
+    """Such as `1 pair`, `1,530 pairs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def share(value: float) -> str:
+    """Such as `82.0 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def p_value(skill: Skill) -> str:
+    """Such as `p = 0.0012`, `p = 0.34`."""
+    return f"p = {skill.p:.4f}" if skill.p < 0.01 else f"p = {skill.p:.2f}"

@@ -1,0 +1,150 @@
+"""The grid of a study: a YAML file, read into cells; each cell is the configuration of an ordinary run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
+from nngpt_ext.errors import UserError
+from nngpt_ext.study.names import check_names
+
+# What the lists of a block decide; set elsewhere it would be overwritten without a word.
+_OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
+
+
+class Block(Stage):
+    """Cells: every combination of the lists."""
+
+    prompts: list[str] = Field(min_length=1, description="registered prompts, or paths of prompt files")
+    bases: list[str] = Field(min_length=1, description="base models, as of model.base")
+    splits: list[str] = Field(["by_network"], min_length=1)
+    labels: list[str] = Field(["normalized"], min_length=1)
+    seeds: list[int] = Field([0], min_length=1, description="of split, trials and tuning")
+    train_networks: list[int | None] = Field([None], min_length=1, description="sizes for the learning curve")
+    tested_on: list[Literal["best", "random"]] = Field(
+        ["best"], min_length=1, description="random: the same run, asked about one random trial a network and dataset"
+    )
+    settings: dict[str, Any] = Field({}, description="keys of a run's configuration for these cells")
+    tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$", description="tells cells of different settings apart")
+    not_here: str | None = Field(None, description="why these cells are shown as not run where nobody has run them")
+
+
+class StudyConfig(Stage):
+    """A study as its file gives it."""
+
+    title: str = "What the task can and cannot do"
+    common: dict[str, Any] = Field({}, description="keys of a run's configuration for all cells")
+    cells: list[dict[str, Any]] = Field(min_length=1, description="blocks of cells")
+    learning_curve: list[int] = Field([], description="numbers of training networks for the baselines' curve")
+
+
+class Cell(Stage):
+    """One cell: where it stands in the grid, and the run that it is."""
+
+    name: str
+    prompt: str
+    base: str
+    split: str
+    label: str
+    seed: int
+    train_networks: int | None
+    tested_on: Literal["best", "random"]
+    tag: str | None
+    not_here: str | None
+    config: TaskConfig
+
+    @property
+    def run(self) -> str:
+        """The name of the run that is asked: for `random` that of the cell which is tested on the best trials."""
+        return self.name.removesuffix(_RANDOM) if self.tested_on == "random" else self.name
+
+
+class Grid(NamedTuple):
+    """A study's cells, in the order of its file, each once."""
+
+    title: str
+    cells: list[Cell]
+    learning_curve: list[int]
+
+
+_RANDOM = ".random_trials"
+
+
+def read_grid(file: Path) -> Grid:
+    """Read a study's file.
+
+    Raises:
+        UserError: one line with everything that is wrong, all unknown prompts, bases, splits and labels among it.
+    """
+    study = build_config(StudyConfig, read_project(file, "study"))
+    blocks, faults = [], []
+    for i, content in enumerate(study.cells, 1):
+        try:
+            blocks.append(build_config(Block, content))
+        except UserError as error:
+            faults.append(f"cells, block {i}: {str(error).removeprefix('configuration: ')}")
+    for place, settings in (("common", study.common), *(("settings", block.settings) for block in blocks)):
+        faults += [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if _has(settings, key)]
+    faults += check_names(blocks)
+    faults += [f"learning_curve: {n} is no number of networks" for n in study.learning_curve if n < 1]
+    if faults:
+        raise UserError(f"the study '{file}': {'; '.join(faults)}")
+    cells: dict[str, Cell] = {}
+    for block in blocks:
+        for cell in _cells(block, study.common, faults):
+            present = cells.setdefault(cell.name, cell)
+            if present != cell:
+                faults.append(f"two blocks make the cell {cell.name} with different settings: give one of them a tag")
+    if faults:
+        raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
+    return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)))
+
+
+def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterator[Cell]:
+    axes = (
+        block.prompts, block.bases, block.splits, block.labels, block.seeds, block.train_networks, block.tested_on,
+    )  # fmt: skip
+    for prompt, base, split, label, seed, size, tested_on in itertools.product(*axes):
+        own = {
+            "prompt": prompt,
+            "model": {"base": base},
+            "data": {"split": split, "label": label, "seed": seed},
+            "tuning": {"seed": seed},
+        }
+        limit = {} if size is None else {"data": {"train_networks": size}}
+        try:
+            config = build_config(TaskConfig, common, block.settings, own, limit)
+        except UserError as error:
+            faults.append(str(error).removeprefix("configuration: "))
+            continue
+        parts = [_slug(prompt), _slug(base), split, label, f"seed{seed}"]
+        parts += [] if size is None else [f"{size}networks"]
+        parts += [] if block.tag is None else [block.tag]
+        yield Cell(
+            name=".".join(parts) + (_RANDOM if tested_on == "random" else ""),
+            prompt=prompt, base=base, split=split, label=label, seed=seed, train_networks=size, tested_on=tested_on,
+            tag=block.tag, not_here=block.not_here, config=config,
+        )  # fmt: skip
+
+
+def _slug(name: str) -> str:
+    """A name that a folder can have; two different names never have the same."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_-]*(\.[0-9][A-Za-z0-9_-]*)*", name):  # deepseek-coder-1.3b
+        return name
+    short = re.sub(r"[^A-Za-z0-9_-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-")
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _has(settings: Mapping[str, Any], key: str) -> bool:
+    first, _, rest = key.partition(".")
+    if first not in settings:
+        return False
+    inner = settings[first]
+    return not rest or (isinstance(inner, Mapping) and _has(inner, rest))

@@ -1,0 +1,62 @@
+"""The page in a real Chromium (Debian's package), at the width of a telephone and of a desktop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.study.test_write import SECTIONS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test-all]'")
+    # NNGPT_EXT_CHROMIUM: one that is not on the path.
+    found = os.environ.get("NNGPT_EXT_CHROMIUM") or shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # which root needs
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_page_in_a_browser(browser, studied, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    address = (studied.folder / "index.html").as_uri()
+    page.goto(address)
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    for key in SECTIONS:
+        assert page.locator(f"#{key} h2").is_visible()
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    wide = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide[0] <= wide[1] == width
+    pictures = page.locator("svg")
+    assert pictures.count() >= 10
+    for i in range(pictures.count()):
+        box = pictures.nth(i).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["height"] > 100
+    # Text is told from the page in either scheme.
+    colours = page.evaluate(
+        "[getComputedStyle(document.querySelector('svg text')).fill, getComputedStyle(document.body).backgroundColor]"
+    )
+    lightness = [sum(int(part) for part in colour.strip("rgb()").split(",")[:3]) for colour in colours]
+    assert abs(lightness[0] - lightness[1]) > 200
+    page.close()
