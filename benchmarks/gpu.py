@@ -325,14 +325,18 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
             })  # fmt: skip
     steps = "a plain loop, and the package's trainer on trl"
     try:
-        table.append(by_trainer(tuned, groups, engine, given.row_tokens[-1], given.rank)._asdict())
+        result = attempt(lambda: by_trainer(tuned, groups, engine, given.row_tokens[-1], given.rank))
+        if isinstance(result, Measured):
+            table.append(result._asdict())
+        else:
+            steps = f"a plain loop; the package's trainer on trl: {result}"
     except ImportError as error:
         steps = f"a plain loop only: {error}"
-    best = {
-        way: max((row for row in table if row["engine"] == way and "failed" not in row),
-                 key=lambda row: row["examples_per_second"])
-        for way in dict.fromkeys([engine, "plain"])
-    }  # fmt: skip
+    best: dict[str, dict[str, float]] = {}  # of each way that ran at all
+    for row in table:
+        way = row["engine"]
+        if way in (engine, "plain") and "failed" not in row:
+            best[way] = max(best.get(way, row), row, key=lambda one: one["examples_per_second"])
     frozen = sum(
         math.prod(layer.weight.quant_state.shape if four_bits else layer.weight.shape)
         for layer in (m.base_layer for m in tuned.modules() if hasattr(m, "base_layer"))
@@ -341,7 +345,7 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
     once = [s + sum(own_length(e, s) for e in g) for g in groups for s in [shared_length([e.prompt for e in g])]]
     # Forward, forward again (recomputed), and backward to the activations: 2 FLOP a weight each; frozen weights
     # have no gradient, and attention and LoRA are left out.
-    used = 6 * frozen * best[engine]["tokens_per_second"] / 1e12
+    used = 6 * frozen * best[engine]["tokens_per_second"] / 1e12 if engine in best else None
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "shape": given.shape,
@@ -355,9 +359,13 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
         "bound": sum(lengths) / sum(once),
         "gradient_relative_error": float((shared - single).norm() / single.norm()),
         "results": table,
-        "examples_ratio": best[engine]["examples_per_second"] / best["plain"]["examples_per_second"],
+        "examples_ratio": (
+            best[engine]["examples_per_second"] / best["plain"]["examples_per_second"]
+            if engine in best and "plain" in best
+            else None
+        ),
         "matrix_tflops": rate,
-        "share_of_matrix_rate": used / rate,
+        "share_of_matrix_rate": None if used is None else used / rate,
         "versions": {name: _version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "trl")},
         "python": sys.version.split()[0],
     }

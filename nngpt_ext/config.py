@@ -42,6 +42,12 @@ class DataConfig(Stage):
     code_tokens: int | None = Field(None, ge=0, description="tokens of source shown; by default the base's preset")
     compact_code: bool = Field(True, description="take comments and docstrings out before the cut")
 
+    @model_validator(mode="after")
+    def _hold_out_fits(self) -> DataConfig:
+        if self.hold_out is not None and self.split != "by_origin":
+            raise ValueError(f"hold_out goes with split by_origin, not {self.split}")
+        return self
+
 
 class LoraConfig(Stage):
     """Low-rank adapters (Hu et al. 2021) on all linear layers but the output layer."""
@@ -104,12 +110,6 @@ class TaskConfig(Stage):
     def _without_password(self, store: str | None) -> str | None:
         """What is written to files and reports does not give a database's password away."""
         return None if store is None else hide_password(store)
-
-    @model_validator(mode="after")
-    def _hold_out_fits(self) -> TaskConfig:
-        if self.data.hold_out is not None and self.data.split != "by_origin":
-            raise ValueError(f"data.hold_out goes with data.split by_origin, not {self.data.split}")
-        return self
 
 
 def hide_password(url: str) -> str:

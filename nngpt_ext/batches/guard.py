@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from nngpt_ext.batches.attention import install
-from nngpt_ext.batches.rows import Example
-from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+from nngpt_ext.batches.rows import Example, Row, build_row, shared_length
+from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype, masked_batch, parts_batch
+from nngpt_ext.errors import UserError
 from nngpt_ext.models.load import quiet_transformers
 
 log = logging.getLogger(__name__)
@@ -19,8 +21,10 @@ log = logging.getLogger(__name__)
 # with the square of a row; `plain`: one example a row.
 ENGINES = ("shared", "masked", "plain")
 # Largest difference of a summed log-probability that rounding explains, by the type computed in. Ignored
-# masks and positions differ by a tenth and more (tests/batches/test_guard.py).
+# masks and positions differ by a tenth and more in fp32 (tests/batches/test_guard.py); where rounding is
+# coarser than that, `leak` and `positions_matter` tell, for they compare passes of one shape bit by bit.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
+SAME = 1e-6  # of two passes that must do the same arithmetic
 QUESTIONS = 4
 
 
@@ -29,10 +33,46 @@ def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: s
     examples = list(group[:QUESTIONS])
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     with torch.inference_mode():
-        found, plain = (
-            answer_log_probs(model, make_batch([examples], way, dtype, pad).to(device)) for way in (engine, "plain")
+        found = answer_log_probs(model, make_batch([examples], engine, dtype, pad).to(device))
+        # One at a time: the check takes no more memory than a step of the slowest way.
+        plain = torch.cat(
+            [answer_log_probs(model, make_batch([[one]], "plain", dtype, pad).to(device)) for one in examples]
         )
     return float((found - plain).abs().max())
+
+
+def leak(model: Any, group: Sequence[Example], engine: str) -> float:
+    """How much the last question's answers change with the other questions' tokens: 0 where masks are kept."""
+    row = build_row([list(group[:QUESTIONS])])
+    last, seen = _last_question(row)
+    others = np.where(seen, row.ids, row.ids[::-1])
+    return _change(model, row, row._replace(ids=others.astype("int32")), last, engine)
+
+
+def positions_matter(model: Any, group: Sequence[Example], engine: str) -> bool:
+    """Whether the last question's answers change when its own tokens move up to the prefix's beginning."""
+    row = build_row([list(group[:QUESTIONS])])
+    last, seen = _last_question(row)
+    shared = shared_length([example.prompt for example in group[:QUESTIONS]])
+    moved = np.where(seen & (row.segments > 0), row.positions - shared, row.positions)
+    return _change(model, row, row._replace(positions=moved.astype("int32")), last, engine) > 0
+
+
+def _last_question(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Which answers belong to the row's last question, shape (answers,), and which tokens they see, (length,)."""
+    first_of = np.unique(row.answers, return_index=True)[1]  # of an answer the first place where it is predicted
+    places = row.predict[first_of]
+    last = places == places[-1]  # all options of a question begin behind its last token
+    seen = row.visible()[row.predict[last[row.answers]]].any(axis=0)
+    return last, seen
+
+
+def _change(model: Any, row: Row, other: Row, answers: np.ndarray, engine: str) -> float:
+    device, dtype = next(model.parameters()).device, mask_dtype(model)
+    lay = parts_batch if engine == "shared" else masked_batch
+    with torch.inference_mode():
+        one, two = (answer_log_probs(model, lay(each, dtype).to(device)) for each in (row, other))
+    return float((one - two)[torch.from_numpy(answers).to(device)].abs().max())
 
 
 def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) -> str:
@@ -48,6 +88,9 @@ def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) 
             both ways. A group of one is no test; `plain` is the answer then, for there is nothing to share.
         pad: the padding token.
         engine: one of `ENGINES`.
+
+    Raises:
+        UserError: where memory does not suffice for one network's questions.
     """
     if engine == "plain" or len(group) < 2:
         return "plain"
@@ -85,7 +128,22 @@ def _fault(model: Any, group: Sequence[Example], pad: int, engine: str) -> str |
             with quiet_transformers():  # it warns as well
                 install(model)
         difference = largest_difference(model, group, pad, engine)
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
+        leaked = leak(model, group, engine)
+        placed = positions_matter(model, group, engine)
+    except torch.OutOfMemoryError:
+        longest = max(len(example.prompt) for example in group)
+        raise UserError(
+            f"out of memory with one network's questions (a prompt of {longest:,} tokens): "
+            "lower data.code_tokens, or use a smaller base model"
+        ) from None
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ImportError) as error:
         return f"it refuses such rows ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     allowed = TOLERANCE.get(mask_dtype(model), 1e-3)
-    return None if difference <= allowed else f"answers differ by {difference:.2g} in log-probability"
+    if not difference <= allowed:  # a NaN as well
+        return f"answers differ by {difference:.2g} in log-probability"
+    if not leaked <= SAME:
+        return f"questions see each other: an answer changes by {leaked:.2g} in log-probability"
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if engine == "masked" and window is not None and window < max(len(example.prompt) for example in group):
+        return f"a mask from outside takes the place of its sliding_window {window}"
+    return None if placed else "it does not look at the positions that it is given"

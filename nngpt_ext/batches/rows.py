@@ -130,10 +130,13 @@ def halves(row: Sequence[Sequence[int]]) -> list[list[list[int]]]:
     return result
 
 
-def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]]) -> int:
-    """Tokens that a shared row computes."""
+def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]], *, share: bool = True) -> int:
+    """Tokens that a row computes, with shared prefixes or one example after the other."""
     total = 0
     for g, *numbers in row:
+        if not share:
+            total += sum(own_length(groups[g][e], 0) for e in numbers)
+            continue
         shared = shared_length([groups[g][e].prompt for e in numbers])
         total += shared + sum(own_length(groups[g][e], shared) for e in numbers)
     return total

@@ -38,6 +38,9 @@ def prefix(
     """Shared prefixes against one example a row: equal results first, then time."""
     from rich.console import Console
 
+    from nngpt_ext.models.requirements import check_libraries
+
+    check_libraries(load_in_4bit=True)
     from nngpt_ext.bench.prefix import bench_prefix
 
     console = Console(stderr=True)
@@ -64,6 +67,9 @@ def predict(
     """A predictor's `rank` against one question at a time and against sampled generation."""
     from rich.console import Console
 
+    from nngpt_ext.models.requirements import check_libraries
+
+    check_libraries(load_in_4bit=True)
     from nngpt_ext.bench.predict import bench_predict
 
     with Console(stderr=True).status("loading") as status:

@@ -14,7 +14,7 @@ from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.bench import scoring, training
 from nngpt_ext.bench.material import Lengths, Material, lengths, material, with_questions
 from nngpt_ext.bench.measure import Rate, in_turn
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.load import load_base
 from nngpt_ext.tasks.folder import versions
 
@@ -50,10 +50,14 @@ def bench_prefix(
     Returns:
         For each prompt `training_ratio` and `scoring_ratio` (our examples/s over the fastest peer's that puts one
         example in a row), `bound` (what sharing can gain at these lengths), `loss_difference`,
-        `gradient_relative_error`, `probability_max_difference`, `winners` and tables of rates.
+        `gradient_relative_error`, `probability_max_difference`, `winners` (all over all questions) and tables of
+        rates. The peers' rates are those of a random sample of the same questions: an example alone in a row
+        costs the same whichever others there are.
     """
     import torch
 
+    if device not in (None, "cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device here; leave --device out to measure on the CPU")
     if device == "cpu" and torch.cuda.is_available():
@@ -145,9 +149,9 @@ def _scoring(found: Material, row_tokens: int, rounds: int, tell: Tell) -> tuple
     return rates, _agreement(found, row_tokens)
 
 
-def _agreement(found: Material, row_tokens: int, networks: int = 10) -> dict[str, Any]:
-    """Shared against single scores of all questions about the first networks."""
-    groups = found.groups[:networks]
+def _agreement(found: Material, row_tokens: int) -> dict[str, Any]:
+    """Shared against single scores of all questions."""
+    groups = found.groups
     ours = scoring.scored(found, groups, row_tokens)[1]
     plain = scoring.scored(found, groups, row_tokens, engine="plain")[1]
     close = np.abs(plain) < UNDECIDED

@@ -141,9 +141,12 @@ def passes(found: Material, row_tokens: int, engine: str) -> Work:
         return Work(found.n_examples, tokens, now() - began)
 
 
-def gradient_error(found: Material, row_tokens: int, networks: int = 2) -> dict[str, float]:
-    """Differences between shared and single computation of one step's loss and gradients, dropout off."""
-    groups = found.training[:networks]
+def gradient_error(found: Material, row_tokens: int) -> dict[str, float]:
+    """Differences between shared and single computation of one step's loss and gradients, dropout off.
+
+    The step is over all questions about all networks.
+    """
+    groups = found.training
     checked_engine(found.base.model, groups[0], found.pad, "shared")
     n = sum(len(group) for group in groups)
     one_a_row = (plain_batch([e], found.pad).to(found.base.device) for group in groups for e in group)

@@ -75,6 +75,8 @@ class PackageSource:
                 state = os.stat(path)  # noqa: PTH116 (Path.stat doubles the time of 20,000 calls)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise _unreadable(path, error) from None
             lines.append(f"{dataset} {nn} {at} {state.st_size} {state.st_mtime_ns}")
         lines.extend(sorted(self.networks()))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -86,6 +88,8 @@ class PackageSource:
                     raw = file.read()
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise _unreadable(path, error) from None
             for trial in _trials(raw, path):
                 get = trial.get
                 yield (
@@ -98,7 +102,18 @@ class PackageSource:
         return names - {"__init__"}
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        return {name: (self.folder / "nn" / f"{name}.py").read_text(encoding="utf-8") for name in names}
+        return {name: self._source(self.folder / "nn" / f"{name}.py") for name in names}
+
+    @staticmethod
+    def _source(file: Path) -> str:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(file, error) from None
+
+
+def _unreadable(path: str | Path, error: Exception) -> UserError:
+    return UserError(f"cannot read LEMUR file '{path}' ({error}); mend its rights, or reinstall nn-dataset")
 
 
 def _trials(raw: bytes, path: str) -> list[dict[str, Any]]:

@@ -69,6 +69,16 @@ def split_hash(pairs: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
+def pairs_hash(*tables: pd.DataFrame) -> str:
+    """A hash of pairs, their winners and their parts: the same where a run would train and test on the same."""
+    total = hashlib.sha256()
+    for pairs in tables:
+        columns = [pairs[name] for name in ("nn", "dataset_1", "dataset_2", "better_dataset", "split")]
+        for row in sorted(" ".join(map(str, row)) for row in zip(*columns, strict=True)):
+            total.update(f"{row}\n".encode())
+    return total.hexdigest()
+
+
 def shuffled(names: Sequence[str], seed: int) -> list[str]:
     """Names in an order that only the seed and the names decide, the same with every version of numpy."""
     return sorted(names, key=lambda name: (hashlib.sha256(f"{seed} {name}".encode()).digest(), name))

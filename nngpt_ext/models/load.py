@@ -161,7 +161,19 @@ def load_base(
         raise UserError(f"the tokenizer of '{base}' is not a fast one; sources could not be cut by tokens")
     model.eval()
     model.requires_grad_(False)
+    keep_compute_dtype(model)
     return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit)
+
+
+def keep_compute_dtype(model: PreTrainedModel) -> None:
+    """Let 4-bit layers compute in their compute type on every CPU, so that results are the same on all of them.
+
+    Where a CPU has AVX512-BF16, bitsandbytes repacks the weights at the first pass without gradients and from
+    then on multiplies in bf16, in training too, where that product has no gradient.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # a plain attribute
 
 
 @contextmanager

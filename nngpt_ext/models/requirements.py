@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from importlib import metadata
 
 from nngpt_ext.errors import UserError
@@ -27,6 +28,8 @@ def check_libraries(load_in_4bit: bool) -> None:
             ) from None
     _import("transformers", "transformers")
     if load_in_4bit:
+        # On CPUs with AVX512-BF16 it looks for a kernel that is not used here (load.keep_compute_dtype) and warns.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         _import("bitsandbytes", "bitsandbytes", "; or load the base model unquantised: --set model.load_in_4bit=false")
 
 

@@ -111,7 +111,10 @@ class Renderer:
         sides = ((1, question.dataset_1, question.recipe_1), (2, question.dataset_2, question.recipe_2))
         for i, dataset, recipe in sides:
             if self.template.needs(f"recipe_{i}") and recipe is not None:
-                values[f"recipe_{i}"] = recipe_text(recipe)
+                try:
+                    values[f"recipe_{i}"] = recipe_text(recipe)
+                except UserError as error:
+                    raise UserError(f"network '{question.nn}' on '{dataset}': {error}") from None
             fact = self.facts.get(dataset)
             if fact is not None:
                 values[f"num_train_images_{i}"] = fact.train_images

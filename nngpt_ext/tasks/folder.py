@@ -18,6 +18,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.files import cannot_write, write_text
 
 CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
+INPUTS = "inputs.json"
 _ELSEWHERE = {"output_dir", "store"}  # where results go does not change what they are
 _FREE = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
@@ -73,6 +74,28 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
         raise cannot_write(folder, error) from None
     write_text(folder / CONFIG, dump_config(config))
     return False
+
+
+def same_inputs(folder: Path, inputs: dict[str, str]) -> None:
+    """See that a run goes on with what it began with: hashes of the data and of the base model.
+
+    Raises:
+        UserError: when they have changed, for checkpoints and baselines would then be of something else.
+    """
+    file = folder / INPUTS
+    if not file.is_file():
+        write_text(file, json.dumps(inputs, indent=2) + "\n")
+        return
+    try:
+        began = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"cannot read '{file}': {error}") from None
+    changed = [name for name in inputs if began.get(name) != inputs[name]]
+    if changed:
+        raise UserError(
+            f"the run in '{folder}' was begun with other {' and '.join(changed)}; it cannot go on with these: "
+            "give another folder with --out, or remove this one"
+        )
 
 
 def read_config(file: Path) -> dict[str, Any]:

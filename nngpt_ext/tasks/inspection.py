@@ -33,7 +33,7 @@ def summarize_pairs(
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     if out is not None and out.is_dir():
         raise UserError(f"cannot write '{out}': it is a folder")
-    _check_words(label, trials, split)
+    _check_words(label, trials, split, hold_out)
     lemur = open_source(source, path)
     kept = kept_pairs(lemur, epoch, label=label, use=trials, seed=seed)
     summary: dict[str, Any] = {
@@ -61,11 +61,13 @@ def summarize_pairs(
     return summary
 
 
-def _check_words(label: str, trials: str, split: str | None) -> None:
+def _check_words(label: str, trials: str, split: str | None, hold_out: str | None) -> None:
     """See that these are words that the data stages know, before they read for seconds."""
     for kind, word, known in (("label", label, LABELS), ("kind of trials", trials, TRIALS), ("split", split, SPLITS)):
         if word is not None and word not in known:
             raise unknown(kind, word, known)
+    if hold_out is not None and split != "by_origin":
+        raise UserError(f"hold_out goes with split by_origin, not {split or 'no split'}: --split by_origin")
 
 
 def evaluate_baselines(
@@ -86,7 +88,7 @@ def evaluate_baselines(
     from nngpt_ext.lemur.dataset import load_pairs
     from nngpt_ext.tasks.baselines import baseline_probabilities
 
-    _check_words(label, trials, split)
+    _check_words(label, trials, split, hold_out)
     data = load_pairs(
         source=source, path=path, epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed
     )

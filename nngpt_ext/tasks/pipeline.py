@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.files import replacing
 from nngpt_ext.lemur.clusters import THRESHOLD
 from nngpt_ext.lemur.dataset import PairData, load_pairs
-from nngpt_ext.lemur.splits import split_hash
+from nngpt_ext.lemur.splits import pairs_hash, split_hash
 from nngpt_ext.models.load import Base, base_folder, load_base
 from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.store import PredictionStore
@@ -25,7 +25,7 @@ from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.baselines import write_baselines
-from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, versions, write_record
+from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs, versions, write_record
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
 
@@ -34,14 +34,19 @@ log = logging.getLogger(__name__)
 
 def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     """Run `dataset_compare`; see the task class."""
-    template = find_template(config.prompt)
-    finetuners.get(config.tuning.finetuner)
-    config = resolve(config, folder)
-    if is_finished(folder, config, resume):
+    model, timings = config.model, Timings()
+    looks: list[Callable[[], Any]] = [
+        lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner),
+    ]  # fmt: skip
+    faults = _faults(looks)
+    resolved = resolve(config, folder)
+    if not faults and is_finished(folder, resolved, resume):
         return finished(folder)
     # What may be wrong with the configuration shows before anything is written; quick looks come first.
-    model, timings = config.model, Timings()
-    base_folder(model.base, revision=model.revision)
+    faults += _faults([lambda: base_folder(model.base, revision=model.revision)])
+    if faults:
+        raise UserError("; ".join(faults))
+    config, template = resolved, find_template(config.prompt)
     if config.store is not None:
         PredictionStore.check(config.store)
     with timings.stage("data"):
@@ -59,6 +64,17 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
         raise
+
+
+def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
+    """What the looks complain of, so that a user is told of everything at once."""
+    faults = []
+    for look in looks:
+        try:
+            look()
+        except UserError as error:
+            faults.append(str(error))
+    return faults
 
 
 def find_template(prompt: str) -> Template:
@@ -112,6 +128,7 @@ def _run(
 ) -> RunResult:
     from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
 
+    same_inputs(folder, {"pairs": pairs_hash(data.pairs, data.training), "base model": base.sha256})
     with timings.stage("baselines"):
         write_baselines(data, folder)
     bench = Workbench(config, template, base, data)
@@ -142,13 +159,11 @@ def _run(
         "cut_networks": bench.n_cut,
         "timings": dict(timings),
     }
-    write_record(folder, record)
-    if config.store is not None:  # before the report, with which a run counts as finished
+    if config.store is not None:  # before the record, without which there is no report, and no finished run
         with PredictionStore.open(config.store) as store:
             store.add_run(folder)
-    report = rebuild_report(folder)
-    bench.write_card(adapter, report)
-    return RunResult(folder, report, predictions, adapter)
+    write_record(folder, record)
+    return RunResult(folder, rebuild_report(folder), predictions, adapter)
 
 
 def read_data(config: TaskConfig) -> PairData:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
+from nngpt_ext.files import write_text
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
 from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_config, read_record
+from nngpt_ext.tasks.model_card import model_card
 
 NEEDED = (
     "task", "versions", "base_model", "parts", "training_pairs", "excluded", "near_duplicates",
@@ -21,7 +24,7 @@ NEEDED = (
 
 
 def rebuild_report(folder: Path) -> Report:
-    """Build report.json, report.md and report.html again from predictions.parquet, baselines.parquet and run.json.
+    """Build the report's files and the adapter's card from predictions.parquet, baselines.parquet and run.json.
 
     Raises:
         UserError: when the folder holds no finished run, or files of it are missing or damaged.
@@ -30,6 +33,8 @@ def rebuild_report(folder: Path) -> Report:
     predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
+    if matched.isna().to_numpy().any():
+        raise UserError(f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; run the task again")
     config = read_config(folder / CONFIG)
     calibration = read_calibration(folder / "adapter")
     parts = dict(record["parts"], train=record["training_pairs"])
@@ -52,6 +57,8 @@ def rebuild_report(folder: Path) -> Report:
         notes=_notes(record, config),
         calibration=None if calibration is None else calibration.model_dump(),
     )
+    # The card first: with the report a run counts as finished.
+    write_text(folder / "adapter" / "README.md", model_card(report, TaskConfig.model_validate(config)))
     write_report(report, folder)
     return report
 

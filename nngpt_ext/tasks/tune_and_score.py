@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ from nngpt_ext.batches.guard import checked_engine
 from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.metrics import log_loss
-from nngpt_ext.evaluation.report import Report
-from nngpt_ext.files import file_digest, write_text
+from nngpt_ext.files import file_digest, replacing_folder
 from nngpt_ext.lemur.dataset import PairData
-from nngpt_ext.models.load import Base, adapted
+from nngpt_ext.models.load import BASE_FILE, Base, adapted, check_base
 from nngpt_ext.predict.note import WEIGHTS
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer
@@ -30,8 +30,7 @@ from nngpt_ext.scoring.predictions import (
     predict_pairs,
     questions_of,
 )
-from nngpt_ext.tasks.model_card import model_card
-from nngpt_ext.tuning.qlora import TuneConfig, Validation, read_history, select_epoch
+from nngpt_ext.tuning.qlora import TuneConfig, Validation, read_history, select_epoch, write_base_note
 
 
 class Workbench:
@@ -113,8 +112,15 @@ class Workbench:
             resume=resume,
         )
         finetuner = finetuners.get(tuning.finetuner)
-        validation = Validation(self._validate)
-        return Path(finetuner(self.base, self.training, validation, settings, folder))
+        made = Path(finetuner(self.base, self.training, Validation(self._validate), settings, folder))
+        adapter = folder / "adapter"
+        if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may keep it elsewhere
+            with replacing_folder(adapter) as copy:
+                shutil.copytree(made, copy, dirs_exist_ok=True)
+        if not (adapter / BASE_FILE).is_file():
+            write_base_note(adapter, self.base)
+        check_base(adapter, self.base)
+        return adapter
 
     def _validate(self, model: Any) -> dict[str, float]:
         predictions = self.predict(model, "validation", 0)
@@ -167,7 +173,3 @@ class Workbench:
     def adapter_hash(self, adapter: Path) -> str:
         """sha256 of the adapter's weights."""
         return file_digest(adapter / WEIGHTS)
-
-    def write_card(self, adapter: Path, report: Report) -> None:
-        """Write the adapter's model card."""
-        write_text(adapter / "README.md", model_card(report, self.config))

@@ -176,11 +176,12 @@ class AnswerTrainer(SFTTrainer):
     def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
         """Add the gradients of a row's share in a mean over `n` examples; returns its sum of losses."""
         alone = sum(len(numbers) for _, *numbers in row) == 1
-        if not alone and tokens_of(self.examples, row) > self.row_tokens:
+        length = tokens_of(self.examples, row, share=self.engine != "plain")
+        if not alone and length > self.row_tokens:
             return sum(self._add_gradients(model, half, n) for half in halves(row))
         found = self._gradients(model, row, n, alone)
         if found is None:  # only here are the failed pass and its error gone from memory
-            self.row_tokens = min(self.row_tokens, tokens_of(self.examples, row)) // 2
+            self.row_tokens = min(self.row_tokens, length) // 2
             log.warning("out of memory: going on with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
             torch.cuda.empty_cache()
             return self._add_gradients(model, row, n)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as t
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from nngpt_ext.batches.attention import installed
-from nngpt_ext.batches.guard import ENGINES, TOLERANCE, checked_engine, largest_difference
+from nngpt_ext.batches.guard import ENGINES, SAME, TOLERANCE, checked_engine, largest_difference, leak, positions_matter
 from nngpt_ext.batches.rows import Example, scoring_example
+from nngpt_ext.errors import UserError
 from nngpt_ext.models.load import quiet_transformers
 from tests import models_made
 from tests.models_made import KINDS
@@ -99,6 +101,58 @@ def test_a_fallback_computes_what_plain_does(group: list[Example]) -> None:
 def test_what_is_caught_is_far_above_the_tolerance(group: list[Example]) -> None:
     model = made("sliding window")
     assert largest_difference(model, group, 0, "masked") > 100 * TOLERANCE[torch.float32]
+
+
+def blind(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **rest: Any) -> Any:
+    """Attention that takes a mask and ignores it."""
+    rest = {name: rest[name] for name in ("dropout", "scaling") if name in rest}
+    return sdpa_attention_forward(module, query, key, value, None, is_causal=True, **rest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_that_is_ignored_is_found_however_coarse_the_rounding(
+    dtype: torch.dtype, group: list[Example], caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t.AttentionInterface.register("blind", blind)
+    torch.manual_seed(0)
+    # With weights drawn this small, what a wrong mask changes is below what bf16 rounds.
+    config = t.Qwen2Config(**{**shape(), "initializer_range": 0.03, "attn_implementation": "blind"})
+    model = t.Qwen2ForCausalLM(config).eval().to(dtype)
+    monkeypatch.setitem(TOLERANCE, dtype, 10.0)  # so that the answers alone do not tell
+    assert leak(model, group, "masked") > 100 * SAME
+    assert checked_engine(model, group, 0, "masked") == "plain"
+    assert "questions see each other" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("engine", ["shared", "masked"])
+def test_nothing_leaks_in_any_type(dtype: torch.dtype, engine: str, group: list[Example]) -> None:
+    model = made("wide window").to(dtype)
+    assert checked_engine(model, group, 0, engine) == engine
+    assert leak(model, group, engine) == 0
+    assert positions_matter(model, group, engine)
+
+
+def test_positions_that_are_ignored_are_found(group: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("wide window")
+    rotary = model.model.rotary_emb.forward
+    monkeypatch.setattr(
+        model.model.rotary_emb, "forward", lambda x, position_ids: rotary(x, torch.arange(x.shape[1])[None])
+    )
+    assert not positions_matter(model, group, "masked")
+    monkeypatch.setitem(TOLERANCE, torch.float32, 100.0)
+    assert checked_engine(model, group, 0, "masked") == "plain"
+
+
+def test_out_of_memory_is_said_in_one_line(group: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("wide window")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.model, "forward", full)
+    with pytest.raises(UserError, match=r"out of memory .* lower data\.code_tokens"):
+        checked_engine(model, group, 0, "shared")
 
 
 def test_one_question_has_nothing_to_share(group: list[Example]) -> None:

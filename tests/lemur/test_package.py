@@ -149,6 +149,22 @@ def test_the_fingerprint_follows_the_records_of_its_epoch(changing_tree: Path) -
     assert source.fingerprint(2) != before[2]
 
 
+def test_a_source_that_is_not_utf_8_is_named(changing_tree: Path) -> None:
+    name = min(PackageSource(changing_tree).networks())
+    (changing_tree / "nn" / f"{name}.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=rf"cannot read LEMUR file '.*{name}\.py'"):
+        PackageSource(changing_tree).sources([name])
+
+
+def test_a_file_that_may_not_be_read_is_named(changing_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", forbidden)  # root may read everything
+    with pytest.raises(UserError, match=r"cannot read LEMUR file .*Permission denied"):
+        list(PackageSource(changing_tree).records(5))
+
+
 def test_the_installed_one_is_found_without_importing_lemur() -> None:
     folder = installed_folder()
     assert folder is not None

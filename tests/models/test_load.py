@@ -54,6 +54,19 @@ def test_without_4_bits_layers_are_plain(kind: str) -> None:
     assert not base.load_in_4bit
 
 
+def test_products_are_in_the_compute_type_on_every_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU with AVX512-BF16, where bitsandbytes repacks weights at the first pass without gradients."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    base = models_made.base("llama", load_in_4bit=True)
+    layers = [layer for layer in base.model.modules() if type(layer).__name__ == "Linear4bit"]
+    before = layers[0].weight.data.clone()
+    with torch.inference_mode():
+        base.model(torch.arange(5)[None])
+    assert layers
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    assert torch.equal(layers[0].weight.data, before)
+
+
 def test_4_bits_change_answers_a_little() -> None:
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     with torch.inference_mode():

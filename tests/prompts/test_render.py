@@ -170,6 +170,12 @@ def test_what_a_prompt_does_not_show_may_be_missing() -> None:
     assert renderer("metadata_only").text(Question("AlexNet", "mnist", "svhn"), None).startswith("You compare")
 
 
+def test_a_recipe_that_cannot_be_written_names_its_network() -> None:
+    wrong = QUESTION._replace(recipe_1={**QUESTION.recipe_1, "lr": None})
+    with pytest.raises(UserError, match=f"network '{wrong.nn}' on '{wrong.dataset_1}': a recipe has no lr"):
+        renderer("recipe").text(wrong, CODE)
+
+
 def test_a_recipe_is_read_only_where_it_is_shown() -> None:
     wrong = QUESTION._replace(recipe_1={"colour": "red"})
     assert renderer("code_only").text(wrong, CODE)

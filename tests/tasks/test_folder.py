@@ -11,7 +11,7 @@ import yaml
 
 from nngpt_ext.config import TaskConfig, build_config
 from nngpt_ext.errors import UserError
-from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, versions, write_record
+from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
 
 CONFIG = TaskConfig(prompt="recipe")
 Usage = namedtuple("Usage", "total used free")
@@ -93,6 +93,18 @@ def test_keys_of_another_version_are_another_config(claimed):
 def test_damaged_config(claimed, content):
     (claimed / "config.yaml").write_bytes(content)
     assert line(claim, claimed, CONFIG, True).startswith(f"cannot read '{claimed / 'config.yaml'}': ")
+
+
+def test_a_run_goes_on_only_with_what_it_began_with(claimed):
+    same_inputs(claimed, {"pairs": "a", "base model": "b"})
+    same_inputs(claimed, {"pairs": "a", "base model": "b"})
+    assert line(same_inputs, claimed, {"pairs": "a", "base model": "c"}) == (
+        f"the run in '{claimed}' was begun with other base model; it cannot go on with these: "
+        "give another folder with --out, or remove this one"
+    )
+    assert "other pairs and base model" in line(same_inputs, claimed, {"pairs": "x", "base model": "c"})
+    (claimed / "inputs.json").write_text("[1")
+    assert "cannot read" in line(same_inputs, claimed, {"pairs": "a"})
 
 
 def test_folder_with_other_files(folder):

@@ -1,10 +1,15 @@
 """`run_task` from the user's side."""
 
+import json
+import shutil
+
 import pandas as pd
 import pytest
 import yaml
 
-from nngpt_ext import PredictionStore, UserError, run_task
+from nngpt_ext import PredictionStore, UserError, register_finetuner, run_task
+from nngpt_ext.registry import finetuners
+from nngpt_ext.tasks.reporting import rebuild_report
 
 TASK = {
     "prompt": "recipe",
@@ -62,13 +67,90 @@ def test_predictions_are_in_the_store(project, result):
 
 
 def test_report_is_rebuilt_from_the_predictions(project, result):
-    from nngpt_ext.tasks.reporting import rebuild_report
-
     text = (project / "out" / "report.json").read_text()
     (project / "out" / "report.md").unlink()
     rebuild_report(project / "out")
     assert (project / "out" / "report.json").read_text() == text
     assert (project / "out" / "report.md").is_file()
+
+
+def test_the_card_is_made_again_with_the_report(project, result):
+    card = project / "out" / "adapter" / "README.md"
+    text = card.read_text()
+    card.unlink()
+    rebuild_report(project / "out")
+    assert card.read_text() == text
+
+
+def test_a_run_whose_store_failed_is_not_finished(project, result, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(project / "out", copy)
+    for name in ("report.json", "run.json", "predictions.db", "adapter/README.md"):
+        (copy / name).unlink()
+    monkeypatch.chdir(project)
+
+    def full(*_, **__):
+        raise UserError("the store is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PredictionStore, "add_run", full)
+        with pytest.raises(UserError, match="the store is full"):
+            run_task("dataset_compare", output_dir=copy, resume=True)
+    with pytest.raises(UserError, match="an unfinished run: go on with --resume"):
+        rebuild_report(copy)
+    again = run_task("dataset_compare", output_dir=copy, resume=True)
+    assert again.predictions["log_odds"].tolist() == result.predictions["log_odds"].tolist()
+    assert (copy / "adapter" / "README.md").is_file()
+
+
+def test_another_base_model_does_not_go_on_with_the_checkpoints(project, result, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(project / "out", copy)
+    (copy / "report.json").unlink()
+    began = json.loads((copy / "inputs.json").read_text())
+    (copy / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
+    monkeypatch.chdir(project)
+    with pytest.raises(UserError, match="begun with other base model"):
+        run_task("dataset_compare", output_dir=copy, resume=True)
+
+
+def test_a_finetuner_may_keep_its_adapter_elsewhere(project, result, tmp_path, monkeypatch):
+    """One that keeps no history and knows nothing of notes: its adapter is asked all the same."""
+
+    def elsewhere(base, examples, validation, config, output_dir):
+        made = tmp_path / "made"
+        made.mkdir(exist_ok=True)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(project / "out" / "adapter" / name, made / name)
+        return made
+
+    monkeypatch.setattr(finetuners, "_items", dict(finetuners._items))
+    register_finetuner("elsewhere")(elsewhere)
+    config = {**TASK, "tuning": {**TASK["tuning"], "finetuner": "elsewhere"}}
+    found = run_task("dataset_compare", config, output_dir=tmp_path / "run")
+    assert found.report.selected_epoch is None
+    assert found.adapter == tmp_path / "run" / "adapter"
+    same = found.predictions["log_odds"].to_numpy() - result.predictions["log_odds"].to_numpy()
+    assert abs(same).max() < 1e-5
+
+
+def test_baselines_of_other_pairs_are_refused(project, result, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project / "out", copy)
+    baselines = pd.read_parquet(copy / "baselines.parquet")
+    baselines.iloc[1:].to_parquet(copy / "baselines.parquet", index=False)
+    with pytest.raises(UserError, match=r"baselines\.parquet' is of other pairs"):
+        rebuild_report(copy)
+
+
+def test_all_names_that_nobody_knows_are_told_at_once(tmp_path):
+    with pytest.raises(UserError) as told:
+        run_task(
+            "dataset_compare", {}, output_dir=tmp_path / "x", prompt="codeonly", tuning={"finetuner": "qlor"},
+            model={"base": "embeded"},
+        )  # fmt: skip
+    assert all(f"'{name}'" in str(told.value) for name in ("codeonly", "qlor", "embeded"))
+    assert not (tmp_path / "x").exists()
 
 
 def test_all_trials_train_and_best_trials_test(result):
