@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from nngpt_ext.batches.guard import checked_engine
 from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+from nngpt_ext.models.load import keep_compute_dtype
 
 # hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
 # deepseek-coder-7b-instruct-v1.5.
@@ -51,8 +52,11 @@ class Measured(NamedTuple):
     peak_gb: float | None
 
 
-def base_model(shape: str, device: torch.device, four_bits: bool) -> Any:
-    """A Llama of that shape with random frozen weights, its linear layers in NF4, made layer by layer."""
+def base_model(shape: str, device: torch.device, four_bits: bool, dtype: torch.dtype | None = None) -> Any:
+    """A Llama of that shape with random frozen weights, its linear layers in NF4, made layer by layer.
+
+    It computes in bf16 on a card and in fp32 on a CPU, unless `dtype` says otherwise.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     hidden, inner, layers, heads, vocabulary = SHAPES[shape]
@@ -61,7 +65,7 @@ def base_model(shape: str, device: torch.device, four_bits: bool) -> Any:
         num_key_value_heads=heads, vocab_size=vocabulary, max_position_embeddings=16384, pad_token_id=0,
         bos_token_id=None, eos_token_id=STOP, attn_implementation="sdpa", tie_word_embeddings=False,
     )  # fmt: skip
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     with torch.device("meta"):
         model = LlamaForCausalLM(config).to(dtype)
     torch.manual_seed(0)
@@ -76,6 +80,7 @@ def base_model(shape: str, device: torch.device, four_bits: bool) -> Any:
     with device:
         model.model.rotary_emb = type(rotary)(config)
     model.is_loaded_in_4bit = four_bits
+    keep_compute_dtype(model)
     return model.eval().requires_grad_(False)
 
 
@@ -165,7 +170,29 @@ def gradients(model: Any, batches: list[Any]) -> torch.Tensor:
 
 def autocast(model: Any) -> Any:
     device = next(model.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and mask_dtype(model) == torch.bfloat16)
+
+
+def gradient_error(model: Any, groups: list[list[Example]], engine: str) -> float:
+    """Relative difference between the gradients of an engine and of one example a row."""
+    few = [group[:6] for group in groups[:2]]
+    ours, single = (gradients(model, passes(model, few, way, 2048)) for way in (engine, "plain"))
+    return float((ours - single).norm() / single.norm())
+
+
+def rounding(model: Any, groups: list[list[Example]]) -> float:
+    """What rounding alone changes: one example a row, in batches of another size."""
+    few = [group[:6] for group in groups[:2]]
+    one, other = (gradients(model, passes(model, few, "plain", tokens)) for tokens in (2048, 8192))
+    return float((one - other).norm() / other.norm())
+
+
+def gradient_error_in_fp32(device: torch.device, four_bits: bool, rank: int) -> float:
+    """The same of a small model that computes in fp32, where rounding hides nothing."""
+    groups = questions(2, 6, 200, 24, SHAPES["tiny"][-1])
+    model = base_model("tiny", device, four_bits, torch.float32)
+    engine = checked_engine(model, groups[0], 0, "shared")
+    return gradient_error(with_lora(model, rank).train(), groups, engine)
 
 
 def measured(model: Any, groups: list[list[Example]], engine: str, row_tokens: int, seconds: float) -> Measured:
@@ -191,6 +218,8 @@ def measured(model: Any, groups: list[list[Example]], engine: str, row_tokens: i
     began = now(cuda)
     while done == 0 or now(cuda) - began < seconds:
         batch = batches[number % len(batches)]
+        if "layout" in batch.inputs:  # a run makes the mask of each row anew
+            batch.inputs["layout"].kept.clear()
         step(batch)
         done, tokens, number = done + batch.n_answers, tokens + batch.n_tokens, number + 1
     elapsed = now(cuda) - began
@@ -243,11 +272,11 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         examples_per_step=config.examples_per_step, seed=0,
     )  # fmt: skip
 
-    class Timed(TrainerCallback):
-        ends: ClassVar[list[float]] = []
+    ends: list[float] = []
 
+    class Timed(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ends.append(now(cuda))
+            ends.append(now(cuda))
 
     # Its tokenizer is only saved with checkpoints; nothing is tokenised here.
     base = Base("random", Path(), "", tuned.get_base_model(), AutoTokenizer.from_pretrained(EMBEDDED), True)
@@ -255,11 +284,14 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         trainer = AnswerTrainer(
             base, tuned, groups, plan, config, Path(folder), lambda _: {"accuracy": 0.0, "log_loss": 0.0}, []
         )
+        for parameter in tuned.parameters():  # TRL makes them bf16; a run keeps fp32
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
         trainer.add_callback(Timed())
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
-    seconds = Timed.ends[-1] - Timed.ends[0]
+    seconds = ends[-1] - ends[0]
     share = (len(plan.steps) - 1) / len(plan.steps)
     entry = trainer.history[0]
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
@@ -314,8 +346,7 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
     engine = checked_engine(model, groups[0], 0, "shared")
     tuned = with_lora(model, given.rank)
     tuned.train()  # no dropout: only so that activations are recomputed
-    two = [group[:6] for group in groups[:2]]
-    shared, single = (gradients(tuned, passes(tuned, two, way, 2048)) for way in (engine, "plain"))
+    error, yardstick = gradient_error(tuned, groups, engine), rounding(tuned, groups)
     table = []
     for row_tokens in given.row_tokens:
         for way in dict.fromkeys([engine, "plain"]):
@@ -324,14 +355,16 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
                 "engine": way, "row_tokens": row_tokens, "failed": result,
             })  # fmt: skip
     steps = "a plain loop, and the package's trainer on trl"
-    try:
-        result = attempt(lambda: by_trainer(tuned, groups, engine, given.row_tokens[-1], given.rank))
-        if isinstance(result, Measured):
-            table.append(result._asdict())
-        else:
-            steps = f"a plain loop; the package's trainer on trl: {result}"
-    except ImportError as error:
-        steps = f"a plain loop only: {error}"
+    for way in dict.fromkeys([engine, "plain"]):
+        name = f"{way}, the package's trainer"
+        try:
+            result = attempt(lambda w=way: by_trainer(tuned, groups, w, given.row_tokens[-1], given.rank))
+        except ImportError as missing:
+            steps = f"a plain loop only: {missing}"
+            break
+        table.append(result._asdict() if isinstance(result, Measured) else {
+            "engine": name, "row_tokens": given.row_tokens[-1], "failed": result,
+        })  # fmt: skip
     best: dict[str, dict[str, float]] = {}  # of each way that ran at all
     for row in table:
         way = row["engine"]
@@ -357,7 +390,9 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
         "gradient_checkpointing": True,
         "lengths": {"networks": given.networks, "questions": given.questions, "prefix": given.prefix, "own": given.own},
         "bound": sum(lengths) / sum(once),
-        "gradient_relative_error": float((shared - single).norm() / single.norm()),
+        "gradient_relative_error": error,
+        "gradient_rounding": yardstick,
+        "gradient_relative_error_tiny_fp32": gradient_error_in_fp32(device, four_bits, given.rank),
         "results": table,
         "examples_ratio": (
             best[engine]["examples_per_second"] / best["plain"]["examples_per_second"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -27,12 +28,14 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 ask.register(app)
 
+INTERRUPTED = 130  # what shells give for Ctrl-C
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Epoch = Annotated[int, typer.Option(help="Training epoch at which accuracies are compared.")]
+Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help="What is compared: normalized or percentile.")]
 LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")]
 Source = Annotated[str, typer.Option(help="auto, package, sqlite or api.")]
-Seed = Annotated[int, typer.Option(help="Seed of the split and of seeded trials.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
 TrialsOf = Annotated[str, typer.Option(help="Trials that pairs are made of: best, random or all.")]
 
 
@@ -94,7 +97,8 @@ def pairs(
     label: Label = "normalized",
     trials: TrialsOf = "best",
     split: Annotated[
-        str | None, typer.Option(help="Add a split: by_network, by_cluster, by_origin, random_pairs.")
+        str | None,
+        typer.Option(help="by_network (the default of --out), by_cluster, by_origin or random_pairs."),
     ] = None,
     hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
     source: Source = "auto",
@@ -184,7 +188,7 @@ def _print_json(content: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault."""
+    """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
     usage_error: Any = typer.BadParameter.__bases__[0]  # of click, which newer typers bring with them
     try:
         code = app(standalone_mode=False, prog_name="nngpt-ext")
@@ -194,11 +198,21 @@ def main() -> None:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+        _interrupted()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
     except BrokenPipeError:
         raise SystemExit(1) from None
+    if code == INTERRUPTED:  # typer catches it, and gives its code
+        _interrupted()
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    typer.echo("interrupted; a run goes on with --resume", err=True)
+    raise SystemExit(INTERRUPTED) from None
 
 
 def _stop(message: str) -> NoReturn:

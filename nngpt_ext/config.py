@@ -29,12 +29,12 @@ class DataConfig(Stage):
 
     source: Literal["auto", "package", "sqlite", "api"] = Field("auto", description="where LEMUR is read from")
     path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default what is there")
-    epoch: int = Field(5, ge=1, description="training epoch at which accuracies are compared")
+    epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
     label: Literal["normalized", "percentile"] = Field("normalized", description="what is compared")
     trials: Literal["best", "random", "all"] = Field("best", description="trials that training pairs are made of")
     split: Literal["by_network", "by_cluster", "by_origin", "random_pairs"] = Field("by_network")
     hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
-    seed: int = Field(0, ge=0, description="of the split and of seeded trials")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split and of seeded trials")
     train_networks: int | None = Field(None, ge=1, description="use this many training networks; all by default")
     validation_networks: int | None = Field(None, ge=1, description="use this many validation networks")
     test_networks: int | None = Field(None, ge=1, description="use this many test networks, with all their pairs")
@@ -83,7 +83,7 @@ class TuningConfig(Stage):
     engine: Literal["shared", "masked", "plain"] = Field(
         "shared", description="shared prefixes, the same behind one dense mask, or one example a row"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     test_every_epoch: bool = Field(True, description="score the test pairs after each epoch (the paper's curve)")
 
 
@@ -183,7 +183,9 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _nearest_key(path: str, known: list[str]) -> str:
-    hint = nearest(path, known)
+    groups = sorted({key.rpartition(".")[0] for key in known} - {""})
+    alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
+    hint = nearest(path, alike) or nearest(path, known)
     if hint:
         return hint
     last = path.rsplit(".", 1)[-1]

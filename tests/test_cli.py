@@ -174,6 +174,15 @@ IN_THE_DATA = {  # seen once LEMUR is read, still before a run's folder is made
     "epoch": (("pairs", "--epoch", "999"), "no pairs at epoch 999: "),
     "epoch of baselines": (("baselines", "--epoch", "999"), "no pairs at epoch 999: "),
     "epoch of a run": ((*RUN, "--set", "data.epoch=999"), "no pairs at epoch 999: "),
+    "source longer than the base's context": (
+        (*RUN, "--set", "data.code_tokens=5000"),
+        "tokens and the base model takes 2048; lower data.code_tokens (now 5000) by at least ",
+    ),
+    "source of a test network longer than the base's context": (
+        (*RUN, "--set", "data.code_tokens=2300", "--set", "data.test_networks=388", "--set", "data.train_networks=2"),
+        "a question about ",
+    ),
+    "source longer than a row": ((*RUN, "--set", "tuning.row_tokens=64"), "tuning.row_tokens is 64; raise it to"),
     "origin": ((*RUN, "--set", "data.split=by_origin"), "needs data.hold_out; origins with their networks: ga ("),
 }
 
@@ -263,4 +272,5 @@ def test_interruption(call, monkeypatch):
     monkeypatch.setattr("nngpt_ext.tasks.inspection.summarize_pairs", stop)
     done = call("pairs")
     assert done.code == 130
+    assert done.err.splitlines()[-1] == "interrupted; a run goes on with --resume"
     assert "Traceback" not in done.err

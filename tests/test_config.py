@@ -145,7 +145,7 @@ def test_all_faults_are_told_in_one_line():
     assert message.startswith("configuration: ")
     assert sorted(message.removeprefix("configuration: ").replace("; allowed", ", allowed").split("; ")) == [
         "data.label: input should be 'normalized' or 'percentile' (given: 'x')",
-        "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0)",
+        "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0, < 4294967296)",
         "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a', "
         "allowed: >= 1)",
         "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5, "
@@ -160,6 +160,18 @@ def test_all_faults_are_told_in_one_line():
 def test_a_slip_of_the_pen_is_answered_with_the_key(key):
     for typed in (f"{key[:-1]}x", f"{key}s"):
         assert f"unknown key '{typed}' (did you mean '{key}'?)" in faults(parse_settings([f"{typed}=1"]))
+
+
+@pytest.mark.parametrize("group", ["data", "model", "tuning", "calibration", "model.lora"])
+def test_a_slip_of_the_pen_in_a_group_is_answered_with_the_group(group):
+    typed = group[:-1] + group[-1] * 2
+    assert f"unknown key '{typed}' (did you mean '{group}'?)" in faults(parse_settings([f"{typed}.seed=1"]))
+
+
+def test_numbers_that_libraries_do_not_take():
+    told = faults({"data": {"seed": 2**32, "epoch": 10**24}, "tuning": {"seed": 5_000_000_000}})
+    assert told.count("less than 4294967296") == 2
+    assert "data.epoch: input should be less than or equal to 1000000" in told
 
 
 def test_a_key_like_no_other_lists_the_known_ones():

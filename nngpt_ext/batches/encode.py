@@ -45,6 +45,11 @@ class Encoder:
         self._options: dict[str, np.ndarray] = {}
 
     @property
+    def longest(self) -> int:
+        """How many tokens a question with an option may have at most."""
+        return self.context if self.row_tokens is None else min(self.context, self.row_tokens)
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.renderer.tokenizer
 

@@ -26,6 +26,7 @@ ENGINES = ("shared", "masked", "plain")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
 SAME = 1e-6  # of two passes that must do the same arithmetic
 QUESTIONS = 4
+HEAD, TAIL = 48, 16  # tokens of a question that is made short
 
 
 def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: str = "shared") -> float:
@@ -58,6 +59,26 @@ def positions_matter(model: Any, group: Sequence[Example], engine: str) -> bool:
     return _change(model, row, row._replace(positions=moved.astype("int32")), last, engine) > 0
 
 
+def has_gradient(model: Any, group: Sequence[Example], engine: str, pad: int) -> bool:
+    """Whether the engine's way back runs on this device and gives numbers, seen on two questions made short."""
+    short = [
+        Example(np.concatenate([example.prompt[:HEAD], example.prompt[-TAIL:]]), example.answers)
+        for example in group[:2]
+    ]
+    device, dtype = next(model.parameters()).device, mask_dtype(model)
+    kept: list[torch.Tensor] = []
+    hook = model.get_input_embeddings().register_forward_hook(
+        lambda _module, _inputs, output: kept.append(output.requires_grad_())
+    )
+    try:
+        with torch.enable_grad():
+            total = answer_log_probs(model, make_batch([short], engine, dtype, pad).to(device)).sum()
+            (gradient,) = torch.autograd.grad(total, kept[0])
+    finally:
+        hook.remove()
+    return bool(gradient.isfinite().all())
+
+
 def _last_question(row: Row) -> tuple[np.ndarray, np.ndarray]:
     """Which answers belong to the row's last question, shape (answers,), and which tokens they see, (length,)."""
     first_of = np.unique(row.answers, return_index=True)[1]  # of an answer the first place where it is predicted
@@ -75,7 +96,7 @@ def _change(model: Any, row: Row, other: Row, answers: np.ndarray, engine: str) 
     return float((one - two)[torch.from_numpy(answers).to(device)].abs().max())
 
 
-def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) -> str:
+def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str, reach: int | None = None) -> str:
     """`engine`, or the next one that is exact on this model, with one warning that says why.
 
     Attention that ignores a custom mask, sliding windows, ALiBi and absolute positions that a model makes
@@ -88,6 +109,8 @@ def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) 
             both ways. A group of one is no test; `plain` is the answer then, for there is nothing to share.
         pad: the padding token.
         engine: one of `ENGINES`.
+        reach: how many tokens the longest question with an option may ever have; by default those of the group.
+            A model whose window is narrower sees less than a mask from outside would show it.
 
     Raises:
         UserError: where memory does not suffice for one network's questions.
@@ -100,7 +123,7 @@ def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) 
     reasons = []
     try:
         for way in ENGINES[ENGINES.index(engine) : -1]:
-            reason = _fault(model, group, pad, way)
+            reason = _fault(model, group, pad, way, reach or max(_length(example) for example in group))
             if reason is None:
                 engine = way
                 break
@@ -118,8 +141,22 @@ def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str) 
     return engine
 
 
-def _fault(model: Any, group: Sequence[Example], pad: int, engine: str) -> str | None:
+def _length(example: Example) -> int:
+    return len(example.prompt) + max(len(answer) for answer in example.answers)
+
+
+def _window(model: Any) -> tuple[str, int] | None:
+    """The model's own limit on how far a token looks back, and its name."""
+    config = model.config.get_text_config()
+    limits = [(name, getattr(config, name, None)) for name in ("sliding_window", "attention_chunk_size")]
+    return min(((name, int(limit)) for name, limit in limits if limit), key=lambda one: one[1], default=None)
+
+
+def _fault(model: Any, group: Sequence[Example], pad: int, engine: str, reach: int) -> str | None:
     """Why an engine cannot be used, or None."""
+    window = _window(model)
+    if window is not None and window[1] < reach:
+        return f"questions may have {reach} tokens, which its {window[0]} {window[1]} does not show whole"
     try:
         if engine == "shared":
             dropout = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
@@ -130,6 +167,7 @@ def _fault(model: Any, group: Sequence[Example], pad: int, engine: str) -> str |
         difference = largest_difference(model, group, pad, engine)
         leaked = leak(model, group, engine)
         placed = positions_matter(model, group, engine)
+        sound = has_gradient(model, group, engine, pad)
     except torch.OutOfMemoryError:
         longest = max(len(example.prompt) for example in group)
         raise UserError(
@@ -143,7 +181,6 @@ def _fault(model: Any, group: Sequence[Example], pad: int, engine: str) -> str |
         return f"answers differ by {difference:.2g} in log-probability"
     if not leaked <= SAME:
         return f"questions see each other: an answer changes by {leaked:.2g} in log-probability"
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if engine == "masked" and window is not None and window < max(len(example.prompt) for example in group):
-        return f"a mask from outside takes the place of its sliding_window {window}"
-    return None if placed else "it does not look at the positions that it is given"
+    if not placed:
+        return "it does not look at the positions that it is given"
+    return None if sound else "its gradients are not finite"

@@ -51,12 +51,18 @@ class Lengths(NamedTuple):
     bound: float  # Σ k(P + s) / Σ (P + ks)
 
 
-def material(base: Base, prompt: str, networks: int, code_tokens: int, seed: int = 0) -> Material:
-    """Questions about that many networks of LEMUR's epoch 5, drawn by the seed."""
+def material(
+    base: Base, prompt: str, networks: int, code_tokens: int, row_tokens: int | None = None, seed: int = 0
+) -> Material:
+    """Questions about that many networks of LEMUR's epoch 5, drawn by the seed.
+
+    Raises:
+        UserError: when a question does not fit into the base's context or a row.
+    """
     data = load_pairs(networks={"train": networks, "validation": 1, "test": 1}, seed=seed)
     pairs: pd.DataFrame = data.part("train")
     encoder = Encoder(
-        Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens), data.sources, base.context
+        Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens), data.sources, base.context, row_tokens
     )
     questions = questions_of(pairs)
     first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()

@@ -11,6 +11,7 @@ import numpy as np
 
 from nngpt_ext.batches.guard import checked_engine
 from nngpt_ext.batches.rows import scoring_example
+from nngpt_ext.batches.tensors import mask_dtype
 from nngpt_ext.bench import scoring, training
 from nngpt_ext.bench.material import Lengths, Material, lengths, material, with_questions
 from nngpt_ext.bench.measure import Rate, in_turn
@@ -19,7 +20,9 @@ from nngpt_ext.models.load import load_base
 from nngpt_ext.tasks.folder import versions
 
 BATCHES = (1, 4, 8, 16)
+HARNESS_BATCHES = (1, 8)
 QUESTIONS = (4, 20, 42, 200)
+LOSS, LOSS_BF16 = 1e-5, 2e-2  # largest difference of a loss in fp32, and in bf16, whose rounding is 2^-8
 UNDECIDED = 1e-4  # log-odds below which rounding may choose the winner
 Tell = Callable[[str], None]
 
@@ -71,11 +74,12 @@ def bench_prefix(
         "base_model": base,
         "device": on,
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": versions() | scoring.harness_version(),
     }
     for number, prompt in enumerate(prompts):
-        found = material(loaded, prompt, networks, code_tokens)
-        engine = checked_engine(loaded.model, [scoring_example(e) for e in found.groups[0]], found.pad, "shared")
+        found = material(loaded, prompt, networks, code_tokens, row_tokens)
+        first = [scoring_example(e) for e in found.groups[0]]
+        engine = checked_engine(loaded.model, first, found.pad, "shared", min(loaded.context, row_tokens))
         if engine != "shared":
             raise UserError(f"base model '{base}' cannot share prefixes (see the warning): there is nothing to measure")
         figures = _figures(found, row_tokens, rounds, _prefixed(tell, prompt))
@@ -87,8 +91,10 @@ def _figures(found: Material, row_tokens: int, rounds: int, tell: Tell) -> dict[
     size = lengths(found.training)
     tell("equality")
     equal = training.gradient_error(found, row_tokens)
+    agreement = _agreement(found, row_tokens)
+    _check_equal(equal["loss_difference"], agreement["winners"]["different"], mask_dtype(found.base.model))
     trained = _training(found, row_tokens, rounds, tell)
-    scored, agreement = _scoring(found, row_tokens, rounds, tell)
+    scored = _scoring(found, row_tokens, rounds, tell)
     gain = trained["shared"].examples_per_second / _best(trained, "one a row").examples_per_second
     score_gain = scored["shared"].examples_per_second / _best(scored, "one a row").examples_per_second
     scoring_bound = _scoring_bound(found)
@@ -109,44 +115,55 @@ def _figures(found: Material, row_tokens: int, rounds: int, tell: Tell) -> dict[
     }
 
 
+def _check_equal(loss_difference: float, winners_different: int, dtype: Any) -> None:
+    """Equality comes first: what computes something else is not timed.
+
+    Raises:
+        RuntimeError: when the losses differ by more than rounding, or winners differ.
+    """
+    import torch
+
+    allowed = LOSS if dtype == torch.float32 else LOSS_BF16
+    if not loss_difference <= allowed or (winners_different and dtype == torch.float32):
+        raise RuntimeError(
+            f"shared prefixes do not compute the same: the loss differs by {loss_difference:.2g} (allowed "
+            f"{allowed:g}), {winners_different} winners differ; nothing is timed"
+        )
+
+
 def _training(found: Material, row_tokens: int, rounds: int, tell: Tell) -> dict[str, Rate]:
-    """Ours, TRL with one example a row at its fastest batch size, and TRL's padding-free packing."""
+    """Ours, TRL with one example a row at each batch size, and TRL's padding-free packing."""
     rng = np.random.default_rng(0)
     examples = [example for group in found.training for example in group]
     some = [examples[i] for i in rng.permutation(len(examples))]
     step = training.step_of(found)
-    tries = {f"TRL, one a row, batch {b}": (lambda b=b: training.trl(found, some[: 2 * step], b)) for b in BATCHES}
-    fastest = _fastest(in_turn(tries, 1, tell))
-    ways = {
+    ways: dict[str, Any] = {
         "shared": lambda: training.shared(found, row_tokens),
-        fastest: tries[fastest],
+        **{f"TRL, one a row, batch {b}": partial(training.trl, found, some[: 2 * step], b) for b in BATCHES},
         "TRL, padding-free packing": lambda: training.trl(found, some[: 2 * step], 1, packed=row_tokens),
     }
     return in_turn(ways, rounds, tell)
 
 
-def _scoring(found: Material, row_tokens: int, rounds: int, tell: Tell) -> tuple[dict[str, Rate], dict[str, Any]]:
+def _scoring(found: Material, row_tokens: int, rounds: int, tell: Tell) -> dict[str, Rate]:
+    """Ours, one example a row at each batch size, sampled answers, and lm-evaluation-harness where it is there."""
     groups = found.groups
     questions = [question for group in groups for question in group]
     some = [questions[i] for i in np.random.default_rng(0).permutation(len(questions))[:48]]
-    tries = {
-        f"one a row, batch {b}": (
-            lambda b=b: scoring.scored(found, [[q] for q in some], 1, engine="plain", plain_batch=b)[0]
-        )
-        for b in (2, *BATCHES[1:])  # two options make two rows
-    }
-    fastest = _fastest(in_turn(tries, 1, tell))
     ways: dict[str, Any] = {
         "shared": lambda: scoring.scored(found, groups, row_tokens)[0],
-        fastest: tries[fastest],
+        **{
+            f"one a row, batch {b}": (
+                lambda b=b: scoring.scored(found, [[q] for q in some], 1, engine="plain", plain_batch=b)[0]
+            )
+            for b in (2, *BATCHES[1:])  # two options make two rows
+        },
         "sampled generation of 150 tokens": lambda: scoring.generated(found, some[:4]),
     }
     if scoring.harness_installed():
-        batch = int(fastest.rsplit(" ", 1)[1])
-        ways["lm-evaluation-harness"] = lambda: scoring.harness(found, some, batch)[0]
-    rates = in_turn(ways, rounds, tell)
-    tell("agreement")
-    return rates, _agreement(found, row_tokens)
+        for b in HARNESS_BATCHES:
+            ways[f"lm-evaluation-harness, batch {b}"] = lambda b=b: scoring.harness(found, some, b)[0]
+    return in_turn(ways, rounds, tell)
 
 
 def _agreement(found: Material, row_tokens: int) -> dict[str, Any]:
@@ -202,10 +219,6 @@ def _scoring_bound(found: Material) -> float:
 
 def _prefixed(tell: Tell, before: str) -> Tell:
     return lambda what: tell(f"{before}: {what}")
-
-
-def _fastest(rates: dict[str, Rate]) -> str:
-    return max(rates, key=lambda name: rates[name].examples_per_second)
 
 
 def _best(rates: dict[str, Rate], word: str) -> Rate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ def scored(
 def harness_installed() -> bool:
     """Whether lm-evaluation-harness is there."""
     return importlib.util.find_spec("lm_eval") is not None
+
+
+def harness_version() -> dict[str, str]:
+    """Its version, where it is there."""
+    return {"lm_eval": metadata.version("lm_eval")} if harness_installed() else {}
 
 
 def harness(found: Material, questions: Sequence[Encoded], batch: int) -> tuple[Work, np.ndarray]:

@@ -69,6 +69,14 @@ def trl(found: Material, examples: Sequence[Example], batch: int, packed: int | 
         batch: examples of a forward pass; 1 where they are packed.
         packed: tokens of a row of TRL's padding-free packing, None for one example a row.
     """
+    lengths = [len(example.prompt) + len(example.answers[0]) for example in examples]
+    step = step_of(found)
+    accumulated = max(1, step // (batch if packed is None else max(1, packed // max(lengths))))
+    if packed is not None:  # two steps at least: the first one warms up
+        accumulated = max(1, min(accumulated, sum(lengths) // packed // 2))
+    if packed is None:  # whole steps only, so that all that is counted was computed
+        steps = max(2, len(examples) // (accumulated * batch))
+        examples = [examples[i % len(examples)] for i in range(steps * accumulated * batch)]
     prompts = [example.prompt.tolist() for example in examples]
     answers = [example.answers[0].tolist() for example in examples]
     rows = {
@@ -76,18 +84,15 @@ def trl(found: Material, examples: Sequence[Example], batch: int, packed: int | 
         "completion_mask": [[0] * len(p) + [1] * len(a) for p, a in zip(prompts, answers, strict=True)],
     }
     config = tune_config(found, 0)
-    accumulated = max(1, step_of(found) // batch)
-    steps = max(2, len(examples) // (accumulated * batch))
 
     def trainer(model: Any, folder: Path) -> SFTTrainer:
         cuda = found.base.device.type == "cuda"
         arguments = SFTConfig(
-            output_dir=str(folder), per_device_train_batch_size=batch, max_steps=-1 if packed else steps,
-            num_train_epochs=1, gradient_accumulation_steps=1 if packed else accumulated,
-            learning_rate=config.learning_rate, optim="adamw_torch", bf16=cuda, use_cpu=not cuda, seed=0,
-            gradient_checkpointing=config.gradient_checkpointing, save_strategy="no", report_to="none",
-            disable_tqdm=True, completion_only_loss=True, max_length=packed, packing=packed is not None,
-            dataset_num_proc=None, logging_steps=10**6,
+            output_dir=str(folder), per_device_train_batch_size=batch, num_train_epochs=1,
+            gradient_accumulation_steps=accumulated, learning_rate=config.learning_rate, optim="adamw_torch", bf16=cuda,
+            use_cpu=not cuda, seed=0, gradient_checkpointing=config.gradient_checkpointing, save_strategy="no",
+            report_to="none", disable_tqdm=True, completion_only_loss=True, max_length=packed,
+            packing=packed is not None, dataset_num_proc=None, logging_steps=10**6,
         )  # fmt: skip
         made = SFTTrainer(
             model=model, args=arguments, train_dataset=Dataset.from_dict(rows), processing_class=found.base.tokenizer
@@ -97,12 +102,11 @@ def trl(found: Material, examples: Sequence[Example], batch: int, packed: int | 
 
     clock, made = _trained(found, trainer)
     seconds = clock.ends[-1] - clock.ends[0]
-    if packed:  # one row a step
-        done = len(clock.ends) - 1
-        lengths = [sum(len(ids) for ids in _sequences(row)) for row in made.train_dataset]
+    if packed:
+        row_lengths = [sum(len(ids) for ids in _sequences(row)) for row in made.train_dataset]
         counts = [len(_sequences(row)) for row in made.train_dataset]
-        share = done / len(counts)
-        return Work(round(sum(counts) * share), round(sum(lengths) * share), seconds)
+        share = max(len(counts) - accumulated, 0) / len(counts)  # all but the first step
+        return Work(round(sum(counts) * share), round(sum(row_lengths) * share), seconds)
     n = (len(clock.ends) - 1) * accumulated * batch
     mean = float(np.mean([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]))
     return Work(n, round(n * mean), seconds)

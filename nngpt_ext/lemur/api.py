@@ -30,6 +30,10 @@ class ApiSource:
             # It prints what it does while it is imported; our standard output is for results.
             with contextlib.redirect_stdout(sys.stderr):
                 import ab.nn.api as lemur
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            package = "--no-deps nn-dataset==2.1.2" if missing in ("ab", "") else missing
+            raise UserError(f"ab.nn.api cannot be imported ({error}); type: pip install {package}") from None
         except Exception as error:
             raise UserError(
                 f"ab.nn.api cannot be imported ({type(error).__name__}: {error}); "

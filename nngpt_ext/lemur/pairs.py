@@ -49,9 +49,9 @@ def build_pairs(
     best = at.drop_duplicates(["nn", "dataset"])
     best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
     if best.empty:
-        known = ", ".join(str(e) for e in sorted(trials["epoch"].unique()))
-        others = f"; epochs with trials: {known}" if known else "; LEMUR's epochs are whole numbers from 1 on"
-        raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then{others}")
+        known = sorted(set(trials["epoch"]) - {epoch})  # none where one epoch was read, as commands do
+        others = f"epochs with trials: {', '.join(map(str, known))}" if known else "LEMUR has most pairs at 1, 2 and 5"
+        raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then; {others}")
     top = at.groupby("dataset")["accuracy"].max()
     chosen = best if use == "best" else at[at["nn"].isin(set(best["nn"]))]
     if use == "random":

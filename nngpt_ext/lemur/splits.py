@@ -70,10 +70,11 @@ def split_hash(pairs: pd.DataFrame) -> str:
 
 
 def pairs_hash(*tables: pd.DataFrame) -> str:
-    """A hash of pairs, their winners and their parts: the same where a run would train and test on the same."""
+    """A hash of pairs and all that prompts show of them: the same where a run would train and test on the same."""
     total = hashlib.sha256()
+    shown = ("norm_acc_1", "norm_acc_2", "recipe_1", "recipe_2", "split")
     for pairs in tables:
-        columns = [pairs[name] for name in ("nn", "dataset_1", "dataset_2", "better_dataset", "split")]
+        columns = [pairs[name] for name in ("nn", "dataset_1", "dataset_2", "better_dataset", *shown)]
         for row in sorted(" ".join(map(str, row)) for row in zip(*columns, strict=True)):
             total.update(f"{row}\n".encode())
     return total.hexdigest()

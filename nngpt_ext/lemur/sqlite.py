@@ -37,6 +37,15 @@ class SqliteSource:
                 f"'{path}' is no LEMUR database: it has no table {', '.join(sorted(missing))}; "
                 "give the path of ab.nn.db"
             )
+        # Built by nn-dataset's first import, which takes minutes; cut off, it is accepted by it as whole later.
+        if not all(any(self._query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
+            raise self._cut_off("a table of it is empty")
+
+    def _cut_off(self, why: str) -> UserError:
+        return UserError(
+            f"the LEMUR database '{self.path}' is not whole: {why}, so its building was cut off; remove it and build "
+            "it again, or read the installed package: --source package (data.source: package)"
+        )
 
     @property
     def location(self) -> str:
@@ -47,7 +56,11 @@ class SqliteSource:
             uri = f"{self.path.resolve().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
                 yield from connection.execute(sql, tuple(values))
+        except OverflowError:
+            raise UserError(f"the LEMUR database '{self.path}' holds no such epoch; epochs are small numbers") from None
         except sqlite3.Error as error:
+            if "readonly" in str(error):  # SQLite wants to roll back what a process that was killed had begun
+                raise self._cut_off("a journal is left beside it") from None
             raise UserError(
                 f"cannot read the LEMUR database '{self.path}': {error}; "
                 "close the program that uses it, or build it again with ab.nn.api"

@@ -60,6 +60,8 @@ def _fault(accuracy: Any) -> str | None:
     """Why an accuracy cannot be used, or None. Numbers in text count as numbers, as in SQLite."""
     if accuracy is None:
         return "accuracy missing"
+    if isinstance(accuracy, bool):  # float(True) is 1.0
+        return "accuracy not a number"
     try:
         value = float(accuracy)
     except OverflowError:

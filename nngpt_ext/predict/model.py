@@ -75,5 +75,8 @@ class AskedModel:
         encoded = self.encode(questions, sources, facts)
         if self._engine is None:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
-            self._engine = checked_engine(self._model, [scoring_example(one) for one in longest], encoded.pad, "shared")
+            self._engine = checked_engine(
+                self._model, [scoring_example(one) for one in longest], encoded.pad, "shared",
+                min(self._loaded.context, self._note.row_tokens),
+            )  # fmt: skip
         return pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)

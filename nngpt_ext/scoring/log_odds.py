@@ -65,8 +65,9 @@ def log_odds(
         rows = pack([[] if g in large else group for g, group in enumerate(examples)], row_tokens)
     with torch.inference_mode():
         behind = (_behind_cache(model, g, examples[g], row_tokens) for g in large)
+        told: list[bool] = []
         for score, given in itertools.chain([(scored, rows)], behind):
-            for row, values in _within_memory(score, given):
+            for row, values in _within_memory(score, given, told):
                 start = 0
                 for g, *numbers in row:
                     result[g][numbers] = values[start : start + len(numbers)]
@@ -80,27 +81,30 @@ Rows = list[list[list[int]]]
 Scorer = Callable[[Sequence[Sequence[int]]], Any]
 
 
-def _within_memory(score: Scorer, rows: Rows) -> Iterator[tuple[list[list[int]], np.ndarray]]:
+def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tuple[list[list[int]], np.ndarray]]:
     """Log-odds of each row's questions; a row that a device cannot hold is halved, down to one question.
+
+    `told` is filled when that was said once.
 
     Raises:
         torch.OutOfMemoryError: when one question alone does not fit.
     """
     import torch
 
-    waiting, warned = rows[::-1], False
+    waiting = rows[::-1]
     while waiting:
-        row = waiting.pop()
+        row, values = waiting.pop(), None
         try:
             values = score(row).double().cpu().numpy().reshape(-1, 2)
         except torch.OutOfMemoryError:
             if sum(len(numbers) for _, *numbers in row) == 1:
                 raise
-            if not warned:
+        if values is None:  # only here are the failed pass and its error gone from memory
+            if not told:
                 log.warning(
                     "out of memory: scoring in halves what does not fit; lower tuning.row_tokens to save the try"
                 )
-            warned = True
+                told.append(True)
             torch.cuda.empty_cache()
             waiting += halves(row)[::-1]
             continue

@@ -77,7 +77,7 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
 
 
 def same_inputs(folder: Path, inputs: dict[str, str]) -> None:
-    """See that a run goes on with what it began with: hashes of the data and of the base model.
+    """See that a run goes on with what it began with: hashes of data, prompt and base model, or some of them.
 
     Raises:
         UserError: when they have changed, for checkpoints and baselines would then be of something else.
@@ -93,7 +93,7 @@ def same_inputs(folder: Path, inputs: dict[str, str]) -> None:
     changed = [name for name in inputs if began.get(name) != inputs[name]]
     if changed:
         raise UserError(
-            f"the run in '{folder}' was begun with other {' and '.join(changed)}; it cannot go on with these: "
+            f"the run in '{folder}' was begun with other {' and '.join(changed)}; it has nothing to do with these: "
             "give another folder with --out, or remove this one"
         )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.kept import KeptPairs, kept_pairs
+from nngpt_ext.lemur.kept import kept_pairs
 from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.words import LABELS, PARTS, SPLITS, TRIALS
+from nngpt_ext.lemur.words import LABELS, SPLITS, TRIALS
 
 
 def summarize_pairs(
@@ -33,9 +33,11 @@ def summarize_pairs(
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     if out is not None and out.is_dir():
         raise UserError(f"cannot write '{out}': it is a folder")
+    if out is not None and split is None:
+        split = "by_network"  # a table of pairs says who trains and who tests
     _check_words(label, trials, split, hold_out)
     lemur = open_source(source, path)
-    kept = kept_pairs(lemur, epoch, label=label, use=trials, seed=seed)
+    kept = kept_pairs(lemur, epoch, label=label, use=trials, seed=seed, split=split, hold_out=hold_out)
     summary: dict[str, Any] = {
         **kept.figures,
         "pair_prior": round(kept.figures["pair_prior"], 4),
@@ -44,17 +46,6 @@ def summarize_pairs(
         "trials": trials,
         "source": lemur.kind,
     }
-    if split is not None:
-        from nngpt_ext.lemur.splits import assign_split
-
-        pairs = kept.frame()
-        sources = lemur.sources(sorted(pairs["nn"].unique())) if split == "by_cluster" else None
-        pairs["split"] = assign_split(pairs, split, seed=seed, sources=sources, hold_out=hold_out)
-        members = {part: pairs.loc[pairs["split"] == part, "nn"] for part in PARTS}
-        summary["split"] = {
-            part: {"pairs": len(names), "networks": int(names.nunique())} for part, names in members.items()
-        }
-        kept = KeptPairs(kept.figures, pairs)
     if out is not None:
         kept.write(out)
         summary["out"] = str(out)

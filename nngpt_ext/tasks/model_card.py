@@ -21,7 +21,7 @@ tags: [nngpt_ext, dataset_compare]
 A LoRA adapter (PEFT) for `{config.model.base}`. It reads a network's PyTorch source and names the one of two
 image-classification datasets on which the network reaches the higher normalised accuracy.
 
-- Trained on {report.n_train_pairs:,} pairs of LEMUR, split `{report.split}`, prompt `{report.prompt}`,
+- Trained on draws from {report.n_train_pairs:,} pairs of LEMUR, split `{report.split}`, prompt `{report.prompt}`,
   rank {lora.r}, alpha {lora.alpha}, dropout {lora.dropout}, learning rate {config.tuning.learning_rate},
   epoch {report.selected_epoch} of {config.tuning.epochs} by validation.
 - Test accuracy {report.accuracy.value:.3f} (95 % interval over networks {low:.3f} to {high:.3f}) on

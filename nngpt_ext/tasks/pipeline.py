@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.config import Stage, TaskConfig
 from nngpt_ext.errors import UserError
@@ -17,8 +17,9 @@ from nngpt_ext.files import replacing
 from nngpt_ext.lemur.clusters import THRESHOLD
 from nngpt_ext.lemur.dataset import PairData, load_pairs
 from nngpt_ext.lemur.splits import pairs_hash, split_hash
-from nngpt_ext.models.load import Base, base_folder, load_base
+from nngpt_ext.models.load import base_folder, load_base
 from nngpt_ext.models.presets import preset
+from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
@@ -28,6 +29,10 @@ from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs, versions, write_record
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
+from nngpt_ext.tuning.qlora import read_history
+
+if TYPE_CHECKING:
+    from nngpt_ext.tasks.tune_and_score import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
     faults = _faults(looks)
     resolved = resolve(config, folder)
     if not faults and is_finished(folder, resolved, resume):
+        same_inputs(folder, {"prompt": digest(find_template(config.prompt))})
         return finished(folder)
     # What may be wrong with the configuration shows before anything is written; quick looks come first.
     faults += _faults([lambda: base_folder(model.base, revision=model.revision)])
@@ -56,10 +62,14 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool) -> RunResult:
             model.base, load_in_4bit=model.load_in_4bit, revision=model.revision,
             trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
+    from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
+
+    with timings.stage("tokens"):  # what does not fit shows here, before a folder is made and a model trained
+        bench = Workbench(config, template, base, data)
     if claim(folder, config, resume):
         return finished(folder)
     try:
-        return _run(config, template, data, base, folder, resume, timings)
+        return _run(bench, template, folder, resume, timings)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -123,15 +133,17 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(
-    config: TaskConfig, template: Template, data: PairData, base: Base, folder: Path, resume: bool, timings: Timings
-) -> RunResult:
-    from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
-
-    same_inputs(folder, {"pairs": pairs_hash(data.pairs, data.training), "base model": base.sha256})
+def _run(bench: Workbench, template: Template, folder: Path, resume: bool, timings: Timings) -> RunResult:
+    config, data, base = bench.config, bench.data, bench.base
+    inputs = {
+        "pairs": pairs_hash(data.pairs, data.training),
+        "sources": digest(data.sources),
+        "prompt": digest(template),
+        "base model": base.sha256,
+    }
+    same_inputs(folder, inputs)
     with timings.stage("baselines"):
         write_baselines(data, folder)
-    bench = Workbench(config, template, base, data)
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
@@ -151,6 +163,7 @@ def _run(
         "adapter_sha256": bench.adapter_hash(adapter),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
         "training_pairs": len(data.training),
+        "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // 2,
         "excluded": data.excluded,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,

@@ -19,7 +19,7 @@ from nngpt_ext.tasks.model_card import model_card
 
 NEEDED = (
     "task", "versions", "base_model", "parts", "training_pairs", "excluded", "near_duplicates",
-    "near_duplicate_threshold", "epochs", "selected_epoch", "cut_networks", "timings",
+    "near_duplicate_threshold", "training_pairs_seen", "epochs", "selected_epoch", "cut_networks", "timings",
 )  # fmt: skip
 
 
@@ -72,9 +72,15 @@ def _notes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
         )
     if config["data"]["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
+    data, tuning = config["data"], config["tuning"]
+    if data["pairs_per_network"] is not None or tuning["networks_per_epoch"] is not None:
+        notes.append(
+            f"Training drew {record['training_pairs_seen']:,} pairs over all epochs from the "
+            f"{record['training_pairs']:,} training pairs (data.pairs_per_network, tuning.networks_per_epoch)."
+        )
     limited = [p for p in ("train", "validation", "test") if config["data"][f"{p}_networks"] is not None]
     if limited:
-        notes.append(f"Not all networks of the split were used: {', '.join(limited)} was limited by the configuration.")
+        notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(limited)}.")
     return notes
 
 

@@ -46,10 +46,13 @@ class Workbench:
         )
         self.encoder = Encoder(renderer, data.sources, base.context, config.tuning.row_tokens)
         self.training = self.examples(data.training)
-        self._encoded: dict[str, EncodedPairs] = {}
+        # Tokenised once, and all of them before anything is trained: a question that does not fit is told now.
+        self._encoded: dict[str, EncodedPairs] = {
+            part: encode_pairs(self.encoder, questions_of(data.part(part))) for part in ("validation", "test")
+        }
         # The untrained adapter changes nothing, so the base model tells for all of them.
         self.engine = checked_engine(
-            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine
+            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine, self.encoder.longest
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import operator
 import shutil
 import sys
@@ -21,6 +22,7 @@ from trl import SFTConfig, SFTTrainer
 
 from nngpt_ext.batches.rows import Example, halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
+from nngpt_ext.errors import UserError
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
 from nngpt_ext.progress import Progress
@@ -167,11 +169,20 @@ class AnswerTrainer(SFTTrainer):
 
         Returns:
             The mean loss of the step's examples.
+
+        Raises:
+            UserError: when it is not finite.
         """
         model.train()
         rows = self.plan.steps[inputs["step"]]
         n = sum(len(numbers) for row in rows for _, *numbers in row)
-        return torch.tensor(sum(self._add_gradients(model, row, n) for row in rows) / n, device=self.args.device)
+        loss = sum(self._add_gradients(model, row, n) for row in rows) / n
+        if not math.isfinite(loss):
+            raise UserError(
+                f"training diverged at step {self.state.global_step + 1} (loss {loss}): lower tuning.learning_rate "
+                f"(now {self.args.learning_rate:g}) and start over in another folder"
+            )
+        return torch.tensor(loss, device=self.args.device)
 
     def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
         """Add the gradients of a row's share in a mean over `n` examples; returns its sum of losses."""

@@ -73,7 +73,7 @@ def test_exact_models_keep_the_engine(kind: str, bits: bool, engine: str, group:
         ("learned positions", "shared", ""),
         ("soft-capped scores", "masked", "does not do softcap"),
         ("attention dropout", "masked", "does not do attention dropout 0.1"),
-        ("sliding window", "plain", "sliding_window 16.*masked: answers differ by"),
+        ("sliding window", "plain", "its sliding_window 16 does not show whole.*masked: questions may have"),
         ("ALiBi", "plain", "cannot be exchanged.*masked: it refuses such rows"),
         ("no attention", "plain", "masked: it refuses such rows"),
     ],
@@ -96,6 +96,31 @@ def test_others_fall_back_with_one_warning(what: str, engine: str, why: str, gro
 def test_a_fallback_computes_what_plain_does(group: list[Example]) -> None:
     model = made("soft-capped scores")
     assert largest_difference(model, group, 0, checked_engine(model, group, 0, "shared")) < 1e-4
+
+
+@pytest.mark.parametrize("what", ["wide window", "soft-capped scores"])
+def test_a_window_must_be_wider_than_any_question_may_be(what: str, group: list[Example], caplog: Any) -> None:
+    """Longer questions than those that are tried may come, and a mask from outside would take the window's place."""
+    model = made(what)
+    assert checked_engine(model, group, 0, "masked", 4096) == "masked"
+    assert checked_engine(model, group, 0, "shared", 4097) == "plain"
+    assert "questions may have 4097 tokens, which its sliding_window 4096 does not show whole" in caplog.text
+
+
+def test_a_question_and_its_option_must_fit_into_the_window(group: list[Example]) -> None:
+    longest = max(len(one.prompt) + max(len(answer) for answer in one.answers) for one in group)
+    for window, engine in ((longest, "shared"), (longest - 1, "plain")):
+        torch.manual_seed(0)
+        model = t.MistralForCausalLM(t.MistralConfig(**shape(sliding_window=window))).eval()
+        assert checked_engine(model, group, 0, "shared") == engine
+
+
+def test_an_engine_without_a_way_back_is_found(group: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_way_back(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel for the backward pass")
+
+    monkeypatch.setattr("nngpt_ext.batches.attention._flash_backward", no_way_back)
+    assert checked_engine(made("wide window"), group, 0, "shared") == "masked"
 
 
 def test_what_is_caught_is_far_above_the_tolerance(group: list[Example]) -> None:

@@ -6,12 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from trl import SFTTrainer
 from typer.testing import CliRunner
 
 from nngpt_ext.batches.rows import Example
+from nngpt_ext.bench import training
 from nngpt_ext.bench.command import app
 from nngpt_ext.bench.material import lengths, material, with_questions
-from nngpt_ext.bench.prefix import bench_prefix
+from nngpt_ext.bench.prefix import _check_equal, bench_prefix
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.load import load_base
 
@@ -35,11 +38,11 @@ def test_lengths_by_hand() -> None:
 def test_material_is_real_pairs_in_both_orders() -> None:
     found = material(load_base("embedded"), "code_only", 3, 50)
     assert len(found.groups) == len(found.training) == 3
-    for group, training in zip(found.groups, found.training, strict=True):
+    for group, answered in zip(found.groups, found.training, strict=True):
         assert len(group) % 2 == 0
         for asked, turned in zip(group[::2], group[1::2], strict=True):
             assert [o.tolist() for o in asked.options] == [o.tolist() for o in turned.options[::-1]]
-        for one, taught in zip(group, training, strict=True):
+        for one, taught in zip(group, answered, strict=True):
             assert taught.answers[0].tolist() in [option.tolist() for option in one.options]
     many = with_questions(found, 50, 2)
     assert [len(group) for group in many.groups] == [len(group) for group in many.training] == [50, 50]
@@ -50,6 +53,37 @@ def test_what_cannot_be_measured_is_one_line(asked: dict) -> None:
     with pytest.raises(UserError) as caught:
         bench_prefix(**asked)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+def test_what_trl_is_said_to_have_done_it_did(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = material(load_base("embedded"), "metadata_only", 2, 0)
+    examples = [example for group in found.training for example in group][:10]
+    seen: list[int] = []
+    step = SFTTrainer.training_step
+
+    def counted(self: SFTTrainer, model: object, inputs: dict, *rest: object) -> object:
+        seen.append(len(inputs["input_ids"]))
+        return step(self, model, inputs, *rest)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", counted)
+    work = training.trl(found, examples, batch)
+    steps = 2
+    assert work.examples == sum(seen) * (steps - 1) // steps
+    assert set(seen) == {batch}
+
+
+def test_what_computes_something_else_is_not_timed() -> None:
+    _check_equal(9e-6, 0, torch.float32)
+    _check_equal(1e-2, 3, torch.bfloat16)
+    for difference, winners in ((2e-5, 0), (0.0, 1), (float("nan"), 0)):
+        with pytest.raises(RuntimeError, match="nothing is timed"):
+            _check_equal(difference, winners, torch.float32)
+
+
+def test_a_question_longer_than_a_row_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"tuning\.row_tokens is 64"):
+        material(load_base("embedded"), "code_only", 2, 200, row_tokens=64)
 
 
 @pytest.mark.slow
@@ -67,4 +101,6 @@ def test_it_measures() -> None:
         assert figures["bound"] > 2
         assert [row["questions"] for row in figures["by_questions"]] == [4, 20, 42, 200]
         assert {"shared", "TRL, padding-free packing"} < set(figures["training"])
+        assert len(figures["training"]) == 6  # four batch sizes
+        assert figures["training_ratio"] > 2  # of a bound near ten, on a busy machine too
     assert found["prompt"] == "code_only"

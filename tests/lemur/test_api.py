@@ -6,6 +6,7 @@ for it here answers with the real one's own query on a small database of the rea
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 from pathlib import Path
@@ -96,5 +97,19 @@ def test_an_api_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(UserError) as error:
             ask()
         message = one_line(error.value)
-        assert message.startswith("ab.nn.api cannot be imported (ModuleNotFoundError")
+        assert message.startswith("ab.nn.api cannot be imported (")
         assert "pip install --no-deps nn-dataset==2.1.2" in message
+
+
+def test_what_the_api_needs_and_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nn-dataset imports radon there; installed with --no-deps, it is not there."""
+
+    def missing(name: str, *rest: object) -> object:
+        if name == "ab.nn.api":
+            raise ModuleNotFoundError("No module named 'radon.complexity'", name="radon.complexity")
+        return original(name, *rest)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UserError, match=r"\(No module named 'radon.complexity'\); type: pip install radon$"):
+        open_source("api").fingerprint(5)

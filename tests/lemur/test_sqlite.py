@@ -94,6 +94,35 @@ def test_a_write_ahead_log_is_read_and_noticed(faulty_tree: Path, tmp_path: Path
         assert len(list(source.records(5))) < n
 
 
+@pytest.mark.parametrize("table", ["stat", "nn"])
+def test_a_database_whose_building_was_cut_off(copied: Path, table: str) -> None:
+    with closing(sqlite3.connect(copied)) as writer:
+        writer.execute(f"DELETE FROM {table}")
+        writer.commit()
+    with pytest.raises(UserError, match="is not whole: a table of it is empty, so its building was cut off"):
+        SqliteSource(copied)
+
+
+def test_a_database_whose_builder_was_killed_as_it_wrote(copied: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed" / "ab.nn.db"
+    killed.parent.mkdir()
+    with closing(sqlite3.connect(copied)) as writer:
+        writer.execute("PRAGMA cache_size = 1")  # so that pages are written before the commit
+        writer.execute("UPDATE stat SET accuracy = 0.5")
+        writer.execute("UPDATE nn SET code = code || 'x'")
+        for suffix in ("", "-journal"):
+            shutil.copy(f"{copied}{suffix}", f"{killed}{suffix}")
+    before = killed.read_bytes()
+    with pytest.raises(UserError, match="is not whole: a journal is left beside it"):
+        list(SqliteSource(killed).records(5))
+    assert killed.read_bytes() == before
+
+
+def test_an_epoch_that_no_database_can_hold(copied: Path) -> None:
+    with pytest.raises(UserError, match="holds no such epoch"):
+        list(SqliteSource(copied).records(10**30))
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.db", tmp_path):
         with pytest.raises(UserError) as error:
@@ -132,6 +161,8 @@ def test_a_database_without_the_columns(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         for name in ("nn", "stat", "prm"):
             connection.execute(f"CREATE TABLE {name} (x TEXT)")
+            connection.execute(f"INSERT INTO {name} VALUES ('y')")
+        connection.commit()
     with pytest.raises(UserError) as error:
         read_trials(SqliteSource(file), 5)
     assert "no such column" in one_line(error.value)

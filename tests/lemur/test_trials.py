@@ -26,6 +26,7 @@ def record(accuracy: Any, nn: str = "net", dataset: str = "mnist", lr: Any = 0.1
     [
         (None, "accuracy missing"),
         ("high", "accuracy not a number"),
+        (True, "accuracy not a number"),
         ("", "accuracy not a number"),
         ([0.5], "accuracy not a number"),
         ({}, "accuracy not a number"),
@@ -46,9 +47,7 @@ def test_an_unusable_accuracy_is_counted(accuracy: Any, reason: str) -> None:
     assert trials.frame["accuracy"].tolist() == [0.5]
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "value"), [("0.25", 0.25), (0, 0.0), (1, 1.0), (True, 1.0), (-0.0, 0.0), (1.0, 1.0)]
-)
+@pytest.mark.parametrize(("accuracy", "value"), [("0.25", 0.25), (0, 0.0), (1, 1.0), (-0.0, 0.0), (1.0, 1.0)])
 def test_a_number_in_another_type_is_a_number(accuracy: Any, value: float) -> None:
     trials = collect([record(accuracy)], {"net"})
     assert trials.frame["accuracy"].tolist() == [value]

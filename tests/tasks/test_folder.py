@@ -99,7 +99,7 @@ def test_a_run_goes_on_only_with_what_it_began_with(claimed):
     same_inputs(claimed, {"pairs": "a", "base model": "b"})
     same_inputs(claimed, {"pairs": "a", "base model": "b"})
     assert line(same_inputs, claimed, {"pairs": "a", "base model": "c"}) == (
-        f"the run in '{claimed}' was begun with other base model; it cannot go on with these: "
+        f"the run in '{claimed}' was begun with other base model; it has nothing to do with these: "
         "give another folder with --out, or remove this one"
     )
     assert "other pairs and base model" in line(same_inputs, claimed, {"pairs": "x", "base model": "c"})

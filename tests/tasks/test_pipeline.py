@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from nngpt_ext import PredictionStore, UserError, register_finetuner, run_task
 from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.reporting import rebuild_report
 
+TEMPLATES = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
 TASK = {
     "prompt": "recipe",
     "model": {"base": "embedded"},
@@ -112,6 +115,31 @@ def test_another_base_model_does_not_go_on_with_the_checkpoints(project, result,
     monkeypatch.chdir(project)
     with pytest.raises(UserError, match="begun with other base model"):
         run_task("dataset_compare", output_dir=copy, resume=True)
+
+
+def test_a_prompt_file_that_was_changed_is_another_run(project, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    template = json.loads((TEMPLATES / "recipe.json").read_text())
+    Path("mine.json").write_text(json.dumps(template))
+    run_task("dataset_compare", TASK, prompt="mine.json", output_dir="run")
+    template["recipe"]["prompt"][-1] += " "
+    Path("mine.json").write_text(json.dumps(template))
+    for left_out in ("", "report.json"):  # finished, and to go on with
+        Path("run", left_out).unlink() if left_out else None
+        with pytest.raises(UserError, match="was begun with other prompt;"):
+            run_task("dataset_compare", TASK, prompt="mine.json", output_dir="run", resume=True)
+
+
+def test_a_diverged_training_says_what_to_lower(tmp_path):
+    with pytest.raises(UserError, match=r"training diverged at step \d+ .*: lower tuning.learning_rate \(now 1e\+30\)"):
+        run_task("dataset_compare", TASK, output_dir=tmp_path / "run", tuning={"learning_rate": 1e30, "epochs": 3})
+
+
+def test_what_training_drew_is_said(result, tmp_path):
+    assert not any(note.startswith("Training drew ") for note in result.report.notes)
+    found = run_task("dataset_compare", TASK, output_dir=tmp_path / "run", data={"pairs_per_network": 2})
+    (note,) = (note for note in found.report.notes if note.startswith("Training drew "))
+    assert note.startswith(f"Training drew 6 pairs over all epochs from the {found.report.n_train_pairs:,} training")
 
 
 def test_a_finetuner_may_keep_its_adapter_elsewhere(project, result, tmp_path, monkeypatch):
