@@ -1,8 +1,8 @@
 """Build the embedded base model: `python -m nngpt_ext.models.build_embedded --out FOLDER`.
 
-A small Llama and its tokenizer, trained from scratch on the sources of LEMUR that are in no pair at any
-epoch, near-duplicates removed, and on made-up questions (embedded_corpus.py). Interrupted, it goes on
-where it last saved.
+A small Llama and its tokenizer, trained from scratch: first it reads the sources of LEMUR that are in no
+pair at any epoch, near-duplicates removed, then it is asked made-up questions, from short to long. Seeded;
+interrupted, it goes on where it last saved.
 """
 
 from __future__ import annotations
@@ -11,127 +11,222 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.files import write_text
 from nngpt_ext.lemur.locate import open_source
 from nngpt_ext.lemur.unpaired import source_hash, unpaired_sources
-from nngpt_ext.models.embedded_corpus import Questions, distinct, pieces
+from nngpt_ext.models.embedded_card import card
+from nngpt_ext.models.embedded_corpus import distinct, encoded, rows
+from nngpt_ext.models.embedded_questions import KINDS, Piece, Questions, apart_at
 from nngpt_ext.models.embedded_tokenizer import train_tokenizer
 
-SHAPE: dict[str, Any] = {
-    "hidden_size": 192,
-    "intermediate_size": 512,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 6,
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_COMMON: dict[str, Any] = {
+    "num_hidden_layers": 4,
     "max_position_embeddings": 2048,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
     "tie_word_embeddings": True,
 }
-LEARNING_RATE = 2e-3
-WARM_UP = 50  # steps
-ROW = 512  # tokens
-BATCH = 4  # rows a step
-SKILLS = 0.45  # share of rows with made-up questions
-# Lessons in answering, after the reading: minutes for each minute of it, questions a step and rate of each stage.
-LESSONS = ((0.06, 128, 2e-3), (0.07, 20, 1e-3), (0.11, 10, 1e-3))
+# Narrow, because a laptop's fifteen minutes of fine-tuning count in examples seen (docs/LOG.md).
+SHAPES: dict[str, dict[str, Any]] = {
+    "embedded": {
+        **_COMMON, "hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 4,
+    },
+    "embedded-small": {
+        **_COMMON, "hidden_size": 48, "intermediate_size": 144, "num_attention_heads": 2, "num_key_value_heads": 2,
+    },
+}  # fmt: skip
+
+
+class Stage(NamedTuple):
+    """A part of the training."""
+
+    name: str
+    steps: int
+    size: int  # rows, or questions, a step
+    rate: float  # the learning rate at its height
+
+
+# Reading which two names are offered is hard to find in long texts and easy in short ones, so questions grow:
+# bare ones about names only, about decimals only, of all kinds, then whole prompts behind sources.
+STAGES = (
+    Stage("read", 1500, 4, 3e-3),
+    Stage("names", 250, 128, 2e-3),
+    Stage("decimals", 1500, 128, 1e-3),
+    Stage("bare", 2800, 128, 1.5e-3),
+    Stage("whole", 900, 6, 1e-3),
+)
+CHUNK = 32  # pieces of a forward pass
+ROW = 512  # tokens of a row of source
+ROOM = 900  # tokens of a row with a source and questions
+WARM_UP = 30  # steps of each stage
 SAVE_EVERY = 200  # steps
+ASKED = 400  # fresh questions of each kind in the card's table
 
 
-def build(out: Path, minutes: float, seed: int = 0) -> None:
-    """Train for about `minutes` and write model, tokenizer, `corpus.json` and `README.md` into `out`."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+class Builder:
+    """The state of a training: model, optimiser, and how far it is."""
 
-    torch.manual_seed(seed)
-    every = unpaired_sources(open_source())
-    sources = {name: every[name] for name in distinct(every)}
-    out.mkdir(parents=True, exist_ok=True)
-    work = out / "work"
-    work.mkdir(exist_ok=True)
-    if (work / "tokenizer.json").exists():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(work)
-    else:
-        tokenizer = train_tokenizer(_tokenizer_texts(sources))
-        tokenizer.save_pretrained(work)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None, **SHAPE,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    print(f"{len(sources)} of {len(every)} sources, {model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": []}
-    saved = work / "state.pt"
-    if saved.exists():
-        loaded = torch.load(saved, weights_only=True)
-        model.load_state_dict(loaded["model"])
-        optimizer.load_state_dict(loaded["optimizer"])
-        state = loaded["state"]
-        print(f"going on at step {state['step']}")
-    # Seeded by the step at which it starts, so that what was read before is not read again in the same order.
-    rows = pieces(sources, tokenizer, row=ROW, skills=SKILLS, seed=seed * 1_000_003 + state["step"])
-    began = time.monotonic() - state["seconds"]
-    model.train()
-    while (spent := time.monotonic() - began) < minutes * 60:
-        left = 1 - spent / (minutes * 60)
-        rate = LEARNING_RATE * min(1, (state["step"] + 1) / WARM_UP) * max(min(1.0, left / 0.4), 0.01)
-        for group in optimizer.param_groups:
+    def __init__(self, out: Path, size: str, seed: int, scale: float, device: str) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+        torch.manual_seed(seed)
+        self.out, self.size, self.seed, self.device = out, size, seed, device
+        self.stages = [stage._replace(steps=max(1, round(stage.steps * scale))) for stage in STAGES]
+        every = unpaired_sources(open_source())
+        self.found = len(every)
+        self.sources = {name: every[name] for name in distinct(every)}
+        self.work = out / "work"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.tokenizer: PreTrainedTokenizerBase
+        if (self.work / "tokenizer.json").exists():
+            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.work)
+        else:
+            self.tokenizer = train_tokenizer(_tokenizer_texts(self.sources))
+            self.tokenizer.save_pretrained(self.work)
+        config = LlamaConfig(
+            vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id, bos_token_id=None, **SHAPES[size],
+        )  # fmt: skip
+        self.model = LlamaForCausalLM(config).to(device)  # type: ignore[arg-type]  # transformers' wrapper has no types
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.05)
+        self.state: dict[str, Any] = {"stage": 0, "step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "skills": []}
+        self.saved = self.work / f"{size}.pt"
+        if self.saved.exists():
+            loaded = torch.load(self.saved, weights_only=True)
+            self.model.load_state_dict(loaded["model"])
+            self.optimizer.load_state_dict(loaded["optimizer"])
+            self.state = loaded["state"]
+            print(f"going on with stage {self.state['stage']} at step {self.state['step']}")
+
+    def run(self) -> None:
+        """Train what is left and write model, tokenizer, `corpus.json` and `README.md`."""
+        print(
+            f"{len(self.sources)} of {self.found} sources, {self.model.num_parameters():,} parameters, "
+            f"{len(self.tokenizer)} tokens",
+            flush=True,
+        )
+        tokens = encoded(self.sources, self.tokenizer)
+        while self.state["stage"] < len(self.stages):
+            self._stage(self.stages[self.state["stage"]], tokens)
+            self.state["stage"] += 1
+            self.state["step"] = 0
+            self._save()
+        self.model.cpu().bfloat16().save_pretrained(self.out)
+        self.tokenizer.save_pretrained(self.out)
+        hashes = sorted(source_hash(text)[:16] for text in self.sources.values())
+        write_text(self.out / "corpus.json", json.dumps(hashes))
+        text = card(
+            self.size, self.model.num_parameters(), len(self.sources), self.found, self.stages, self.state, self.device
+        )
+        write_text(self.out / "README.md", text)
+
+    def _stage(self, stage: Stage, tokens: list[list[int]]) -> None:
+        state = self.state
+        # Seeded by the step at which it starts: what was read before is not read again in the same order.
+        rng = random.Random(f"{self.seed} {stage.name} {state['step']}")
+        batches = self._batches(stage, tokens, rng)
+        began = time.monotonic() - state["seconds"]
+        self.model.train()
+        while state["step"] < stage.steps:
+            done = state["step"] / stage.steps
+            rate = stage.rate * min(1.0, (state["step"] + 1) / WARM_UP) * min(1.0, (1 - done) / 0.5 + 0.02)
+            loss, n = self._step(next(batches), rate)
+            state["step"] += 1
+            state["tokens"] += n
+            state["seconds"] = time.monotonic() - began
+            if state["step"] % 50 == 0 or state["step"] == stage.steps:
+                state["curve"].append([stage.name, state["step"], round(loss, 4)])
+                print(f"{stage.name} {state['step']} loss {loss:.3f} {state['seconds']:.0f} s", flush=True)
+            if state["step"] % SAVE_EVERY == 0:
+                self._save()
+        if stage.name != "read":
+            self._look(stage)
+            state["seconds"] = time.monotonic() - began
+
+    def _batches(self, stage: Stage, tokens: list[list[int]], rng: random.Random) -> Iterator[list[Piece]]:
+        questions, names, read = Questions(self.tokenizer, rng), sorted(self.sources), rows(tokens, ROW, rng)
+        while True:
+            if stage.name == "read":
+                yield [Piece(ids, [True] * ROW) for ids in (next(read) for _ in range(stage.size))]
+            elif stage.name == "whole":
+                yield [questions.whole(self.sources[rng.choice(names)], ROOM) for _ in range(stage.size)]
+            elif stage.name == "decimals":
+                apart = apart_at(self.state["step"] / stage.steps)
+                yield [questions.decimals(apart) for _ in range(stage.size)]
+            else:
+                yield [questions.bare(("code_only",) if stage.name == "names" else KINDS) for _ in range(stage.size)]
+
+    def _step(self, batch: list[Piece], rate: float) -> tuple[float, int]:
+        import torch
+
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = [next(rows) for _ in range(BATCH)]
-        ids = torch.tensor([piece.ids for piece in batch])
-        labels = torch.where(torch.tensor([piece.learn for piece in batch]), ids, -100)
-        loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        state["step"] += 1
-        state["seconds"] = time.monotonic() - began
-        if state["step"] % 20 == 0:
-            state["curve"].append([state["step"], round(loss.item(), 4)])
-            print(f"step {state['step']} loss {loss.item():.3f} {state['seconds']:.0f} s", flush=True)
-        if state["step"] % SAVE_EVERY == 0:
-            whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}
-            torch.save(whole, saved.with_suffix(".new"))
-            saved.with_suffix(".new").replace(saved)
-    for stage, (share, size, rate) in enumerate(LESSONS):
-        _teach(model, tokenizer, sources, stage, share * minutes, size, rate, seed)
-    model.bfloat16().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    write_text(out / "corpus.json", json.dumps(sorted(source_hash(text)[:16] for text in sources.values())))
-    write_text(out / "README.md", _card(model.num_parameters(), len(sources), len(every), state))
+        learnt = sum(sum(piece.learn[1:]) for piece in batch)
+        ordered, total, n = sorted(batch, key=lambda piece: len(piece.ids)), 0.0, 0
+        for i in range(0, len(ordered), CHUNK):  # of like length: little is padded
+            hidden, learn, ids = self._forward(ordered[i : i + CHUNK])
+            # The output layer only where something is learnt.
+            logits = self.model.lm_head(hidden[:, :-1][learn[:, 1:]])
+            loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][learn[:, 1:]], reduction="sum") / learnt
+            loss.backward()
+            total += float(loss.detach())
+            n += ids.numel()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total, n
 
+    def _forward(self, batch: list[Piece]) -> tuple[Any, Any, Any]:
+        import torch
 
-def _teach(
-    model: Any, tokenizer: Any, sources: dict[str, str], stage: int, minutes: float, size: int, rate: float, seed: int
-) -> None:
-    """Train on the questions of one stage, answers only; the rate falls to 0 in the last stage."""
-    import torch
-
-    rng = random.Random(f"{seed} {stage}")
-    questions, names = Questions(tokenizer, rng), sorted(sources)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    began, step = time.monotonic(), 0
-    while (left := 1 - (time.monotonic() - began) / (minutes * 60)) > 0:
-        for group in optimizer.param_groups:
-            falling = min(1.0, left / 0.6) if stage == len(LESSONS) - 1 else 1.0
-            group["lr"] = rate * falling * min(1.0, (step + 1) / 20)
-        batch = [questions.lesson(sources[rng.choice(names)], stage) for _ in range(size)]
         longest = max(len(piece.ids) for piece in batch)
-        pad = tokenizer.pad_token_id
-        ids = torch.tensor([piece.ids + [pad] * (longest - len(piece.ids)) for piece in batch])
-        learn = torch.tensor([piece.learn + [False] * (longest - len(piece.learn)) for piece in batch])
-        loss = model(input_ids=ids, labels=torch.where(learn, ids, -100)).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        step += 1
-        if step % 25 == 0:
-            print(f"lesson {stage} step {step} loss {loss.item():.3f}", flush=True)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([piece.ids + [pad] * (longest - len(piece.ids)) for piece in batch], device=self.device)
+        learn = torch.tensor(
+            [piece.learn + [False] * (longest - len(piece.learn)) for piece in batch], device=self.device
+        )
+        return self.model.model(input_ids=ids).last_hidden_state, learn, ids  # rows are padded on the right
+
+    def _look(self, stage: Stage) -> None:
+        """Ask fresh questions: the share of answers whose tokens are all the likeliest ones."""
+        import torch
+
+        rng = random.Random(f"{self.seed} look")
+        questions, names = Questions(self.tokenizer, rng), sorted(self.sources)
+        self.model.eval()
+        found: dict[str, float] = {}
+        for kind in KINDS:
+            right = []
+            for _ in range(ASKED // 50):
+                if stage.name == "whole":
+                    code = questions.renderers["code_only"]
+                    code.code_tokens = 128
+                    shown = [code.code(self.sources[rng.choice(names)]).text for _ in range(50)]
+                    batch = [questions._piece(*questions.question(text, (kind,))) for text in shown]
+                else:
+                    batch = [questions.bare((kind,)) for _ in range(50)]
+                with torch.no_grad():
+                    hidden, learn, ids = self._forward(batch)
+                    said = self.model.lm_head(hidden[:, :-1]).argmax(-1)
+                right.append((((said == ids[:, 1:]) | ~learn[:, 1:]).all(-1)).float().mean().item())
+            found[kind] = round(sum(right) / len(right), 3)
+        self.model.train()
+        self.state["skills"].append([stage.name, found])
+        print(f"after {stage.name}: {found}", flush=True)
+
+    def _save(self) -> None:
+        import torch
+
+        whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": self.state}
+        torch.save(whole, self.saved.with_suffix(".new"))
+        self.saved.with_suffix(".new").replace(self.saved)
 
 
 def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
@@ -143,42 +238,15 @@ def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
     return [compact_code(text) for text in sources.values()] + [t.system + "\n\n" + t.prompt for t in templates] * 200
 
 
-def _card(parameters: int, used: int, found: int, state: dict[str, Any]) -> str:
-    curve, tokens = state["curve"], state["step"] * BATCH * ROW
-    shown = [curve[i] for i in sorted({round(k * (len(curve) - 1) / 9) for k in range(10)})] if curve else []
-    lines = "\n".join(f"| {step} | {loss:.3f} |" for step, loss in shown)
-    return f"""---
-license: mit
-library_name: transformers
-pipeline_tag: text-generation
----
-# The embedded base model of nngpt_ext
-
-A Llama of {parameters:,} parameters with its own byte-level BPE tokenizer, trained from scratch, so that the task
-`dataset_compare` runs where there is neither a model hub nor a GPU.
-
-- **Data**: {used:,} PyTorch sources of LEMUR (nn-dataset 2.1.2, MIT), chosen from the {found:,} that are in no
-  pair at any epoch by leaving out near-duplicates (`corpus.json` holds the first 16 hex digits of their sha256),
-  and questions made up at random in the wording of the built-in prompts. No accuracy of LEMUR was in its training.
-- **Training**: {state["step"]:,} steps of {BATCH} rows of {ROW} tokens ({tokens / 1e6:.1f} M tokens),
-  {state["seconds"] / 60:.0f} minutes on two CPU cores: `python -m nngpt_ext.models.build_embedded`.
-  Then lessons, questions one at a time from short to long with the loss on the answer only, for a quarter of that time:
-  without them it never reads which two datasets are offered.
-- **What it is not**: a language model to talk to or to write code with. It is a start for fine-tuning on this task.
-
-| step | training loss (code and answers) |
-|---|---|
-{lines}
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"), help="folder for the model")
-    parser.add_argument("--minutes", type=float, default=60, help="how long to train")
+    parser.add_argument("--size", choices=sorted(SHAPES), default="embedded")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps of every stage")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    build(given.out, given.minutes, given.seed)
+    Builder(given.out, given.size, given.seed, given.scale, given.device).run()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.prompts.recipe import LR_STEPS
+from nngpt_ext.prompts.recipe import KEYS, LR_STEPS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 VOCABULARY = 4096
 STOP = "<|end|>"
 PAD = "<|pad|>"
+BLANK = "Ġ"  # a blank as byte-level BPE writes it
+_RECIPE_WORDS = (*KEYS, "none", "norm", "echo", "flip", "or")
 
 
 def whole_words() -> list[str]:
@@ -28,23 +32,53 @@ def whole_words() -> list[str]:
     return [*sorted(FACTS), *rates, *tenths, *sizes]
 
 
+def _either(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def _whole_pattern() -> str:
+    """A whole word where it stands alone. A dataset's name has one token, with a blank before it or not: to
+    answer is to copy it."""
+    before, behind = r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"
+    name = f"(?:{_either(FACTS)}){behind}"
+    step = f"(?:{_either(word for word in whole_words() if word not in FACTS)}){behind}"
+    return f" (?={name})|{before}{name}| ?{before}{step}"
+
+
+def _pattern() -> str:
+    """Where texts are split before BPE: a blank belongs to what follows it, as it does in GPT-2."""
+    return rf"{_whole_pattern()}| ?[0-9]| ?[^\W\d_]+| ?_+| ?[^\s\w]+|\s+(?!\S)|\s+"
+
+
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Train the tokenizer on texts; it has `VOCABULARY` tokens at most and any text is encodable."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    words = [AddedToken(word, single_word=True, normalized=False) for word in whole_words()]
-    core = Tokenizer(models.BPE())
+    core = Tokenizer(models.BPE(ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(_pattern()), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
+    words = [prefix + word for word in (*whole_words(), *_RECIPE_WORDS) for prefix in ("", BLANK)]
+    words = [word for word in words if word.removeprefix(BLANK) not in FACTS or word in FACTS]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(words),
         special_tokens=[PAD, STOP],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(texts, trainer)
-    core.add_tokens(words)
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=STOP, pad_token=PAD)
+    # Whole words are left out here, or BPE would make tokens of their parts.
+    core.train_from_iterator((re.sub(_whole_pattern(), "", text) for text in texts), trainer)
+    # A piece of text that is in the vocabulary is taken whole (ignore_merges), so these need no merges,
+    # and none of their parts becomes a token.
+    whole = json.loads(core.to_str())
+    vocabulary = whole["model"]["vocab"]
+    for word in words:
+        vocabulary.setdefault(word, len(vocabulary))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(whole)), eos_token=STOP, pad_token=PAD
+    )

@@ -21,17 +21,19 @@ class Preset(NamedTuple):
 
 
 EMBEDDED = Path(str(files("nngpt_ext.models").joinpath("embedded")))
+EMBEDDED_SMALL = EMBEDDED.with_name("embedded_small")
 
 # The host's settings: its rate for LoRA, its rank, alpha and dropout; the paper trains 15 epochs. 1,500 tokens
 # hold what the host shows of a source (2,000 characters) twice over. All networks are drawn in each epoch.
 _HOST = Preset("", 1500, 1e-4, 15, None, 32, 32, 0.05)
 # 512 tokens hold the whole compacted source of half of the networks. A small model learns fast, so a high rate and
 # few epochs; dropout would cost it a third of its speed (docs/LOG.md), and validation after each epoch guards it.
-# Rank 32 is a sixth of its width.
-_SMALL = Preset(str(EMBEDDED), 512, 1e-3, 3, None, 32, 32, 0.0)
+# Rank 32 is a quarter of its width.
+_SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
 
 PRESETS: dict[str, Preset] = {
     "embedded": _SMALL,
+    "embedded-small": _SMALL._replace(location=str(EMBEDDED_SMALL)),
     "deepseek-coder-1.3b": _HOST._replace(location="deepseek-ai/deepseek-coder-1.3b-instruct"),
     "deepseek-coder-7b": _HOST._replace(location="deepseek-ai/deepseek-coder-7b-instruct-v1.5"),
 }

@@ -2,14 +2,19 @@
 
 import json
 
+import pytest
+
 from nngpt_ext.lemur.cache import read_trials
 from nngpt_ext.lemur.locate import open_source
 from nngpt_ext.lemur.unpaired import paired_networks, source_hash
-from nngpt_ext.models.presets import EMBEDDED
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
+
+BOTH = pytest.mark.parametrize("folder", [EMBEDDED, EMBEDDED_SMALL])
 
 
-def test_it_has_read_no_network_of_any_pair():
-    corpus = set(json.loads((EMBEDDED / "corpus.json").read_text()))
+@BOTH
+def test_it_has_read_no_network_of_any_pair(folder):
+    corpus = set(json.loads((folder / "corpus.json").read_text()))
     lemur = open_source("package")
     paired = paired_networks(read_trials(lemur, None).frame)
     assert len(paired) == 3343
@@ -17,14 +22,16 @@ def test_it_has_read_no_network_of_any_pair():
     assert corpus.isdisjoint(source_hash(text)[:16] for text in lemur.sources(sorted(paired)).values())
 
 
-def test_what_it_has_read_is_lemurs():
-    corpus = set(json.loads((EMBEDDED / "corpus.json").read_text()))
+@BOTH
+def test_what_it_has_read_is_lemurs(folder):
+    corpus = set(json.loads((folder / "corpus.json").read_text()))
     lemur = open_source("package")
     every = {source_hash(text)[:16] for text in lemur.sources(sorted(lemur.networks())).values()}
     assert corpus <= every
 
 
-def test_its_card_says_what_it_is():
-    card = (EMBEDDED / "README.md").read_text()
+@BOTH
+def test_its_card_says_what_it_is(folder):
+    card = (folder / "README.md").read_text()
     assert "No accuracy of LEMUR was in its training" in card
     assert "parameters" in card

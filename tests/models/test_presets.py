@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.models.presets import EMBEDDED, PRESETS, preset
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, PRESETS, preset
 
 
-def test_the_three_presets() -> None:
-    assert list(PRESETS) == ["embedded", "deepseek-coder-1.3b", "deepseek-coder-7b"]
+def test_the_presets() -> None:
+    assert list(PRESETS) == ["embedded", "embedded-small", "deepseek-coder-1.3b", "deepseek-coder-7b"]
     assert preset("deepseek-coder-1.3b").location == "deepseek-ai/deepseek-coder-1.3b-instruct"
     assert preset("deepseek-coder-7b").location == "deepseek-ai/deepseek-coder-7b-instruct-v1.5"
 
 
-def test_embedded_lies_in_the_package() -> None:
+def test_embedded_ones_lie_in_the_package() -> None:
     assert Path(preset("embedded").location) == EMBEDDED
+    assert Path(preset("embedded-small").location) == EMBEDDED_SMALL
     assert EMBEDDED.parts[-3:] == ("nngpt_ext", "models", "embedded")
 
 
@@ -29,10 +30,11 @@ def test_any_other_name_is_a_location(base: str) -> None:
     assert found.learning_rate == preset("deepseek-coder-7b").learning_rate
 
 
-def test_embedded_is_small_safetensors_only() -> None:
-    files = [file for file in EMBEDDED.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) <= 16_000_000
+@pytest.mark.parametrize(("folder", "limit"), [(EMBEDDED, 16_000_000), (EMBEDDED_SMALL, 4_000_000)])
+def test_embedded_ones_are_small_safetensors_only(folder: Path, limit: int) -> None:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= limit
     assert {file.suffix for file in files} <= {".json", ".safetensors", ".md", ".jinja"}
-    config = json.loads((EMBEDDED / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
-    assert (EMBEDDED / "README.md").read_text().startswith("---\nlicense: mit\n")
+    assert (folder / "README.md").read_text().startswith("---\nlicense: mit\n")

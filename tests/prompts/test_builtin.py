@@ -34,50 +34,27 @@ def supported_hyperparameters():
     return {'lr', 'momentum', 'dropout'}
 
 It was trained for 5 epochs on each dataset. An accuracy is relative to the best one known for its dataset.
+Which dataset has the higher relative accuracy?
 """
+NO_CODE_PART = """\
+A neural network was trained on each dataset. An accuracy is relative to the best one known for its dataset.
+Which dataset has the higher relative accuracy?
+"""
+CIFAR = "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes"
+MNIST = "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes"
+CIFAR_RECIPE = "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299"
+MNIST_RECIPE = "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512"
 
 # (as asked, turned)
 USER = {
-    "code_only": (
-        CODE_PART + "Higher relative accuracy: cifar-10 or mnist?",
-        CODE_PART + "Higher relative accuracy: mnist or cifar-10?",
-    ),
+    "code_only": (CODE_PART + "cifar-10 or mnist?", CODE_PART + "mnist or cifar-10?"),
     "normalized_accuracy": (
-        CODE_PART + "cifar-10: relative accuracy 0.925\n"
-        "mnist: relative accuracy 0.998\n"
-        "Higher relative accuracy: cifar-10 or mnist?",
-        CODE_PART + "mnist: relative accuracy 0.998\n"
-        "cifar-10: relative accuracy 0.925\n"
-        "Higher relative accuracy: mnist or cifar-10?",
+        CODE_PART + "cifar-10: 0.925\nmnist: 0.998",
+        CODE_PART + "mnist: 0.998\ncifar-10: 0.925",
     ),
-    "metadata": (
-        CODE_PART + "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
-        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
-        "Higher relative accuracy: cifar-10 or mnist?",
-        CODE_PART + "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
-        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
-        "Higher relative accuracy: mnist or cifar-10?",
-    ),
-    "metadata_only": (
-        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
-        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
-        "A neural network was trained on each dataset. "
-        "An accuracy is relative to the best one known for its dataset.\n"
-        "Higher relative accuracy: cifar-10 or mnist?",
-        "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes\n"
-        "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes\n"
-        "A neural network was trained on each dataset. "
-        "An accuracy is relative to the best one known for its dataset.\n"
-        "Higher relative accuracy: mnist or cifar-10?",
-    ),
-    "recipe": (
-        CODE_PART + "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299\n"
-        "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512\n"
-        "Higher relative accuracy: cifar-10 or mnist?",
-        CODE_PART + "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512\n"
-        "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299\n"
-        "Higher relative accuracy: mnist or cifar-10?",
-    ),
+    "metadata": (f"{CODE_PART}{CIFAR}\n{MNIST}", f"{CODE_PART}{MNIST}\n{CIFAR}"),
+    "metadata_only": (f"{NO_CODE_PART}{CIFAR}\n{MNIST}", f"{NO_CODE_PART}{MNIST}\n{CIFAR}"),
+    "recipe": (f"{CODE_PART}{CIFAR_RECIPE}\n{MNIST_RECIPE}", f"{CODE_PART}{MNIST_RECIPE}\n{CIFAR_RECIPE}"),
 }
 
 
@@ -162,7 +139,9 @@ def test_code_comes_before_the_datasets(name: str) -> None:
         assert "{epoch}" not in prompt
     else:
         assert 0 < prompt.index("{nn_code}") < first_dataset
-    assert prompt.endswith("{dataset_1} or {dataset_2}?")
+    # What all questions share stands before what differs.
+    question = "Which dataset has the higher relative accuracy?"
+    assert prompt.index(question) < prompt.index("{dataset_1}") < prompt.index("{dataset_2}")
 
 
 def test_only_normalized_accuracy_tells_accuracies() -> None:

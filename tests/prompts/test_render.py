@@ -19,8 +19,8 @@ from tests import models_made
 from .real import CODE, QUESTION
 
 ENDS = {
-    False: "\nHigher relative accuracy: cifar-10 or mnist?\n",
-    True: "\nHigher relative accuracy: mnist or cifar-10?\n",
+    False: "\ncifar-10 or mnist?\n",
+    True: "\nmnist or cifar-10?\n",
 }
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
 
