@@ -32,7 +32,7 @@ DASHES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 5.0  # inches of 72 units: as wide as a telephone's screen, so that its text can be read there
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
     "svg.fonttype": "none", "font.size": 8.5, "axes.titlesize": 8.5, "legend.fontsize": 8, "legend.frameon": False,
     "text.color": TEXT, "axes.labelcolor": SOFT, "axes.edgecolor": LINE, "axes.titlecolor": TEXT,
     "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT,
