@@ -67,11 +67,13 @@ class Predictor:
         """The predictor of a finished run; `options` as of `Predictor`.
 
         Raises:
-            UserError: when the folder holds no finished run.
+            UserError: when the folder holds no finished run, or another adapter than the run left there.
         """
         if not (Path(folder) / "report.json").is_file():
             raise UserError(f"'{folder}' holds no finished run; give a run's folder, or finish it with --resume")
-        return cls(Path(folder) / "adapter", **options)
+        predictor = cls(Path(folder) / "adapter", **options)
+        predictor._files.check_run(Path(folder))
+        return predictor
 
     @classmethod
     def from_pretrained(cls, adapter: str | Path, *, revision: str | None = None, **options: Any) -> Predictor:
@@ -88,8 +90,13 @@ class Predictor:
 
     @property
     def model(self) -> str:
-        """Which model answers: base model and the beginning of the adapter's sha256."""
+        """Which model answers: base model and the beginning of the adapter's hash."""
         return f"{self._files.base_model}+{self._files.hash[:12]}"
+
+    @property
+    def adapter(self) -> str:
+        """The adapter's hash, as the store has it: of weights, their settings, and the base model they change."""
+        return self._files.hash
 
     @property
     def fingerprint(self) -> str:

@@ -37,7 +37,7 @@ predictions = sa.Table(
     sa.Column("better_dataset", sa.String),  # the true answer, only where it was asked for
     sa.Column("prompt", sa.String, nullable=False),
     sa.Column("prompt_hash", sa.String(64), nullable=False),
-    sa.Column("adapter", sa.String(64), nullable=False, index=True),  # sha256 of the adapter's weights
+    sa.Column("adapter", sa.String(64), nullable=False, index=True),  # AdapterFiles.hash
     sa.Column("calibration", sa.String(64), nullable=False),
     sa.Column("base_model", sa.String, nullable=False),
     sa.Column("tuning_epoch", sa.Integer),

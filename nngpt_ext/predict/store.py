@@ -127,7 +127,7 @@ class PredictionStore:
             nn: a network's name.
             dataset: one that stands on either side.
             base_model: name of the base model.
-            adapter: sha256 of the adapter's weights, or how it begins.
+            adapter: the adapter's hash (`Predictor.adapter`), or how it begins.
             prompt: name of the prompt.
             min_confidence: probability of the predicted dataset at least, calibrated where it is.
             since, until: when it was written; a time without a zone is UTC.

@@ -192,10 +192,40 @@ def _other_base(folder: Path) -> None:
     (folder / "nngpt_ext.json").write_text(json.dumps(note | {"base_sha256": "0" * 64}))
 
 
+def _rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+
+
+def _without_half(weights: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(weights.items())[::2])
+
+
+def _not_numbers(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: values * float("nan") for name, values in weights.items()}
+
+
+def _unfilled(folder: Path) -> None:
+    note = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps(note | {"text": note["text"] + " {nope}"}))
+
+
+def _calibration_folder(folder: Path) -> None:
+    (folder / "calibration.json").unlink()
+    (folder / "calibration.json").mkdir()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_damage_weights, "the adapter in .* is damaged"),
+        (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
+        (lambda folder: _rewrite(folder, _not_numbers), "gives scores that are no numbers"),
+        (_unfilled, r"task\.json' is damaged .*variable \{nope\} is not in input_list"),
+        (_calibration_folder, r"calibration\.json' is damaged"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), r"adapter_config\.json' is damaged"),
         (_other_base, "was trained on 'embedded'"),
         (lambda folder: (folder / "task.json").write_text("{"), r"task\.json' is damaged"),
         (lambda folder: (folder / "task.json").write_text("{}"), r"task\.json' is damaged"),
