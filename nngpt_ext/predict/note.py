@@ -97,7 +97,7 @@ class AdapterFiles:
         if known != self.weights_sha256:
             raise UserError(
                 f"'{self.folder / WEIGHTS}' is not what the run wrote (sha256 {self.weights_sha256[:12]}…, its "
-                f"{RECORD} has {known[:12]}…); run the task again, or give the adapter's own folder in place of the run's"
+                f"{RECORD} has {known[:12]}…); run the task again, or give the adapter's folder, not the run's"
             )
 
     @property
