@@ -101,6 +101,16 @@ class AdapterFiles:
             )
 
     @property
+    def model(self) -> str:
+        """Which model answers: base model and the beginning of the adapter's hash."""
+        return f"{self.base_model}+{self.hash[:12]}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which it abstains; None where it always does."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    @property
     def calibration_hash(self) -> str:
         """The calibration's hash; empty where there is none."""
         return self.calibration.hash if self.calibration else UNCALIBRATED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,6 @@ def unusable(url: str, error: Exception) -> UserError:
             "and write its address as postgresql+psycopg://user@host/name"
         )
     reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return UserError(
-        f"cannot use the prediction store '{hide_password(url)}': {reason}; an address looks like "
-        "sqlite:///predictions.db"
-    )
+    full = "disk is full" in reason or getattr(error, "errno", None) == errno.ENOSPC
+    advice = "free some space and run the command again" if full else "an address looks like sqlite:///predictions.db"
+    return UserError(f"cannot use the prediction store '{hide_password(url)}': {reason}; {advice}")

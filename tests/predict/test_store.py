@@ -77,6 +77,18 @@ def test_the_same_question_to_the_same_adapter_is_replaced(store):
     assert found["predicted"].tolist() == ["cifar-10", "mnist", "svhn"]
 
 
+def test_what_only_a_run_knows_is_not_wiped_out(store):
+    known = ["better_dataset", "split", "tuning_epoch"]
+    store.add(predictions(0.25))
+    before = store.query()
+    store.add(predictions(0.75).drop(columns=known))
+    found = store.query()
+    assert found["probability_1"].tolist() == [0.75] * 3
+    pd.testing.assert_frame_equal(found[known], before[known])
+    store.add(predictions(0.75, split="validation"))
+    assert set(store.query()["split"]) == {"validation"}
+
+
 def test_adapters_prompts_recipes_and_calibrations_never_mix(store):
     store.add(predictions(0.1))
     store.add(predictions(0.2, adapter="b"))
@@ -90,7 +102,7 @@ def test_networks_with_the_same_source_keep_their_names(store):
     one = predictions(source="the same").iloc[:1]
     store.add(pd.concat([one, one.assign(nn="Twin")]))
     assert [len(store.query(nn=nn)) for nn in ("AlexNet", "Twin")] == [1, 1]
-    assert list(store.find(one["question"])) == one["question"].tolist()
+    assert [row["nn"] for row in store.find(one["question"])] == ["AlexNet", "Twin"]
 
 
 def test_find_gives_the_rows_of_known_questions_only(store):
@@ -98,7 +110,7 @@ def test_find_gives_the_rows_of_known_questions_only(store):
     store.add(rows)
     many = [f"{i:064d}" for i in range(1200)]  # more than one statement takes
     found = store.find([*many, *rows["question"]])
-    assert {key: row["nn"] for key, row in found.items()} == dict(zip(rows["question"], rows["nn"], strict=True))
+    assert {row["question"]: row["nn"] for row in found} == dict(zip(rows["question"], rows["nn"], strict=True))
 
 
 def test_query_by_confidence_and_time(store):
