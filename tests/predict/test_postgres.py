@@ -72,6 +72,34 @@ def test_it_answers_like_sqlite(url: str) -> None:
         assert store.query(adapter="x", until=began).empty
 
 
+def test_a_foreign_table_is_refused(url: str) -> None:
+    import sqlalchemy as sa
+
+    other = url.rsplit("/", 1)[0] + "/other"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE other")
+    foreign = sa.create_engine(other)
+    with foreign.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE predictions (id INTEGER)")
+    for call in (PredictionStore.open, PredictionStore.check):
+        with pytest.raises(UserError, match="holds a table 'predictions' that is not of a prediction store"):
+            call(other)
+    assert sa.inspect(foreign).get_table_names() == ["predictions"]
+    engine.dispose()
+    foreign.dispose()
+
+
+def test_what_only_a_run_knows_is_not_wiped_out(url: str) -> None:
+    with PredictionStore.open(url) as store:
+        store.add(predictions(0.25, adapter="known"))
+        store.add(predictions(0.75, adapter="known").drop(columns=["better_dataset", "split", "tuning_epoch"]))
+        found = store.query(adapter="known")
+    assert found["probability_1"].tolist() == [0.75] * 3
+    assert set(found["split"]) == {"test"}
+    assert found["better_dataset"].notna().all()
+
+
 def test_an_unreachable_server_is_one_line(url: str) -> None:
     gone = url.rsplit(":", 1)[0] + ":1/postgres"
     with pytest.raises(UserError) as error:

@@ -192,12 +192,38 @@ def test_missing_folders_are_made(tmp_path):
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+def test_a_foreign_table_is_refused_and_its_file_left_alone(url, tmp_path, call):
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        database.execute("CREATE TABLE predictions (id INTEGER, price REAL)")
+        database.commit()
+    before = (tmp_path / "predictions.db").read_bytes()
+    assert (
+        line(call, url) == f"'{url}' holds a table 'predictions' that is not of a prediction store; give another store"
+    )
+    assert (tmp_path / "predictions.db").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.db"]
+
+
+def test_other_tables_may_stand_beside_ours(url, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        database.execute("CREATE TABLE notes (text TEXT)")
+        database.commit()
+    with PredictionStore.open(url) as store:
+        assert store.add(predictions()) == 3
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
 def test_another_schema_is_refused(url, tmp_path, call):
     PredictionStore.open(url).close()
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
         database.execute("UPDATE nngpt_ext_schema SET version = 7")
         database.commit()
+        database.execute("PRAGMA journal_mode=DELETE")
+    before = (tmp_path / "predictions.db").read_bytes()
     assert line(call, url) == (f"the prediction store '{url}' has schema 7, this version reads 2; give another store")
+    assert (tmp_path / "predictions.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
