@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,18 +27,16 @@ def _tools() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url() -> Iterator[str]:
     pytest.importorskip("psycopg")
     tools = _tools()
     if tools is None:
         pytest.skip("no PostgreSQL is installed")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder, which each session closes to other users.
+    folder = Path(tempfile.mkdtemp(prefix="nngpt_ext_postgres_"))
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses root
         as_user = ["runuser", "-u", "postgres", "--"]
-        for place in (folder, *folder.parents):
-            if place.owner() == "root" and place != Path("/tmp") and place != Path("/"):
-                place.chmod(place.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,6 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://nngpt@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([*control, "-m", "fast", "stop"], **run)
+        shutil.rmtree(folder)
 
 
 def test_ten_processes_write_at_once_and_nothing_is_lost(url: str) -> None:
