@@ -84,7 +84,9 @@ class Asker:
         Raises:
             UserError: naming the first that is not.
         """
-        known = {*self._files.note.datasets, *self.facts}
+        known = set(self.facts)
+        if not (self._template.needs_facts(1) or self._template.needs_facts(2)):
+            known |= set(self._files.note.datasets)
         for dataset in names:
             if not isinstance(dataset, str) or dataset not in known:
                 raise UserError(

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.files import write_text
 from nngpt_ext.predict.codes import Network
-from nngpt_ext.predict.collection import Job, part_file, score_shard
+from nngpt_ext.predict.collection import Job, score_shard
+from nngpt_ext.predict.parts import part_file
 from nngpt_ext.predict.predictor import Predictor
+from nngpt_ext.predict.schema import absolute
 
 CORES = 1  # of a worker
+TRIES = 3  # workers that may die at one shard: Ray Data itself would start another one for ever
 
 
 class ShardScorer:
@@ -22,10 +26,30 @@ class ShardScorer:
         self._predictor = Predictor(job.adapter, **job.options)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        networks = [Network(*one) for one in row["networks"]]
+        networks, tried = [Network(*one) for one in row["networks"]], _tries(self._parts, row["shard"])
+        before = int(tried.read_text()) if tried.is_file() else 0
+        if before >= TRIES:
+            raise UserError(
+                f"{before} workers died, one after the other, at the shard of '{networks[0].nn}' to "
+                f"'{networks[-1].nn}'; it may need more memory, or fewer networks in a shard (--shard)"
+            )
+        write_text(tried, str(before + 1))
         # Written whole under its number: done twice, after a crash, it is the same file.
         rows = score_shard(self._predictor, self._job, networks, part_file(self._parts, row["shard"]))
+        tried.unlink(missing_ok=True)
         return {"shard": row["shard"], "rows": rows}
+
+
+def check_ray() -> None:
+    """See that Ray is installed.
+
+    Raises:
+        UserError: with the command that installs it.
+    """
+    try:
+        import ray.data  # noqa: F401
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'") from None
 
 
 def score_on_ray(
@@ -34,33 +58,64 @@ def score_on_ray(
     """Score shards on a cluster whose machines share the folder `parts`; gives (shard, rows) as they finish.
 
     Raises:
-        UserError: without Ray, or when the cluster cannot be reached.
+        UserError: without Ray, when the cluster cannot be reached, when a worker meets a mistake of the user's, and
+            when `TRIES` workers died at one shard.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'") from None
+    check_ray()
+    import ray
+    import ray.data
+
+    if not shards:
+        return
     started = not ray.is_initialized()
+    # A cluster of our own listens on loopback only.
+    where = {"address": address} if address else {"address": "local", "_node_ip_address": "127.0.0.1"}
     try:
         if started:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(**where, log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"cannot reach a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)) // CORES, len(shards)))
+        for i, _ in shards:
+            _tries(parts, i).unlink(missing_ok=True)  # of an earlier attempt
         items = [{"shard": i, "networks": [list(one) for one in networks]} for i, networks in shards]
         results = ray.data.from_items(items, override_num_blocks=len(items)).map(
             ShardScorer,  # type: ignore[arg-type]  # Ray's types leave out classes
-            fn_constructor_args=(job, str(parts.resolve())),
-            concurrency=workers,
+            fn_constructor_args=(_everywhere(job), str(parts.resolve())),
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=CORES,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in results.iter_rows():
             yield int(row["shard"]), int(row["rows"])
+    except ray.exceptions.RayError as error:
+        raise _mistake(error) or error from None
     finally:
         if started:
             ray.shutdown()
+
+
+def _tries(parts: Path, shard: int) -> Path:
+    """Where it stands how many workers began a shard and did not finish it."""
+    return parts / f".{shard:06d}.tries"
+
+
+def _everywhere(job: Job) -> Job:
+    """The job with whole paths: workers stand in other folders."""
+    options = dict(job.options)
+    if isinstance(options.get("store"), str):
+        options["store"] = absolute(options["store"])
+    if options.get("base") and Path(options["base"]).is_dir():
+        options["base"] = str(Path(options["base"]).resolve())
+    return job._replace(adapter=str(Path(job.adapter).resolve()), options=options)
+
+
+def _mistake(error: BaseException | None) -> UserError | None:
+    """The user's mistake that a worker met, out of what Ray wraps around it."""
+    found = None
+    while error is not None:
+        if isinstance(error, UserError):
+            found = UserError(str(error).strip().splitlines()[-1].removeprefix("nngpt_ext.errors.UserError: "))
+        error = getattr(error, "cause", None) or error.__cause__
+    return found

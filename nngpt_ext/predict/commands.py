@@ -116,15 +116,13 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
-    from nngpt_ext.errors import UserError, unknown
+    from nngpt_ext.errors import unknown
     from nngpt_ext.predict.collection import Job, score_collection
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
-    names = tuple(sorted(set(datasets or predictor.datasets)))
-    if len(names) < 2:
-        raise UserError(f"two datasets or more are needed, not {', '.join(names)}")
+    names = tuple(predictor.check_datasets(datasets or None))
     options = {"base": base, "store": store, "facts": _facts(facts)}
     job = Job(str(_adapter(run).resolve()), options, names, _recipe(recipe))
     found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)

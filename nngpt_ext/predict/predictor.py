@@ -194,13 +194,20 @@ class Predictor:
         while comparisons := tuple(itertools.islice(answers, len(pairs))):
             yield ranking_of(names, comparisons)
 
-    def check(self, query: Query) -> None:
-        """See that a question could be answered; no model is loaded.
+    def check_given(
+        self,
+        datasets: Iterable[str],
+        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        accuracies: Mapping[str, float] | None = None,
+    ) -> None:
+        """See that a ranking of datasets, two or more, has what the prompt shows of them; no model is loaded.
 
         Raises:
             UserError: as `compare`.
         """
-        self._asker(query)
+        names = self.check_datasets(datasets)
+        for one, two in itertools.pairwise(names):
+            self._asker(Query("", one, two, recipe, accuracies), source_shown=False)
 
     def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
         """The datasets of a ranking, in text order; by default those the adapter was trained on.

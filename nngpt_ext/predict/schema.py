@@ -138,6 +138,16 @@ def sqlite_file(engine: sa.Engine) -> Path | None:
     return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
 
 
+def absolute(url: str) -> str:
+    """The address with an SQLite file's whole path, so that it means the same in another folder."""
+    try:
+        parsed = sa.make_url(url)
+        file = sqlite_file(sa.create_engine(url))
+    except FAULTS:
+        return url
+    return url if file is None else parsed.set(database=str(file.resolve())).render_as_string(hide_password=False)
+
+
 def _version(url: str, connection: sa.Connection) -> list[int]:
     """The schema version that stands in a database; none where our tables are not there yet."""
     tables = set(sa.inspect(connection).get_table_names())  # at one moment: another process may be making them

@@ -84,6 +84,8 @@ def test_rank(run: RunResult) -> None:
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--facts", "1,2,3,4"], "facts are of a dataset with a name"),
         (["score", "--run", "{run}", "--codes", "{tmp}", "--out", "{tmp}/o", "--engine", "rya"], "engine 'rya'"),
         (["score", "--run", "{run}", "--codes", "{tmp}/none", "--out", "{tmp}/o"], "there is no '"),
+        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist", "svnh"], "did you mean 'svhn'"),
+        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist"], "two datasets or more"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_exit_code_2(
