@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,31 @@ from nngpt_ext.predict.schema import absolute
 
 CORES = 1  # of a worker
 TRIES = 3  # workers that may die at one shard: Ray Data itself would start another one for ever
+# A cluster of one machine: Ray reads these when it is imported. Without several machines, which Ray can be
+# forbidden under this name on any system, its servers listen on loopback only; and it reports to nobody.
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class ShardScorer:
-    """A worker of Ray Data: asks about one shard at a time."""
+    """A worker of Ray Data: asks about one shard at a time.
+
+    It gives back how many rows a shard has, or the user's mistake that it met: an exception would come to the
+    driver as text among Ray's own.
+    """
 
     def __init__(self, job: Job, parts: str) -> None:
         self._job, self._parts = job, Path(parts)
-        self._predictor = Predictor(job.adapter, **job.options)
+        self._predictor: Predictor | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        networks, tried = [Network(*one) for one in row["networks"]], _tries(self._parts, row["shard"])
+        try:
+            rows, mistake = self._score(row["shard"], [Network(*one) for one in row["networks"]]), ""
+        except UserError as error:
+            rows, mistake = 0, str(error)
+        return {"shard": row["shard"], "rows": rows, "mistake": mistake}
+
+    def _score(self, shard: int, networks: Sequence[Network]) -> int:
+        tried = _tries(self._parts, shard)
         before = int(tried.read_text()) if tried.is_file() else 0
         if before >= TRIES:
             raise UserError(
@@ -34,22 +50,26 @@ class ShardScorer:
                 f"'{networks[-1].nn}'; it may need more memory, or fewer networks in a shard (--shard)"
             )
         write_text(tried, str(before + 1))
+        if self._predictor is None:
+            self._predictor = Predictor(self._job.adapter, **self._job.options)
         # Written whole under its number: done twice, after a crash, it is the same file.
-        rows = score_shard(self._predictor, self._job, networks, part_file(self._parts, row["shard"]))
+        rows = score_shard(self._predictor, self._job, networks, part_file(self._parts, shard))
         tried.unlink(missing_ok=True)
-        return {"shard": row["shard"], "rows": rows}
+        return rows
 
 
 def check_ray() -> None:
-    """See that Ray is installed.
+    """See that Ray is installed; it is not imported yet.
 
     Raises:
         UserError: with the command that installs it.
     """
     try:
-        import ray.data  # noqa: F401
-    except ImportError:
-        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'") from None
+        there = importlib.util.find_spec("ray") is not None
+    except ValueError:  # imported, and not as a module of its own
+        there = False
+    if not there:
+        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'")
 
 
 def score_on_ray(
@@ -61,18 +81,18 @@ def score_on_ray(
         UserError: without Ray, when the cluster cannot be reached, when a worker meets a mistake of the user's, and
             when `TRIES` workers died at one shard.
     """
+    if not shards:
+        return
     check_ray()
+    if address is None:
+        os.environ.update({name: value for name, value in _ALONE.items() if name not in os.environ})
     import ray
     import ray.data
 
-    if not shards:
-        return
     started = not ray.is_initialized()
-    # A cluster of our own listens on loopback only.
-    where = {"address": address} if address else {"address": "local", "_node_ip_address": "127.0.0.1"}
     try:
         if started:
-            ray.init(**where, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(address or "local", log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"cannot reach a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
     try:
@@ -88,9 +108,9 @@ def score_on_ray(
             num_cpus=CORES,
         )
         for row in results.iter_rows():
+            if row["mistake"]:
+                raise UserError(row["mistake"])
             yield int(row["shard"]), int(row["rows"])
-    except ray.exceptions.RayError as error:
-        raise _mistake(error) or error from None
     finally:
         if started:
             ray.shutdown()
@@ -109,13 +129,3 @@ def _everywhere(job: Job) -> Job:
     if options.get("base") and Path(options["base"]).is_dir():
         options["base"] = str(Path(options["base"]).resolve())
     return job._replace(adapter=str(Path(job.adapter).resolve()), options=options)
-
-
-def _mistake(error: BaseException | None) -> UserError | None:
-    """The user's mistake that a worker met, out of what Ray wraps around it."""
-    found = None
-    while error is not None:
-        if isinstance(error, UserError):
-            found = UserError(str(error).strip().splitlines()[-1].removeprefix("nngpt_ext.errors.UserError: "))
-        error = getattr(error, "cause", None) or error.__cause__
-    return found
