@@ -82,11 +82,7 @@ def score_collection(
         from nngpt_ext.predict.cluster import check_ray, score_on_ray
 
         check_ray()
-    found = [_askable(predictor, job, one) for one in read_codes(codes)]
-    networks = [one for one in found if isinstance(one, Network)]
-    refused = [one for one in found if isinstance(one, Refused)]
-    if not networks:
-        raise UserError(f"'{codes}' holds no network that can be asked about; the first: {refused[0].reason}")
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe)
     plan = digest([predictor.fingerprint, job.datasets, job.recipe, [list(one) for one in networks]])
     parts = Parts(out, plan)
     if parts.joined():
@@ -117,20 +113,41 @@ def score_collection(
     return Scored(out, len(networks), rows, refused)
 
 
-def _askable(predictor: Predictor, job: Job, one: Network | Refused) -> Network | Refused:
-    """The network, or why it cannot be asked about: it lacks what the prompt shows.
+def askable(
+    predictor: Predictor, codes: Path, datasets: Sequence[str], recipe: Mapping[str, Any] | None = None
+) -> tuple[list[Network], list[Refused]]:
+    """The networks of a collection that can be asked about, and those that cannot, with the reasons.
+
+    Args:
+        predictor: will be asked.
+        codes: see `read_codes`.
+        datasets: of which all pairs will be asked.
+        recipe: one for all networks that have none of their own, or one for each dataset.
 
     Raises:
-        UserError: when that is wrong with the recipe for all.
+        UserError: when there is no network left, for unknown datasets, for a fault in the recipe for all, and as
+            `read_codes`.
     """
+    predictor.check_datasets(datasets)
+    found = [_checked(predictor, one, datasets, recipe) for one in read_codes(codes)]
+    networks = [one for one in found if isinstance(one, Network)]
+    refused = [one for one in found if isinstance(one, Refused)]
+    if not networks:
+        raise UserError(f"'{codes}' holds no network that can be asked about; the first: {refused[0].reason}")
+    return networks, refused
+
+
+def _checked(
+    predictor: Predictor, one: Network | Refused, datasets: Sequence[str], recipe: Mapping[str, Any] | None
+) -> Network | Refused:
     if isinstance(one, Refused):
         return one
     try:
-        predictor.check_given(job.datasets, one.recipe if one.recipe is not None else job.recipe)
+        predictor.check_given(datasets, recipe if one.recipe is None else one.recipe)
     except UserError as error:
-        if one.recipe is None and job.recipe is not None:
+        if one.recipe is None and recipe is not None:  # no fault of this network
             raise
-        return Refused(one.nn, f"{one.nn}: {error}")
+        return Refused(one.nn, f"'{one.nn}': {error}")
     return one
 
 

@@ -226,7 +226,7 @@ def test_one_bad_recipe_is_one_refused_network(
     asked = Job(str(tmp_path), {}, ("mnist", "svhn"), None)
     found = score_collection(predictor, asked, tmp_path / "codes.parquet", tmp_path / "o.parquet")
     assert pd.read_parquet(found.out)["nn"].tolist() == ["a"]
-    assert [(one.nn, one.reason.split(":")[0]) for one in found.refused] == [(nn, nn) for nn in "bcd"]
+    assert [(one.nn, one.reason.split(":")[0]) for one in found.refused] == [(nn, f"'{nn}'") for nn in "bcd"]
     for one, reason in zip(
         found.refused, ("unknown bach", "no recipe for 'svhn'", "needs a recipe for 'mnist'"), strict=True
     ):
