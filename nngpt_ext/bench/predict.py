@@ -9,14 +9,15 @@ from typing import Any
 
 from nngpt_ext.bench.measure import Clock, Work, in_turn
 from nngpt_ext.bench.scoring import GENERATED, sampled
-from nngpt_ext.lemur.dataset import load_pairs
+from nngpt_ext.config import TaskConfig, build_config
 from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.predict.model import AskedModel
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.render import Question
 from nngpt_ext.scoring.log_odds import log_odds
-from nngpt_ext.tasks.folder import versions
+from nngpt_ext.tasks.folder import CONFIG, read_config, versions
+from nngpt_ext.tasks.pipeline import read_data
 
 RANK, ONE, SAMPLED = "rank", "one question at a time", f"{GENERATED} sampled tokens"
 PEER_PAIRS = 12  # pairs that the slow ways answer in a round
@@ -26,7 +27,7 @@ RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform":
 def bench_predict(
     run: Path, *, networks: int = 100, rounds: int = 3, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Rank all datasets for real networks of the test part, and answer some of the same pairs in two other ways.
+    """Rank all datasets for real networks of the run's test part, and answer some of the same pairs in two other ways.
 
     One question at a time is a forward pass for each order of a pair's names; sampled generation writes 150
     tokens for one order only, as the host does.
@@ -44,19 +45,16 @@ def bench_predict(
         UserError: for a folder without a finished run.
     """
     predictor = Predictor.from_run(run)
-    data = load_pairs()
-    test = data.part("test")
-    names = sorted(test["nn"].unique())[:networks]
-    needs_recipe = predictor.prompt == "recipe"
-    recipe = RECIPE if needs_recipe else None
-    accuracies = dict.fromkeys(predictor.datasets, 0.5) if predictor.prompt == "normalized_accuracy" else None
+    data = read_data(build_config(TaskConfig, read_config(run / CONFIG)))
+    names = sorted(data.part("test")["nn"].unique())[:networks]
+    accuracies = dict.fromkeys(predictor.datasets, 0.5)  # a prompt takes of recipes and accuracies what it shows
     pairs = list(itertools.combinations(predictor.datasets, 2))
-    list(predictor.rank_many([(data.sources[names[0]], None)], None, recipe, accuracies=accuracies))  # loads the model
+    list(predictor.rank_many([(data.sources[names[0]], None)], None, RECIPE, accuracies=accuracies))  # loads the model
 
     files = AdapterFiles(run / "adapter")
     model = AskedModel(files, files.base_model)
     chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
-    asked = [Question(nn, a, b, files.note.epoch, 0.5, 0.5, recipe, recipe) for nn, a, b in chosen]
+    asked = [Question(nn, a, b, files.note.epoch, 0.5, 0.5, RECIPE, RECIPE) for nn, a, b in chosen]
     encoded = model.encode(asked, data.sources, FACTS)
     straight = [group[i] for group in encoded.groups for i in range(len(group) // 2)]
     both = [one for group in encoded.groups for one in group]
@@ -64,7 +62,7 @@ def bench_predict(
     def rank() -> Work:
         with Clock() as clock:
             rankings = list(
-                predictor.rank_many([(data.sources[nn], nn) for nn in names], None, recipe, accuracies=accuracies)
+                predictor.rank_many([(data.sources[nn], nn) for nn in names], None, RECIPE, accuracies=accuracies)
             )
         return Work(sum(len(ranking.comparisons) for ranking in rankings), 0, clock.seconds)
 

@@ -22,7 +22,7 @@ from nngpt_ext.evaluation.schema import (
     Skill,
     per_dataset_table,
 )
-from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
+from nngpt_ext.evaluation.statistics import bootstrap_measure, bootstrap_networks, sign_flip_p
 
 
 def difference(right: np.ndarray, other: np.ndarray, networks: np.ndarray) -> Skill:
@@ -89,9 +89,13 @@ def calibration(
         right: whether the answer is, shape (pairs,).
     """
     before, after = (test[name].to_numpy(dtype="float64") for name in ("probability_1", "calibrated_1"))
+    networks = test["nn"].to_numpy()
 
-    def change(measure: Any) -> Change:
-        return Change(before=measure(before, first_wins), after=measure(after, first_wins))
+    def mean(of_rows: Any) -> Change:
+        rows = of_rows(after, first_wins)
+        return Change(
+            before=of_rows(before, first_wins).mean(), after=rows.mean(), ci95=bootstrap_networks(rows, networks)
+        )
 
     answered = ~test["abstain"].to_numpy(dtype=bool)
     return CalibrationFigures(
@@ -99,12 +103,18 @@ def calibration(
         threshold=fitted["threshold"],
         target=fitted["target"],
         n_validation_pairs=fitted["n_pairs"],
-        log_loss=change(metrics.log_loss),
-        brier=change(metrics.brier),
-        ece=change(metrics.ece),
+        log_loss=mean(metrics.log_losses),
+        brier=mean(metrics.squared_errors),
+        ece=Change(
+            before=metrics.ece(before, first_wins),
+            after=metrics.ece(after, first_wins),
+            ci95=bootstrap_measure(lambda rows: metrics.ece(after[rows], first_wins[rows]), networks),
+        ),
         answered=Answered(
             share=answered.mean(),
+            ci95=bootstrap_networks(answered, networks),
             n=int(answered.sum()),
             accuracy=float(right[answered].mean()) if answered.any() else None,
+            accuracy_ci95=bootstrap_networks(right[answered], networks[answered]) if answered.any() else None,
         ),
     )

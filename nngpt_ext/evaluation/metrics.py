@@ -43,14 +43,24 @@ def accuracy(probability: ArrayLike, first_wins: ArrayLike) -> float:
 
 def log_loss(probability: ArrayLike, first_wins: ArrayLike) -> float:
     """Mean of −ln(probability of the right answer), in nats; probabilities are kept 1e-12 from 0 and 1."""
+    return float(log_losses(probability, first_wins).mean())
+
+
+def log_losses(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
+    """The log loss of each row, shape (rows,)."""
     p, y = _checked(probability, first_wins)
-    return float(-np.log(np.clip(np.where(y, p, 1 - p), CLIP, 1 - CLIP)).mean())
+    return np.asarray(-np.log(np.clip(np.where(y, p, 1 - p), CLIP, 1 - CLIP)))
 
 
 def brier(probability: ArrayLike, first_wins: ArrayLike) -> float:
     """Mean squared distance of the probability from the outcome (Brier 1950), 0 to 1; 0.25 for always 0.5."""
+    return float(squared_errors(probability, first_wins).mean())
+
+
+def squared_errors(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
+    """The squared distance of each row's probability from the outcome, shape (rows,)."""
     p, y = _checked(probability, first_wins)
-    return float(((p - y) ** 2).mean())
+    return np.asarray((p - y) ** 2)
 
 
 def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> float:

@@ -109,18 +109,21 @@ class Epoch(_Part):
 
 
 class Change(_Part):
-    """A measure before and after calibration."""
+    """A measure before and after calibration; the interval is of the latter."""
 
     before: float
     after: float
+    ci95: Ci95 | None = None
 
 
 class Answered(_Part):
     """Test pairs whose confidence reaches the threshold: their share of all, how many, and their accuracy."""
 
     share: float
+    ci95: Ci95 | None = None
     n: int
     accuracy: Number
+    accuracy_ci95: Ci95 | None = None
 
 
 class CalibrationFigures(_Part):

@@ -115,13 +115,15 @@ def _calibration(report: Report) -> list[tuple[str, ...]]:
         remark = f"no confidence reached {found.target:g} on validation: always abstains"
     else:
         remark = f"confidence at least {found.threshold:.3f}, {found.target:g} right on validation; here "
-        remark += f"{number(answered.accuracy)} right, n = {answered.n:,}"
-    return [
-        ("log loss, calibrated", number(found.log_loss.after), NO_NUMBER, scaled),
-        ("Brier score, calibrated", number(found.brier.after), NO_NUMBER, ""),
-        ("ECE, calibrated", number(found.ece.after), NO_NUMBER, ""),
-        ("answered", number(answered.share), NO_NUMBER, remark),
+        between = "" if answered.accuracy_ci95 is None else f" ({interval(answered.accuracy_ci95)})"
+        remark += f"{number(answered.accuracy)} right{between}, n = {answered.n:,}"
+    rows = [
+        ("log loss, calibrated", found.log_loss.after, found.log_loss.ci95, scaled),
+        ("Brier score, calibrated", found.brier.after, found.brier.ci95, ""),
+        ("ECE, calibrated", found.ece.after, found.ece.ci95, ""),
+        ("answered", answered.share, answered.ci95, remark),
     ]
+    return [(name, number(value), interval(ci95), text) for name, value, ci95, text in rows]
 
 
 def _baseline(report: Report, name: str) -> tuple[str, ...]:

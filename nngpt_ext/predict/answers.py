@@ -39,7 +39,7 @@ class Comparison:
         log_odds: of `dataset_1`, uncalibrated, mean of the two orders in which the names were offered.
         flipped: whether these two orders gave different winners.
         abstain: whether the confidence is below the calibration's threshold (always, where there is none).
-        model: which model answered: base model and the beginning of its adapter's sha256.
+        model: which model answered: base model and the beginning of its adapter's hash.
         nn: the network's name.
     """
 

@@ -74,7 +74,7 @@ def read_calibration(folder: Path) -> Calibration | None:
         UserError: when the file is damaged.
     """
     file = folder / FILE
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
         return Calibration.model_validate_json(file.read_bytes())
@@ -94,7 +94,8 @@ def fit_calibration(
     """Fit temperature and threshold on validation pairs.
 
     The temperature has the lowest log loss. The threshold is the lowest confidence such that the pairs at or
-    above it, `LEAST` at least, are answered with the target accuracy; None where no confidence reaches it.
+    above it, `LEAST` at least, are answered with the target accuracy; None where no confidence reaches it, and
+    so with fewer pairs.
 
     Args:
         log_odds: of the first dataset, shape (pairs,).
@@ -121,7 +122,7 @@ def fit_calibration(
     n = np.arange(1, len(order) + 1)
     # A threshold lies between different confidences: those that are equal are answered together.
     last_of_equals = np.append(ordered[1:] < ordered[:-1], True)
-    enough = last_of_equals & (n >= min(LEAST, len(order))) & (np.cumsum(right) / n >= target)
+    enough = last_of_equals & (n >= LEAST) & (np.cumsum(right) / n >= target)
     answered = int(n[enough].max()) if enough.any() else 0
     return Calibration(
         temperature=temperature,

@@ -95,10 +95,19 @@ def parse_recipe(text: str, name: str = "the recipe") -> Mapping[str, Any]:
     Raises:
         UserError: when it is not a JSON object.
     """
+    return parse_object(text, name, '{"lr": 0.01, "batch": 64}')
+
+
+def parse_object(text: str, name: str, example: str) -> Mapping[str, Any]:
+    """A JSON object; `name` and `example` are for the user who gave something else.
+
+    Raises:
+        UserError: when it is none.
+    """
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise UserError(f'{name} is not JSON ({error}); for example {{"lr": 0.01, "batch": 64}}') from None
+        raise UserError(f"{name} is not JSON ({error}); for example {example}") from None
     if not isinstance(found, dict):
-        raise UserError(f'{name} must be a JSON object, for example {{"lr": 0.01, "batch": 64}}, not {text[:40]}')
+        raise UserError(f"{name} must be a JSON object, for example {example}, not {text[:40]}")
     return found

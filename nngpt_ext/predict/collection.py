@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from nngpt_ext.files import replacing, write_text
 from nngpt_ext.predict.answers import Query
 from nngpt_ext.predict.codes import Network, Refused, read_codes
 from nngpt_ext.predict.keys import digest
+from nngpt_ext.predict.parts import Parts
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.progress import Progress
 
@@ -26,8 +26,6 @@ SHARD = 20  # networks: a minute of work that a crash may cost
 COLUMNS = (
     "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "log_odds", "flipped", "abstain", "model",
 )  # fmt: skip
-_PLAN = "plan.json"
-_MARK = b"nngpt_ext.collection"
 
 
 class Job(NamedTuple):
@@ -61,52 +59,105 @@ def score_collection(
     """Ask about all pairs of datasets for every network and write one Parquet file with `COLUMNS`.
 
     Finished shards lie in `<out>.parts/` until all are done. Started again with the same collection, adapter
-    and datasets, only the missing ones are computed. What is no network is left out and listed in
-    `<out>.refused.json`.
+    and datasets, only the missing ones are computed. What is no network, or lacks what the prompt shows, is left
+    out and listed in `<out>.refused.json`.
 
     Args:
         predictor: answers where `engine` is `local`.
         job: the adapter and what is asked; workers of a cluster make their predictor of it.
         codes: see `read_codes`.
         out: the Parquet file.
-        shard: networks of a shard.
+        shard: networks of a shard; a collection that was begun keeps its own.
         engine: `local`, or `ray` for a Ray cluster.
         address: of the Ray cluster; by default one on this machine.
 
     Raises:
-        UserError: when `out` or its parts belong to another collection, and as `read_codes`.
+        UserError: when `out` or its parts belong to another collection, for unknown datasets, when no network can
+            be asked about, without Ray where it is needed, and as `read_codes`.
     """
     if not out.resolve().parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
-    found = list(read_codes(codes))
+    predictor.check_datasets(job.datasets)
+    if engine == "ray":
+        from nngpt_ext.predict.cluster import check_ray, score_on_ray
+
+        check_ray()
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe)
+    plan = digest([predictor.fingerprint, job.datasets, job.recipe, [list(one) for one in networks]])
+    parts = Parts(out, plan)
+    if parts.joined():
+        log.info("'%s' is complete", out)
+        _list_refused(out, refused)
+        parts.remove()
+        return Scored(out, len(networks), len(pd.read_parquet(out, columns=["nn"])), refused)
+    shard = parts.claim(shard)
+    shards = [networks[i : i + shard] for i in range(0, len(networks), shard)]
+    missing = [i for i in range(len(shards)) if not parts.file(i).is_file()]
+    if len(missing) < len(shards):
+        log.info("%d of %d shards are done", len(shards) - len(missing), len(shards))
+    try:
+        with Progress("scoring", sum(len(shards[i]) for i in missing), unit="networks") as progress:
+            if engine == "ray":
+                work = score_on_ray(job, [(i, shards[i]) for i in missing], parts.folder, address)
+            else:
+                work = ((i, score_shard(predictor, job, shards[i], parts.file(i))) for i in missing)
+            for i, _ in work:
+                progress.advance(len(shards[i]))
+        # First what was refused: with `out` the collection is complete.
+        _list_refused(out, refused)
+        rows = parts.join(len(shards))
+    except BaseException:
+        parts.remove(only_empty=True)
+        raise
+    parts.remove()
+    return Scored(out, len(networks), rows, refused)
+
+
+def askable(
+    predictor: Predictor, codes: Path, datasets: Sequence[str], recipe: Mapping[str, Any] | None = None
+) -> tuple[list[Network], list[Refused]]:
+    """The networks of a collection that can be asked about, and those that cannot, with the reasons.
+
+    Args:
+        predictor: will be asked.
+        codes: see `read_codes`.
+        datasets: of which all pairs will be asked.
+        recipe: one for all networks that have none of their own, or one for each dataset.
+
+    Raises:
+        UserError: when there is no network left, for unknown datasets, for a fault in the recipe for all, and as
+            `read_codes`.
+    """
+    predictor.check_datasets(datasets)
+    found = [_checked(predictor, one, datasets, recipe) for one in read_codes(codes)]
     networks = [one for one in found if isinstance(one, Network)]
     refused = [one for one in found if isinstance(one, Refused)]
     if not networks:
         raise UserError(f"'{codes}' holds no network that can be asked about; the first: {refused[0].reason}")
-    plan = digest([predictor.fingerprint, job.datasets, job.recipe, shard, [list(one) for one in networks]])
-    if _done(out, plan):
-        log.info("'%s' is complete", out)
-        return Scored(out, len(networks), len(pd.read_parquet(out, columns=["nn"])), refused)
-    parts = _claim(out, plan)
-    shards = [networks[i : i + shard] for i in range(0, len(networks), shard)]
-    missing = [i for i in range(len(shards)) if not part_file(parts, i).is_file()]
-    if len(missing) < len(shards):
-        log.info("%d of %d shards are done", len(shards) - len(missing), len(shards))
-    with Progress("scoring", sum(len(shards[i]) for i in missing), unit="networks") as progress:
-        if engine == "ray":
-            from nngpt_ext.predict.cluster import score_on_ray
+    return networks, refused
 
-            work = score_on_ray(job, [(i, shards[i]) for i in missing], parts, address)
-        else:
-            work = ((i, score_shard(predictor, job, shards[i], part_file(parts, i))) for i in missing)
-        for i, _ in work:
-            progress.advance(len(shards[i]))
-    rows = _join(parts, len(shards), out, plan)
-    if refused:
-        write_text(_refusals(out), json.dumps([one._asdict() for one in refused], indent=2, ensure_ascii=False) + "\n")
-        log.warning("%d networks were refused; see '%s'", len(refused), _refusals(out))
-    shutil.rmtree(parts)
-    return Scored(out, len(networks), rows, refused)
+
+def _checked(
+    predictor: Predictor, one: Network | Refused, datasets: Sequence[str], recipe: Mapping[str, Any] | None
+) -> Network | Refused:
+    if isinstance(one, Refused):
+        return one
+    try:
+        predictor.check_given(datasets, recipe if one.recipe is None else one.recipe)
+    except UserError as error:
+        if one.recipe is None and recipe is not None:  # no fault of this network
+            raise
+        return Refused(one.nn, f"'{one.nn}': {error}")
+    return one
+
+
+def _list_refused(out: Path, refused: Sequence[Refused]) -> None:
+    file = out.with_name(f"{out.name}.refused.json")
+    if not refused:
+        file.unlink(missing_ok=True)  # of an earlier collection
+        return
+    write_text(file, json.dumps([one._asdict() for one in refused], indent=2, ensure_ascii=False) + "\n")
+    log.warning("%d networks were refused; see '%s'", len(refused), file)
 
 
 def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], target: Path) -> int:
@@ -128,54 +179,3 @@ def _rows(predictor: Predictor, job: Job, networks: Iterable[Network]) -> list[t
         (c.nn, c.dataset_1, c.dataset_2, c.winner, c.probability, c.log_odds, c.flipped, c.abstain, c.model)
         for c in predictor.compare_many(queries)
     ]
-
-
-def _refusals(out: Path) -> Path:
-    return out.with_name(f"{out.name}.refused.json")
-
-
-def part_file(parts: Path, number: int) -> Path:
-    """Where a shard's answers lie."""
-    return parts / f"{number:06d}.parquet"
-
-
-def _done(out: Path, plan: str) -> bool:
-    if not out.exists():
-        return False
-    import pyarrow.parquet as pq
-
-    try:
-        mark = (pq.read_schema(out).metadata or {}).get(_MARK, b"").decode()
-    except (OSError, ValueError):
-        mark = ""
-    if mark != plan:
-        raise UserError(f"'{out}' is there and holds something else; give another --out")
-    return True
-
-
-def _claim(out: Path, plan: str) -> Path:
-    parts = out.with_name(f"{out.name}.parts")
-    if parts.is_dir():
-        try:
-            there = json.loads((parts / _PLAN).read_text(encoding="utf-8"))["plan"]
-        except (OSError, ValueError, KeyError, TypeError):
-            there = None if any(parts.iterdir()) else plan
-        if there != plan:
-            raise UserError(
-                f"'{parts}' holds parts of another collection, adapter or set of datasets; "
-                "remove it or give another --out"
-            )
-    parts.mkdir(exist_ok=True)
-    write_text(parts / _PLAN, json.dumps({"plan": plan}))
-    return parts
-
-
-def _join(parts: Path, number: int, out: Path, plan: str) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.concat_tables([pq.read_table(part_file(parts, i)) for i in range(number)])
-    metadata = {**(table.schema.metadata or {}), _MARK: plan.encode()}
-    with replacing(out) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
-    return int(table.num_rows)

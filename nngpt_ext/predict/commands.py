@@ -19,6 +19,10 @@ RecipeText = Annotated[
     str | None,
     typer.Option("--recipe", metavar="JSON", help="For a prompt with recipes: one, or one for each dataset."),
 ]
+Accuracies = Annotated[
+    str | None,
+    typer.Option("--accuracies", metavar="JSON", help="For a prompt with accuracies: the normalised one on each."),
+]
 Store = Annotated[str | None, typer.Option(help="Prediction store (URL) to read answers from and write them to.")]
 Base = Annotated[str | None, typer.Option(help="Where the base model is, if not where the run found it.")]
 Facts = Annotated[
@@ -43,23 +47,26 @@ def compare(
     dataset_1: Annotated[str, typer.Argument(help="A dataset.")],
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
     recipe: RecipeText = None,
+    accuracies: Accuracies = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    text, predictor, given = _source(code), _predictor(run, store, base, facts), _recipe(recipe)
-    found = predictor.compare(text, dataset_1, dataset_2, recipe=given, nn=code.stem)
-    prior = predictor.prior(dataset_1, dataset_2, recipe=given)
+    text, predictor = _source(code), _predictor(run, store, base, facts)
+    given: dict[str, Any] = {"recipe": _recipe(recipe), "accuracies": _accuracies(accuracies)}
+    found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
+    prior = predictor.prior(dataset_1, dataset_2, **given)
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
         _print_json(shown | {"prior": {"probability": prior.probability, "log_odds": prior.log_odds}})
         return
-    typer.echo(
-        f"{found.winner}, with probability {found.confidence:.3f}"
-        f" ({'below' if found.abstain else 'above'} the threshold of this adapter)"
-    )
+    if predictor.threshold is None:
+        sure = "this adapter has no threshold: all its answers abstain"
+    else:
+        sure = f"{'below' if found.abstain else 'not below'} the threshold of this adapter, {predictor.threshold:.3f}"
+    typer.echo(f"{found.winner}, with probability {found.confidence:.3f} ({sure})")
     typer.echo(f"P({dataset_1}) = {found.probability:.3f}; with no source shown {prior.probability:.3f}")
     if found.flipped:
         typer.echo("the answer depends on the order of the two names")
@@ -72,14 +79,17 @@ def rank(
         list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
     ] = None,
     recipe: RecipeText = None,
+    accuracies: Accuracies = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    text, predictor, given = _source(code), _predictor(run, store, base, facts), _recipe(recipe)
-    found = predictor.rank(text, datasets or None, given, nn=code.stem)
+    text, predictor = _source(code), _predictor(run, store, base, facts)
+    found = predictor.rank(
+        text, datasets or None, _recipe(recipe), accuracies=_accuracies(accuracies), nn=code.stem
+    )  # fmt: skip
     if as_json:
         _print_json(dataclasses.asdict(found))
         return
@@ -106,15 +116,13 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
-    from nngpt_ext.errors import UserError, unknown
+    from nngpt_ext.errors import unknown
     from nngpt_ext.predict.collection import Job, score_collection
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
-    names = tuple(sorted(set(datasets or predictor.datasets)))
-    if len(names) < 2:
-        raise UserError(f"two datasets or more are needed, not {', '.join(names)}")
+    names = tuple(predictor.check_datasets(datasets or None))
     options = {"base": base, "store": store, "facts": _facts(facts)}
     job = Job(str(_adapter(run).resolve()), options, names, _recipe(recipe))
     found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
@@ -136,6 +144,12 @@ def _recipe(text: str | None) -> Mapping[str, Any] | None:
     return None if text is None else parse_recipe(text)
 
 
+def _accuracies(text: str | None) -> Mapping[str, float] | None:
+    from nngpt_ext.predict.codes import parse_object
+
+    return None if text is None else parse_object(text, "what --accuracies gives", '{"mnist": 0.9, "svhn": 0.8}')
+
+
 def _adapter(run: Path) -> Path:
     return run if (run / "adapter_config.json").is_file() else run / "adapter"
 
@@ -150,7 +164,7 @@ def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] 
 
 
 def _facts(given: list[str] | None) -> Mapping[str, list[str]]:
-    return {name: values.split(",") for name, _, values in (text.partition("=") for text in given or [])}
+    return {name: values.split(",") for name, _, values in (text.rpartition("=") for text in given or [])}
 
 
 def _print_json(content: Any) -> None:

@@ -42,7 +42,7 @@ def shown(template: Template, question: Question, facts: Mapping[str, DatasetFac
             parts.append(recipe_text(recipe))
         if template.needs(column) and accuracy is not None:
             parts.append(f"accuracy {accuracy!r}")
-        if template.needs(f"num_classes_{i}") and facts.get(dataset) != FACTS.get(dataset):
+        if template.needs_facts(i) and facts.get(dataset) != FACTS.get(dataset):
             parts.append(f"facts {tuple(facts[dataset])}" if dataset in facts else "no facts")
         texts.append("; ".join(parts))
     return texts[0], texts[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.facts import DatasetFacts
 from nngpt_ext.models.load import check_base, load_base, quiet_transformers
-from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.predict.note import WEIGHTS, AdapterFiles
 from nngpt_ext.prompts.render import Question, Renderer
 from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
 
@@ -28,12 +30,14 @@ class AskedModel:
     def __init__(self, files: AdapterFiles, base: str) -> None:
         from peft import PeftModel
 
-        self._note = files.note
+        self._note, self._folder = files.note, files.folder
         self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
         check_base(files.folder, self._loaded)
         try:
             with quiet_transformers():
+                warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
                 self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
+            _all_there(self._model, files.folder / WEIGHTS)
         except Exception as error:  # safetensors, peft and torch raise of all kinds
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -71,6 +75,9 @@ class AskedModel:
             questions: `nn` of each is a key of `sources`; those about a network are computed together.
             sources: the sources.
             facts: of all datasets that are asked about.
+
+        Raises:
+            UserError: when a score is no finite number, for then the weights are damaged.
         """
         encoded = self.encode(questions, sources, facts)
         if self._engine is None:
@@ -79,4 +86,20 @@ class AskedModel:
                 self._model, [scoring_example(one) for one in longest], encoded.pad, "shared",
                 min(self._loaded.context, self._note.row_tokens),
             )  # fmt: skip
-        return pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)
+        odds = pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)
+        if not np.isfinite(odds).all():
+            raise UserError(
+                f"the adapter in '{self._folder}' gives scores that are no numbers; fetch or train it again"
+            )
+        return odds
+
+
+def _all_there(model: Any, file: Path) -> None:
+    """See that the file holds every weight of the adapter: PEFT leaves those that it lacks as they were drawn."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as weights:
+        missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")

@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import file_digest, write_text
 from nngpt_ext.models.load import BASE_FILE
 from nngpt_ext.predict.calibration import Calibration, read_calibration
-from nngpt_ext.predict.keys import prompt_hash, question_hash
-from nngpt_ext.prompts.template import Template
+from nngpt_ext.predict.keys import digest, prompt_hash, question_hash
+from nngpt_ext.prompts.template import Template, checked
 
 FILE = "task.json"
+RECORD = "run.json"  # of a run's folder
 WEIGHTS = "adapter_model.safetensors"
+SETTINGS = "adapter_config.json"
+# What PEFT writes there and no answer depends on: where the base was, who wrote it, what is off when asked.
+_IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
 UNCALIBRATED = ""
 
 
@@ -55,14 +59,19 @@ class Note(BaseModel):
 class AdapterFiles:
     """The small files of an adapter's folder, read and checked; the model is not loaded.
 
+    Attributes:
+        weights_sha256: of the weights file.
+        hash: what decides its answers beside prompt and calibration: its weights, how they are applied (alpha,
+            rank, targets, …), the base model's sha256, and whether that is loaded in 4 bits.
+
     Raises:
         UserError: for a folder without an adapter, and for each damaged file.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / "adapter_config.json").is_file() or not (folder / WEIGHTS).is_file():
-            raise UserError(f"no adapter in '{folder}': it needs adapter_config.json and {WEIGHTS}")
+        if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
+            raise UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}")
         self.note = _read(folder / FILE)
         base = _json(folder / BASE_FILE)
         try:
@@ -71,7 +80,35 @@ class AdapterFiles:
         except (KeyError, TypeError) as error:
             raise _damaged(folder / BASE_FILE, error) from None
         self.calibration: Calibration | None = read_calibration(folder)
-        self.hash = file_digest(folder / WEIGHTS)
+        self.weights_sha256 = file_digest(folder / WEIGHTS)
+        self.hash = digest([self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit])
+
+    def check_run(self, folder: Path) -> None:
+        """See that the adapter is the one that a finished run in `folder` left.
+
+        Raises:
+            UserError: when its weights are others, or the run's record is missing or damaged.
+        """
+        record = _json(folder / RECORD)
+        try:
+            known = str(record["adapter_sha256"])
+        except (KeyError, TypeError) as error:
+            raise _damaged(folder / RECORD, error) from None
+        if known != self.weights_sha256:
+            raise UserError(
+                f"'{self.folder / WEIGHTS}' is not what the run wrote (sha256 {self.weights_sha256[:12]}…, its "
+                f"{RECORD} has {known[:12]}…); run the task again, or give the adapter's folder, not the run's"
+            )
+
+    @property
+    def model(self) -> str:
+        """Which model answers: base model and the beginning of the adapter's hash."""
+        return f"{self.base_model}+{self.hash[:12]}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which it abstains; None where it always does."""
+        return None if self.calibration is None else self.calibration.threshold
 
     @property
     def calibration_hash(self) -> str:
@@ -80,10 +117,25 @@ class AdapterFiles:
 
 
 def _read(file: Path) -> Note:
+    content = _json(file)
     try:
-        return Note.model_validate(_json(file))
-    except ValidationError as error:
+        note = Note.model_validate(content)
+        checked(note.template)
+    except ValueError as error:  # pydantic's, and UserError
         raise _damaged(file, error) from None
+    return note
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """How the weights are applied. What is unset is left out, and lists, which PEFT makes of sets, are sorted."""
+    found = _json(file)
+    if not isinstance(found, dict):
+        raise _damaged(file, TypeError("it is no mapping"))
+    return {
+        name: sorted(value, key=str) if isinstance(value, list) else value
+        for name, value in found.items()
+        if name not in _IDLE and value is not None
+    }
 
 
 def _json(file: Path) -> Any:

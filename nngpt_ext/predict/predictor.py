@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
-
-from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.lemur.unpaired import source_hash
+from nngpt_ext.errors import UserError
+from nngpt_ext.predict.answerer import Answerer
 from nngpt_ext.predict.answers import Comparison, Query, Ranking, Recipe
-from nngpt_ext.predict.asked import Asked, check_given, facts_of, name_of, recipe_of
-from nngpt_ext.predict.calibration import logistic
-from nngpt_ext.predict.keys import digest, question_hash, shown
+from nngpt_ext.predict.asked import Asked, Asker
+from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.predict.ranking import ranking_of
-from nngpt_ext.predict.sources import check_source
-from nngpt_ext.predict.store import PredictionStore
-from nngpt_ext.prompts.render import Question
-
-if TYPE_CHECKING:
-    from nngpt_ext.predict.model import AskedModel
-
-log = logging.getLogger(__name__)
+from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 
 WINDOW = 256  # about how many questions of a stream are answered together
 
@@ -42,6 +30,10 @@ class Predictor:
         base: where the base model is, if not where the run found it.
         store: a prediction store, or its address: answers in it are not computed again, new ones go there.
         facts: facts of datasets that LEMUR does not have: `{name: (training images, image size, channels, classes)}`.
+
+    Raises:
+        UserError: for a folder without an adapter, a damaged file of it, facts that are none, a store that cannot
+            be used, and a prompt that shows the network's name.
     """
 
     def __init__(
@@ -53,25 +45,22 @@ class Predictor:
         facts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._files = AdapterFiles(Path(adapter))
-        self._base = base or self._files.base_model
-        self._store = PredictionStore.open(store) if isinstance(store, str) else store
-        self._facts = dict(FACTS)
-        self._loaded: AskedModel | None = None
-        self._template = self._files.note.template
-        self._said = False
-        for name, given in (facts or {}).items():
-            self._facts[name] = facts_of(name, given)
+        self._asker = Asker(self._files, facts)
+        opened = PredictionStore.open(store) if isinstance(store, str) else store
+        self._answer = Answerer(self._files, base or self._files.base_model, opened, self._asker.facts)
 
     @classmethod
     def from_run(cls, folder: str | Path, **options: Any) -> Predictor:
         """The predictor of a finished run; `options` as of `Predictor`.
 
         Raises:
-            UserError: when the folder holds no finished run.
+            UserError: when the folder holds no finished run, or another adapter than the run left there.
         """
         if not (Path(folder) / "report.json").is_file():
             raise UserError(f"'{folder}' holds no finished run; give a run's folder, or finish it with --resume")
-        return cls(Path(folder) / "adapter", **options)
+        predictor = cls(Path(folder) / "adapter", **options)
+        predictor._files.check_run(Path(folder))
+        return predictor
 
     @classmethod
     def from_pretrained(cls, adapter: str | Path, *, revision: str | None = None, **options: Any) -> Predictor:
@@ -88,19 +77,29 @@ class Predictor:
 
     @property
     def model(self) -> str:
-        """Which model answers: base model and the beginning of the adapter's sha256."""
-        return f"{self._files.base_model}+{self._files.hash[:12]}"
+        """Which model answers: base model and the beginning of the adapter's hash."""
+        return self._files.model
+
+    @property
+    def adapter(self) -> str:
+        """The adapter's hash, as the store has it: of weights, their settings, and the base model they change."""
+        return self._files.hash
 
     @property
     def fingerprint(self) -> str:
         """What decides its answers: hashes of adapter, prompt, calibration and facts."""
-        facts = {name: list(values) for name, values in self._facts.items()}
+        facts = {name: list(values) for name, values in self._asker.facts.items()}
         return digest([self._files.hash, self._files.note.prompt_hash, self._files.calibration_hash, facts])
 
     @property
     def datasets(self) -> list[str]:
         """The datasets that the adapter was trained on."""
         return list(self._files.note.datasets)
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which it abstains; None where it always does."""
+        return self._files.threshold
 
     @property
     def prompt(self) -> str:
@@ -134,11 +133,15 @@ class Predictor:
             queries: `Query` or tuples of its fields. Questions about a network should follow each other.
 
         Raises:
-            UserError: as `compare`, when the question's turn comes.
+            UserError: as `compare`, when the question's turn comes: those before it are answered.
         """
         window: list[Asked] = []
         for query in queries:
-            asked = self._asked(query)
+            try:
+                asked = self._asker(query)
+            except UserError:
+                yield from self._answer(window)
+                raise
             # A network's questions stay together, that its source is computed once.
             if len(window) >= WINDOW and asked.source != window[-1].source:
                 yield from self._answer(window)
@@ -169,21 +172,56 @@ class Predictor:
 
     def rank_many(
         self,
-        networks: Iterable[tuple[str, str | None]],
+        networks: Iterable[tuple[str, str | None] | tuple[str, str | None, Any]],
         datasets: Iterable[str] | None = None,
         recipe: Recipe | Mapping[str, Recipe] | None = None,
         *,
         accuracies: Mapping[str, float] | None = None,
     ) -> Iterator[Ranking]:
-        """Rank datasets for a stream of networks (source, name or None), several of them in one pass."""
-        names = sorted(set(self.datasets if datasets is None else datasets))
-        if len(names) < 2:
-            raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
+        """Rank datasets for a stream of networks, several of them in one pass; other arguments as of `rank`.
+
+        Args:
+            networks: source, name or None, and, if it has one, its own recipe (None for `recipe`).
+        """
+        names = self.check_datasets(datasets)
         pairs = list(itertools.combinations(names, 2))
-        queries = (Query(code, a, b, recipe, accuracies, nn) for code, nn in networks for a, b in pairs)
+        queries = (
+            Query(code, a, b, own[0] if own and own[0] is not None else recipe, accuracies, nn)
+            for code, nn, *own in networks
+            for a, b in pairs
+        )
         answers = self.compare_many(queries)
         while comparisons := tuple(itertools.islice(answers, len(pairs))):
             yield ranking_of(names, comparisons)
+
+    def check_given(
+        self,
+        datasets: Iterable[str],
+        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        accuracies: Mapping[str, float] | None = None,
+    ) -> None:
+        """See that a ranking of datasets, two or more, has what the prompt shows of them; no model is loaded.
+
+        Raises:
+            UserError: as `compare`.
+        """
+        names = self.check_datasets(datasets)
+        for one, two in itertools.pairwise(names):
+            self._asker(Query("", one, two, recipe, accuracies), source_shown=False)
+
+    def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
+        """The datasets of a ranking, in text order; by default those the adapter was trained on.
+
+        Raises:
+            UserError: when there are fewer than two, or unknown ones among them.
+        """
+        if isinstance(datasets, str):
+            raise UserError(f"datasets are a list of names, not the text '{datasets}'")
+        names = list(dict.fromkeys(self.datasets if datasets is None else datasets))
+        self._asker.check_datasets(names)
+        if len(names) < 2:
+            raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
+        return sorted(names)
 
     def prior(
         self,
@@ -194,96 +232,5 @@ class Predictor:
         accuracies: Mapping[str, float] | None = None,
     ) -> Comparison:
         """The model's answer with no source shown: what it thinks of the pair before it sees a network."""
-        query = Query("", dataset_1, dataset_2, recipe, accuracies, "no source")
-        return self._answer([self._asked(query, source_shown=False)])[0]
-
-    def _asked(self, given: Query | Sequence[Any], source_shown: bool = True) -> Asked:
-        query = given if isinstance(given, Query) else Query(*given)
-        known = sorted(set(self._files.note.datasets) | set(self._facts))
-        for dataset in (query.dataset_1, query.dataset_2):
-            if dataset not in known:
-                raise UserError(
-                    f"{unknown('dataset', str(dataset), known)}; give another's facts: "
-                    f"facts={{'{dataset}': (training images, image size, channels, classes)}}"
-                )
-        if query.dataset_1 == query.dataset_2:
-            raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
-        if source_shown:
-            check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
-        one, two = sorted((query.dataset_1, query.dataset_2))
-        source = source_hash(query.nn_code)
-        recipe_1, recipe_2 = (recipe_of(query.recipe, name) for name in (one, two))
-        accuracy_1, accuracy_2 = ((query.accuracies or {}).get(name) for name in (one, two))
-        check_given(self._template, (one, recipe_1, accuracy_1), (two, recipe_2, accuracy_2))
-        epoch = self._files.note.epoch
-        question = Question(source, one, two, epoch, accuracy_1, accuracy_2, recipe_1, recipe_2)
-        given_1, given_2 = shown(self._template, question, self._facts)
-        key = question_hash(
-            source, (one, two), (given_1, given_2), self._files.note.prompt_hash, self._files.hash,
-            self._files.calibration_hash,
-        )  # fmt: skip
-        return Asked(query, question, source, (given_1, given_2), key)
-
-    def _answer(self, asked: list[Asked]) -> list[Comparison]:
-        found = self._store.find(one.key for one in asked) if self._store is not None else {}
-        new = list({one.key: one for one in asked if one.key not in found}.values())
-        if new:
-            rows = self._compute(new)
-            found.update({str(row["question"]): row for row in rows})
-            if self._store is not None:
-                self._store.add(pd.DataFrame(rows))
-        return [self._comparison(one, found[one.key]) for one in asked]
-
-    def _compute(self, asked: list[Asked]) -> list[dict[str, Any]]:
-        if self._loaded is None:
-            from nngpt_ext.predict.model import AskedModel
-
-            self._loaded = AskedModel(self._files, self._base)
-        sources = {one.source: one.query.nn_code for one in asked}
-        odds = self._loaded.log_odds([one.question for one in asked], sources, self._facts)
-        note, rows = self._files.note, []
-        for one, (straight, turned) in zip(asked, odds, strict=True):
-            mean = float((straight + turned) / 2)
-            calibrated = self._probability(mean)
-            rows.append(
-                {
-                    "question": one.key, "nn": name_of(one), "source": one.source, "epoch": note.epoch,
-                    "dataset_1": one.question.dataset_1, "dataset_2": one.question.dataset_2,
-                    "given_1": one.given[0], "given_2": one.given[1], "log_odds": mean,
-                    "probability_1": float(logistic(mean)),
-                    "calibrated_1": calibrated if self._files.calibration else None,
-                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": self._abstains(calibrated),
-                    "predicted": one.question.dataset_1 if mean >= 0 else one.question.dataset_2,
-                    "prompt": note.prompt, "prompt_hash": note.prompt_hash, "adapter": self._files.hash,
-                    "calibration": self._files.calibration_hash, "base_model": self._files.base_model,
-                }
-            )  # fmt: skip
-        return rows
-
-    def _probability(self, log_odds: float) -> float:
-        calibration = self._files.calibration
-        return float(calibration.probability(log_odds) if calibration else logistic(log_odds))
-
-    def _abstains(self, probability: float) -> bool:
-        calibration = self._files.calibration
-        if (calibration is None or calibration.threshold is None) and not self._said:
-            self._said = True
-            why = "has no calibration" if calibration is None else f"never reached {calibration.target} on validation"
-            log.warning("the adapter %s: every answer abstains", why)
-        return calibration is None or bool(calibration.abstains(probability))
-
-    def _comparison(self, one: Asked, row: Mapping[str, Any]) -> Comparison:
-        same = one.query.dataset_1 == row["dataset_1"]
-        odds = float(row["log_odds"])
-        probability = self._probability(odds)
-        return Comparison(
-            dataset_1=one.query.dataset_1,
-            dataset_2=one.query.dataset_2,
-            winner=str(row["predicted"]),
-            probability=probability if same else 1.0 - probability,
-            log_odds=odds if same else -odds,
-            flipped=bool(row["flipped"]),
-            abstain=bool(row["abstain"]),
-            model=self.model,
-            nn=name_of(one),
-        )
+        query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE)
+        return self._answer([self._asker(query, source_shown=False)])[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ predictions = sa.Table(
     sa.Column("better_dataset", sa.String),  # the true answer, only where it was asked for
     sa.Column("prompt", sa.String, nullable=False),
     sa.Column("prompt_hash", sa.String(64), nullable=False),
-    sa.Column("adapter", sa.String(64), nullable=False, index=True),  # sha256 of the adapter's weights
+    sa.Column("adapter", sa.String(64), nullable=False, index=True),  # AdapterFiles.hash
     sa.Column("calibration", sa.String(64), nullable=False),
     sa.Column("base_model", sa.String, nullable=False),
     sa.Column("tuning_epoch", sa.Integer),
@@ -49,7 +52,7 @@ FAULTS = (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError)  # ValueErro
 
 def connect(url: str) -> sa.Engine:
     """An engine for the database; nothing is made yet."""
-    engine = sa.create_engine(url, **({"connect_args": {"timeout": _WAIT}} if url.startswith("sqlite") else {}))
+    engine = sa.create_engine(url, **_arguments(url))
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
         sa.event.listen(engine, "begin", _begin)
@@ -58,10 +61,21 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def _arguments(url: str) -> dict[str, Any]:
+    return {"connect_args": {"timeout": _WAIT}} if url.startswith("sqlite") else {}
+
+
 def _prepare(connection: Any, _: Any) -> None:
     # Python's own transactions would begin too late: two readers that then write would refuse each other.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    until = time.monotonic() + _WAIT
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:  # here SQLite itself does not wait for another's glance
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
@@ -80,11 +94,12 @@ def make(url: str) -> sa.Engine:
         engine = connect(url)
         file = sqlite_file(engine)
         if file is not None:
+            check(url)  # what is another's stays as it is: the engine changes a file when it opens it
             file.parent.mkdir(parents=True, exist_ok=True)
         with engine.begin() as connection:  # one process at a time makes tables
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            found = _version(connection)
+            found = _version(url, connection)
             if not found:
                 _metadata.create_all(connection)
                 connection.execute(_schema.insert().values(version=SCHEMA))
@@ -102,11 +117,11 @@ def check(url: str) -> None:
     """
     found: list[int] = []
     try:
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, **_arguments(url))
         file = sqlite_file(engine)
         if file is None or file.exists():
             with engine.connect() as connection:
-                found = _version(connection)
+                found = _version(url, connection)
         else:
             above = next(place for place in file.absolute().parents if place.exists())
             if not (above.is_dir() and os.access(above, os.W_OK)):
@@ -123,10 +138,27 @@ def sqlite_file(engine: sa.Engine) -> Path | None:
     return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
 
 
-def _version(connection: sa.Connection) -> list[int]:
-    if not sa.inspect(connection).has_table(_schema.name):
-        return []
-    return list(connection.execute(sa.select(_schema.c.version)).scalars())
+def absolute(url: str) -> str:
+    """The address with an SQLite file's whole path, so that it means the same in another folder."""
+    try:
+        parsed = sa.make_url(url)
+        file = sqlite_file(sa.create_engine(url))
+    except FAULTS:
+        return url
+    return url if file is None else parsed.set(database=str(file.resolve())).render_as_string(hide_password=False)
+
+
+def _version(url: str, connection: sa.Connection) -> list[int]:
+    """The schema version that stands in a database; none where our tables are not there yet."""
+    tables = set(sa.inspect(connection).get_table_names())  # at one moment: another process may be making them
+    if _schema.name in tables:
+        return list(connection.execute(sa.select(_schema.c.version)).scalars())
+    if predictions.name in tables:
+        raise UserError(
+            f"'{hide_password(url)}' holds a table '{predictions.name}' that is not of a prediction store; "
+            "give another store"
+        )
+    return []
 
 
 def _check(url: str, found: list[int]) -> None:
@@ -147,7 +179,6 @@ def unusable(url: str, error: Exception) -> UserError:
             "and write its address as postgresql+psycopg://user@host/name"
         )
     reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return UserError(
-        f"cannot use the prediction store '{hide_password(url)}': {reason}; an address looks like "
-        "sqlite:///predictions.db"
-    )
+    full = "disk is full" in reason or getattr(error, "errno", None) == errno.ENOSPC
+    advice = "free some space and run the command again" if full else "an address looks like sqlite:///predictions.db"
+    return UserError(f"cannot use the prediction store '{hide_password(url)}': {reason}; {advice}")

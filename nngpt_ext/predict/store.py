@@ -16,6 +16,8 @@ from nngpt_ext.predict.schema import FAULTS, check, make, predictions, unusable
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
+_KNOWN_TO_RUNS = ("better_dataset", "split", "tuning_epoch")
+NO_SOURCE = "no source"  # the name under which a model's own prior stands
 _CHUNK = 500  # values in one statement: SQLite takes 32,766 in all
 
 
@@ -53,19 +55,26 @@ class PredictionStore:
 
         Args:
             rows: the columns of `COLUMNS` without `created`; `better_dataset`, `split`, `tuning_epoch`, `epoch`
-                and `calibrated_1` may be missing. Rows of the same question and network are replaced.
+                and `calibrated_1` may be missing. Rows of the same question and network are replaced, but what
+                only runs know (`better_dataset`, `split`, `tuning_epoch`) stays where the new row lacks it.
         """
         frame = rows.reindex(columns=[name for name in COLUMNS if name != "created"]).astype(object)
-        frame = frame.where(frame.notna(), None)
-        frame["created"] = datetime.now(timezone.utc)
-        frame = frame.drop_duplicates(list(_KEY), keep="last").sort_values(list(_KEY))  # one order: no deadlock
-        values = [_plain(record) for record in frame.to_dict("records")]
+        return self.add_rows(frame.where(frame.notna(), None).to_dict("records"))
+
+    def add_rows(self, rows: Iterable[Mapping[Any, Any]]) -> int:
+        """`add` for mappings by column; columns that a row lacks, or that are None in it, are unknown."""
+        now = datetime.now(timezone.utc)
+        found = {(row["question"], row["nn"]): row for row in rows}
+        # One order for all who write: no deadlock.
+        values = [{name: _plain(found[key].get(name)) for name in COLUMNS} | {"created": now} for key in sorted(found)]
         if self._engine.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
         else:
             from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
         new = insert(predictions)
-        others = {name: new.excluded[name] for name in COLUMNS if name not in _KEY}
+        others: dict[str, Any] = {name: new.excluded[name] for name in COLUMNS if name not in _KEY}
+        # Whoever does not know these does not wipe out what another wrote.
+        others |= {name: sa.func.coalesce(new.excluded[name], predictions.c[name]) for name in _KNOWN_TO_RUNS}
         statement = new.on_conflict_do_update(index_elements=list(_KEY), set_=others)
         if values:
             try:
@@ -96,15 +105,15 @@ class PredictionStore:
         rows = stored_rows(found, Path(folder) / "adapter")
         return self.add(rows if answers else rows.drop(columns="better_dataset"))
 
-    def find(self, questions: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), by question."""
+    def find(self, questions: Iterable[str]) -> list[dict[str, Any]]:
+        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), one for each name of a network."""
         wanted = sorted(set(questions))
-        found: dict[str, dict[str, Any]] = {}
+        found: list[dict[str, Any]] = []
         try:
             with self._reader.connect() as connection:
                 for i in range(0, len(wanted), _CHUNK):
                     chosen = sa.select(predictions).where(predictions.c.question.in_(wanted[i : i + _CHUNK]))
-                    found.update({row["question"]: dict(row) for row in connection.execute(chosen).mappings()})
+                    found += [dict(row) for row in connection.execute(chosen).mappings()]
         except FAULTS as error:
             raise self._unusable(error) from None
         return found
@@ -123,11 +132,13 @@ class PredictionStore:
     ) -> pd.DataFrame:
         """Stored predictions as a table with `COLUMNS`, all conditions met, in order of network and datasets.
 
+        Priors, which are about no network, are left out unless `nn` is `NO_SOURCE`.
+
         Args:
             nn: a network's name.
             dataset: one that stands on either side.
             base_model: name of the base model.
-            adapter: sha256 of the adapter's weights, or how it begins.
+            adapter: the adapter's hash (`Predictor.adapter`), or how it begins.
             prompt: name of the prompt.
             min_confidence: probability of the predicted dataset at least, calibrated where it is.
             since, until: when it was written; a time without a zone is UTC.
@@ -137,6 +148,8 @@ class PredictionStore:
         for column, value in ((table.nn, nn), (table.base_model, base_model), (table.prompt, prompt)):
             if value is not None:
                 select = select.where(column == value)
+        if nn is None:
+            select = select.where(table.nn != NO_SOURCE)
         if dataset is not None:
             select = select.where(sa.or_(table.dataset_1 == dataset, table.dataset_2 == dataset))
         if adapter is not None:
@@ -178,9 +191,6 @@ class PredictionStore:
         self.close()
 
 
-def _plain(record: Mapping[Any, Any]) -> dict[str, Any]:
-    """The values as databases take them: numpy's numbers as Python's."""
-    return {
-        str(k): v.item() if hasattr(v, "item") else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
-        for k, v in record.items()
-    }
+def _plain(value: Any) -> Any:
+    """A value as databases take it: numpy's numbers as Python's."""
+    return value.item() if hasattr(value, "item") else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jinja2
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
 from nngpt_ext.prompts.compact import compact_code
+from nngpt_ext.prompts.markers import text_markers
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.template import Messages, Template
 
@@ -50,7 +52,7 @@ class Renderer:
     Args:
         template: the prompt.
         tokenizer: gives the chat template, the tokens by which a source is cut, and the special tokens
-            that text from outside must not contain.
+            and markers that text from outside must not contain.
         code_tokens: how many tokens of source are shown at most.
         compact: whether comments and docstrings are taken out first.
         facts: facts of datasets that LEMUR does not have.
@@ -74,8 +76,11 @@ class Renderer:
         # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
         added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
         specials = {text for text, special in added.items() if special or text[:1] + text[-1:] == "<>"}
+        specials |= set(tokenizer.all_special_tokens)
+        texts = {text for text in specials | text_markers(tokenizer, specials) if len(text) > 1}
         # Sorted, so that the longest of several that begin alike is met first.
-        self._specials = sorted(specials | set(tokenizer.all_special_tokens), key=len, reverse=True)
+        longest_first = sorted(map(re.escape, sorted(texts)), key=len, reverse=True)
+        self._marked = re.compile("|".join(longest_first) or "(?!)")
 
     def code(self, source: str) -> Code:
         """The part of a source that a prompt shows, cut by tokens."""
@@ -87,10 +92,12 @@ class Renderer:
         return Code(text[: offsets[self.code_tokens - 1][1]] if self.code_tokens else "", True)
 
     def inert(self, text: str) -> str:
-        """Break special tokens in text from outside by a space, so that no tokenizer parses them as such."""
-        for special in self._specials:
-            if special in text:
-                text = text.replace(special, f"{special[0]} {special[1:]}")
+        """Break special tokens and the chat template's markers in text from outside by a space.
+
+        Then no tokenizer parses them as such, and no model reads them so.
+        """
+        while self._marked.search(text):  # again, for one may have lain across another
+            text = self._marked.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
         return text
 
     def messages(self, question: Question, code: str | None) -> Messages:
@@ -121,7 +128,7 @@ class Renderer:
                 values[f"img_size_{i}"] = fact.image_size
                 values[f"num_channels_{i}"] = fact.channels
                 values[f"num_classes_{i}"] = fact.classes
-            elif self.template.needs(f"num_classes_{i}"):
+            elif self.template.needs_facts(i):
                 raise UserError(f"no facts about dataset '{dataset}'; known: {', '.join(sorted(self.facts))}")
         return self.template.fill({k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()})
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from nngpt_ext.errors import UserError
 
 # What a template may ask for: the columns that NNGPT fills, and the two recipes that are ours.
+FACTS = ("num_train_images", "img_size", "num_channels", "num_classes")
 COLUMNS = frozenset(
     {"nn", "nn_code", "epoch", "dataset", "dataset_2", "norm_acc", "norm_acc_2", "recipe_1", "recipe_2"}
-    | {f"{fact}_{i}" for fact in ("num_train_images", "img_size", "num_channels", "num_classes") for i in (1, 2)}
+    | {f"{fact}_{i}" for fact in FACTS for i in (1, 2)}
 )
 ANSWER = "better_dataset"
 
@@ -36,6 +37,10 @@ class Template(NamedTuple):
     def needs(self, column: str) -> bool:
         """Whether the prompt shows this column."""
         return column in self.columns.values()
+
+    def needs_facts(self, side: int) -> bool:
+        """Whether the prompt shows any fact about dataset 1 or 2."""
+        return any(self.needs(f"{fact}_{side}") for fact in FACTS)
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
         """Put the values (by column) in place of the variables.

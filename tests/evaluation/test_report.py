@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation import groups
 from nngpt_ext.evaluation.report import read_report, split_note, write_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 
@@ -196,3 +197,29 @@ def test_notes_say_what_has_to_be_known():
 
 def test_the_same_report_twice():
     assert made_report() == made_report()
+
+
+def test_what_calibration_does_has_intervals() -> None:
+    generator = np.random.default_rng(1)
+    n = 200
+    frame = pd.DataFrame(
+        {
+            "nn": np.repeat([f"n{i}" for i in range(20)], n // 20), "probability_1": generator.random(n),
+            "abstain": generator.random(n) < 0.7,
+        }
+    )  # fmt: skip
+    frame["calibrated_1"] = 0.5 + (frame["probability_1"] - 0.5) * 0.8
+    first = generator.random(n) < frame["calibrated_1"].to_numpy()
+    right = (frame["calibrated_1"] >= 0.5).to_numpy() == first
+    fitted = {"temperature": 1.5, "threshold": 0.8, "target": 0.95, "n_pairs": 50}
+    found = groups.calibration(fitted, frame, first, right)
+    for change in (found.log_loss, found.brier):
+        assert change.ci95 is not None
+        assert change.ci95[0] < change.after < change.ci95[1]
+    assert found.ece.ci95 is not None
+    assert 0 < found.ece.ci95[0] < found.ece.ci95[1]
+    assert found.answered.ci95 is not None
+    assert found.answered.ci95[0] < found.answered.share < found.answered.ci95[1]
+    assert found.answered.accuracy_ci95 is not None
+    none = groups.calibration(fitted, frame.assign(abstain=True), first, right).answered
+    assert (none.accuracy, none.accuracy_ci95, none.ci95) == (None, None, (0.0, 0.0))

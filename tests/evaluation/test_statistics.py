@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nngpt_ext.evaluation.statistics import Interval, bootstrap_networks, sign_flip_p, wilson
+from nngpt_ext.evaluation.statistics import Interval, bootstrap_measure, bootstrap_networks, sign_flip_p, wilson
 
 rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0, 0.5, 1.0])), min_size=1, max_size=40)
 
@@ -42,6 +42,18 @@ def test_interval_agrees_with_a_plain_bootstrap():
     assert bootstrap_networks(values, networks, draws=4000) == pytest.approx(
         np.percentile(means, [2.5, 97.5]), abs=0.01
     )
+
+
+def test_interval_of_a_measure_that_is_a_mean_is_the_interval_of_the_mean():
+    generator = np.random.default_rng(3)
+    networks = np.repeat([f"n{i}" for i in range(40)], generator.integers(1, 12, 40))
+    generator.shuffle(networks)  # a network's rows need not follow each other
+    values = (generator.random(len(networks)) < 0.8).astype(float)
+    found = bootstrap_measure(lambda drawn: float(values[drawn].mean()), networks, draws=4000)
+    assert found == pytest.approx(bootstrap_networks(values, networks, draws=4000), abs=0.01)
+    assert bootstrap_measure(lambda drawn: float(len(drawn)), ["a"] * 3) == Interval(3.0, 3.0)
+    with pytest.raises(ValueError, match="no rows"):
+        bootstrap_measure(lambda drawn: 0.0, [])
 
 
 def test_interval_covers_the_truth():

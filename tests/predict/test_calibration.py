@@ -64,6 +64,15 @@ def test_a_few_lucky_pairs_make_no_threshold() -> None:
     assert fit_calibration(odds, wins, range(100)).threshold is None
 
 
+@pytest.mark.parametrize("n", [1, 3, 29])
+def test_fewer_pairs_than_tell_of_an_accuracy_make_no_threshold(n: int) -> None:
+    found = fit_calibration([5.0] * n, [True] * n, range(n))
+    assert found.threshold is None
+    assert found.share_answered == 0
+    assert bool(found.abstains(1.0))
+    assert fit_calibration([5.0] * 30, [True] * 30, range(30)).threshold is not None
+
+
 def test_all_right_stays_finite() -> None:
     found = fit_calibration([2.0] * 50, [True] * 50, range(50))
     assert 0.05 <= found.temperature < 0.06

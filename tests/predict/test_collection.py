@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
-from nngpt_ext.predict.collection import COLUMNS, Job, score_collection
+from nngpt_ext.predict.collection import COLUMNS, Job, Scored, score_collection
+from nngpt_ext.predict.parts import Parts
 
 DATASETS = ("cifar-10", "mnist", "svhn")
 
@@ -82,11 +84,15 @@ def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: 
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     assert not out.exists()
-    kept = {file: file.stat().st_mtime_ns for file in parts.glob("0*.parquet")}
+    kept = sorted(parts.glob("0*.parquet"))
+    for file in kept:  # what is done is not done again: it would not say so then
+        pd.read_parquet(file).assign(model="kept").to_parquet(file)
     again = subprocess.run(command(run, codes, out, "--json"), capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["rows"] == 24 * 3
     assert f"{len(kept)} of 12 shards are done" in again.stderr
-    same(pd.read_parquet(out), whole)
+    found = pd.read_parquet(out)
+    assert (found["model"] == "kept").sum() == len(kept) * 2 * 3
+    same(found.assign(model=whole["model"].iloc[0]), whole)
     assert not parts.exists()
     # Done is done; another collection is not written over it.
     third = subprocess.run(command(run, codes, out), capture_output=True, text=True, check=True)
@@ -100,7 +106,8 @@ def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path,
     out = tmp_path / "p.parquet"
     parts = tmp_path / "p.parquet.parts"
     parts.mkdir()
-    (parts / "plan.json").write_text('{"plan": "another"}')
+    (parts / "plan.json").write_text('{"plan": "another", "shard": 20}')
+    (parts / "000000.parquet").write_text("an hour of work")
     with pytest.raises(UserError, match="holds parts of another collection"):
         score_collection(Predictor.from_run(run.output_dir), job(run), codes, out)
     with pytest.raises(UserError, match="there is no folder"):
@@ -111,41 +118,122 @@ def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path,
         score_collection(Predictor.from_run(run.output_dir), job(run), tmp_path / "bad", out)
 
 
-@pytest.mark.slow
-def test_on_a_ray_cluster_of_which_a_worker_is_killed(
-    run: RunResult, codes: Path, whole: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Killed(BaseException):
+    """Ends a process in the middle, as far as the code in it can see."""
+
+
+def score_some(run: RunResult, codes: Path, out: Path, **options: Any) -> Scored:
+    return score_collection(Predictor.from_run(run.output_dir), job(run), codes, out, **options)
+
+
+@pytest.fixture
+def few(tmp_path: Path, lemur_sources: dict[str, str]) -> Path:
+    """Three real networks, and one file that is none."""
+    folder = tmp_path / "codes"
+    folder.mkdir()
+    for nn in sorted(lemur_sources)[::500][:3]:
+        (folder / f"{nn}.py").write_text(lemur_sources[nn], encoding="utf-8")
+    (folder / "broken.py").write_text("def (")
+    return folder
+
+
+def left(out: Path) -> list[str]:
+    return sorted(file.name for file in out.parent.iterdir() if file.name.startswith(out.name))
+
+
+def test_a_mistake_leaves_nothing_that_blocks_the_next_run(
+    run: RunResult, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray: Any = pytest.importorskip("ray")
-    import threading
+    out = tmp_path / "p.parquet"
+    predictor = Predictor.from_run(run.output_dir)
+    with pytest.raises(UserError, match="did you mean 'svhn'"):
+        score_collection(predictor, job(run)._replace(datasets=("mnist", "svnh")), few, out)
+    assert left(out) == []
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        with pytest.raises(UserError, match="--engine ray needs Ray: pip install"):
+            score_some(run, few, out, engine="ray")
+    assert left(out) == []
+    with monkeypatch.context() as patch:  # a fault before the first shard is done
+        patch.setattr(Predictor, "compare_many", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            score_some(run, few, out)
+    assert left(out) == []
+    assert score_some(run, few, out).rows == 9
 
-    import psutil
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    killed: list[int] = []
+def test_parts_in_which_nothing_is_done_are_taken_over(run: RunResult, few: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.parquet"
     parts = tmp_path / "p.parquet.parts"
+    parts.mkdir()
+    (parts / ".plan.json.x1").write_text("{")  # killed while it wrote the plan
+    (parts / ".000000.parquet.x2").write_text("PAR1")
+    assert score_some(run, few, out).rows == 9
+    out.unlink()
+    parts.mkdir()
+    (parts / "plan.json").write_text('{"plan": "another", "shard": 20}')
+    assert score_some(run, few, out).rows == 9
+    assert left(out) == ["p.parquet", "p.parquet.refused.json"]
 
-    def kill_one() -> None:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline and len(list(parts.glob("0*.parquet"))) < 2:
-            time.sleep(0.05)
-        mine = psutil.Process(ray._private.worker._global_node.all_processes["raylet"][0].process.pid)
-        for worker in mine.children(recursive=True):
-            if "ShardScorer" in " ".join(worker.cmdline()):
-                worker.kill()
-                killed.append(worker.pid)
-                return
 
-    thread = threading.Thread(target=kill_one)
-    thread.start()
-    try:
-        found = score_collection(
-            Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "p.parquet", shard=2, engine="ray"
-        )
-    finally:
-        thread.join()
-        ray.shutdown()
-    assert killed
-    assert found.rows == 24 * 3
-    same(pd.read_parquet(tmp_path / "p.parquet"), whole)
+@pytest.mark.parametrize("moment", ["join", "remove"])
+def test_killed_at_the_end_it_still_lists_what_was_refused(
+    run: RunResult, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    out = tmp_path / "p.parquet"
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object, **__: object) -> None:
+            raise Killed
+
+        patch.setattr(Parts, moment, killed)
+        patch.setattr(Parts, "remove", killed)
+        with pytest.raises(Killed):
+            score_some(run, few, out)
+    assert [one["nn"] for one in json.loads((tmp_path / "p.parquet.refused.json").read_text())] == ["broken"]
+    assert (tmp_path / "p.parquet.parts").is_dir()
+    (tmp_path / "p.parquet.refused.json").unlink()
+    found = score_some(run, few, out)
+    assert (found.rows, [one.nn for one in found.refused]) == (9, ["broken"])
+    assert left(out) == ["p.parquet", "p.parquet.refused.json"]
+
+
+def test_another_shard_size_goes_on_with_the_one_it_began_with(
+    run: RunResult, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "p.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "join", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            score_some(run, few, out, shard=2)
+    assert left(out) == ["p.parquet.parts", "p.parquet.refused.json"]
+    with caplog.at_level("INFO", "nngpt_ext"):
+        assert score_some(run, few, out, shard=1).rows == 9
+    assert "2 of 2 shards are done" in caplog.text
+    assert score_some(run, few, out, shard=3).rows == 9  # complete, whatever the size
+
+
+def test_one_bad_recipe_is_one_refused_network(
+    asking: Callable[[str], Path], tmp_path: Path, lemur_sources: dict[str, str]
+) -> None:
+    predictor = Predictor.from_pretrained(asking("recipe"))
+    recipe = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
+    names = sorted(lemur_sources)[::500][:4]
+    given = [recipe, recipe | {"bach": 2}, {"mnist": recipe}, None]
+    frame = pd.DataFrame({"nn": ["a", "b", "c", "d"], "nn_code": [lemur_sources[nn] for nn in names]})
+    frame["recipe"] = [None if one is None else json.dumps(one) for one in given]
+    frame.to_parquet(tmp_path / "codes.parquet")
+    asked = Job(str(tmp_path), {}, ("mnist", "svhn"), None)
+    found = score_collection(predictor, asked, tmp_path / "codes.parquet", tmp_path / "o.parquet")
+    assert pd.read_parquet(found.out)["nn"].tolist() == ["a"]
+    assert [(one.nn, one.reason.split(":")[0]) for one in found.refused] == [(nn, f"'{nn}'") for nn in "bcd"]
+    for one, reason in zip(
+        found.refused, ("unknown bach", "no recipe for 'svhn'", "needs a recipe for 'mnist'"), strict=True
+    ):
+        assert reason in one.reason
+    # A mistake in the recipe for all is the user's, and no network's.
+    with pytest.raises(UserError, match="a recipe has unknown bach"):
+        score_collection(
+            predictor, asked._replace(recipe=given[1]), tmp_path / "codes.parquet", tmp_path / "p.parquet"
+        )  # fmt: skip
+    assert left(tmp_path / "p.parquet") == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,27 @@ def test_compare_in_words_from_an_adapters_folder(run: RunResult) -> None:
     assert "with no source shown" in said
 
 
+def test_what_is_said_of_the_threshold(run: RunResult, tmp_path: Path) -> None:
+    adapter = Path(shutil.copytree(run.output_dir / "adapter", tmp_path / "adapter"))
+    calibration = json.loads((adapter / "calibration.json").read_text())
+    for threshold, words in (
+        (None, "(this adapter has no threshold: all its answers abstain)"),
+        (0.5, "(not below the threshold of this adapter, 0.500)"),
+        (1.0, "(below the threshold of this adapter, 1.000)"),
+    ):
+        (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": threshold}))
+        assert words in asked("compare", "--run", adapter, "--code", ALEXNET, "mnist", "svhn")
+
+
+def test_accuracies_for_a_prompt_that_shows_them(asking: Callable[[str], Path]) -> None:
+    base = ("compare", "--run", asking("normalized_accuracy"), "--code", ALEXNET, "--json", "mnist", "svhn")
+    low, high = (
+        json.loads(asked(*base, "--accuracies", json.dumps({"mnist": value, "svhn": 0.5}))) for value in (0.1, 0.9)
+    )
+    assert low["log_odds"] != high["log_odds"]
+    assert low["prior"] != high["prior"]
+
+
 def test_rank(run: RunResult) -> None:
     found = json.loads(asked("rank", "--run", run.output_dir, "--code", ALEXNET, "--json"))
     assert len(found["comparisons"]) == len(found["datasets"]) * (len(found["datasets"]) - 1) // 2
@@ -57,8 +80,12 @@ def test_rank(run: RunResult) -> None:
         (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "holds no finished run"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--recipe", "lr=1"], "the recipe is not JSON"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "mnist"], "two datasets or more"),
+        (["rank", "--run", "{run}", "--code", "{alexnet}", "--accuracies", "3"], "what --accuracies gives must be a"),
+        (["rank", "--run", "{run}", "--code", "{alexnet}", "--facts", "1,2,3,4"], "facts are of a dataset with a name"),
         (["score", "--run", "{run}", "--codes", "{tmp}", "--out", "{tmp}/o", "--engine", "rya"], "engine 'rya'"),
         (["score", "--run", "{run}", "--codes", "{tmp}/none", "--out", "{tmp}/o"], "there is no '"),
+        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist", "svnh"], "did you mean 'svhn'"),
+        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist"], "two datasets or more"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
+
 from nngpt_ext.files import file_digest
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash, shown
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.template import Template, checked
 
 RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 QUESTION = Question("n", "mnist", "svhn", 5, 0.9, 0.8, RECIPE, RECIPE | {"batch": 64})
@@ -44,6 +47,16 @@ def test_a_users_own_facts_count_where_they_are_shown() -> None:
     facts = {**FACTS, "svhn": DatasetFacts(1, 2, 3, 4)}
     assert shown(get_template("metadata"), QUESTION, facts) == ("", "facts (1, 2, 3, 4)")
     assert shown(get_template("code_only"), QUESTION, facts) == ("", "")
+
+
+@pytest.mark.parametrize("fact", ["num_train_images", "img_size", "num_channels", "num_classes"])
+@pytest.mark.parametrize("side", [1, 2])
+def test_each_single_fact_that_a_prompt_shows_counts(fact: str, side: int) -> None:
+    columns = {"a": "dataset", "b": "dataset_2", "f": f"{fact}_{side}"}
+    template = checked(Template("own", "", "{a} {b} {f}", columns))
+    facts = {**FACTS, "mnist": DatasetFacts(1, 2, 3, 4), "svhn": DatasetFacts(5, 6, 7, 8)}
+    expected = ("facts (1, 2, 3, 4)", "") if side == 1 else ("", "facts (5, 6, 7, 8)")
+    assert shown(template, QUESTION, facts) == expected
 
 
 def test_the_order_of_the_datasets_does_not_count() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,18 +27,16 @@ def _tools() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url() -> Iterator[str]:
     pytest.importorskip("psycopg")
     tools = _tools()
     if tools is None:
         pytest.skip("no PostgreSQL is installed")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder, which each session closes to other users.
+    folder = Path(tempfile.mkdtemp(prefix="nngpt_ext_postgres_"))
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses root
         as_user = ["runuser", "-u", "postgres", "--"]
-        for place in (folder, *folder.parents):
-            if place.owner() == "root" and place != Path("/tmp") and place != Path("/"):
-                place.chmod(place.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,6 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://nngpt@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([*control, "-m", "fast", "stop"], **run)
+        shutil.rmtree(folder)
 
 
 def test_ten_processes_write_at_once_and_nothing_is_lost(url: str) -> None:
@@ -70,6 +70,34 @@ def test_it_answers_like_sqlite(url: str) -> None:
         assert len(store.query(adapter="x", dataset="svhn", min_confidence=0.7)) == 2
         assert len(store.find(found["question"])) == 3
         assert store.query(adapter="x", until=began).empty
+
+
+def test_a_foreign_table_is_refused(url: str) -> None:
+    import sqlalchemy as sa
+
+    other = url.rsplit("/", 1)[0] + "/other"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE other")
+    foreign = sa.create_engine(other)
+    with foreign.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE predictions (id INTEGER)")
+    for call in (PredictionStore.open, PredictionStore.check):
+        with pytest.raises(UserError, match="holds a table 'predictions' that is not of a prediction store"):
+            call(other)
+    assert sa.inspect(foreign).get_table_names() == ["predictions"]
+    engine.dispose()
+    foreign.dispose()
+
+
+def test_what_only_a_run_knows_is_not_wiped_out(url: str) -> None:
+    with PredictionStore.open(url) as store:
+        store.add(predictions(0.25, adapter="known"))
+        store.add(predictions(0.75, adapter="known").drop(columns=["better_dataset", "split", "tuning_epoch"]))
+        found = store.query(adapter="known")
+    assert found["probability_1"].tolist() == [0.75] * 3
+    assert set(found["split"]) == {"test"}
+    assert found["better_dataset"].notna().all()
 
 
 def test_an_unreachable_server_is_one_line(url: str) -> None:

@@ -55,7 +55,7 @@ def test_from_the_runs_store_without_loading_a_model(run: RunResult, asked: tupl
     found = list(stored.compare_many(queries))
     assert [c.log_odds for c in found] == rows["log_odds"].tolist()
     assert [c.abstain for c in found] == rows["abstain"].tolist()
-    assert stored._loaded is None
+    assert stored._answer.loaded is None
 
 
 def test_the_order_of_the_arguments_never_changes_the_answer(predictor: Predictor, code: str) -> None:
@@ -109,12 +109,107 @@ def test_answers_are_kept_and_not_computed_again(run: RunResult, code: str, tmp_
     first = Predictor.from_run(run.output_dir, store=url).rank(code, ["mnist", "svhn", "cifar-10"], nn="mine")
     again = Predictor.from_run(run.output_dir, store=url)
     assert again.rank(code, ["mnist", "svhn", "cifar-10"], nn="mine") == first
-    assert again._loaded is None
+    assert again._answer.loaded is None
     with PredictionStore.open(url) as store:
         rows = store.query(nn="mine")
     assert len(rows) == 3
     assert rows["better_dataset"].isna().all()
     assert set(rows["prompt"]) == {"code_only"}
+
+
+def test_the_same_source_under_other_names_has_rows_under_each(run: RunResult, code: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    predictor = Predictor.from_run(run.output_dir, store=url)
+    first = predictor.compare(code, "mnist", "svhn", nn="first")
+    found = list(predictor.compare_many([Query(code, "mnist", "svhn", nn=nn) for nn in ("second", "third", None)]))
+    found += list(Predictor.from_run(run.output_dir, store=url).compare_many([Query(code, "svhn", "mnist", nn="4th")]))
+    assert [c.nn for c in found[:2]] == ["second", "third"]
+    together = [Query(code, "mnist", "cifar-10", nn=nn) for nn in ("first", "second")]  # both new, in one pass
+    list(predictor.compare_many(together))
+    with PredictionStore.open(url) as store:
+        for nn in ("first", "second", "third", "4th"):
+            rows = store.query(nn=nn, dataset="svhn")
+            assert rows["log_odds"].tolist() == [first.log_odds]
+        assert sorted(store.query(dataset="cifar-10")["nn"]) == ["first", "second"]
+        assert len(store.query()) == 6  # and none for the question without a name
+
+
+def test_what_a_run_knows_of_its_network_stays_under_its_name(
+    run: RunResult, asked: tuple[pd.DataFrame, list[Query]], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    with PredictionStore.open(url) as store:
+        store.add_run(run.output_dir, answers=True)
+        before = store.query()
+        query = asked[1][0]
+        list(Predictor.from_run(run.output_dir, store=store).compare_many([query, query._replace(nn="mine")]))
+        copy = store.query(nn="mine").iloc[0]
+        assert copy["better_dataset"] is None
+        assert copy["split"] is None
+        assert copy["log_odds"] == asked[0]["log_odds"].iloc[0]
+        assert len(store.query()) == len(before) + 1
+
+
+def test_priors_are_kept_apart_from_what_is_about_networks(run: RunResult, tmp_path: Path) -> None:
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
+        predictor = Predictor.from_run(run.output_dir, store=store)
+        prior = predictor.prior("mnist", "svhn")
+        assert store.query().empty
+        assert store.query(nn="no source")["log_odds"].tolist() == [prior.log_odds]
+        assert predictor.prior("mnist", "svhn") == prior
+
+
+def test_a_bad_question_takes_none_of_those_before_it_along(predictor: Predictor, code: str) -> None:
+    answers = predictor.compare_many(
+        [Query(code, "mnist", "svhn"), Query(code, "mnist", "cifar-10"), Query(code, "svhn", "svhn")]
+    )
+    found = [next(answers), next(answers)]
+    with pytest.raises(UserError, match="is compared with itself"):
+        next(answers)
+    assert [(c.dataset_1, c.dataset_2) for c in found] == [("mnist", "svhn"), ("mnist", "cifar-10")]
+
+
+def test_a_source_is_read_once_for_all_its_questions(
+    run: RunResult, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ast
+
+    parsed: list[str] = []
+    real = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text, *more, **named: parsed.append(text) or real(text, *more, **named))
+    Predictor.from_run(run.output_dir).rank(code)
+    assert parsed.count(code) == 1
+
+
+def test_a_prompt_that_shows_the_networks_name_cannot_be_asked(run: RunResult, tmp_path: Path) -> None:
+    assert run.adapter is not None
+    folder = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    note = json.loads((folder / "task.json").read_text())
+    note |= {"text": note["text"] + " {name}", "columns": note["columns"] | {"name": "nn"}}
+    (folder / "task.json").write_text(json.dumps(note))
+    with pytest.raises(UserError, match="shows the network's name"):
+        Predictor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies=0.5), "accuracies are one for each dataset"),
+        (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies={"mnist": "x"}), "accuracy of 'mnist' must be a num"),
+        (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies={"mnist": 2}), "number from 0 to 1, not 2"),
+        (lambda p: list(p.compare_many([("x = 1", "mnist")])), "a question is a Query or a tuple of its fields"),
+        (lambda p: list(p.compare_many([("a",) * 9])), "a question is a Query or a tuple of its fields"),
+        (lambda p: list(p.compare_many(["abc"])), "a question is a Query or a tuple of its fields"),
+        (lambda p: list(p.compare_many([None])), "a question is a Query or a tuple of its fields"),
+        (lambda p: p.rank("x = 1", "mnist"), "datasets are a list of names, not the text 'mnist'"),
+        (lambda p: p.rank("x = 1", ["mnist", 3]), "unknown dataset '3'"),
+        (lambda p: p.compare("x = 1", "mnist", "svhn", recipe={"mnist": RECIPE, "svhn": 3}), "the recipe for 'svhn'"),
+    ],
+)  # fmt: skip
+def test_questions_of_a_wrong_kind(predictor: Predictor, ask: Callable[[Predictor], Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        ask(predictor)
+    assert "\n" not in str(error.value)
 
 
 def test_true_answers_are_stored_only_if_asked(run: RunResult, tmp_path: Path) -> None:
@@ -133,9 +228,12 @@ def test_a_dataset_that_lemur_does_not_have(asking: Callable[[str], Path], code:
         Predictor.from_pretrained(adapter).compare(code, "flowers", "mnist")
     small, large = (Predictor.from_pretrained(adapter, facts={"flowers": (n, 64, 3, 17)}) for n in (1_000, 900_000))
     assert small.compare(code, "flowers", "mnist").log_odds != large.compare(code, "flowers", "mnist").log_odds
-    for wrong in ((1, 2, 3), ("many", 1, 1, 1), (0, 1, 1, 1), None):
+    for wrong in ((1, 2, 3), ("many", 1, 1, 1), (0, 1, 1, 1), None, "1234"):
         with pytest.raises(UserError, match="facts of 'flowers' are"):
             Predictor.from_pretrained(adapter, facts={"flowers": wrong})
+    for name in ("", " ", 3):
+        with pytest.raises(UserError, match="facts are of a dataset with a name"):
+            Predictor.from_pretrained(adapter, facts={name: (1, 1, 1, 1)})
 
 
 def test_recipes_one_for_all_or_one_for_each(asking: Callable[[str], Path], code: str) -> None:
@@ -192,10 +290,40 @@ def _other_base(folder: Path) -> None:
     (folder / "nngpt_ext.json").write_text(json.dumps(note | {"base_sha256": "0" * 64}))
 
 
+def _rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+
+
+def _without_half(weights: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(weights.items())[::2])
+
+
+def _not_numbers(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: values * float("nan") for name, values in weights.items()}
+
+
+def _unfilled(folder: Path) -> None:
+    note = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps(note | {"text": note["text"] + " {nope}"}))
+
+
+def _calibration_folder(folder: Path) -> None:
+    (folder / "calibration.json").unlink()
+    (folder / "calibration.json").mkdir()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_damage_weights, "the adapter in .* is damaged"),
+        (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
+        (lambda folder: _rewrite(folder, _not_numbers), "gives scores that are no numbers"),
+        (_unfilled, r"task\.json' is damaged .*variable \{nope\} is not in input_list"),
+        (_calibration_folder, r"calibration\.json' is damaged"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), r"adapter_config\.json' is damaged"),
         (_other_base, "was trained on 'embedded'"),
         (lambda folder: (folder / "task.json").write_text("{"), r"task\.json' is damaged"),
         (lambda folder: (folder / "task.json").write_text("{}"), r"task\.json' is damaged"),
@@ -232,6 +360,24 @@ def test_without_a_calibration_it_always_abstains_and_says_so_once(
     assert found.comparisons[0].probability == pytest.approx(1 / (1 + np.exp(-found.comparisons[0].log_odds)))
 
 
+def test_it_is_said_of_answers_from_the_store_too(
+    run: RunResult, tmp_path: Path, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "adapter"
+    assert run.adapter is not None
+    shutil.copytree(run.adapter, folder)
+    (folder / "calibration.json").unlink()
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    Predictor.from_pretrained(folder, store=url).compare(code, "mnist", "svhn")
+    caplog.clear()
+    again = Predictor.from_pretrained(folder, store=url)
+    with caplog.at_level(logging.WARNING, "nngpt_ext"):
+        assert again.compare(code, "mnist", "svhn").abstain
+        again.compare(code, "svhn", "mnist")
+    assert again._answer.loaded is None
+    assert [r.message for r in caplog.records] == ["the adapter has no calibration: every answer abstains"]
+
+
 def test_folders_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         Predictor.from_run(tmp_path)
@@ -239,9 +385,18 @@ def test_folders_without_a_run(tmp_path: Path) -> None:
         Predictor.from_pretrained(tmp_path)
 
 
-def test_a_full_disk_under_the_store_is_one_line(run: RunResult, code: str) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full here")
-    with pytest.raises(UserError, match="cannot use the prediction store"):
-        Predictor.from_run(run.output_dir, store=f"sqlite:///{full}").compare(code, "mnist", "svhn")
+def test_a_full_disk_under_the_store_is_one_line(run: RunResult, code: str, tmp_path: Path) -> None:
+    import sqlalchemy as sa
+
+    store = PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}")
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    # A database that may not grow: what SQLite meets on a full disk. The limit is a connection's own.
+    sa.event.listen(
+        store._engine, "checkout", lambda opened, *_: opened.execute(f"PRAGMA max_page_count = {pages}")
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"cannot use the prediction store '.*': database or disk is full") as error:
+        Predictor.from_run(run.output_dir, store=store).rank(code)
+    assert "an address looks like" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert store.query().empty

@@ -77,6 +77,18 @@ def test_the_same_question_to_the_same_adapter_is_replaced(store):
     assert found["predicted"].tolist() == ["cifar-10", "mnist", "svhn"]
 
 
+def test_what_only_a_run_knows_is_not_wiped_out(store):
+    known = ["better_dataset", "split", "tuning_epoch"]
+    store.add(predictions(0.25))
+    before = store.query()
+    store.add(predictions(0.75).drop(columns=known))
+    found = store.query()
+    assert found["probability_1"].tolist() == [0.75] * 3
+    pd.testing.assert_frame_equal(found[known], before[known])
+    store.add(predictions(0.75, split="validation"))
+    assert set(store.query()["split"]) == {"validation"}
+
+
 def test_adapters_prompts_recipes_and_calibrations_never_mix(store):
     store.add(predictions(0.1))
     store.add(predictions(0.2, adapter="b"))
@@ -90,7 +102,7 @@ def test_networks_with_the_same_source_keep_their_names(store):
     one = predictions(source="the same").iloc[:1]
     store.add(pd.concat([one, one.assign(nn="Twin")]))
     assert [len(store.query(nn=nn)) for nn in ("AlexNet", "Twin")] == [1, 1]
-    assert list(store.find(one["question"])) == one["question"].tolist()
+    assert [row["nn"] for row in store.find(one["question"])] == ["AlexNet", "Twin"]
 
 
 def test_find_gives_the_rows_of_known_questions_only(store):
@@ -98,7 +110,7 @@ def test_find_gives_the_rows_of_known_questions_only(store):
     store.add(rows)
     many = [f"{i:064d}" for i in range(1200)]  # more than one statement takes
     found = store.find([*many, *rows["question"]])
-    assert {key: row["nn"] for key, row in found.items()} == dict(zip(rows["question"], rows["nn"], strict=True))
+    assert {row["question"]: row["nn"] for row in found} == dict(zip(rows["question"], rows["nn"], strict=True))
 
 
 def test_query_by_confidence_and_time(store):
@@ -180,12 +192,38 @@ def test_missing_folders_are_made(tmp_path):
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+def test_a_foreign_table_is_refused_and_its_file_left_alone(url, tmp_path, call):
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        database.execute("CREATE TABLE predictions (id INTEGER, price REAL)")
+        database.commit()
+    before = (tmp_path / "predictions.db").read_bytes()
+    assert (
+        line(call, url) == f"'{url}' holds a table 'predictions' that is not of a prediction store; give another store"
+    )
+    assert (tmp_path / "predictions.db").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.db"]
+
+
+def test_other_tables_may_stand_beside_ours(url, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        database.execute("CREATE TABLE notes (text TEXT)")
+        database.commit()
+    with PredictionStore.open(url) as store:
+        assert store.add(predictions()) == 3
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
 def test_another_schema_is_refused(url, tmp_path, call):
     PredictionStore.open(url).close()
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
         database.execute("UPDATE nngpt_ext_schema SET version = 7")
         database.commit()
+        database.execute("PRAGMA journal_mode=DELETE")
+    before = (tmp_path / "predictions.db").read_bytes()
     assert line(call, url) == (f"the prediction store '{url}' has schema 7, this version reads 2; give another store")
+    assert (tmp_path / "predictions.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])

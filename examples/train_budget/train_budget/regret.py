@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
 from nngpt_ext.evaluation.baselines import pair_prior
-from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 from nngpt_ext.predict.ranking import strengths
+
+Known = Mapping[str, Mapping[str, float]]  # network -> dataset -> normalised accuracy
+CHANCE = "chance"
 
 
 def known_accuracies(pairs: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -20,6 +24,17 @@ def known_accuracies(pairs: pd.DataFrame) -> dict[str, dict[str, float]]:
     return known
 
 
+def among(pairs: pd.DataFrame, datasets: Collection[str]) -> pd.DataFrame:
+    """The pairs whose two datasets are both among these."""
+    return pairs[pairs["dataset_1"].isin(datasets) & pairs["dataset_2"].isin(datasets)]
+
+
+def commonest_datasets(known: Known) -> list[str]:
+    """The set of datasets that most networks have; of several the largest."""
+    sets = Counter(tuple(sorted(own)) for own in known.values())
+    return list(max(sets, key=lambda names: (sets[names], len(names), names)))
+
+
 def prior_choice(train: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
     """For each network the dataset that the usual winners of its pairs name, without a look at the network."""
     asked = pairs.assign(probability=pair_prior(train, pairs))
@@ -28,13 +43,11 @@ def prior_choice(train: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
         names = sorted({*own["dataset_1"], *own["dataset_2"]})
         probability = dict(zip(zip(own["dataset_1"], own["dataset_2"], strict=True), own["probability"], strict=True))
         scores = strengths(names, probability)
-        choice[str(nn)] = max(names, key=lambda name: (scores[name], name))
+        choice[str(nn)] = min(names, key=lambda name: (-scores[name], name))  # ties as in a ranking
     return choice
 
 
-def regrets(
-    known: Mapping[str, Mapping[str, float]], choices: Mapping[str, Mapping[str, str]], networks: list[str]
-) -> pd.DataFrame:
+def regrets(known: Known, choices: Mapping[str, Mapping[str, str]], networks: Collection[str]) -> pd.DataFrame:
     """Regret of each way to choose, over some networks: normalised accuracy of the best dataset minus the chosen one.
 
     Args:
@@ -46,13 +59,34 @@ def regrets(
         A row a way, and one for `chance` (the mean over a network's datasets): `regret`, `low`, `high` (95 %
         interval over networks) and `best_chosen` (how often the best dataset was chosen), `n`.
     """
+    names = sorted(networks)
     rows = {}
-    names = np.array(networks)
-    best = {nn: max(known[nn].values()) for nn in networks}
-    for way, choice in choices.items():
-        lost = np.array([best[nn] - known[nn][choice[nn]] for nn in networks])
-        rows[way] = (lost.mean(), *bootstrap_networks(lost, names), float((lost == 0).mean()), len(networks))
-    lost = np.array([best[nn] - np.mean(list(known[nn].values())) for nn in networks])
-    chance = float(np.mean([1 / len(known[nn]) for nn in networks]))
-    rows["chance"] = (lost.mean(), *bootstrap_networks(lost, names), chance, len(networks))
+    for way, lost in _lost(known, choices, names).items():
+        best = [1 / len(known[nn]) for nn in names] if way == CHANCE else lost == 0
+        rows[way] = (lost.mean(), *bootstrap_networks(lost, names), float(np.mean(best)), len(names))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["regret", "low", "high", "best_chosen", "n"])
+
+
+def differences(
+    known: Known, choices: Mapping[str, Mapping[str, str]], networks: Collection[str], way: str
+) -> pd.DataFrame:
+    """Regret of one way minus that of each other on the same networks, and of chance: below 0 it is the better one.
+
+    Returns:
+        A row for each other way: `difference`, `low`, `high` (95 % interval over networks, paired) and `p` (of no
+        difference, by flipping signs).
+    """
+    names = sorted(networks)
+    lost = _lost(known, choices, names)
+    rows = {}
+    for other in lost:
+        if other != way:
+            paired = lost[way] - lost[other]
+            rows[other] = (paired.mean(), *bootstrap_networks(paired, names), sign_flip_p(paired, names))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high", "p"])
+
+
+def _lost(known: Known, choices: Mapping[str, Mapping[str, str]], names: list[str]) -> dict[str, np.ndarray]:
+    best = np.array([max(known[nn].values()) for nn in names])
+    lost = {way: best - np.array([known[nn][choice[nn]] for nn in names]) for way, choice in choices.items()}
+    return lost | {CHANCE: best - np.array([np.mean(list(known[nn].values())) for nn in names])}

@@ -1,0 +1,146 @@
+"""Collections on a real Ray cluster of this machine, with two workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.predict import cluster
+from nngpt_ext.predict.cluster import ShardScorer
+from nngpt_ext.predict.collection import Job, score_collection
+from nngpt_ext.predict.schema import absolute
+
+from .test_collection import codes, job, same, whole
+
+__all__ = ["codes", "whole"]
+
+
+@pytest.fixture(scope="module")
+def ray(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, value in cluster._ALONE.items():
+        monkeypatch_module.setenv(name, value)
+    monkeypatch_module.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
+    ray: Any = pytest.importorskip("ray")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def workers(ray: Any) -> list[psutil.Process]:
+    """The processes of this cluster that score."""
+    mine = psutil.Process(ray._private.worker._global_node.all_processes["raylet"][0].process.pid)
+    return [worker for worker in mine.children(recursive=True) if "MapWorker" in " ".join(worker.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_and_nothing_is_lost(
+    ray: Any, run: RunResult, codes: Path, whole: pd.DataFrame, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    parts = tmp_path / "p.parquet.parts"
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and len(list(parts.glob("0*.parquet"))) < 2:
+            time.sleep(0.05)
+        for worker in workers(ray)[:1]:
+            worker.kill()
+            killed.append(worker.pid)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    try:
+        found = score_collection(
+            Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "p.parquet", shard=2, engine="ray"
+        )
+    finally:
+        thread.join()
+    assert killed
+    assert found.rows == 24 * 3
+    same(pd.read_parquet(tmp_path / "p.parquet"), whole)
+    assert not parts.exists()
+
+
+class Deadly(ShardScorer):
+    """A worker that dies at one shard whenever it is given it."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["shard"] == 1:
+            cluster.score_shard = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        return super().__call__(row)
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_its_workers_is_given_up(
+    ray: Any, run: RunResult, codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ShardScorer", Deadly)
+    out, predictor = tmp_path / "p.parquet", Predictor.from_run(run.output_dir)
+    with pytest.raises(UserError, match=r"^3 workers died, one after the other, at the shard of '") as error:
+        score_collection(predictor, job(run), codes, out, shard=12, engine="ray")
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert score_collection(predictor, job(run), codes, out, shard=12, engine="ray").rows == 24 * 3  # tried anew
+
+
+@pytest.mark.slow
+def test_a_mistake_that_a_worker_meets_is_one_line(ray: Any, run: RunResult, codes: Path, tmp_path: Path) -> None:
+    asked = job(run)._replace(options={"base": "no-such-base"})
+    with pytest.raises(UserError, match=r"^unknown base model 'no-such-base'") as error:
+        score_collection(Predictor.from_run(run.output_dir), asked, codes, tmp_path / "p.parquet", engine="ray")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_store_is_where_the_user_stands(
+    ray: Any, run: RunResult, codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = job(run)._replace(options={"store": "sqlite:///here.db"}, datasets=("mnist", "svhn"))
+    score_collection(Predictor.from_run(run.output_dir), asked, codes, Path("p.parquet"), engine="ray")
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'here.db'}") as store:
+        assert len(store.query()) == 24
+
+
+def test_the_job_names_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    asked = Job("run/adapter", {"store": "sqlite:///a/p.db", "base": "base", "facts": {}}, ("a", "b"), None)
+    made = cluster._everywhere(asked)
+    assert made.adapter == str(tmp_path / "run" / "adapter")
+    assert made.options == {"store": f"sqlite:///{tmp_path}/a/p.db", "base": str(tmp_path / "base"), "facts": {}}
+    assert (
+        cluster._everywhere(asked._replace(options={"base": "embedded", "store": None})).options["base"] == "embedded"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://me:secret@host/x", "sqlite://", "sqlite:////a/b.db", "sqlite:///:memory:", "nonsense"]
+)
+def test_addresses_that_mean_the_same_everywhere_stay(url: str) -> None:
+    assert absolute(url) == url
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'nngpt-ext\[ray\]'"):
+        cluster.check_ray()

@@ -1,0 +1,91 @@
+"""What stands beside an adapter: which changes make it another one, and which do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.predict.note import AdapterFiles
+from tests import models_made
+
+
+@pytest.fixture
+def adapter(run: RunResult, tmp_path: Path) -> Path:
+    """A copy of the run's adapter, to be changed."""
+    assert run.adapter is not None
+    return Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+
+
+def changed(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("adapter_config.json", {"lora_alpha": 256}),
+        ("adapter_config.json", {"r": 16}),
+        ("adapter_config.json", {"target_modules": ["q_proj"]}),
+        ("adapter_config.json", {"use_rslora": True}),
+        ("adapter_config.json", {"alpha_pattern": {"q_proj": 1}}),
+        ("nngpt_ext.json", {"base_sha256": "0" * 64}),
+        ("nngpt_ext.json", {"load_in_4bit": False}),
+    ],
+)
+def test_whatever_decides_an_answer_makes_another_adapter(adapter: Path, file: str, values: Mapping[str, Any]) -> None:
+    before, fingerprint = AdapterFiles(adapter), Predictor(adapter).fingerprint
+    changed(adapter / file, **values)
+    assert AdapterFiles(adapter).hash != before.hash
+    assert AdapterFiles(adapter).weights_sha256 == before.weights_sha256
+    assert Predictor(adapter).fingerprint != fingerprint
+
+
+def test_where_the_base_lay_and_who_wrote_the_file_make_no_other_adapter(adapter: Path) -> None:
+    before = AdapterFiles(adapter).hash
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    changed(
+        adapter / "adapter_config.json", base_model_name_or_path="/elsewhere", peft_version="0.1", a_later_one=None,
+        target_modules=settings["target_modules"][::-1],
+    )  # fmt: skip
+    assert AdapterFiles(adapter).hash == before
+
+
+def test_two_adapters_with_the_same_weights_do_not_share_answers(run: RunResult, adapter: Path, tmp_path: Path) -> None:
+    store, code = f"sqlite:///{tmp_path / 'p.db'}", models_made.sources()["AlexNet"]
+    changed(adapter / "adapter_config.json", lora_alpha=256)
+    one = Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn")
+    other = Predictor.from_pretrained(adapter, store=store).compare(code, "mnist", "svhn")
+    assert one.log_odds != other.log_odds
+    assert one.model != other.model
+    with PredictionStore.open(store) as opened:
+        assert len(opened.query()) == 2
+
+
+def test_a_runs_adapter_must_be_the_one_it_left(run: RunResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors' is not what the run wrote"):
+        Predictor.from_run(folder)
+    changed(folder / "run.json", adapter_sha256=AdapterFiles(folder / "adapter").weights_sha256)
+    assert Predictor.from_run(folder).datasets
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_text("{"), lambda file: file.write_text("[]"), lambda file: file.write_text("{}"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_one_line(run: RunResult, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    damage(folder / "run.json")
+    with pytest.raises(UserError, match=r"run\.json' is damaged") as error:
+        Predictor.from_run(folder)
+    assert "\n" not in str(error.value)
