@@ -26,9 +26,9 @@ EMBEDDED_SMALL = EMBEDDED.with_name("embedded_small")
 # The host's settings: its rate for LoRA, its rank, alpha and dropout; the paper trains 15 epochs. 1,500 tokens
 # hold what the host shows of a source (2,000 characters) twice over. All networks are drawn in each epoch.
 _HOST = Preset("", 1500, 1e-4, 15, None, 32, 32, 0.05)
-# 512 tokens are two thirds of the median compacted source (750). A small model learns fast, so a high rate (2e-3 beats
-# 1e-3 and 4e-3 in six epochs) and few epochs of all networks; dropout would cost it a third of its speed (docs/LOG.md), and validation after each epoch guards it.
-# Rank 32 is a quarter of its width.
+# 512 tokens are two thirds of the median compacted source (750). A small model learns fast, so a high rate (2e-3; 4e-3
+# with rank 64 began worse) and few epochs of all networks; dropout would cost it a third of its speed (docs/LOG.md),
+# and validation after each epoch guards it. Rank 32 is a quarter of its width.
 _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
 
 PRESETS: dict[str, Preset] = {
