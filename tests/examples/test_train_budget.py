@@ -18,6 +18,7 @@ import yaml
 from nngpt_ext import Comparison, Ranking, RunResult
 from nngpt_ext.config import build_config, read_project
 from nngpt_ext.predict.ranking import ranking_of
+from nngpt_ext.registry import tasks
 from tests.predict.conftest import asking, run
 
 __all__ = ["asking", "run"]
@@ -34,7 +35,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugin's modules, to be imported in this process."""
+    """The plugin's modules, to be imported in this process; the task that they register is forgotten again."""
+    tasks.names()
+    monkeypatch.setattr(tasks, "_items", dict(tasks._items))
     monkeypatch.syspath_prepend(str(PLUGIN))
 
 
