@@ -28,10 +28,10 @@ class AskedModel:
     """
 
     def __init__(self, files: AdapterFiles, base: str) -> None:
-        from peft import PeftModel
-
         self._note, self._folder = files.note, files.folder
         self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+        from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
+
         check_base(files.folder, self._loaded)
         try:
             with quiet_transformers():
