@@ -23,17 +23,19 @@ def cells(run: Path) -> tuple[str, ...]:
     s_low, s_high = report.skill.ci95
     gbm, source = (report.baselines[name].accuracy for name in ("recipe_gbm", "code_gbm"))
     data, timings = report.config["data"], report.timings
-    name = f"`{report.prompt}`, {report.base_model}, {report.split}"
+    name = f"`{report.prompt}`, {report.base_model}, {report.config['tuning']['epochs']} epochs"
+    name += f", {data['code_tokens']} tokens of source"
+    name += "" if data["split"] == "by_network" else f", **{data['split']}**"
     name += "" if data["seed"] == 0 else f", seed {data['seed']}"
     return (
-        f"{name}, {data['code_tokens']} tokens of source",
+        name,
         f"{report.accuracy.value:.3f} ({low:.3f} to {high:.3f})",
         f"{report.baselines['pair_prior'].accuracy:.3f}",
         f"{report.skill.value:+.3f} ({s_low:+.3f} to {s_high:+.3f})",
         f"{gbm:.3f}",
         f"{source:.3f}",
         f"{report.flip_rate:.3f}",
-        f"{sum(timings.values()) / 60:.1f}",
+        f"{sum(timings.values()) / 60:.0f}",
     )
 
 
@@ -49,13 +51,13 @@ def curves(runs: list[Path], file: Path) -> None:
     for run in runs:
         report: Report = read_report(run)
         epochs: list[Any] = report.epochs
-        name = f"{report.prompt}, {report.base_model}"
+        name = f"{report.prompt}, {report.base_model}, {len(epochs)} epochs"
         numbers = [entry.epoch for entry in epochs]
         losses.plot(numbers, [entry.train_loss for entry in epochs], marker="o", label=name)
         accuracies.plot(numbers, [entry.validation_accuracy for entry in epochs], marker="o", label=name)
     losses.set(xlabel="epoch", ylabel="training loss (nats an answer)")
     accuracies.set(xlabel="epoch", ylabel="accuracy on the validation pairs")
-    accuracies.legend()
+    losses.legend()  # where the curves leave room
     for axes in (losses, accuracies):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
