@@ -55,11 +55,11 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     ray: Any, run: RunResult, codes: Path, whole: pd.DataFrame, tmp_path: Path
 ) -> None:
     killed: list[int] = []
+    over = threading.Event()
     parts = tmp_path / "p.parquet.parts"
 
     def kill_one() -> None:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline and len(list(parts.glob("0*.parquet"))) < 2:
+        while not over.is_set() and len(list(parts.glob("0*.parquet"))) < 2:  # however slow the machine is
             time.sleep(0.05)
         for worker in workers(ray)[:1]:
             worker.kill()
@@ -72,6 +72,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(
             Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "p.parquet", shard=2, engine="ray"
         )
     finally:
+        over.set()
         thread.join()
     assert killed
     assert found.rows == 24 * 3
