@@ -16,7 +16,9 @@ from nngpt_ext.evaluation import groups, metrics
 from nngpt_ext.evaluation.schema import (
     Accuracy,
     Baseline,
+    Group,
     LeftOut,
+    NearDuplicates,
     Report,
     parse,
 )
@@ -66,6 +68,7 @@ def build_report(
     config: Mapping[str, Any],
     notes: Sequence[str] = (),
     calibration: Mapping[str, Any] | None = None,
+    answers_only: bool = False,
 ) -> Report:
     """Measure the predictions on the test pairs, beside the baselines.
 
@@ -84,6 +87,8 @@ def build_report(
         notes: remarks that a reader needs to judge the numbers.
         calibration: temperature, threshold, target and n_pairs of a calibration; then `predictions` has
             `calibrated_1` and `abstain` too.
+        answers_only: `predictions` are answers of texts, one network each for want of names. What takes a
+            probability, a network's name or the training pairs is then None.
 
     Raises:
         UserError: when there is no test pair: no data, no number.
@@ -101,7 +106,7 @@ def build_report(
     auc = metrics.within_pair_auc(probability, first_wins, test["dataset_1"], test["dataset_2"])
     validation = predictions[predictions["split"] == "validation"]
     peaks = [e["test_accuracy"] for e in epochs if _is_number(e.get("test_accuracy"))]
-    return Report(
+    report = Report(
         task=task,
         prompt=prompt,
         base_model=base_model,
@@ -140,6 +145,20 @@ def build_report(
         versions=_plain(dict(versions)),
         config=_plain(dict(config)),
         notes=_notes(split, notes, pairs, test),
+    )
+    return _answers_only(report) if answers_only else report
+
+
+def _answers_only(report: Report) -> Report:
+    """The report without what answers alone cannot say."""
+    empty = Group(accuracy=None, prior=None, n=0)
+    near = NearDuplicates.model_validate(
+        {"threshold": report.near_duplicates.threshold, "share_of_test_networks": None, "with": empty, "without": empty}
+    )
+    unknown = ("n_train_pairs", "n_test_networks", "within_pair_auc", "log_loss", "brier", "ece", "flip_rate")
+    return report.model_copy(
+        update=dict.fromkeys(unknown)
+        | {"answers_only": True, "near_duplicates": near, "within_pair_auc_left_out": LeftOut()}
     )
 
 

@@ -84,7 +84,7 @@ class NearDuplicates(_Part):
     """Test networks with, and without, a near-duplicate (Jaccard at least `threshold`) in training."""
 
     threshold: float
-    share_of_test_networks: float
+    share_of_test_networks: Number
     with_: Group = Field(alias="with")  # `with` is a word of Python's own
     without: Group
 
@@ -200,20 +200,21 @@ class Report(BaseModel):
     prompt: str
     base_model: str
     split: str
-    n_train_pairs: int
+    answers_only: bool = False  # answers of texts: no probabilities, and neither networks nor training known
+    n_train_pairs: int | None
     n_validation_pairs: int = 0
     n_test_pairs: int
-    n_test_networks: int
+    n_test_networks: int | None
     excluded: dict[str, int]
     accuracy: Accuracy
     skill: Skill
     near_duplicates: NearDuplicates
     within_pair_auc: Number
     within_pair_auc_left_out: LeftOut = LeftOut()
-    log_loss: float
-    brier: float
-    ece: float
-    flip_rate: float
+    log_loss: Number
+    brier: Number
+    ece: Number
+    flip_rate: Number
     calibration: CalibrationFigures | None = None
     per_dataset: PerDataset
     baselines: dict[str, Baseline]

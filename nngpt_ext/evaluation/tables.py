@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report
-from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number, p_value, share
+from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number, p_value, share, whole
 
 _BASELINES = {
     "pair_prior": "the usual winner of each dataset pair in training, without a look at the network",
@@ -35,18 +35,30 @@ class Table(NamedTuple):
 
 def summary(report: Report) -> str:
     """What was measured, and whether skill is clear of zero, in one plain sentence."""
+    if report.answers_only:
+        return _answers_summary(report)
     unseen = "" if report.split == "random_pairs" else " that training never saw"
     skill = report.skill
     # One network has no spread: its interval is a point, and says nothing about others.
-    if not skill.clear_of_zero or report.n_test_networks < 2:
+    if not skill.clear_of_zero or (report.n_test_networks or 0) < 2:
         verdict = "is not clear of zero"
     else:
         verdict = "is clear of zero" if skill.value > 0 else "is clear of zero, but below it"
     return (
         f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, "
         f"{share(report.accuracy.value)} of {count(report.n_test_pairs, 'test pair')} of "
-        f"{count(report.n_test_networks, 'network')}{unseen} were answered rightly, and the skill over "
+        f"{count(report.n_test_networks or 0, 'network')}{unseen} were answered rightly, and the skill over "
         f"the pair prior, {skill.value:+.3f} (95 % interval {interval(skill.ci95, sign=True)}), {verdict}."
+    )
+
+
+def _answers_summary(report: Report) -> str:
+    epoch = "" if report.selected_epoch is None else f" of epoch {report.selected_epoch:g}"
+    return (
+        f"Of {count(report.n_test_pairs, 'answer')}{epoch} that {report.base_model} gave and judged itself, "
+        f"{share(report.accuracy.value)} are right: {report.skill.value:+.3f} against the pair prior "
+        f"(95 % interval {interval(report.skill.ci95, sign=True)}, as if each answer were of a network of its own). "
+        "The rows include those that it trains on, so this says nothing about networks that training never saw."
     )
 
 
@@ -96,9 +108,15 @@ def _headline(report: Report) -> Table:
         ("within-pair AUC", number(report.within_pair_auc), NO_NUMBER, auc_remark),
     ]
     caption = (
-        f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks, 'network')}. "
+        f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}. "
         "Means are over pairs; intervals are 95 %, from 2,000 bootstrap draws of networks."
     )
+    if report.answers_only:
+        caption = (
+            f"{count(report.n_test_pairs, 'answer')}; their networks are not known. Means are over answers; "
+            "intervals are 95 %, from 2,000 bootstrap draws of answers. A dash: texts have no probability, and name no "
+            "network."
+        )
     rows += _calibration(report)
     return Table("Headline", ("measure", "value", "95 % interval", "remark"), rows, caption)
 
@@ -149,7 +167,9 @@ def _near_duplicates(report: Report) -> Table:
             ("with a near-duplicate in training", *_group(near.with_)),
             ("without", *_group(near.without)),
         ],
-        f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
+        "Unknown: the answers name no network."
+        if report.answers_only
+        else f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
         f"(Jaccard similarity of 5-token shingles at least {near.threshold:g}).",
     )
 
@@ -174,7 +194,7 @@ def _epochs(report: Report) -> Table:
             marked.add(i)
         rows.append(
             (
-                f"{epoch.epoch:g}" + (" (selected)" if selected else ""),
+                f"{epoch.epoch:g}" + (f" ({'reported' if report.answers_only else 'selected'})" if selected else ""),
                 number(epoch.train_loss),
                 number(epoch.validation_accuracy),
                 number(epoch.test_accuracy),
@@ -182,7 +202,9 @@ def _epochs(report: Report) -> Table:
         )
     header = ("epoch", "train loss", "validation accuracy", "test accuracy")
     peak = f"Peak test accuracy {number(report.peak_test_accuracy)} ({PAPERS_WAY}). "
-    caption = (peak if report.peak_test_accuracy is not None else "") + "The epoch is selected by validation."
+    caption = (peak if report.peak_test_accuracy is not None else "") + (
+        "The host selects no epoch." if report.answers_only else "The epoch is selected by validation."
+    )
     return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, frozenset(marked))
 
 
@@ -192,10 +214,10 @@ def _run(report: Report) -> Table:
         ("prompt", report.prompt),
         ("base model", report.base_model),
         ("split", report.split),
-        ("training pairs", f"{report.n_train_pairs:,}"),
+        ("training pairs", whole(report.n_train_pairs)),
         ("validation pairs", f"{report.n_validation_pairs:,}"),
         ("test pairs", f"{report.n_test_pairs:,}"),
-        ("test networks", f"{report.n_test_networks:,}"),
+        ("test networks", whole(report.n_test_networks)),
         *_flat("versions", report.versions),
         *_flat("timings", report.timings),
     ]

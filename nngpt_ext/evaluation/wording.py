@@ -22,9 +22,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def share(value: float) -> str:
-    """Such as `82.0 %`."""
-    return f"{100 * value:.1f} %"
+def share(value: float | None) -> str:
+    """Such as `82.0 %`; a dash for None."""
+    return NO_NUMBER if value is None else f"{100 * value:.1f} %"
+
+
+def whole(value: int | None) -> str:
+    """Such as `1,530`; a dash for None."""
+    return NO_NUMBER if value is None else f"{value:,}"
 
 
 def p_value(skill: Skill) -> str:

@@ -5,15 +5,15 @@ The folder is a root (see `nngpt_ext.host.root`): started in it, the host finds 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.files import cannot_write
+from nngpt_ext.host.changes import Change, apply, check_inside, link_change, read
 from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE, dataset_meta, llm_preset, prompt_json
 from nngpt_ext.host.root import BUILT_IN_PRESET, CONF
 from nngpt_ext.prompts.builtin import get_template
@@ -25,25 +25,6 @@ Written by nngpt-ext host enable; nngpt-ext host disable takes it back.
 """
 # Only looked at where there is no such file: the host needs one, whoever wrote it.
 _KEPT = ("README.md", str(CONF / "dataset_meta.json"), str(CONF / "llm" / BUILT_IN_PRESET))
-
-
-class Change(NamedTuple):
-    """A file that is written or removed: its path in the folder, its text before and after (None: not there)."""
-
-    path: str
-    before: str | None
-    after: str | None
-
-    def diff(self) -> str:
-        """The change as a unified diff."""
-        return "".join(
-            difflib.unified_diff(
-                (self.before or "").splitlines(keepends=True),
-                (self.after or "").splitlines(keepends=True),
-                self.path if self.before is not None else "/dev/null",
-                self.path if self.after is not None else "/dev/null",
-            )
-        )
 
 
 def prompt_file(prompt: str) -> str:
@@ -68,8 +49,9 @@ def enable(
         The changes, in the order of their paths; none where everything is there.
 
     Raises:
-        UserError: for an unknown task or prompt, a folder inside an installed package, and for a file that was
-            edited by hand or is not ours; nothing is written then.
+        UserError: for an unknown task or prompt, a folder inside an installed package or that leads outside by a
+            link, for a file that was edited by hand or is not ours, and where it may not be written; nothing is
+            changed then.
     """
     if task not in TASKS:
         raise unknown("task", task, TASKS)
@@ -86,28 +68,27 @@ def enable(
     if chosen.chat_template:
         wanted[str(CONF / "chat_template" / TEMPLATE_FILE)] = CHAT_TEMPLATE
     wanted["tune_dataset_compare.py"] = _script(chosen.name, [*note["prompts"], *prompts][0])
+    for path in (*wanted, *(chosen.link[:1] if chosen.link else ())):
+        check_inside(root, path)
     changes = []
     for path, text in sorted(wanted.items()):
-        before = _read(root / path)
+        before = read(root / path)
         if before is None:
             changes.append(Change(path, None, text))
         elif before != text and path not in _KEPT:
             _ours(root, path, before, note)
             changes.append(Change(path, before, text))
+    linked = link_change(root, *chosen.link) if chosen.link is not None else None
+    changes = sorted([*changes, *([linked] if linked else [])])
     if dry_run:
         return changes
-    for change in changes:
-        assert change.after is not None
-        _write(root / change.path, change.after)
-    if chosen.link is not None:
-        _link(root / chosen.link[0], chosen.link[1])
-    written = {c.path for c in changes} | {p for p, t in wanted.items() if p not in _KEPT and _read(root / p) == t}
+    written = {c.path for c in changes if not c.link}
+    written |= {p for p, t in wanted.items() if p not in _KEPT and read(root / p) == t}
     kept = {"files": note["files"] | {p: _hash(wanted[p]) for p in sorted(written)}, "base": base}
     kept["links"] = sorted({*note["links"], *([chosen.link[0]] if chosen.link else [])})
-    kept["prompts"] = sorted({*note["prompts"], *prompts})
-    text = json.dumps(kept, indent=2) + "\n"
-    if _read(root / NOTE) != text:
-        _write(root / NOTE, text)
+    kept["prompts"] = list(dict.fromkeys([*note["prompts"], *prompts]))  # in order: the script is of the first
+    text, before = json.dumps(kept, indent=2) + "\n", read(root / NOTE)
+    apply(root, [*changes, *([Change(NOTE, before, text)] if before != text else [])])
     return changes
 
 
@@ -122,15 +103,21 @@ def disable(task: str, *, folder: str | Path = "nngpt", dry_run: bool = False) -
     root = Path(folder)
     note = _note(root)
     changes = []
+    for path in (*note["files"], *note["links"]):
+        check_inside(root, path)
     for path in sorted(note["files"]):
-        before = _read(root / path)
+        before = read(root / path)
         if before is not None:
             _ours(root, path, before, note)
             changes.append(Change(path, before, None))
+    for path in note["links"]:
+        if (root / path).is_symlink():
+            changes.append(Change(path, str((root / path).readlink()), None, link=True))
+    changes.sort()
     if dry_run or not (root / NOTE).is_file():
         return changes
     try:
-        for path in [*(c.path for c in changes), *(p for p in note["links"] if (root / p).is_symlink()), NOTE]:
+        for path in [*(c.path for c in changes), NOTE]:
             (root / path).unlink()
             for parent in (root / path).parents:
                 if parent == root.parent or any(parent.iterdir()):
@@ -146,7 +133,7 @@ def enabled(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).is_file():
         return None
     note = _note(folder)
-    changed = [p for p, digest in note["files"].items() if (text := _read(folder / p)) is None or _hash(text) != digest]
+    changed = [p for p, digest in note["files"].items() if (text := read(folder / p)) is None or _hash(text) != digest]
     return {"folder": str(folder.resolve()), "prompts": note["prompts"], "base": note["base"], "changed": changed}
 
 
@@ -169,7 +156,7 @@ def _ours(root: Path, path: str, text: str, note: dict[str, Any]) -> None:
 
 def _note(root: Path) -> dict[str, Any]:
     empty: dict[str, Any] = {"files": {}, "links": [], "prompts": [], "base": None}
-    text = _read(root / NOTE)
+    text = read(root / NOTE)
     if text is None:
         return empty
     try:
@@ -177,35 +164,6 @@ def _note(root: Path) -> dict[str, Any]:
         return {name: type(value)(found[name]) if value is not None else found[name] for name, value in empty.items()}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"'{root / NOTE}' is damaged; remove it and type nngpt-ext host enable again") from None
-
-
-def _read(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read '{file}': {getattr(error, 'strerror', None) or error}") from None
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(file.parent, error) from None
-    write_text(file, text)
-
-
-def _link(place: Path, target: Path) -> None:
-    if place.is_symlink() and place.readlink() == target:
-        return
-    if place.exists() or place.is_symlink():
-        raise UserError(f"'{place}' is there and not a link to '{target}'; move it away")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
-    except OSError as error:
-        raise cannot_write(place, error) from None
 
 
 def _hash(text: str) -> str:

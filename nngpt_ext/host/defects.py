@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.layout import Host
-from nngpt_ext.host.reading import calls, constant, function, keyword, parameters, tree_of
+from nngpt_ext.host.reading import calls, constant, function, keyword, parameters, prompt_entries, tree_of
 
 Seen = Mapping[str, Any]  # what `nngpt_ext.host.probe.behaviour` found; empty where nothing was run
 
@@ -55,15 +54,14 @@ def _system_differs(host: Host, _: Seen) -> bool | None:
     texts: dict[str, dict[str, Any]] = {}
     for part in ("train", "test"):
         for file in (host.conf / "prompt" / part).glob("NN_dataset_compare*.json"):
-            prompts = json.loads(file.read_text(encoding="utf-8"))
-            texts.setdefault(file.name, {})[part] = [entry.get("system") for entry in prompts.values()]
+            texts.setdefault(file.name, {})[part] = [entry.get("system") for entry in prompt_entries(file)]
     both = [of for of in texts.values() if len(of) == 2]
     return any(of["train"] != of["test"] for of in both) if both else None
 
 
 def _code_cut(host: Host, _: Seen) -> bool | None:
     files = list((host.conf / "prompt" / "train").glob("NN_dataset_compare*.json"))
-    limits = [e.get("nn_code_max_chars") for f in files for e in json.loads(f.read_text(encoding="utf-8")).values()]
+    limits = [e.get("nn_code_max_chars") for f in files for e in prompt_entries(f)]
     return any(limits) if limits else None
 
 

@@ -50,7 +50,10 @@ def read_outputs(folder: str | Path) -> Outputs:
     folder = Path(folder)
     place = next((folder / p for p in _EPOCHS if _numbered(folder / p, "A")), None)
     if place is None:
-        raise UserError(f"'{folder}' holds no outputs of the host: no A0/synth_nn/B0/{OUTPUT} in it or in llm/epoch")
+        raise UserError(
+            f"'{folder}' holds no outputs of the host: no A0/synth_nn/B0/{OUTPUT} in it or in llm/epoch; "
+            "host tune leaves them with --measure only"
+        )
     read, missing, unreadable = [], 0, 0
     epochs = _numbered(place, "A")
     for epoch in epochs:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.layout import Host
@@ -23,6 +25,21 @@ def tree_of(file: Path) -> ast.Module:
         return ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot read the host's '{file}': {error}") from None
+
+
+def prompt_entries(file: Path) -> list[dict[str, Any]]:
+    """The prompts of a file of the host's conf.
+
+    Raises:
+        UserError: when it is not JSON, or not of mappings by name.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the host's prompts in '{file}': {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        raise UserError(f"the host's prompts in '{file}' are not mappings by name; it was edited by hand")
+    return list(content.values())
 
 
 def function(host: Host, role: str, name: str) -> ast.FunctionDef:

@@ -53,7 +53,12 @@ def import_outputs(
     for name, rows in (("predictions", last[columns]), ("outputs", table)):
         with replacing(out / f"{name}.parquet") as temporary:
             rows.to_parquet(temporary, index=False)
-    note = {"from": str(found.folder.resolve()), "epochs": found.epochs, "counts": counts}
+    note = {
+        "from": str(found.folder.resolve()),
+        "epochs": found.epochs,
+        "reported_epoch": found.read[-1].epoch,
+        "counts": counts,
+    }
     write_text(out / "import.json", json.dumps(note, indent=2) + "\n")
     write_report(report, out)
     return {"out": str(out), "counts": counts, "report": report}
@@ -111,17 +116,20 @@ def _report(
     from nngpt_ext.tasks.folder import versions
 
     by_epoch = table.groupby("tuning_epoch")["correct"].mean()
+    read = [int(e) for e in by_epoch.index]  # in order
     notes = [
-        f"Made of the host's outputs in {found.folder}: {counts['read']} judged answers of {len(found.epochs)} epochs; "
+        f"Made of the host's outputs in {found.folder}: {counts['read']} judged answers of "
+        f"{len(read)} {'epoch' if len(read) == 1 else 'epochs'}; "
         f"{counts['missing']} were never generated, {counts['unreadable_without_pickle']} not judged and so unreadable "
         f"without a pickle, {counts['unparsable']} name no dataset or leave it open (counted as wrong; the host itself "
         f"could not read {counts['unparsable_by_the_host']}); {counts['read_differently']} are read otherwise than the "
         "host read them.",
-        "The report is of the last epoch; the host has no validation to choose one by.",
+        f"The report is of epoch {read[-1]}, the last with judged answers{_unjudged(found, read)}; the host has no "
+        "validation to choose one by.",
         "The host's outputs name no network: each answer counts as one of its own, so the intervals are too narrow "
         "where networks repeat, and near-duplicates are unknown.",
-        "The host measures on the rows it trains on, asks each pair in one order, and writes texts, not scores: flips, "
-        "log loss, Brier score and calibration error say nothing here.",
+        "The host measures on the rows it trains on, asks each pair in one order, and writes texts, not scores: there "
+        "are no flips, log loss, Brier score, calibration error and AUC.",
         f"The pair prior is that of all of LEMUR's pairs at epoch {epoch}, in sample.",
     ]
     return build_report(
@@ -133,4 +141,11 @@ def _report(
             for e, a in by_epoch.to_dict().items()
         ],
         selected_epoch=found.read[-1].epoch, timings={}, versions=versions(), config={"host": counts}, notes=notes,
+        answers_only=True,
     )  # fmt: skip
+
+
+def _unjudged(found: Outputs, read: list[int]) -> str:
+    """The epochs that are there and say nothing."""
+    none = [str(e) for e in found.epochs if e not in read]
+    return f" (epoch {', '.join(none)} has none)" if none else ""

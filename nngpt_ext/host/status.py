@@ -7,13 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from nngpt_ext.errors import UserError
 from nngpt_ext.host import probe
 from nngpt_ext.host.conf import enabled
 from nngpt_ext.host.defects import find_defects
 from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.reading import lacking
+from nngpt_ext.host.reading import lacking, prompt_entries
 from nngpt_ext.host.root import bare_root, run_in, said
 
+# What still takes what the host gives: found by looking into their wheels.
+WARMUP_TAKEN = "'transformers<5.2'"
+COMPLETION_TAKEN = "'trl<1.7'"
 ROLES = ("evaluation", "formulas", "state", "main", "tune", "lora")
 
 
@@ -65,10 +69,10 @@ def probed(host: Host) -> dict[str, Any]:
 
 
 def obstacles(host: Host, seen: dict[str, Any]) -> list[str]:
-    """What keeps this environment from running the host's tuner, a line each."""
+    """What keeps this environment from running the host's tuner, a line each; conf files that it cannot read too."""
     import torch
 
-    found = []
+    found = _unreadable(host)
     if not torch.cuda.is_available():
         found.append("no CUDA device: the host loads its model for one")
     missing = lacking(host, "tune")
@@ -79,13 +83,26 @@ def obstacles(host: Host, seen: dict[str, Any]) -> list[str]:
     present = {d["name"] for d in find_defects(host, seen) if d["present"]}
     if "warmup_ratio" in present:
         version = _version("transformers")
-        found.append(f"transformers {version} takes no warmup_ratio, which the host gives it: an older one is needed")
+        found.append(
+            f"transformers {version} takes no warmup_ratio, which the host gives it; type: pip install {WARMUP_TAKEN}"
+        )
     if "completion_only_loss" in present:
         found.append(
-            f"trl {_version('trl')}'s collator takes no completion_only_loss, which the host gives it: an older one "
-            "is needed"
+            f"trl {_version('trl')}'s collator takes no completion_only_loss, which the host gives it; type: "
+            f"pip install {COMPLETION_TAKEN}"
         )
     return found
+
+
+def _unreadable(host: Host) -> list[str]:
+    lines = []
+    for part in ("train", "test"):
+        for file in sorted((host.conf / "prompt" / part).glob("NN_dataset_compare*.json")):
+            try:
+                prompt_entries(file)
+            except UserError as error:
+                lines.append(str(error))
+    return lines
 
 
 def _names(folder: Path) -> list[str]:

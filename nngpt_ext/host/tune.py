@@ -13,12 +13,16 @@ from nngpt_ext.errors import UserError, nearest
 from nngpt_ext.files import cannot_write, write_text
 from nngpt_ext.host.conf import enable, prompt_file
 from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.prompts import prompt_json
 from nngpt_ext.host.reading import check_parameters
 from nngpt_ext.host.root import CONF, DATABASE, check_database, run_in
 from nngpt_ext.models.presets import PRESETS
 
 log = logging.getLogger(__name__)
 
+# Keys of tuning that the host has nothing for.
+NOT_APPLIED = ("finetuner", "networks_per_epoch", "row_tokens", "gradient_checkpointing", "engine", "seed",
+               "test_every_epoch")  # fmt: skip
 EPOCHS = Path("nngpt") / "llm" / "epoch"  # what the host removes when it starts, below AB_GPT_NNGPT_DIR
 
 
@@ -67,6 +71,8 @@ def tune_host(
         Obstacles: when this environment cannot run it; nothing is written then.
         UserError: for a folder in use, and for faults in the preset, the prompt or the host.
     """
+    from nngpt_ext.tasks.pipeline import find_template, resolve
+
     host, out = find_host(folder), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' is not empty, and the host removes what it finds there; give another with --out")
@@ -80,7 +86,11 @@ def tune_host(
     )  # fmt: skip
     if measure:
         check_database(Path(database) if database is not None else DATABASE)
-    call = _arguments(host, asked)
+    prompt_json(find_template(asked.prompt))  # before anything is written
+    call = _arguments(host, resolve(asked, out))
+    idle = [f"tuning.{name}" for name in NOT_APPLIED if name in asked.tuning.model_fields_set]
+    if idle:
+        log.warning("the host's tuner has nothing for %s: it does not apply", ", ".join(idle))
     if not export_only:
         from nngpt_ext.host.status import obstacles, probed
 
@@ -146,7 +156,7 @@ def _export_and_call(
 
 
 def _arguments(host: Host, asked: TaskConfig) -> dict[str, Any]:
-    """What main gets besides paths; a main that does not take all of it has changed.
+    """What main gets besides paths, of a resolved configuration; a main that does not take all of it has changed.
 
     Raises:
         UserError: naming what it does not take.
@@ -154,8 +164,9 @@ def _arguments(host: Host, asked: TaskConfig) -> dict[str, Any]:
     lora = asked.model.lora
     call: dict[str, Any] = {
         "num_train_epochs": 1, "classification_mode": True, "use_agents": False, "only_best_accuracy": True,
-        "max_new_tokens": 64, "r": lora.r or 32, "lora_alpha": lora.alpha or 32,
-        "lora_dropout": 0.05 if lora.dropout is None else lora.dropout, "load_in_4bit": asked.model.load_in_4bit,
+        "max_new_tokens": 64, "r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout,
+        "per_device_train_batch_size": 1, "gradient_accumulation_steps": asked.tuning.examples_per_step,
+        "weight_decay": asked.tuning.weight_decay, "load_in_4bit": asked.model.load_in_4bit,
         "warmup_ratio": asked.tuning.warmup, "max_grad_norm": asked.tuning.max_grad_norm,
     }  # fmt: skip
     paths = ("llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts", "learning_rate",
@@ -201,8 +212,11 @@ def _base(name: str, file: Path, trust_remote_code: bool) -> str:
     known = {preset.location: ours for ours, preset in PRESETS.items()}
     place = Path(name) if Path(name).is_absolute() else file.parents[min(4, len(file.parents) - 1)] / name
     if place.is_dir():
-        if list(place.glob("*.py")) and not trust_remote_code:
-            raise UserError(f"'{place}' holds code, which the host would run; add --trust-remote-code if you trust it")
+        # An auto_map may name code of a hub: `org/repo--module.Class`.
+        if (list(place.glob("*.py")) or _mapped_code(place)) and not trust_remote_code:
+            raise UserError(
+                f"'{place}' holds or names code, which the host would run; add --trust-remote-code if you trust it"
+            )
         return known.get(str(place.resolve()), str(place.resolve()))
     if name not in known and not trust_remote_code:
         raise UserError(
@@ -210,3 +224,15 @@ def _base(name: str, file: Path, trust_remote_code: bool) -> str:
             f"(not needed for {', '.join(sorted(k for k in known if '/' in k and not Path(k).is_dir()))})"
         )
     return known.get(name, name)
+
+
+def _mapped_code(folder: Path) -> bool:
+    """Whether a configuration of a model or tokenizer there has an `auto_map`; one that cannot be read may."""
+    for file in folder.glob("*config.json"):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return True
+        if isinstance(content, dict) and content.get("auto_map"):
+            return True
+    return False

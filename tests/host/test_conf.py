@@ -135,6 +135,63 @@ def test_never_into_an_installed_package(tmp_path: Path) -> None:
         enable("dataset_compare", folder=tmp_path / "lib" / "site-packages" / "ab")
 
 
+@pytest.mark.parametrize("place", ["lib/site-packages/ab", "elsewhere"])
+def test_never_through_a_link(folder: Path, tmp_path: Path, place: str) -> None:
+    package = tmp_path / place
+    (package / "gpt").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "ab").symlink_to(package)
+    with pytest.raises(UserError, match=r"inside an installed package|outside"):
+        enable("dataset_compare", folder=folder)
+    assert not everything(tmp_path)
+    (folder / "ab").unlink()
+    enable("dataset_compare", folder=folder)
+    (folder / "ab").rename(tmp_path / "moved")
+    (folder / "ab").symlink_to(tmp_path / "moved")
+    before = everything(tmp_path / "moved")
+    with pytest.raises(UserError, match="outside"):
+        disable("dataset_compare", folder=folder)
+    assert everything(tmp_path / "moved") == before
+
+
+def test_two_prompts_in_any_order(folder: Path) -> None:
+    for _ in range(2):
+        for prompts in (["normalized_accuracy"], ["code_only"]):
+            last = enable("dataset_compare", prompts, folder=folder)
+    assert last == []
+    assert enabled(folder)["prompts"] == ["normalized_accuracy", "code_only"]
+    assert prompt_file("normalized_accuracy") in (folder / "tune_dataset_compare.py").read_text()
+
+
+def test_a_link_that_is_something_else(folder: Path) -> None:
+    (folder / "bases" / "embedded").mkdir(parents=True)
+    (folder / "bases" / "embedded" / "mine").write_text("mine")
+    before = everything(folder)
+    with pytest.raises(UserError, match="is there and not a link to"):
+        enable("dataset_compare", base="embedded", folder=folder)
+    assert everything(folder) == before
+
+
+def test_what_fails_on_the_way_is_undone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "db").mkdir(parents=True)
+
+    def full(place: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "symlink_to", full)
+    with pytest.raises(UserError, match="no space left"):
+        enable("dataset_compare", base="embedded", folder=folder)
+    assert [p.name for p in folder.rglob("*")] == ["db"]
+
+
+def test_the_link_is_shown(folder: Path) -> None:
+    shown = enable("dataset_compare", base="embedded", folder=folder, dry_run=True)
+    assert f"+link to {EMBEDDED.resolve()}" in "".join(change.diff() for change in shown)
+    assert enable("dataset_compare", base="embedded", folder=folder) == shown
+    assert {c.path for c in disable("dataset_compare", folder=folder)} == {c.path for c in shown}
+    assert not folder.exists()
+
+
 def test_a_damaged_note(folder: Path) -> None:
     enable("dataset_compare", folder=folder)
     (folder / NOTE).write_text("{")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.host.defects import find_defects
 from nngpt_ext.host.layout import LAYOUTS, Host, find_host
 from nngpt_ext.host.reading import check_parameters, constant, function, lacking, parameters
+from nngpt_ext.host.status import obstacles
 
 
 def made(folder: Path, main: str, **files: str) -> Path:
@@ -94,3 +96,15 @@ def test_what_a_module_lacks(tmp_path: Path) -> None:
         util__Other="from absent_four.part import x\nimport ab.gpt.util.Tune\n",
     )  # fmt: skip
     assert lacking(find_host(tmp_path), "tune") == ["absent_four", "absent_one"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": [1]}', "[]"])
+def test_prompts_of_the_host_edited_by_hand(tmp_path: Path, text: str) -> None:
+    package = made(tmp_path, "TuneNNGen", util__Tune="def tune(): ...", util__LoRA="", util__Util="")
+    file = package / "conf" / "prompt" / "train" / "NN_dataset_compare_x.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    host = find_host(tmp_path)
+    present = {defect["name"]: defect["present"] for defect in find_defects(host, {})}
+    assert present["code_cut"] is present["system_differs"] is None
+    assert [line for line in obstacles(host, {}) if f"the host's prompts in '{file}'" in line]

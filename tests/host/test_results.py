@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.evaluation.tables import tables
+from nngpt_ext.evaluation.wording import NO_NUMBER
 from nngpt_ext.host.outputs import read_outputs
 from nngpt_ext.host.results import import_outputs
 from nngpt_ext.scoring.predictions import COLUMNS
@@ -76,13 +79,39 @@ def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
     assert (report.accuracy.value, report.accuracy.n) == (0.5, 4)
     assert [e["test_accuracy"] if isinstance(e, dict) else e.test_accuracy for e in report.epochs] == [1.0, 0.5]
     assert report.peak_test_accuracy == 1.0
+    assert (report.n_test_networks, report.n_train_pairs, report.near_duplicates.share_of_test_networks) == (None,) * 3
+    assert {report.log_loss, report.brier, report.ece, report.flip_rate, report.within_pair_auc} == {None}
     said = " ".join(report.notes)
     for part in ("2 were never generated", "1 not judged", "1 name no dataset", "trains on", "in sample"):
         assert part in said
     for name in ("report.json", "report.md", "report.html"):
         assert (out / name).is_file()
+    assert read_report(out) == report
+    page = (out / "report.md").read_text()
+    assert "Of 4 answers of epoch 1 that host gave and judged itself, 50.0 % are right: " in page
+    assert "says nothing about networks that training never saw" in page
+    for untrue in (
+        "were answered rightly",
+        "clear of zero",
+        "0.0 % of the test networks",
+        "4 networks",
+        "by validation",
+    ):
+        assert untrue not in page
+    rows = {row[0]: row[1] for table in tables(report) for row in table.rows if len(row) > 1}
+    for name in ("log loss", "Brier score", "ECE", "flip rate", "within-pair AUC", "training pairs", "test networks"):
+        assert rows[name] == NO_NUMBER
     again = import_outputs(epochs, out=out, source="package", lemur=str(tree))
     assert again["counts"] == found["counts"]
+
+
+def test_the_last_epoch_is_not_judged(epochs: Path, tree: Path, tmp_path: Path) -> None:
+    add(epochs / "llm" / "epoch", 2, 0, "svhn")
+    found = import_outputs(epochs, out=tmp_path / "imported", source="package", lemur=str(tree))
+    assert found["report"].selected_epoch == 1
+    said = " ".join(found["report"].notes)
+    assert "5 judged answers of 2 epochs" in said
+    assert "of epoch 1, the last with judged answers (epoch 2 has none)" in said
 
 
 @pytest.mark.parametrize(
@@ -103,7 +132,7 @@ def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no outputs of the host"):
+    with pytest.raises(UserError, match=r"holds no outputs of the host.*--measure"):
         read_outputs(tmp_path)
     add(tmp_path, 0, 0, "svhn")
     with pytest.raises(

@@ -13,16 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
+from nngpt_ext.config import TaskConfig, build_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conf import enable
 from nngpt_ext.host.export import export_pairs
 from nngpt_ext.host.launch import launch
-from nngpt_ext.host.layout import Host
-from nngpt_ext.host.tune import Obstacles, find_preset, read_preset, tune_host
+from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.tune import Obstacles, _arguments, find_preset, read_preset, tune_host
 from nngpt_ext.lemur.dataset import PairData, load_pairs
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.tasks.pipeline import resolve
 from tests import models_made
 from tests.host.test_layout import made
 
@@ -132,6 +134,53 @@ def test_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     ):
         tune_host(preset(tmp_path, "someone/model"), out=tmp_path / "out", folder=tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_code_that_a_local_model_names_is_not_run_unasked(tmp_path: Path) -> None:
+    made(tmp_path, "TuneNNGen")
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--module.Class"}}))
+    with pytest.raises(UserError, match="holds or names code, which the host would run; add --trust-remote-code"):
+        tune_host(preset(tmp_path, str(base)), out=tmp_path / "out", folder=tmp_path)
+
+
+def test_a_prompt_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    takes_all(tmp_path)
+    with pytest.raises(UserError, match="prompt 'recipe' shows recipe_1, recipe_2"):
+        tune_host(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", folder=tmp_path, export_only=True)
+    assert not (tmp_path / "out").exists()
+
+
+def takes_all(folder: Path) -> Host:
+    """A host whose main and tune take what ours hands over."""
+    call = (*BASIC, "llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts",
+            "learning_rate", "skip_epoches")  # fmt: skip
+    made(folder, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=f"def main({', '.join(call)}): ...")
+    return find_host(folder)
+
+
+BASIC = (
+    "num_train_epochs", "classification_mode", "use_agents", "only_best_accuracy", "max_new_tokens", "r", "lora_alpha",
+    "lora_dropout", "load_in_4bit", "warmup_ratio", "max_grad_norm", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "weight_decay",
+)  # fmt: skip
+
+
+def test_what_the_host_takes_is_handed_over(tmp_path: Path) -> None:
+    asked = build_config(TaskConfig, {"model": {"base": "embedded"}, "tuning": {"examples_per_step": 16}})
+    call = _arguments(takes_all(tmp_path), resolve(asked, tmp_path))
+    assert set(call) == set(BASIC)
+    assert call["per_device_train_batch_size"] * call["gradient_accumulation_steps"] == 16
+    assert call["lora_dropout"] == 0.0  # the preset's
+
+
+def test_what_does_not_apply_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    takes_all(tmp_path)
+    with pytest.raises(UserError, match="absent"):
+        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True,
+                  settings=["tuning.seed=3", "tuning.networks_per_epoch=4", "data.path=absent"])  # fmt: skip
+    assert "has nothing for tuning.networks_per_epoch, tuning.seed: it does not apply" in caplog.text
 
 
 def test_a_main_that_has_changed(tmp_path: Path) -> None:
