@@ -50,8 +50,7 @@ def prefix(
             row_tokens=row_tokens, rounds=rounds, device=device, tell=lambda what: status.update(what),
         )  # fmt: skip
     if as_json:
-        json.dump(found, sys.stdout, indent=2)
-        typer.echo()
+        _print_json(found)
         return
     for figures in (found, *(value for value in found.values() if isinstance(value, dict) and "lengths" in value)):
         _print(figures)
@@ -75,8 +74,7 @@ def predict(
     with Console(stderr=True).status("loading") as status:
         found = bench_predict(run, networks=networks, rounds=rounds, tell=lambda what: status.update(what))
     if as_json:
-        json.dump(found, sys.stdout, indent=2)
-        typer.echo()
+        _print_json(found)
         return
     typer.echo(f"{found['networks']} networks, {found['pairs']:,} pairs, prompt {found['prompt']}:")
     for name, rate in found["pairs_per_second"].items():
@@ -102,8 +100,7 @@ def host(
     with Console(stderr=True).status("loading") as status:
         found = bench_host(database, folder=folder, prompts=prompts, tell=lambda what: status.update(what))
     if as_json:
-        json.dump(found, sys.stdout, indent=2)
-        typer.echo()
+        _print_json(found)
         return
     for what in ("pairs", "prompts"):
         if what in found:
@@ -118,6 +115,11 @@ def host(
         f"{same['same_answers']:,} of {same['host']['rows']:,} answers are the same; normalised accuracies differ by "
         f"{same['norm_acc_max_difference']:.1e} at most"
     )
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    json.dump(found, sys.stdout, indent=2)
+    typer.echo()
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def _predictions(run: Path, config: TaskConfig, data: PairData, pairs: pd.DataFr
         predictions = predict_pairs(
             model, encoded, pairs, prompt=config.prompt, base_model=base.name, tuning_epoch=epoch or 0,
             row_tokens=config.tuning.row_tokens, progress=progress.advance,
-            engine=checked_engine(model, longest, encoded.pad, config.tuning.engine),
+            engine=checked_engine(model, longest, encoded.pad, config.tuning.engine, encoder.longest),
         )  # fmt: skip
     calibration = read_calibration(run / "adapter")
     if calibration is None:
