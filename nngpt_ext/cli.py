@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nngpt_ext.bench.command import app as bench
+from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
@@ -31,6 +32,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(host, name="host")
 ask.register(app)
 study.register(app)
+doctor.register(app)
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 

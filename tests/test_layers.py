@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 # As in DESIGN.md.
 FOLDERS = (
     "lemur", "prompts", "models", "batches", "scoring", "evaluation", "tuning", "predict", "tasks", "study", "host",
-    "bench", "cli",
+    "bench", "doctor", "cli",
 )  # fmt: skip
 GROUND = ("registry", "config", "errors", "files", "progress", "version")
 LINES = 300
