@@ -12,7 +12,7 @@ HOST_DATA := nn-dataset==2.2.11
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all lint format embedded study
+.PHONY: help demo clean-demo test test-all lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ $(VENV)/run: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/run
 	$(BIN)/pip install -q -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+$(VENV)/docs: $(VENV)/run
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 $(VENV)/test-all: $(VENV)/test
@@ -59,6 +63,11 @@ lint: $(VENV)/test ## ruff (check and format) and mypy
 format: $(VENV)/test ## put the code in ruff's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/docs ## build the documentation, strictly, into site/
+	$(BIN)/python scripts/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "open site/index.html"
 
 study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, and it goes on) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume
