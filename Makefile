@@ -67,7 +67,7 @@ format: $(VENV)/test ## put the code in ruff's form
 docs: $(VENV)/docs ## build the documentation, strictly, into site/
 	$(BIN)/python scripts/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
-	@echo "open site/index.html"
+	@echo "open site/index.html (searching needs a server: $(BIN)/python -m http.server -d site --bind 127.0.0.1)"
 
 study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, and it goes on) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # this tree's package, whatever is installed
 
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.predict.predictor import Predictor
@@ -44,10 +44,14 @@ def accuracies(axes: Any, runs: dict[str, Any]) -> str:
             elinewidth=1.4, color=colour, label=f"prompt {name}",
         )  # fmt: skip
         words.append(f"{name}: " + ", ".join(f"{dataset} {found:.3f}" for dataset, found in value.items()))
-    axes.plot(first["involving_prior"], range(len(names)), ls="", marker="D", ms=6, mfc="none", mec=TEXT, label="pair prior")
+    axes.plot(
+        first["involving_prior"], range(len(names)), ls="", marker="D", ms=6, mfc="none", mec=TEXT, label="pair prior"
+    )
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="test accuracy on pairs with this dataset")
     axes.set_title("Right how often, on networks never seen?", loc="left", weight="bold")
-    words.append("pair prior: " + ", ".join(f"{dataset} {found:.3f}" for dataset, found in first["involving_prior"].items()))
+    words.append(
+        "pair prior: " + ", ".join(f"{dataset} {found:.3f}" for dataset, found in first["involving_prior"].items())
+    )
     return "; ".join(words)
 
 
@@ -60,7 +64,7 @@ def order(axes: Any, predictor: Predictor, code: str) -> str:
     rows = range(len(values), 0, -1)
     axes.barh(rows, values, height=0.62, color=SERIES[0], alpha=0.85)
     axes.axvline(0.5, color=TEXT, lw=1, ls="--")
-    for row, name, value in zip(rows, ranked.datasets, values, strict=True):
+    for row, value in zip(rows, values, strict=True):
         said = "does best" if row == len(values) else f"{value:.2f}"
         axes.text(value + 0.012, row, said, va="center", color=SOFT)
     axes.set(yticks=list(rows), yticklabels=ranked.datasets, xlim=(0, 0.55), xlabel=f"probability of beating {best}")
@@ -80,7 +84,10 @@ def main() -> None:
     check_matplotlib()
     runs = {report.prompt: report for report in map(read_report, (given.code, given.recipe))}
     one, other = runs.values()
-    if (one.n_test_pairs, one.baselines["pair_prior"].accuracy) != (other.n_test_pairs, other.baselines["pair_prior"].accuracy):
+    if (one.n_test_pairs, one.baselines["pair_prior"].accuracy) != (
+        other.n_test_pairs,
+        other.baselines["pair_prior"].accuracy,
+    ):
         parser.error("the two runs were tested on different pairs")
     code = (ROOT / "examples" / "alexnet.py").read_text(encoding="utf-8")
     with figure(3.3, columns=2, width=9.2, gridspec_kw={"width_ratios": [1.25, 1]}) as (drawn, (left, right)):
@@ -89,9 +96,13 @@ def main() -> None:
         handles, labels = left.get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower left", ncols=3)
         drawn.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-        title = f"Accuracy on {one.n_test_pairs:,} test pairs of {one.n_test_networks} networks, and an order for AlexNet"
+        title = (
+            f"Accuracy on {one.n_test_pairs:,} test pairs of {one.n_test_networks} networks, and an order for AlexNet"
+        )
         shown = picture(drawn, "answer", title, f"{words}. AlexNet: {ranking}.")
-    svg = shown.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1)
+    svg = shown.svg.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
+    )
     ground = '<rect width="100%" height="100%" rx="6" fill="var(--page)" />'
     svg = svg.replace(">", f"><style>{STYLE}</style>{ground}", 1).replace(" href=", " xlink:href=")
     given.out.write_text(svg + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The pages that are made from the package: docs/cli.md and docs/configuration.md.
 
-    python scripts/reference.py           # writes them
-    python scripts/reference.py --check   # says which are out of date, and writes nothing
+python scripts/reference.py           # writes them
+python scripts/reference.py --check   # says which are out of date, and writes nothing
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def configuration_page() -> str:
         parts.append(f"\n## {title}\n\n| key | default | allowed | |\n|---|---|---|---|\n")
         for name, field in kind.model_fields.items():
             if model_of(field) is None:
-                parts.append(f"| `{prefix}{name}` | {default(field)} | {allowed(field)} | {field.description or ''} |\n")
+                parts.append(
+                    f"| `{prefix}{name}` | {default(field)} | {allowed(field)} | {field.description or ''} |\n"
+                )
     return "".join(parts)
 
 
@@ -70,7 +72,9 @@ def sections(kind: type[BaseModel], prefix: str = "", title: str = "At the top")
     for name, field in kind.model_fields.items():
         inner = model_of(field)
         if inner is not None:
-            yield from sections(inner, f"{prefix}{name}.", f"`{prefix}{name}`: {(inner.__doc__ or '').splitlines()[0].rstrip('.')}")
+            yield from sections(
+                inner, f"{prefix}{name}.", f"`{prefix}{name}`: {(inner.__doc__ or '').splitlines()[0].rstrip('.')}"
+            )
 
 
 def model_of(field: FieldInfo) -> type[BaseModel] | None:

@@ -50,14 +50,10 @@ def cache() -> Finding:
 
 
 def _write(folder: Path, size: int) -> None:
-    handle, name = tempfile.mkstemp(prefix=".nngpt_ext.", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(b"\1" * size)
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        Path(name).unlink()
+    with tempfile.NamedTemporaryFile(prefix=".nngpt_ext.", dir=folder) as file:
+        file.write(b"\1" * size)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _size(n: float) -> str:

@@ -39,7 +39,8 @@ class Block(NamedTuple):
     @property
     def reason(self) -> str | None:
         """Why it is not run, if it is not."""
-        return self.comment.removeprefix("not run: ") if (self.comment or "").startswith("not run") else None  # type: ignore[union-attr]
+        comment = self.comment or ""
+        return comment.removeprefix("not run: ") if comment.startswith("not run") else None
 
     @property
     def name(self) -> str:
@@ -53,7 +54,10 @@ def blocks(text: str, page: str) -> Iterator[Block]:
         if token.type in ("fence", "code_block"):
             found = _COMMENT.fullmatch(before.content) if before is not None and before.type == "html_block" else None
             line = token.map[0] + 1 if token.map else 0
-            yield Block(page, line, token.info.strip(), token.content, found.group(1) if found else None)
+            language = (
+                token.info.strip() if token.type == "fence" else "text"
+            )  # what is indented is no block of commands
+            yield Block(page, line, language, token.content, found.group(1) if found else None)
 
 
 def all_blocks() -> list[Block]:

@@ -37,9 +37,7 @@ def marked(block: Block) -> object:
 
 
 @pytest.mark.parametrize("block", [marked(one) for one in TRIED])
-def test_block(
-    block: Block, clone: Callable[[str], Clone], as_typed: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_block(block: Block, clone: Callable[[str], Clone], as_typed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     place = clone(block.page)
     monkeypatch.chdir(place.folder)
     if block.language == "bash":
@@ -97,14 +95,17 @@ def test_a_block_says_what_it_is(block: Block) -> None:
 
 
 def test_what_is_read_of_a_page() -> None:
-    page = "a\n\n<!-- not run: GPU -->\n```bash\nx\n```\n\n- b\n\n  ```python\n  y\n  ```\n\n<!-- note -->\n\nc\n\n```text\nz\n```\n"
+    page = "a\n\n<!-- not run: GPU -->\n```bash\nx\n```\n\n- b\n\n  ```python\n  y\n  ```\n\n"
+    page += "<!-- note -->\n\nc\n\n```text\nz\n```\n"
     found = [(one.language, one.text, one.comment, one.reason) for one in blocks(page, "p.md")]
     assert found == [
         ("bash", "x\n", "not run: GPU", "GPU"), ("python", "y\n", None, None), ("text", "z\n", None, None),
     ]  # fmt: skip
 
 
-def test_a_block_that_fails_is_seen(clone: Callable[[str], Clone], as_typed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_fails_is_seen(
+    clone: Callable[[str], Clone], as_typed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = clone("README.md").folder
     monkeypatch.chdir(folder)
     with pytest.raises(AssertionError):

@@ -47,7 +47,8 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_here(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, *DOCTOR, "--json"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        [sys.executable, *DOCTOR, "--json"], cwd=tmp_path, env=environment(), capture_output=True, text=True,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["ok"] is True
@@ -66,10 +67,7 @@ def test_here(tmp_path: Path) -> None:
 def test_no_lemur_no_bitsandbytes_and_no_disk(without: Path, tmp_path: Path) -> None:
     """Three things broken at once, for real: packages that are not there, and a disk of one megabyte that is full."""
     (tmp_path / "full").mkdir()
-    script = (
-        "mount -t tmpfs -o size=1m none full && cd full && (cat /dev/zero > zeros || true) 2>/dev/null; "
-        'exec "$@"'
-    )
+    script = 'mount -t tmpfs -o size=1m none full && cd full && (cat /dev/zero > zeros || true) 2>/dev/null; exec "$@"'
     unshare = shutil.which("unshare")
     tried = unshare and subprocess.run([unshare, "-rm", "mount", "-t", "tmpfs", "none", tmp_path / "full"])
     if not tried or tried.returncode:
