@@ -61,10 +61,9 @@ def four_bit_product() -> dict[str, Any]:
     drawn = torch.Generator().manual_seed(0)
     weight = torch.randn(512, 512, generator=drawn).to(dtype)
     given = torch.randn(8, 512, generator=drawn).to(device, dtype).requires_grad_()
-    layer: Any = bnb.nn.Linear4bit(
-        512, 512, bias=False, compute_dtype=dtype, quant_type="nf4", compress_statistics=True
-    )
-    layer.weight = bnb.nn.Params4bit(weight.clone(), requires_grad=False, quant_type="nf4", compress_statistics=True)
+    kind: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
+    layer: Any = bnb.nn.Linear4bit(512, 512, bias=False, compute_dtype=dtype, **kind)
+    layer.weight = bnb.nn.Params4bit(weight.clone(), requires_grad=False, **kind)
     layer = layer.to(device)
     keep_compute_dtype(layer)
     plain = weight.to(device)

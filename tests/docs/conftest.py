@@ -27,10 +27,11 @@ SMALL = {
 
 
 class Clone(NamedTuple):
-    """A page's folder, and the names that its Python blocks have defined so far."""
+    """A page's folder, the names that its Python blocks have defined so far, and the lines of these blocks."""
 
     folder: Path
     names: dict[str, Any]
+    lines: set[int]
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,7 @@ def clone(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
             programs.mkdir(parents=True)
             _program(programs / "python", "")
             _program(programs / "nngpt-ext", "-c 'from nngpt_ext.cli import main; main()'")
-            made[page] = Clone(folder, {"__name__": "__main__"})
+            made[page] = Clone(folder, {"__name__": "__main__"}, set())
         return made[page]
 
     return of
