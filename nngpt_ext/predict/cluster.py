@@ -11,10 +11,10 @@ from typing import Any
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import write_text
 from nngpt_ext.predict.codes import Network
-from nngpt_ext.predict.collection import Job, score_shard
 from nngpt_ext.predict.parts import part_file
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.schema import absolute
+from nngpt_ext.predict.shards import Job, score_shard
 
 CORES = 1  # of a worker
 TRIES = 3  # workers that may die at one shard: Ray Data itself would start another one for ever
