@@ -15,7 +15,7 @@ from nngpt_ext.models.load import Base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
-from nngpt_ext.tuning.qlora import TuneConfig
+from nngpt_ext.tuning.settings import TuneConfig
 
 RANK = 32  # the host's
 

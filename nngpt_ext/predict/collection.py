@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import replacing, write_text
-from nngpt_ext.predict.answers import Query
+from nngpt_ext.files import write_text
 from nngpt_ext.predict.codes import Network, Refused, read_codes
 from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.parts import Parts
 from nngpt_ext.predict.predictor import Predictor
+from nngpt_ext.predict.shards import Job, score_shard
 from nngpt_ext.progress import Progress
 
 log = logging.getLogger(__name__)
 
 SHARD = 20  # networks: a minute of work that a crash may cost
-COLUMNS = (
-    "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "log_odds", "flipped", "abstain", "model",
-)  # fmt: skip
-
-
-class Job(NamedTuple):
-    """What is asked about every network of a collection."""
-
-    adapter: str
-    options: Mapping[str, Any]  # of Predictor
-    datasets: tuple[str, ...]
-    recipe: Mapping[str, Any] | None
 
 
 class Scored(NamedTuple):
@@ -56,7 +43,7 @@ def score_collection(
     engine: str = "local",
     address: str | None = None,
 ) -> Scored:
-    """Ask about all pairs of datasets for every network and write one Parquet file with `COLUMNS`.
+    """Ask about all pairs of datasets for every network and write one Parquet file with the columns of a shard.
 
     Finished shards lie in `<out>.parts/` until all are done. Started again with the same collection, adapter
     and datasets, only the missing ones are computed. What is no network, or lacks what the prompt shows, is left
@@ -158,24 +145,3 @@ def _list_refused(out: Path, refused: Sequence[Refused]) -> None:
         return
     write_text(file, json.dumps([one._asdict() for one in refused], indent=2, ensure_ascii=False) + "\n")
     log.warning("%d networks were refused; see '%s'", len(refused), file)
-
-
-def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], target: Path) -> int:
-    """Ask about some networks and write the answers, whole or not at all; returns how many."""
-    frame = pd.DataFrame(_rows(predictor, job, networks), columns=list(COLUMNS))
-    with replacing(target) as temporary:
-        frame.to_parquet(temporary, index=False)
-    return len(frame)
-
-
-def _rows(predictor: Predictor, job: Job, networks: Iterable[Network]) -> list[tuple[Any, ...]]:
-    pairs = list(itertools.combinations(job.datasets, 2))
-    queries = (
-        Query(one.code, a, b, one.recipe if one.recipe is not None else job.recipe, nn=one.nn)
-        for one in networks
-        for a, b in pairs
-    )
-    return [
-        (c.nn, c.dataset_1, c.dataset_2, c.winner, c.probability, c.log_odds, c.flipped, c.abstain, c.model)
-        for c in predictor.compare_many(queries)
-    ]

@@ -15,6 +15,7 @@ from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.study.names import check_names
 
+_NAMED = ("prompts", "bases", "splits", "labels")  # lists of names that must be known
 # What the lists of a block decide; set elsewhere it would be overwritten without a word.
 _OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
 
@@ -92,7 +93,8 @@ def read_grid(file: Path) -> Grid:
             faults.append(f"cells, block {i}: {str(error).removeprefix('configuration: ')}")
     for place, settings in (("common", study.common), *(("settings", block.settings) for block in blocks)):
         faults += [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if _has(settings, key)]
-    faults += check_names(blocks)
+    named = ([name for block in blocks for name in getattr(block, key)] for key in _NAMED)
+    faults += check_names(*named)
     faults += [f"learning_curve: {n} is no number of networks" for n in study.learning_curve if n < 1]
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(faults)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nngpt_ext.errors import UserError, nearest
 from nngpt_ext.lemur.words import LABELS, SPLITS
@@ -12,22 +11,21 @@ from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.prompts.template import load_template
 from nngpt_ext.registry import prompts
 
-if TYPE_CHECKING:
-    from nngpt_ext.study.grid import Block
 
-
-def check_names(blocks: Sequence[Block]) -> list[str]:
+def check_names(
+    prompt_names: Sequence[str], bases: Sequence[str], splits: Sequence[str], labels: Sequence[str]
+) -> list[str]:
     """What is wrong with the names of prompts, bases, splits and labels: a fault a kind that names all unknown ones.
 
     A base that is known and cannot be had here is no fault: its cells are recorded as not run.
     """
-    faults = _prompt_files(name for block in blocks for name in block.prompts)
+    faults = _prompt_files(prompt_names)
     known_prompts = prompts.names()
     kinds: tuple[tuple[str, Iterable[str], Sequence[str], Callable[[str], bool]], ...] = (
-        ("prompt", (n for b in blocks for n in b.prompts), known_prompts, lambda n: n.endswith(".json")),
-        ("base model", (n for b in blocks for n in b.bases), list(PRESETS), _is_place),
-        ("split", (n for b in blocks for n in b.splits), SPLITS, lambda n: False),
-        ("label", (n for b in blocks for n in b.labels), LABELS, lambda n: False),
+        ("prompt", prompt_names, known_prompts, lambda n: n.endswith(".json")),
+        ("base model", bases, list(PRESETS), _is_place),
+        ("split", splits, SPLITS, lambda n: False),
+        ("label", labels, LABELS, lambda n: False),
     )
     for kind, given, known, otherwise in kinds:
         strange = [name for name in dict.fromkeys(given) if name not in known and not otherwise(name)]

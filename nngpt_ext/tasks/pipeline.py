@@ -30,7 +30,7 @@ from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs,
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
-from nngpt_ext.tuning.qlora import read_history
+from nngpt_ext.tuning.history import read_history
 
 if TYPE_CHECKING:
     from nngpt_ext.tasks.tune_and_score import Workbench

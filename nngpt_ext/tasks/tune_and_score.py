@@ -30,7 +30,9 @@ from nngpt_ext.scoring.predictions import (
     predict_pairs,
     questions_of,
 )
-from nngpt_ext.tuning.qlora import TuneConfig, Validation, read_history, select_epoch, write_base_note
+from nngpt_ext.tuning.history import read_history, select_epoch
+from nngpt_ext.tuning.qlora import Validation, write_base_note
+from nngpt_ext.tuning.settings import TuneConfig
 
 
 class Workbench:

@@ -15,35 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
+from nngpt_ext.tuning.history import select_epoch
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Example
     from nngpt_ext.models.load import Base
+    from nngpt_ext.tuning.settings import TuneConfig
 
 log = logging.getLogger(__name__)
-
-HISTORY = "history.json"
-
-
-class TuneConfig(NamedTuple):
-    """What `fit` needs, with every default already decided."""
-
-    epochs: int
-    learning_rate: float
-    lora_r: int
-    lora_alpha: int
-    lora_dropout: float
-    networks_per_epoch: int | None
-    pairs_per_network: int | None
-    examples_per_step: int
-    row_tokens: int
-    warmup: float
-    weight_decay: float
-    max_grad_norm: float
-    gradient_checkpointing: bool
-    engine: str
-    seed: int
-    resume: bool = False
 
 
 class Validation(NamedTuple):
@@ -96,17 +75,6 @@ def fit(
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch with the highest validation accuracy; among equals the lowest log loss, then the earliest."""
-    return min(history, key=lambda e: (-e["validation_accuracy"], e["validation_log_loss"], e["epoch"]))
-
-
-def read_history(output_dir: Path) -> list[dict[str, Any]]:
-    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds."""
-    file = output_dir / "checkpoints" / HISTORY
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def write_base_note(folder: Path, base: Base) -> None:

@@ -27,8 +27,9 @@ from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
 from nngpt_ext.progress import Progress
 from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
+from nngpt_ext.tuning.history import HISTORY, read_history
 from nngpt_ext.tuning.plan import Plan, make_plan
-from nngpt_ext.tuning.qlora import HISTORY, TuneConfig, read_history
+from nngpt_ext.tuning.settings import TuneConfig
 
 if TYPE_CHECKING:
     from nngpt_ext.models.load import Base

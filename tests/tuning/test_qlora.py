@@ -143,7 +143,7 @@ def test_an_adapter_belongs_to_its_base(run, tmp_path):
 
 
 def test_it_learns_eight_networks_by_heart(tmp_path):
-    from nngpt_ext.tuning.qlora import read_history
+    from nngpt_ext.tuning.history import read_history
 
     config = small(
         data={"code_tokens": 512},  # near-duplicates begin alike

@@ -18,7 +18,7 @@ from nngpt_ext.models.load import Base, quiet_transformers
 from nngpt_ext.tuning import trainer as training
 from nngpt_ext.tuning.adapter import with_adapter
 from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.qlora import TuneConfig
+from nngpt_ext.tuning.settings import TuneConfig
 from nngpt_ext.tuning.trainer import AnswerTrainer, train
 from tests import models_made
 from tests.batches.asked import encoded
