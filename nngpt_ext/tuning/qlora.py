@@ -49,7 +49,7 @@ class TuneConfig(NamedTuple):
 class Validation(NamedTuple):
     """How the fine-tuner sees the validation pairs: as figures of a model, nothing more."""
 
-    score: Callable[[Any], dict[str, float]]  # model -> {"accuracy": …, "log_loss": …}
+    score: Callable[[Any], dict[str, float]]  # model -> accuracy, log_loss, and the pair prior's: prior_accuracy, …
 
 
 @register_finetuner("qlora")
@@ -104,7 +104,7 @@ def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def read_history(output_dir: Path) -> list[dict[str, Any]]:
-    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds."""
+    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds, …"""
     file = output_dir / "checkpoints" / HISTORY
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
