@@ -42,7 +42,7 @@ def python(folders: list[Path], *arguments: str, cwd: Path) -> subprocess.Comple
     path = os.pathsep.join(map(str, [*folders, HERE.parent]))  # this very package, whatever else is installed
     return subprocess.run(
         [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, cwd=cwd, capture_output=True, text=True,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
 
 

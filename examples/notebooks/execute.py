@@ -26,7 +26,7 @@ def execute(file: Path, folder: Path, parameters: Mapping[str, Any] | None = Non
         tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
         text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
         notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(text))
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}, record_timing=False)
+    client = NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(folder)}}, record_timing=False)
     return client.execute()
 
 

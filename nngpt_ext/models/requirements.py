@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import warnings
 from importlib import metadata
 
 from nngpt_ext.errors import UserError
@@ -26,6 +27,8 @@ def check_libraries(load_in_4bit: bool) -> None:
                 f"torchvision {_version('torchvision')} does not fit torch {_version('torch')} "
                 f"({_reason(error)}); nngpt_ext does not need it: pip uninstall torchvision"
             ) from None
+    # Imported in a notebook without ipywidgets, tqdm says so; nngpt_ext's own progress does without them.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     _import("transformers", "transformers")
     if load_in_4bit:
         # On CPUs with AVX512-BF16 it looks for a kernel that is not used here (load.keep_compute_dtype) and warns.

