@@ -78,7 +78,7 @@ class _NotebookLine:
         if self._output is not None:
             self._output.update(what)
             return
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell: Any = get_ipython()  # type: ignore[no-untyped-call]
         self._cell = shell.execution_count
         mine = [entry for entry in self._free if entry[0] == self._cell]
         self._free[:] = mine[1:]

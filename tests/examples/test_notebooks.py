@@ -57,6 +57,9 @@ def test_first_look(place: Path) -> None:
     (ranking,) = (text for text in html if "AlexNet does best on" in text)
     assert len(re.findall('<th scope="row">', ranking)) == 7
     assert len(shown(done, "image/png")) == 1
+    again = tool.execute(FOLDER / "first_look.ipynb", place, {"TINY": {**FEW, "code_tokens": 64}})
+    check_quiet(again)  # the finished run is asked, and nothing trained
+    assert ranking in shown(again, "text/html")
 
 
 @pytest.mark.slow
