@@ -42,7 +42,8 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     config = resolve(config, run)
     best = loader.data(config.data)
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
-    asked = drawn.pairs[drawn.pairs["nn"].isin(set(best.part("test")["nn"]))].assign(split="test")
+    # Pair by pair: under a leaky split a test network has training pairs too.
+    asked = best.part("test")[KEYS].merge(drawn.pairs, on=KEYS, validate="one_to_one").assign(split="test")
     judged = best._replace(pairs=pd.concat([best.pairs[best.pairs["split"] != "test"], asked], ignore_index=True))
     pairs = judged.part("test")
     predictions = _predictions(run, config, judged, pairs, loader)
