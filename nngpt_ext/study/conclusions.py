@@ -53,8 +53,9 @@ def lede(study: Study) -> list[str]:
     counts = [f"{name} in {_of(beating[name], len(prompts[name]))}" for name in shown]
     far = [(cell, figures) for cell, figures in found if cell.split == "by_cluster"]
     n = _beating(far, len(found))
-    last = f"; on networks unlike those in training (by_cluster) a prompt beats it in {_of(n, len(far))}" if far else ""
-    return [task, prior, f"Settings in which a prompt beats it: {', '.join(counts)}{last}."]
+    last = f"; on networks unlike those in training (by_cluster) it is beaten in {_of(n, len(far))}" if far else ""
+    listed = " and with ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
+    return [task, prior, f"Of the settings tried, it is beaten with {listed}{last}."]
 
 
 def conclusions(study: Study) -> list[str]:

@@ -23,11 +23,14 @@ from nngpt_ext.study.canvas import (
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
 from nngpt_ext.study.words import full_name, judged, setting, tested, verdict
 
+_LABEL = 32  # letters beside a cell's skill: a path of somebody's own prompt would leave no room for the picture
 _FULL = 0.25  # a difference from the prior that is drawn in full colour
 
 
 def skills(study: Study, key: str) -> Picture | None:
     """The skill of every cell that can tell, with its interval, beside none; None where there is no such cell."""
+    from matplotlib.transforms import blended_transform_factory
+
     found = judged(study.cells)
     if not found:
         return None
@@ -42,19 +45,22 @@ def skills(study: Study, key: str) -> Picture | None:
     names: list[str] = []
     with figure(0.8 + 0.2 * (len(found) + len(groups))) as (drawn, axes):
         for group, cells in groups.items():
-            axes.text(
-                0.01, len(names), group, transform=axes.get_yaxis_transform(), va="center", fontweight="bold",
-                bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 1},
+            heading = axes.text(  # from the figure's edge on: it may be long
+                0.005, len(names), group, transform=blended_transform_factory(drawn.transFigure, axes.transData),
+                va="center", fontweight="bold", bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 1},
             )  # fmt: skip
+            heading.set_in_layout(False)
             names.append("")
             for cell, figures in cells:
                 style = styles[verdict(figures, len(found))]
                 axes.hlines(len(names), *figures.skill.ci95, color=style["color"], lw=1.6)
                 axes.plot([figures.skill.value], [len(names)], ls="", ms=5, **style)
-                names.append(f"{cell.prompt}, {cell.base}" + (f", seed {cell.seed}" if cell.seed else ""))
+                name = f"{cell.prompt}, {cell.base}" + (f", seed {cell.seed}" if cell.seed else "")
+                names.append(name if len(name) <= _LABEL else f"…{name[1 - _LABEL :]}")
         axes.axvline(0, color=TEXT, lw=1, ls="--")
         axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6), xlabel="skill: accuracy minus prior")
         axes.set_yticklabels(names)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -86,6 +92,7 @@ def bars(cell: CellResult, found: Figures, key: str) -> Picture:
             axes.set(
                 xlim=(0, 1.03),
                 xticks=(0, 0.5, 1),
+                xticklabels=("0", "0.5", "1"),
                 yticks=range(len(names)),
                 yticklabels=names,
                 xlabel="accuracy",
