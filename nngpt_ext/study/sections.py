@@ -41,6 +41,10 @@ def sections(study: Study) -> list[Section]:
     """All sections, always the same ones, whatever is finished."""
     done = finished(study.cells)
     intervals = "Intervals are 95 %, over networks; the prior is measured on the same pairs."
+    narrow = (
+        "An interval of no width is no certainty: all networks of that part were answered alike, and drawing them anew "
+        "shows no spread."
+    )
     known = judged(study.cells)
     return [
         Section("conclusions", "Conclusions", "Made from the figures below by fixed rules, none of them by hand.",
@@ -58,16 +62,16 @@ def sections(study: Study) -> list[Section]:
         Section("datasets", "Per dataset",
                 "Pairs that involve a dataset tell how well it is judged. Pairs whose answer it is are picked by their "
                 "outcome: the prior has them all right where the dataset is the usual winner, and all wrong where it "
-                f"is not, so they show what is found and what is missed, not skill. {intervals}",
+                f"is not, so they show what is found and what is missed, not skill. {intervals} {narrow}",
                 details=_details(done, "bars", tables.per_dataset, pictures.bars)),
         Section("pairs", "Pairs of datasets",
-                "Accuracy minus prior of each pair of datasets, and how many test pairs that is of.",
+                f"Accuracy minus prior of each pair of datasets, and how many test pairs that is of. {narrow}",
                 details=_details(done, "heat", lambda f: [tables.pair_table(f), tables.pair_list(f)],
                                  pictures.heat_map)),
         Section("parts", "Easy and hard pairs, origins, near-duplicates",
                 "The margin is the distance of the two scores that the label compares: near-ties are hard, and luck "
                 "decides them. The origin is a network's name before the first hyphen; those of few test networks "
-                f"stand together. {intervals} Where one network is all there is, there is no interval.",
+                f"stand together. {intervals} {narrow}",
                 details=_details(done, "parts", tables.by_part, None)),
         Section("splits", "The same prompt under other splits",
                 "by_network tests on networks that training never saw, most of which have a near-duplicate there; "

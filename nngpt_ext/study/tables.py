@@ -42,12 +42,12 @@ def verdicts(study: Study) -> Table:
         skill = figures.skill
         seed = f", seed {cell.seed}" if cell.seed else ""
         rows.append(
-            (cell.prompt, cell.base, f"{setting(cell)}{seed}", number(skill.value, sign=True),
-             interval(skill.ci95, sign=True), f"{skill.p:.4f}", outcome(cell, tests), ", ".join(above) or NO_NUMBER,
+            (cell.prompt, outcome(cell, tests), cell.base, f"{setting(cell)}{seed}", number(skill.value, sign=True),
+             interval(skill.ci95, sign=True), f"{skill.p:.4f}", ", ".join(above) or NO_NUMBER,
              ", ".join(below) or NO_NUMBER)
         )  # fmt: skip
     head = (
-        "prompt", "base", "tested under", "skill", "95 % interval", "p", "verdict", "above the prior on pairs with",
+        "prompt", "verdict", "base", "tested under", "skill", "95 % interval", "p", "above the prior on pairs with",
         "below it on pairs with",
     )  # fmt: skip
     return Table("Verdicts", head, rows)

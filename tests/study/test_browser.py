@@ -53,6 +53,18 @@ def test_the_page_in_a_browser(browser, studied, width, scheme):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["height"] > 100
+    # No word of a picture is cut off at its edge.
+    cut = page.evaluate("""
+        [...document.querySelectorAll('svg')].flatMap(svg => {
+            const box = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('text')].filter(text => {
+                const own = text.getBoundingClientRect();
+                return own.left < box.left - 2 || own.right > box.right + 2 || own.top < box.top - 2
+                    || own.bottom > box.bottom + 2;
+            }).map(text => text.textContent);
+        })
+    """)
+    assert cut == []
     # Text is told from the page in either scheme.
     colours = page.evaluate(
         "[getComputedStyle(document.querySelector('svg text')).fill, getComputedStyle(document.body).backgroundColor]"

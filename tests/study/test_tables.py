@@ -84,7 +84,7 @@ def test_verdicts_name_the_datasets():
     found = study(cell("recipe", figures(involving=parts)), cell("normalized_accuracy", figures(0.19)))
     (row,) = tables.verdicts(found).rows
     assert row == (
-        "recipe", "embedded", "by_network, normalized label", "+0.050", "+0.030 to +0.070", "0.0001", "beats the prior",
+        "recipe", "beats the prior", "embedded", "by_network, normalized label", "+0.050", "+0.030 to +0.070", "0.0001",
         "mnist", "svhn",
     )  # fmt: skip
 
