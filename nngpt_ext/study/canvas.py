@@ -134,4 +134,5 @@ def _own(name: str, value: str, key: str) -> str:
     if name == "href":
         return value.replace("#", f"#{key}-", 1)
     value = re.sub(r"url\(#", f"url(#{key}-", value)
+    value = re.sub(r"font-family: [^;]*; ?", "", value)  # the page's own; a list of fonts a word was half the page
     return re.sub("|".join(_VARIABLES), lambda found: f"var(--{_VARIABLES[found.group()]})", value)

@@ -83,10 +83,9 @@ def bars(cell: CellResult, found: Figures, key: str) -> Picture:
             known = [(i, part) for i, part in enumerate(parts) if part.accuracy is not None]
             where = [i for i, _ in known]
             axes.barh(where, [p.accuracy for _, p in known], height=0.62, color=SERIES[0], alpha=0.55, label="accuracy")
-            axes.hlines(
-                where, [(p.ci95 or (0, 0))[0] for _, p in known], [(p.ci95 or (0, 0))[1] for _, p in known],
-                color=TEXT, lw=1.2, label="95 % interval",
-            )  # fmt: skip
+            sure = [(i, *part.ci95) for i, part in known if part.ci95 is not None]
+            if sure:
+                axes.hlines(*zip(*sure, strict=True), color=TEXT, lw=1.2, label="95 % interval")
             priors = [p.prior for _, p in known]
             axes.plot(priors, where, ls="", marker="D", ms=5, mfc=PAGE, mec=TEXT, label="pair prior")
             axes.set(

@@ -49,4 +49,5 @@ def test_colours_are_variables_and_there_is_no_address():
     assert "var(--series-1)" in text
     assert "var(--series-2)" in text
     assert "http" not in text
+    assert "font-family" not in text  # the page's
     assert text == drawn("one").svg
