@@ -55,7 +55,7 @@ def lede(study: Study) -> list[str]:
     n = _beating(far, len(found))
     last = f"; on networks unlike those in training (by_cluster) it is beaten in {_of(n, len(far))}" if far else ""
     listed = " and with ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
-    return [task, prior, f"Of the settings tried, it is beaten with {listed}{last}."]
+    return [task, prior, f"Of the combinations tried (cells), it is beaten with {listed}{last}."]
 
 
 def conclusions(study: Study) -> list[str]:
@@ -98,7 +98,7 @@ def _by_prompt(found: Found) -> list[str]:
         for name, _, _, lead in _WORDS:
             cells = [_skill(cell, figures) for cell, figures in own if verdict(figures, len(found)) == name]
             words += [f"{lead}: {'; '.join(cells)}."] if cells else []
-        lead = f"{prompt} beats the pair prior in {_of(n, len(own), 'setting')}."
+        lead = f"{prompt} beats the pair prior in {_of(n, len(own), 'cell')}."
         lines.append((-n / len(own), " ".join([lead, *words])))
     return [line for _, line in sorted(lines, key=lambda entry: entry[0])]
 
@@ -204,6 +204,6 @@ def _beating(cells: Found, tests: int) -> int:
 
 
 def _of(n: int, total: int, noun: str = "") -> str:
-    """Such as `2 of 3`, `none of 2 settings`."""
+    """Such as `2 of 3`, `none of 2 cells`."""
     words = f" {noun}{'' if total == 1 else 's'}" if noun else ""
     return f"{n or 'none'} of {total}{words}"

@@ -25,7 +25,7 @@ _ALWAYS = (
         "verdict",
         "whether skill is told from none, many cells being looked at; the conclusions end with the rule",
     ),
-    ("cell", "one line of the tables: a prompt, a base model, a split and a label"),
+    ("cell", "a combination that was tried: a prompt, a base model, a split, a label and a seed; each is one run"),
 )
 _PROMPTS = {
     "code_only": "shows the source code",

@@ -43,12 +43,12 @@ def test_which_prompts_where_and_which_not():
         "be told apart from it and 1 is below it."
     )
     assert lines[1] == (  # what beats it somewhere comes first
-        "recipe beats the pair prior in 1 of 2 settings. Above it: embedded, by_network, normalized label, +0.050 "
+        "recipe beats the pair prior in 1 of 2 cells. Above it: embedded, by_network, normalized label, +0.050 "
         "(+0.030 to +0.070). Not told apart from it: embedded, by_network, percentile label, +0.010 "
         "(-0.010 to +0.030)."
     )
-    assert lines[2].startswith("code_only beats the pair prior in none of 1 setting. Not told apart from it: embedded")
-    assert lines[3].startswith("metadata beats the pair prior in none of 1 setting. Below it: embedded, by_network")
+    assert lines[2].startswith("code_only beats the pair prior in none of 1 cell. Not told apart from it: embedded")
+    assert lines[3].startswith("metadata beats the pair prior in none of 1 cell. Below it: embedded, by_network")
     assert lines[4].startswith(
         "Where recipe, embedded, by_network, normalized label beats the prior: above it on pairs with cifar-10; not "
         "told apart on pairs with mnist."
@@ -153,8 +153,8 @@ def test_the_page_begins_with_what_it_answers():
     assert "on which of two image datasets the network did better" in task
     assert "it is right in 80.0 % of 100 test pairs (by_network, normalized label)" in prior
     assert answer == (
-        "Of the settings tried, it is beaten with recipe in 1 of 2 and with code_only in none of 1; on networks unlike "
-        "those in training (by_cluster) it is beaten in none of 1."
+        "Of the combinations tried (cells), it is beaten with recipe in 1 of 2 and with code_only in none of 1; on "
+        "networks unlike those in training (by_cluster) it is beaten in none of 1."
     )
     assert lede(study(cell()))[-1] == "No cell that can tell how well it does so is finished yet."
 
