@@ -15,8 +15,9 @@ from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.reading import lacking, prompt_entries
 from nngpt_ext.host.root import bare_root, run_in, said
 
-# What still takes what the host gives: found by looking into their wheels.
-WARMUP_TAKEN = "'transformers<5.2'"
+# What still takes what the host gives: found by looking into their wheels (transformers 5.14.1 and 5.15.1, trl 1.6.0
+# and 1.7.0).
+WARMUP_TAKEN = "'transformers<5.15'"
 COMPLETION_TAKEN = "'trl<1.7'"
 ROLES = ("evaluation", "formulas", "state", "main", "tune", "lora")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,6 @@ def imported(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
         del sys.modules[name]
 
 
-@pytest.mark.slow
 def test_the_state_keeps_what_the_hosts_drops(imported: Host) -> None:
     theirs, ours = host_object(imported, "state", "AgentState"), make_state(imported)
     assert issubclass(ours, theirs)
@@ -41,7 +42,6 @@ def test_the_state_keeps_what_the_hosts_drops(imported: Host) -> None:
     assert set(FIELDS) <= set(ours.model_fields)
 
 
-@pytest.mark.slow
 def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -> None:
     graph = pytest.importorskip("langgraph.graph")
     manager = host_object(imported, "manager", "manager_node")
@@ -87,9 +87,9 @@ def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -
 class Graph:
     """As much of a StateGraph as tells that nothing was changed."""
 
-    def __init__(self, *nodes: str) -> None:
+    def __init__(self, *nodes: str, edges: tuple[tuple[str, str], ...] = ()) -> None:
         self.nodes = dict.fromkeys(nodes)
-        self.edges: set[tuple[str, str]] = set()
+        self.edges = set(edges)
 
 
 def test_a_graph_without_these_nodes() -> None:
@@ -97,6 +97,36 @@ def test_a_graph_without_these_nodes() -> None:
         add_to_graph(Graph("manager"))
     with pytest.raises(UserError, match=f"has a node '{NODE}' already"):
         add_to_graph(Graph("manager", "evaluator", NODE))
+
+
+@pytest.mark.parametrize(
+    ("edges", "known"), [((), "it has none"), ((("manager", "evaluator"),), "it has manager to evaluator")]
+)
+def test_a_graph_without_the_edge_stays_as_it_is(edges: tuple[tuple[str, str], ...], known: str) -> None:
+    graph = Graph("manager", "evaluator", edges=edges)
+    with pytest.raises(UserError, match=f"no edge from evaluator to manager; {known}; add it before"):
+        add_to_graph(graph)
+    assert (set(graph.nodes), graph.edges) == ({"manager", "evaluator"}, set(edges))
+
+
+def test_a_host_that_python_would_not_find_is_imported_from_its_folder(tmp_path: Path) -> None:
+    state = "from pydantic import BaseModel\nclass AgentState(BaseModel):\n    mine: int = 7\n"
+    package = made(tmp_path, "TuneNNGen", agents__state=state, agents____init__="")
+    script = f"""
+from nngpt_ext.errors import UserError
+from nngpt_ext.host.agents import make_state
+from nngpt_ext.host.layout import Host, find_host
+made = make_state(find_host({str(tmp_path)!r}))
+assert made(dataset_ranking=["mnist"]).mine == 7, made
+try:
+    make_state(Host(__import__("pathlib").Path("/another/ab/gpt"), "flat", None))
+except UserError as error:
+    print(error)
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path.parent, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"imported ab.gpt.agents.state from '{package / 'agents' / 'state.py'}' already and not" in done.stdout
 
 
 def test_a_host_that_cannot_be_imported_or_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
