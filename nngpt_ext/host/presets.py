@@ -99,7 +99,7 @@ def row_limit(content: dict[str, Any], folder: Path) -> int:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stated = [content.get("default_context_length"), *(config.get(name) for name in _CONTEXT)]
-    return min(CUT, *(int(length) for length in stated if length))
+    return min([CUT, *(int(length) for length in stated if length)])
 
 
 def chat_template(content: dict[str, Any], file: Path, host: Host, tokenizer: Any) -> str | None:
@@ -114,12 +114,11 @@ def chat_template(content: dict[str, Any], file: Path, host: Host, tokenizer: An
     named = content.get("chat_template_path")
     if not named:
         return None if tokenizer.chat_template else CHAT_TEMPLATE
-    places = [
-        Path(str(named)),
-        file.parents[1] / "chat_template" / str(named),
-        host.conf / "chat_template" / str(named),
-    ]
-    for place in places:
+    places = [conf / "chat_template" / str(named) for conf in (file.resolve().parent.parent, host.conf)]
+    for place in places:  # each is the path itself where that is absolute
         if place.is_file():
             return place.read_text(encoding="utf-8")
-    raise UserError(f"the LLM preset '{file}' names the chat template '{named}', which is in none of its folders")
+    raise UserError(
+        f"the LLM preset '{file}' names the chat template '{named}', which is not there: "
+        f"{', '.join(dict.fromkeys(str(place) for place in places))}"
+    )

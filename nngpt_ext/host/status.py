@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ def host_status(folder: str | Path | None = None, *, project: str | Path = "nngp
     }
 
 
-def probed(host: Host) -> dict[str, Any]:
+def probed(host: Host, roles: Sequence[str] = ROLES) -> dict[str, Any]:
     """Try the host's functions out in a process and a folder of their own."""
-    modules = {role: host.module(role) for role in ROLES}
+    modules = {role: host.module(role) for role in roles}
     with bare_root(host) as root:
         done = run_in(root, host, ["-m", "nngpt_ext.host.probe", json.dumps(modules)])
     return dict(said(done, probe.MARK, "trying the host's functions out"))

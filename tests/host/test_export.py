@@ -41,7 +41,7 @@ def test_the_exported_pairs(data: PairData, tmp_path: Path) -> None:
     assert [answer for *_, answer in train[::2]] == data.training["better_dataset"].tolist()
     for system, user, answer in train:
         assert system == get_template("code_only").system
-        assert user.rsplit("\n", 1)[1].removeprefix("Higher relative accuracy: ")[:-1].split(" or ").count(answer) == 1
+        assert user.rsplit("\n", 1)[1].rstrip("?").split(" or ").count(answer) == 1
     # No source of a network that is held out, in whole or in the part that is shown.
     held = {renderer.code(data.sources[nn]).text for part in ("validation", "test") for nn in data.part(part)["nn"]}
     train_sources = {renderer.code(data.sources[nn]).text for nn in data.training["nn"]}
