@@ -25,7 +25,7 @@ HEAD = "NNGPT_HEAD"
 def installed() -> Host:
     for package in ("overrides", "radon"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed, which the host imports: make test-all installs it")
+            pytest.skip(f"{package} is not installed, which the host imports: make test installs it")
     try:
         return find_host()
     except UserError as error:

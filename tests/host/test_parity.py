@@ -56,7 +56,6 @@ def test_on_a_slice(tree: Path) -> None:
     same(ours, theirs)
 
 
-@pytest.mark.slow
 def test_the_slice_is_what_the_host_says(host: Host, database: Path, tmp_path: Path) -> None:
     theirs = hosts_pairs(host, database, tmp_path / "pairs.parquet")
     pd.testing.assert_frame_equal(theirs, pd.read_csv(RECORDED), check_dtype=False)
