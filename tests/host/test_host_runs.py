@@ -47,10 +47,8 @@ def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, 
     names = set()
     for row in pd.read_parquet(out).itertuples():
         assert row.text.startswith(f"{template.system}\n\n{row.instruction}\n{row.response}")
-        if prompt == "normalized_accuracy":
-            offered = [line.split(":")[0] for line in row.instruction.splitlines()[-2:]]
-        else:
-            offered = row.instruction.splitlines()[-1].rstrip("?").split(" or ")
+        last = row.instruction.splitlines()[-2:]
+        offered = last[1].rstrip("?").split(" or ") if prompt == "code_only" else [line.split(":")[0] for line in last]
         assert row.response in offered
         assert len(set(offered)) == 2
         assert "Missing: " not in row.instruction
