@@ -17,7 +17,7 @@ from nngpt_ext.lemur.words import PARTS, SPLITS, TRIALS
 from nngpt_ext.publish.dataset_card import Figures, Part, dataset_card
 from nngpt_ext.publish.hub import CARD, Exported
 from nngpt_ext.publish.push import check_repo, push
-from nngpt_ext.publish.target import exporting
+from nngpt_ext.publish.target import check_target, exporting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,14 +66,13 @@ def export_dataset(
         check_repo(repo)
     out = Path(out)
     made_of = {"epoch": epoch, "split": split, "hold_out": hold_out, "seed": seed, "trials": trials}
+    check_target(out, "dataset", force=force)
+    records = read_records(source, path, epoch)
+    data, other = (
+        load_pairs(epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed, records=records)
+        for label in ("normalized", "percentile")
+    )
     with exporting(out, "dataset", made_of, force=force) as folder:
-        records = read_records(source, path, epoch)
-        data, other = (
-            load_pairs(
-                epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed, records=records
-            )
-            for label in ("normalized", "percentile")
-        )
         figures = _write(folder, data, other, {**made_of, "fingerprint": data.fingerprint})
         licensed = _licence(folder)
         write_text(folder / CARD, dataset_card(figures, licensed, repo or out.name))

@@ -12,7 +12,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.files import write_text
 from nngpt_ext.publish.finished import FinishedRun, copy_files, read_run
 from nngpt_ext.publish.harness_texts import group_of_files, readme
-from nngpt_ext.publish.target import exporting
+from nngpt_ext.publish.target import check_target, exporting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,10 @@ def export_harness(
             answer, as lm_eval has it.
     """
     found, out = read_run(Path(run)), Path(out)
+    check_target(out, "lm-eval", force=force, apart=found.folder)
+    pairs, sources = asked_pairs(found, networks)
+    base, encoder = _encoder(found, sources)
     with exporting(out, "lm-eval", found.made_of(), force=force, apart=found.folder) as folder:
-        pairs, sources = test_pairs(found, networks)
-        base, encoder = _encoder(found, sources)
         _write_questions(pairs, encoder, folder / QUESTIONS)
         copy_files(found.adapter.folder, folder / ADAPTER)
         here = found.adapter.load_in_4bit and with_base
@@ -90,7 +91,7 @@ def export_harness(
     return done
 
 
-def test_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
+def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The test pairs of the run with `log_odds`, what it said of them, and the sources of their networks."""
     from nngpt_ext.lemur.splits import shuffled, split_hash
     from nngpt_ext.tasks.folder import PREDICTIONS

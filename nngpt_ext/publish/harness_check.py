@@ -14,7 +14,7 @@ import numpy as np
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.publish.finished import read_run
-from nngpt_ext.publish.harness import ExportedTask, test_pairs
+from nngpt_ext.publish.harness import ExportedTask, asked_pairs
 
 ORDERS = ("straight", "turned")
 
@@ -95,7 +95,7 @@ def _ours(run: Path, networks: int) -> tuple[np.ndarray, np.ndarray]:
     from nngpt_ext.scoring.predictions import questions_of
 
     found = read_run(run)
-    pairs, sources = test_pairs(found, networks)
+    pairs, sources = asked_pairs(found, networks)
     model = AskedModel(found.adapter, found.adapter.base_place)
     return (
         model.log_odds(questions_of(pairs), sources, FACTS),

@@ -123,7 +123,10 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         given = ", recipe=recipe"
     if note.template.needs("norm_acc"):
         given += f', accuracies={{"{one}": 0.9, "{two}": 0.8}}'
-    place = f'"{name}", subfolder="{BASE_FOLDER}"' if base.folder else f'"{base.location}"'
+    place = f'f"{{folder}}/{BASE_FOLDER}"' if base.folder else f'"{base.location}"'
+    on_hub = base.location == name  # the base is in a folder of the repository, which must be here to be loaded
+    fetched = f'snapshot_download("{name}")' if on_hub else f'"{name}"'
+    fetches = "from huggingface_hub import snapshot_download\n" if on_hub else ""
     bits = (
         "\nIt was trained on, and measured with, its base in 4 bits (NF4, double quantisation); "
         "`Predictor` loads it so.\n"
@@ -150,10 +153,11 @@ over both orders.
 With PEFT alone (the prompt is then yours to write):
 
 ```python
-from peft import PeftModel
+{fetches}from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({place}), "{name}")
+folder = {fetched}
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({place}), folder)
 ```
 """
 

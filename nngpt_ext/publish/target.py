@@ -22,22 +22,30 @@ def exporting(
     """Give a temporary folder; put it in `out`'s place when the block ends without error.
 
     Args:
-        out: the folder to be.
-        kind: `hub`, `dataset` or `lm-eval`; an earlier export of the same kind may be replaced.
         made_of: what it is made of, for its `export.json`.
-        force: replace whatever is there.
-        apart: a folder, such as the run's, that is never replaced.
+        out, kind, force, apart: as of `check_target`.
 
     Raises:
-        UserError: when something else is there, and when the folder cannot be written.
+        UserError: as `check_target`, and when the folder cannot be written.
     """
-    _check(out, kind, force, apart)
+    check_target(out, kind, force=force, apart=apart)
     with replacing_folder(out) as folder:
         yield folder
         write_text(folder / NOTE, json.dumps({"kind": kind, "nngpt_ext": __version__, **made_of}, indent=2) + "\n")
 
 
-def _check(out: Path, kind: str, force: bool, apart: Path | None) -> None:
+def check_target(out: Path, kind: str, *, force: bool = False, apart: Path | None = None) -> None:
+    """See that a folder may be written, before anything is read for it.
+
+    Args:
+        out: the folder to be.
+        kind: `hub`, `dataset` or `lm-eval`; an earlier export of the same kind may be replaced.
+        force: replace whatever is there.
+        apart: a folder, such as the run's, that is never replaced.
+
+    Raises:
+        UserError: when something else is there.
+    """
     place = out.resolve()
     if not place.parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{place.parent}'")
