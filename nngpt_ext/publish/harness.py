@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
 ADAPTER, BASE = "adapter", "base"
+BATCH = 16  # requests of a forward pass of lm_eval
 
 
 class ExportedTask(NamedTuple):
@@ -32,6 +33,7 @@ class ExportedTask(NamedTuple):
     pairs: int
     networks: int
     model_args: dict[str, Any]  # for `lm_eval --model hf`
+    device: str  # for `--device`: without it, lm_eval wants CUDA
 
     def command(self, here: bool = False) -> str:
         """What to type; `here`: in the folder."""
@@ -39,8 +41,8 @@ class ExportedTask(NamedTuple):
         if here:
             given = {name: value.removeprefix(f"{self.folder}/") for name, value in given.items()}
         arguments = ",".join(f"{name}={value}" for name, value in given.items())
-        place = "." if here else self.folder
-        return f"lm_eval --include_path {place} --tasks {self.task} --model hf --model_args {arguments}"
+        what = f"--include_path {'.' if here else self.folder} --tasks {self.task}"
+        return f"lm_eval {what} --model hf --model_args {arguments} --device {self.device} --batch_size {BATCH}"
 
 
 def export_harness(
@@ -79,7 +81,7 @@ def export_harness(
             "max_length": base.context,
         }
         task = _task_name(found.adapter.note.prompt)
-        done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments)
+        done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments, base.device.type)
         for name, text in group_of_files(task).items():
             write_text(folder / name, text)
         shutil.copyfile(Path(__file__).with_name(FUNCTIONS), folder / FUNCTIONS)

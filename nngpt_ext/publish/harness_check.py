@@ -14,7 +14,7 @@ import numpy as np
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.publish.finished import read_run
-from nngpt_ext.publish.harness import ExportedTask, asked_pairs
+from nngpt_ext.publish.harness import BATCH, ExportedTask, asked_pairs
 
 ORDERS = ("straight", "turned")
 
@@ -53,13 +53,12 @@ def check_installed() -> None:
         raise UserError("lm-evaluation-harness is not installed; type: pip install 'nngpt-ext[lm-eval]'")
 
 
-def check_harness(run: str | Path, exported: ExportedTask, batch: int = 16) -> Compared:
+def check_harness(run: str | Path, exported: ExportedTask) -> Compared:
     """Run lm_eval on an exported task and score the same questions ourselves.
 
     Args:
         run: the run that it was made of.
         exported: the task.
-        batch: requests of a forward pass of lm_eval.
 
     Raises:
         UserError: where lm-evaluation-harness is missing.
@@ -68,7 +67,7 @@ def check_harness(run: str | Path, exported: ExportedTask, batch: int = 16) -> C
     began = time.monotonic()
     odds, right = _ours(Path(run), exported.networks)
     ours_took, began = time.monotonic() - began, time.monotonic()
-    figures, theirs = _theirs(exported, batch)
+    figures, theirs = _theirs(exported)
     theirs_took = time.monotonic() - began
     first = right[:, None]
     return Compared(
@@ -103,7 +102,7 @@ def _ours(run: Path, networks: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _theirs(exported: ExportedTask, batch: int) -> tuple[dict[str, Any], np.ndarray]:
+def _theirs(exported: ExportedTask) -> tuple[dict[str, Any], np.ndarray]:
     """lm_eval's own figures, and its log-odds of dataset_1 as `_ours` has them."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from lm_eval import simple_evaluate
@@ -111,8 +110,9 @@ def _theirs(exported: ExportedTask, batch: int) -> tuple[dict[str, Any], np.ndar
 
     with contextlib.redirect_stdout(sys.stderr):  # ours is for results
         done: Any = simple_evaluate(
-            model="hf", model_args=dict(exported.model_args), tasks=[exported.task], batch_size=batch,
-            task_manager=TaskManager(include_path=str(exported.folder), include_defaults=False), bootstrap_iters=0,
+            model="hf", model_args=dict(exported.model_args), device=exported.device, batch_size=BATCH,
+            tasks=[exported.task], bootstrap_iters=0,
+            task_manager=TaskManager(include_path=str(exported.folder), include_defaults=False),
         )  # fmt: skip
     odds = np.full((exported.pairs, 2), np.nan)
     for sample in done["samples"][exported.task]:
