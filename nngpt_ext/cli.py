@@ -16,6 +16,7 @@ from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
+from nngpt_ext.publish.commands import app as export
 from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench")
+app.add_typer(export, name="export")
 app.add_typer(host, name="host")
 ask.register(app)
 study.register(app)
