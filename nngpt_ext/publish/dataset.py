@@ -94,8 +94,8 @@ def _write(folder: Path, data: PairData, other: PairData, made_of: dict[str, Any
         )
         _parquet(pairs, folder / "pairs" / f"{name}.parquet")
         parts.append(Part(name, len(pairs), pairs["nn"].nunique(), _prior(data, pairs), _prior(other, again)))
-    for name, rows in networks.groupby("split", sort=False):
-        _parquet(rows.drop(columns="split"), folder / "networks" / f"{name}.parquet")
+    for split, rows in networks.groupby("split", sort=False):
+        _parquet(rows.drop(columns="split"), folder / "networks" / f"{split}.parquet")
     near = networks.loc[networks["near_duplicate_in_training"].eq(True), "nn"]
     sizes = networks.groupby("near_duplicate_group").size()
     return Figures(
