@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # nn-dataset is read as data: its own requirements (torchvision) break transformers beside a CPU torch.
 LEMUR := nn-dataset==2.1.2
-# The host is read and run beside it; its own requirements need CUDA. It asks for a later nn-dataset, whose wheel has
-# no records: the two stand in a folder of their own.
+# The host is read and run beside it; its own requirements need CUDA (a quarter of a minute, with what its modules
+# import on a CPU). It asks for a later nn-dataset, whose wheel has no records: for test-all the two stand in a folder
+# of their own.
 HOST := nn-gpt==1.0.6
 HOST_DATA := nn-dataset==2.2.11
 # One worker a core, one thread each: threads that share a core spend their time waiting for each other.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all lint format embedded study
+.PHONY: help demo clean-demo test test-all lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,11 +27,15 @@ $(VENV)/run: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/run
 	$(BIN)/pip install -q -c constraints.txt -e '.[test,dev]'
+	$(BIN)/pip install -q --no-deps $(HOST)
+	@touch $@
+
+$(VENV)/docs: $(VENV)/run
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
-	$(BIN)/pip install -q --no-deps $(HOST)
 	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/host-2.2.11 $(HOST_DATA) $(HOST)
 	@touch $@
 
@@ -59,6 +64,11 @@ lint: $(VENV)/test ## ruff (check and format) and mypy
 format: $(VENV)/test ## put the code in ruff's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/docs ## build the documentation, strictly, into site/
+	$(BIN)/python scripts/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "open site/index.html (searching needs a server: $(BIN)/python -m http.server -d site --bind 127.0.0.1)"
 
 study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, and it goes on) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume

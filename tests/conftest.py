@@ -56,3 +56,13 @@ def lemur_pairs(lemur_trials: Trials) -> pd.DataFrame:
 def lemur_sources(lemur_source: PackageSource, lemur_pairs: pd.DataFrame) -> dict[str, str]:
     """Sources of the networks in these pairs."""
     return lemur_source.sources(sorted(lemur_pairs["nn"].unique()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many blocks of the documentation were run, where any were."""
+    done = [report.nodeid for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    run = sum(node.startswith("tests/docs/test_blocks.py::test_block[") for node in done)
+    if run:
+        from tests.docs.blocks import counted
+
+        terminalreporter.write_line(counted(run))

@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 MARK = "nngpt_ext.host.work: "
@@ -19,6 +20,15 @@ def peak_mb() -> float:
     """The most memory this process has had, in MB."""
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def finish(out: str, work: Callable[[], Any]) -> None:
+    """Do it, write the table that it gives, and say what it took: seconds, those of the processor, and memory."""
+    began, busy = time.perf_counter(), time.process_time()
+    table = work()
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - busy, "peak_mb": peak_mb()}
+    table.to_parquet(out, index=False)
+    print(MARK + json.dumps({"rows": len(table), **took}))
 
 
 def pairs(module: str, meta: str, epoch: int) -> Any:
@@ -67,12 +77,7 @@ def main(what: str, out: str, *arguments: str) -> None:
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(arguments[2])
-    began = time.perf_counter()
-    table = works[what](*arguments)
-    seconds = time.perf_counter() - began
-    peak = peak_mb()  # before writing
-    table.to_parquet(out, index=False)
-    print(MARK + json.dumps({"rows": len(table), "seconds": seconds, "peak_mb": peak}))
+    finish(out, lambda: works[what](*arguments))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,7 @@ class ShardScorer:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            rows, mistake = self._score(row["shard"], [Network(*one) for one in row["networks"]]), ""
+            rows, mistake = self._score(row["shard"], [Network(*one) for one in json.loads(row["networks"])]), ""
         except UserError as error:
             rows, mistake = 0, str(error)
         return {"shard": row["shard"], "rows": rows, "mistake": mistake}
@@ -89,6 +93,7 @@ def score_on_ray(
     import ray
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and times are nobody's here
     started = not ray.is_initialized()
     try:
         if started:
@@ -100,7 +105,8 @@ def score_on_ray(
         workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)) // CORES, len(shards)))
         for i, _ in shards:
             _tries(parts, i).unlink(missing_ok=True)  # of an earlier attempt
-        items = [{"shard": i, "networks": [list(one) for one in networks]} for i, networks in shards]
+        # As text: a recipe's values have no common type, and Ray Data would pickle the column, with a warning.
+        items = [{"shard": i, "networks": json.dumps([list(one) for one in networks])} for i, networks in shards]
         results = ray.data.from_items(items, override_num_blocks=len(items)).map(
             ShardScorer,  # type: ignore[arg-type]  # Ray's types leave out classes
             fn_constructor_args=(_everywhere(job), str(parts.resolve())),
@@ -129,3 +135,17 @@ def _everywhere(job: Job) -> Job:
     if options.get("base") and Path(options["base"]).is_dir():
         options["base"] = str(Path(options["base"]).resolve())
     return job._replace(adapter=str(Path(job.adapter).resolve()), options=options)
+
+
+@contextmanager
+def ray_on_stderr() -> Iterator[None]:
+    """In here the process writes to standard error alone: Ray's C++ says on standard output that a worker died."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,9 @@ def score(
 ) -> None:
     """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
     from nngpt_ext.errors import unknown
-    from nngpt_ext.predict.collection import Job, score_collection
+    from nngpt_ext.predict.cluster import ray_on_stderr
+    from nngpt_ext.predict.collection import score_collection
+    from nngpt_ext.predict.shards import Job
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
@@ -125,7 +128,8 @@ def score(
     names = tuple(predictor.check_datasets(datasets or None))
     options = {"base": base, "store": store, "facts": _facts(facts)}
     job = Job(str(_adapter(run).resolve()), options, names, _recipe(recipe))
-    found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
+    with ray_on_stderr() if engine == "ray" else nullcontext():
+        found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
     if as_json:
         _print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
         return

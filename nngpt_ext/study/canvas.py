@@ -62,13 +62,13 @@ def check_matplotlib() -> None:
 
 
 @contextmanager
-def figure(height: float, columns: int = 1, **options: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure of `WIDTH` by `height` inches and its axes."""
+def figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of `width` by `height` inches and its axes."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+        drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn, drawn.subplots(1, columns, **options)
 
 

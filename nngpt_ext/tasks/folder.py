@@ -20,7 +20,7 @@ from nngpt_ext.files import cannot_write, write_text
 CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
 INPUTS = "inputs.json"
 _ELSEWHERE = {"output_dir", "store"}  # where results go does not change what they are
-_FREE = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
+ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
     "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",
     "nn-dataset",
@@ -49,9 +49,9 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         raise UserError(f"the output folder '{folder}' holds files and no run; give another with --out")
     existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(existing).free
-    if free < _FREE:
+    if free < ROOM:
         raise UserError(
-            f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {_FREE / 2**20:.0f} MB needed; "
+            f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {ROOM / 2**20:.0f} MB needed; "
             "free some or give another folder with --out"
         )
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,8 +19,9 @@ import pytest
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.predict import cluster
 from nngpt_ext.predict.cluster import ShardScorer
-from nngpt_ext.predict.collection import Job, score_collection
+from nngpt_ext.predict.collection import score_collection
 from nngpt_ext.predict.schema import absolute
+from nngpt_ext.predict.shards import Job
 
 from .test_collection import codes, job, same, whole
 
@@ -145,3 +147,16 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'nngpt-ext\[ray\]'"):
         cluster.check_ray()
+
+
+def test_what_ray_writes_is_kept_from_the_results() -> None:
+    script = """
+import os
+from nngpt_ext.predict.cluster import ray_on_stderr
+with ray_on_stderr():
+    os.write(1, b"a worker died\\n")  # as C++ does
+    print("so it did")
+print("result")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("result\n", "a worker died\nso it did\n")

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
-from nngpt_ext.predict.collection import COLUMNS, Job, Scored, score_collection
+from nngpt_ext.predict.collection import Scored, score_collection
 from nngpt_ext.predict.parts import Parts
+from nngpt_ext.predict.shards import COLUMNS, Job
 
 DATASETS = ("cifar-10", "mnist", "svhn")
 
