@@ -13,7 +13,6 @@ from nngpt_ext.study.words import (
     AXES,
     PAPERS_PROTOCOL,
     finished,
-    full_name,
     is_usual,
     judged,
     outcome,
@@ -24,8 +23,8 @@ from nngpt_ext.study.words import (
 )
 
 _HEAD = (
-    PAPERS_PROTOCOL, "accuracy, epoch by validation", "95 % interval", "prior", "skill", "95 % interval", "p",
-    "pairs", "networks", "verdict",
+    "verdict", PAPERS_PROTOCOL, "accuracy, epoch by validation", "95 % interval", "prior", "skill", "95 % interval",
+    "p", "pairs", "networks",
 )  # fmt: skip
 _PART_HEAD = ("accuracy", "95 % interval", "prior", "accuracy − prior", "95 % interval", "n", "networks")
 # By_origin has one split for each origin, which are not the same prompt under another split.
@@ -58,14 +57,15 @@ def trees(study: Study) -> Table:
     names = (("code_gbm", "source"), ("recipe_gbm", "recipes"))
     rows = []
     for cell, figures in finished(study.cells):
-        row = [full_name(cell), number(figures.accuracy.value)]
+        seed = f", seed {cell.seed}" if cell.seed else ""
+        row = [cell.prompt, f"{cell.base}, {setting(cell)}{seed}", number(figures.accuracy.value)]
         for name, _ in names:
             gain = figures.against.get(name)
             row += [number(figures.baselines.get(name))]
             row += [NO_NUMBER] * 2 if gain is None else [number(gain.value, True), interval(gain.ci95, True)]
         rows.append((*row, f"{figures.n_test_pairs:,}"))
     head = [word for _, what in names for word in (f"trees on the {what}", "accuracy − trees", "95 % interval")]
-    return Table("Beside boosted trees", ("cell", "accuracy", *head, "pairs"), rows)
+    return Table("Beside boosted trees", ("prompt", "base, tested under", "accuracy", *head, "pairs"), rows)
 
 
 def comparisons(study: Study) -> Table:
@@ -120,7 +120,7 @@ def _all_splits(cells: Sequence[CellResult], tests: int) -> list[tuple[str, ...]
     """A row for each split that a prompt is to be seen under, also where the study has no such cell."""
     known = {cell.split: cell for cell in cells}
     names = [split for split in SPLITS if split in _SPLITS or split in known]
-    missing = (*(NO_NUMBER for _ in _HEAD[1:]), "not in this study")
+    missing = ("not in this study", *(NO_NUMBER for _ in _HEAD[1:]))
     return [(name, *(_cells(known[name], tests) if name in known else missing)) for name in names]
 
 
@@ -207,12 +207,12 @@ BASELINES = {"pair_prior": "pair prior", "code_gbm": "trees on the source", "rec
 def _cells(cell: CellResult, tests: int) -> tuple[str, ...]:
     found = cell.figures
     if found is None:
-        return (*(NO_NUMBER for _ in _HEAD[1:]), state(cell))
+        return (state(cell), *(NO_NUMBER for _ in _HEAD[1:]))
     skill = found.skill
     return (
-        number(found.peak_test_accuracy), number(found.accuracy.value), interval(found.accuracy.ci95),
-        number(found.prior.value), number(skill.value, sign=True), interval(skill.ci95, sign=True),
-        f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}", outcome(cell, tests),
+        outcome(cell, tests), number(found.peak_test_accuracy), number(found.accuracy.value),
+        interval(found.accuracy.ci95), number(found.prior.value), number(skill.value, sign=True), interval(skill.ci95, sign=True),
+        f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}",
     )  # fmt: skip
 
 
