@@ -93,11 +93,9 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
         module = import_module(host.module(role))
     except Exception as error:
         raise UserError(f"NNGPT's {host.module(role)} cannot be imported: {type(error).__name__}: {error}") from None
-    place = Path(str(module.__file__)).resolve()
-    if host.folder not in place.parents:
-        raise UserError(
-            f"this process has imported {host.module(role)} from '{place}' already and not from '{host.folder}'"
-        )
+    place, folder = Path(str(module.__file__)).resolve(), host.folder.resolve()
+    if folder not in place.parents:
+        raise UserError(f"this process has imported {host.module(role)} from '{place}' already and not from '{folder}'")
     if not hasattr(module, name):
         raise UserError(f"NNGPT's {host.module(role)} has no {name}; tested with nn-gpt 1.0.6 and its head")
     return getattr(module, name)
@@ -105,14 +103,15 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
 
 def _let_import(host: Host) -> None:
     """Have Python find this host, where it would find another or none: `ab` is a package of several distributions."""
+    folder = host.folder.resolve()
     if "ab" in sys.modules:
         if "ab.gpt" not in sys.modules:
-            ab, folder = sys.modules["ab"], str(host.folder.parent)
-            ab.__path__ = [folder, *(place for place in ab.__path__ if place != folder)]
+            ab, first = sys.modules["ab"], str(folder.parent)
+            ab.__path__ = [first, *(place for place in ab.__path__ if place != first)]
         return
     try:
         found = find_host().folder
     except UserError:
         found = None
-    if found != host.folder:
-        sys.path.insert(0, str(host.folder.parents[1]))
+    if found != folder:
+        sys.path.insert(0, str(folder.parents[1]))

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 MARK = "nngpt_ext.host.work: "
 
 
 def peak_mb() -> float:
-    """The most memory this process has had, in MB."""
+    """The most memory this process has had, in MB.
+
+    Linux keeps it by program (VmHWM, `man 5 proc`); what `getrusage` gives there counts the memory that the process
+    which started this one had, too.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 2**10
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -42,8 +53,6 @@ def pairs(module: str, meta: str, epoch: int) -> Any:
 
 def prompts(module: str, prompt_file: str, tokenizer: str, template: str, limit: int) -> Any:
     """The rows that the host's `NNGenPrompt` renders from a prompt file: instruction, response and text."""
-    from pathlib import Path
-
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(tokenizer)
@@ -55,8 +64,6 @@ def prompts(module: str, prompt_file: str, tokenizer: str, template: str, limit:
 
 def evaluate(module: str, folder: str) -> Any:
     """The host's `evaluate_epoch` on a folder of outputs, which judges each of them."""
-    from pathlib import Path
-
     import pandas as pd
 
     found = importlib.import_module(module).evaluate_epoch(Path(folder))

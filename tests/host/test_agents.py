@@ -58,7 +58,7 @@ def test_a_host_that_python_would_not_find_is_imported_from_its_folder(tmp_path:
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.agents import make_state
 from nngpt_ext.host.layout import Host, find_host
-made = make_state(find_host({str(tmp_path)!r}))
+made = make_state(find_host({tmp_path.name!r}))  # as it may be given: relatively
 assert made(dataset_ranking=["mnist"]).mine == 7, made
 try:
     make_state(Host(__import__("pathlib").Path("/another/ab/gpt"), "flat", None))
