@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # nn-dataset is read as data: its own requirements (torchvision) break transformers beside a CPU torch.
 LEMUR := nn-dataset==2.1.2
-# The host is read and run beside it; its own requirements need CUDA. It asks for a later nn-dataset, whose wheel has
-# no records: the two stand in a folder of their own.
+# The host is read and run beside it; its own requirements need CUDA (a quarter of a minute, with what its modules
+# import on a CPU). It asks for a later nn-dataset, whose wheel has no records: for test-all the two stand in a folder
+# of their own.
 HOST := nn-gpt==1.0.6
 HOST_DATA := nn-dataset==2.2.11
 # One worker a core, one thread each: threads that share a core spend their time waiting for each other.
@@ -26,6 +27,7 @@ $(VENV)/run: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/run
 	$(BIN)/pip install -q -c constraints.txt -e '.[test,dev]'
+	$(BIN)/pip install -q --no-deps $(HOST)
 	@touch $@
 
 $(VENV)/docs: $(VENV)/run
@@ -34,7 +36,6 @@ $(VENV)/docs: $(VENV)/run
 
 $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
-	$(BIN)/pip install -q --no-deps $(HOST)
 	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/host-2.2.11 $(HOST_DATA) $(HOST)
 	@touch $@
 

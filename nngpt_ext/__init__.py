@@ -11,26 +11,33 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.version import __version__
 
 if TYPE_CHECKING:
+    from nngpt_ext.config import TaskConfig
     from nngpt_ext.errors import UserError
+    from nngpt_ext.evaluation.curves import LiveCurves
     from nngpt_ext.predict.answers import Comparison, Query, Ranking
     from nngpt_ext.predict.predictor import Predictor
     from nngpt_ext.predict.store import PredictionStore
+    from nngpt_ext.prompts.template import Template
     from nngpt_ext.registry import register_finetuner, register_prompt, register_task
-    from nngpt_ext.tasks.protocol import RunResult
+    from nngpt_ext.tasks.protocol import RunResult, Task
     from nngpt_ext.tasks.run import run_task
 
 __all__ = [
-    "Comparison", "PredictionStore", "Predictor", "Query", "Ranking", "RunResult", "UserError", "__version__",
-    "register_finetuner", "register_prompt", "register_task", "run_task",
+    "Comparison", "LiveCurves", "PredictionStore", "Predictor", "Query", "Ranking", "RunResult", "Task", "TaskConfig",
+    "Template", "UserError", "__version__", "register_finetuner", "register_prompt", "register_task", "run_task",
 ]  # fmt: skip
 
 _HOMES = {
     "Comparison": "nngpt_ext.predict.answers",
+    "LiveCurves": "nngpt_ext.evaluation.curves",
     "PredictionStore": "nngpt_ext.predict.store",
     "Predictor": "nngpt_ext.predict.predictor",
     "Query": "nngpt_ext.predict.answers",
     "Ranking": "nngpt_ext.predict.answers",
     "RunResult": "nngpt_ext.tasks.protocol",
+    "Task": "nngpt_ext.tasks.protocol",
+    "TaskConfig": "nngpt_ext.config",
+    "Template": "nngpt_ext.prompts.template",
     "UserError": "nngpt_ext.errors",
     "register_finetuner": "nngpt_ext.registry",
     "register_prompt": "nngpt_ext.registry",

@@ -16,6 +16,7 @@ from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
+from nngpt_ext.publish.commands import app as export
 from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench")
+app.add_typer(export, name="export")
 app.add_typer(host, name="host")
 ask.register(app)
 study.register(app)
@@ -169,11 +171,14 @@ def baselines(
 
 
 @app.command(epilog="Example: nngpt-ext report runs/demo")
-def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], as_json: AsJson = False) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of host import.")], as_json: AsJson = False
+) -> None:
     """Print a run's report again, rebuilt from its predictions.parquet."""
+    from nngpt_ext.host.results import is_import, rebuild_import
     from nngpt_ext.tasks.reporting import rebuild_report
 
-    _print_report(rebuild_report(run), as_json)
+    _print_report(rebuild_import(run) if is_import(run) else rebuild_report(run), as_json)
 
 
 def _print_report(found: Any, as_json: bool) -> None:

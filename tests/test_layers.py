@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 # As in DESIGN.md.
 FOLDERS = (
-    "lemur", "prompts", "models", "batches", "scoring", "evaluation", "tuning", "predict", "tasks", "study", "host",
-    "bench", "doctor", "cli",
+    "lemur", "prompts", "models", "batches", "scoring", "evaluation", "tuning", "predict", "tasks", "publish", "study",
+    "host", "bench", "doctor", "cli",
 )  # fmt: skip
 GROUND = ("registry", "config", "errors", "files", "progress", "version")
 LINES = 300

@@ -34,20 +34,15 @@ def install(plugin: str, scratch: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory) -> Path:
-    return install("plugin", tmp_path_factory.mktemp("plugin"))
-
-
-@pytest.fixture(scope="module")
 def broken(tmp_path_factory) -> Path:
     return install("broken_plugin", tmp_path_factory.mktemp("broken"))
 
 
 def python(folders: list[Path], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(map(str, folders))
+    path = os.pathsep.join(map(str, [*folders, HERE.parent]))  # this very package, whatever else is installed
     return subprocess.run(
         [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, cwd=cwd, capture_output=True, text=True,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
 
 
@@ -55,62 +50,31 @@ def cli(folders: list[Path], *arguments: str, cwd: Path) -> subprocess.Completed
     return python(folders, "-c", "from nngpt_ext.cli import main; main()", *arguments, cwd=cwd)
 
 
-def test_plugin_is_listed_beside_the_built_in_ones(plugin, tmp_path):
-    done = cli([plugin], "tasks", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
-        "tasks": ["dataset_compare", "sample"],
-        "prompts": sorted([*NAMES, "terse"]),
-        "finetuners": ["nothing", "qlora"],
-        "broken": [],
-    }
+def installed(folder: Path, entry_points: str, code: str) -> None:
+    """What an installer leaves of a package with one module, `mine`."""
+    info = folder / "mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(entry_points)
+    (folder / "mine.py").write_text(code)
 
 
-def test_plugins_task_runs_from_python_its_prompt_renders_and_its_finetuner_is_found(plugin, tmp_path):
-    script = """
-from nngpt_ext import run_task
-from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.registry import finetuners
-result = run_task("sample", {"greeting": "hi"}, output_dir="out", times=2)
-print(result.report.text, result.output_dir)
-print(get_template("terse").fill({"nn_code": "pass", "dataset": "mnist", "dataset_2": "svhn"}).user)
-print(finetuners.get("nothing").__module__)
-"""
-    done = python([plugin], "-c", script, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["hi hi out", "pass", "mnist or svhn?", "nngpt_ext_sample"]
-    assert (tmp_path / "out" / "greeting.txt").read_text() == "hi hi"
+def test_a_finetuner_comes_through_an_entry_point(tmp_path):
+    installed(tmp_path, "[nngpt_ext.finetuners]\nnothing = mine:train_nothing\n", "def train_nothing(): ...\n")
+    script = "from nngpt_ext.registry import finetuners; print(finetuners.get('nothing').__module__)"
+    done = python([tmp_path], "-c", script, cwd=tmp_path)
+    assert done.stdout == "mine\n", done.stderr
 
 
-def test_plugins_task_runs_from_the_command_line(plugin, tmp_path):
-    (tmp_path / "nngpt.yaml").write_text("tasks: {sample: {greeting: hey}}")
-    done = cli([plugin], "run", "sample", "--set", "times=3", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "hey hey hey\n"), done.stderr
-    assert (tmp_path / "runs" / "sample" / "greeting.txt").is_file()  # it has no output_dir of its own
-    done = cli([plugin], "run", "sample", "--out", "there", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout) == {"text": "hey"}
-    assert (tmp_path / "there" / "greeting.txt").is_file()
-
-
-def test_plugins_configuration_is_checked_like_ours(plugin, tmp_path):
-    (tmp_path / "nngpt.yaml").write_text("tasks: {sample: {greting: hey, times: 4}}")
-    done = cli([plugin], "run", "sample", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: configuration: times: input should be less than or equal to 3 (given: 4; allowed: >= 1, <= 3); "
-        "unknown key 'greting' (did you mean 'greeting'?)"
-    ]
-    assert not (tmp_path / "runs").exists()
-
-
-def test_broken_plugin_is_shown_with_its_own_error_and_the_others_go_on(plugin, broken, tmp_path):
-    done = cli([broken, plugin], "tasks", "--json", cwd=tmp_path)
+def test_broken_plugin_is_shown_with_its_own_error_and_the_others_go_on(broken, tmp_path):
+    installed(tmp_path, "[nngpt_ext.tasks]\nfine = mine:Fine\n", "class Fine: ...\n")
+    done = cli([broken, tmp_path], "tasks", "--json", cwd=tmp_path)
     assert done.returncode == 0
     found = json.loads(done.stdout)
-    assert found["tasks"] == ["dataset_compare", "sample"]
+    assert found["tasks"] == ["dataset_compare", "fine"]
     assert found["broken"] == [BROKEN]
-    done = cli([broken, plugin], "tasks", cwd=tmp_path)
-    assert done.stdout.startswith("tasks: dataset_compare, sample\n")
+    done = cli([broken, tmp_path], "tasks", cwd=tmp_path)
+    assert done.stdout.startswith("tasks: dataset_compare, fine\n")
     assert done.stderr.splitlines() == [BROKEN]
 
 
@@ -123,17 +87,12 @@ def test_broken_plugin_is_named_when_its_task_is_asked_for(broken, tmp_path):
 
 def test_a_plugin_that_takes_a_built_in_name_is_refused_by_both_names(tmp_path):
     # Its name sorts before ours, so it loads first: it must not quietly become `dataset_compare`.
-    info = tmp_path / "thief-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thief\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[nngpt_ext.tasks]\na = thief\n")
-    (tmp_path / "thief.py").write_text(
-        "from nngpt_ext import register_task\n@register_task('dataset_compare')\nclass Mine: ...\n"
-    )
+    code = "from nngpt_ext import register_task\n@register_task('dataset_compare')\nclass Mine: ...\n"
+    installed(tmp_path, "[nngpt_ext.tasks]\na = mine\n", code)
     done = cli([tmp_path], "run", "dataset_compare", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: task 'dataset_compare' is registered twice: by thief.Mine and by "
+        "error: task 'dataset_compare' is registered twice: by mine.Mine and by "
         "nngpt_ext.tasks.dataset_compare.DatasetCompare; give one of them another name"
     )
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,8 @@ def bench_host(
     database: str | Path = DATABASE, *, folder: str | Path | None = None, prompts: int = 1024,
     tell: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure both on one database in this run: seconds without imports, and the whole process's memory.
+    """Measure both on one database in this run: seconds without imports (by the clock, and of the processor, which
+    hardly depend on what else runs), and the whole process's memory.
 
     Args:
         database: LEMUR's ab.nn.db.
@@ -36,8 +35,8 @@ def bench_host(
         tell: is told what is measured.
 
     Returns:
-        `pairs` and `prompts`, each with `ours`, `host` (rows, seconds, peak_mb), `times_faster` and
-        `times_less_memory`, and for pairs `same_answers` and `norm_acc_max_difference`.
+        `pairs` and `prompts`, each with `ours`, `host` (rows, seconds, cpu_seconds, peak_mb), `times_faster`,
+        `times_less_cpu` and `times_less_memory`, and for pairs `same_answers` and `norm_acc_max_difference`.
 
     Raises:
         UserError: when there is no host, and for a database that is missing or has no trials.
@@ -107,6 +106,7 @@ def _compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         "ours": ours,
         "host": theirs,
         "times_faster": theirs["seconds"] / ours["seconds"],
+        "times_less_cpu": theirs["cpu_seconds"] / ours["cpu_seconds"],  # what other work beside it does not change
         "times_less_memory": theirs["peak_mb"] / ours["peak_mb"],
     }
 
@@ -173,11 +173,7 @@ def _main(what: str, database: str, out: str, *arguments: str) -> None:
         from nngpt_ext.lemur import dataset  # noqa: F401
 
         AutoTokenizer.from_pretrained(arguments[0])
-    began = time.perf_counter()
-    table = _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments)
-    seconds, peak = time.perf_counter() - began, work.peak_mb()
-    table.to_parquet(out, index=False)
-    print(work.MARK + json.dumps({"rows": len(table), "seconds": seconds, "peak_mb": peak}))
+    work.finish(out, lambda: _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments))
 
 
 if __name__ == "__main__":

@@ -234,6 +234,11 @@ class Report(BaseModel):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _repr_html_(self) -> str:
+        from nngpt_ext.evaluation.cell import report_cell
+
+        return report_cell(self)
+
     def __str__(self) -> str:
         return (
             f"{self.task}, prompt {self.prompt}, {self.split}: accuracy {self.accuracy.value:.3f} "

@@ -67,17 +67,18 @@ def tables(report: Report) -> list[Table]:
     excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
     notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
     return [
-        _headline(report),
+        headline(report),
         *notes,
         _near_duplicates(report),
-        *(_per_dataset(report, side) for side in SIDES),
+        *(per_dataset(report, side) for side in SIDES),
         _epochs(report),
         Table("Excluded trials", ("reason", "trials"), excluded or [("none", "0")]),
         _run(report),
     ]
 
 
-def _headline(report: Report) -> Table:
+def headline(report: Report) -> Table:
+    """Accuracy, skill, baselines and the quality of the probabilities."""
     left_out = report.within_pair_auc_left_out
     auc_remark = "telling networks apart inside a dataset pair; 0.5 without a look at the network"
     if left_out.pairs:
@@ -174,7 +175,8 @@ def _near_duplicates(report: Report) -> Table:
     )
 
 
-def _per_dataset(report: Report, side: str) -> Table:
+def per_dataset(report: Report, side: str) -> Table:
+    """Accuracy on each dataset; `side` is one of `SIDES`."""
     table = report.per_dataset
     rows = []
     for dataset, row in zip(table.index, table.to_dict("records"), strict=True):

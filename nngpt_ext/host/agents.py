@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
@@ -61,13 +63,17 @@ def add_to_graph(
         The graph.
 
     Raises:
-        UserError: when the graph lacks one of the two nodes, or has ours already.
+        UserError: when the graph lacks one of the two nodes or the edge between them, or has ours already; the graph
+            is as it was then.
     """
     missing = [name for name in (after, before) if name not in workflow.nodes]
     if missing:
         raise UserError(f"the graph has no node {', '.join(missing)}; it has {', '.join(sorted(workflow.nodes))}")
     if NODE in workflow.nodes:
         raise UserError(f"the graph has a node '{NODE}' already")
+    if (after, before) not in workflow.edges:
+        known = ", ".join(f"{one} to {two}" for one, two in sorted(workflow.edges))
+        raise UserError(f"the graph has no edge from {after} to {before}; it has {known or 'none'}; add it before")
     workflow.add_node(NODE, node)
     workflow.edges.discard((after, before))
     workflow.add_edge(after, NODE)
@@ -83,9 +89,29 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
     """
     host = host or find_host()
     try:
+        _let_import(host)
         module = import_module(host.module(role))
     except Exception as error:
         raise UserError(f"NNGPT's {host.module(role)} cannot be imported: {type(error).__name__}: {error}") from None
+    place, folder = Path(str(module.__file__)).resolve(), host.folder.resolve()
+    if folder not in place.parents:
+        raise UserError(f"this process has imported {host.module(role)} from '{place}' already and not from '{folder}'")
     if not hasattr(module, name):
         raise UserError(f"NNGPT's {host.module(role)} has no {name}; tested with nn-gpt 1.0.6 and its head")
     return getattr(module, name)
+
+
+def _let_import(host: Host) -> None:
+    """Have Python find this host, where it would find another or none: `ab` is a package of several distributions."""
+    folder = host.folder.resolve()
+    if "ab" in sys.modules:
+        if "ab.gpt" not in sys.modules:
+            ab, first = sys.modules["ab"], str(folder.parent)
+            ab.__path__ = [first, *(place for place in ab.__path__ if place != first)]
+        return
+    try:
+        found = find_host().folder
+    except UserError:
+        found = None
+    if found != folder:
+        sys.path.insert(0, str(folder.parents[1]))

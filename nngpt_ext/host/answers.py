@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 # Where a model's own words begin, if the text still holds its prompt; the host splits at the first of each.
 _MARKERS = ("### Response:", "<|im_start|>assistant", "<|assistant|>", "[/INST]")
-_NEGATIONS = re.compile(
-    r"(?:\bnot|n't|\brather than|\binstead of|\bunlike|\bexcept|\bneither|\bnor"
-    r"|\b(?:better|higher|more)\b[^.\n]*\bthan)(?:\s+(?:on|for|the))*\s*$",
+# Right before a name these say that it is not the one.
+_AGAINST = re.compile(
+    r"(?:\bnot|n't|\bcannot|\brather than|\binstead of|\bunlike|\bexcept|\bneither|\bnor|\bthan|\bover|\bbeats?"
+    r"|\boutperforms?|\bexceeds?|\bsurpass(?:es)?|>)(?:\s+(?:on|for|the|in|with|be|really|actually))*\s*$",
     re.IGNORECASE,
 )
+# Anywhere in a clause, before its names or behind, these say so of all of them.
+_CLAUSE_AGAINST = re.compile(
+    r"n't\b|\b(?:not|cannot|never|worse|worst|lower(?!\s+(?:error|loss))|lowest|poor(?:ly|er)?|less (?:accurate|well)"
+    r"|hard(?:er|est)|more difficult|weak(?:er|est)|struggles?|fails?|underperforms?|unlikely)\b",
+    re.IGNORECASE,
+)
+_CLAUSE_ENDS = re.compile(
+    r"[;:!?\n(),–—]|\s-\s|\.(?!\d)"
+    r"|\b(?:but|while|whereas|because|since|as|although|though|so|therefore|hence|however|yet)\b",
+    re.IGNORECASE,
+)
+_AND = re.compile(r"\band\b", re.IGNORECASE)
+_LISTED = re.compile(r"[ \t]*(?:,|/|\||&)?[ \t]*(or|nor|and|vs\.?|versus)?[ \t]*(?:on|for|the)?[ \t]*", re.IGNORECASE)
 _REASON = re.compile(r"\W*(?:because|since|as|due)\b", re.IGNORECASE)
 _STATED = re.compile(r"\b(?:answer|prediction|choice)\b(?:\s+is)?\s*[:=]?\s*$", re.IGNORECASE)
 
@@ -25,6 +40,12 @@ class Tricky(NamedTuple):
     why: str
 
 
+class _Mention(NamedTuple):
+    start: int
+    end: int
+    name: str
+
+
 def own_words(text: str) -> str:
     """A model's answer without its prompt and without what it thought aloud."""
     for marker in _MARKERS:
@@ -36,25 +57,74 @@ def parse_answer(text: str, options: tuple[str, str]) -> str | None:
     """The dataset that a text answers, or None where it answers none or leaves it open.
 
     The order of the options changes nothing. A name counts where it stands alone: `cifar-10` is not in
-    `cifar-100` nor in `cifar-10-c`; `CIFAR 10`, `cifar_10` and `cifar10` are it. A name after a negation
-    (`not`, `rather than`, `instead of`, `better … than`, …) does not count. Where both names remain, one that
-    follows `answer`, begins the text with a reason behind it, or stands alone in the first or the last line, decides.
+    `cifar-100` nor in `cifar-10-c`; `CIFAR 10`, `cifar_10` and `cifar10` are it. A name does not count
+
+    - right after a negation or comparison (`not`, `rather than`, `outperforms`, `better … than`, …);
+    - in a clause that denies or says worse, before it or behind (`is not the answer`, `worse on`, `lower`, …), which
+      never makes the other name the answer;
+    - in a list of both (`mnist or svhn`): that is the question again.
+
+    Where both names remain, one that follows `answer`, begins the text with a reason behind it, or stands alone in
+    the first or the last line, decides.
     """
-    text = own_words(text)
-    named = [(match, name) for name in options for match in _mentions(text, name)]
-    kept = [(m, name) for m, name in named if not _NEGATIONS.search(text[: m.start()])]
-    found = {name for _, name in kept}
-    if len(found) == 1:
-        return found.pop()
-    stated = {name for m, name in kept if _STATED.search(text[: m.start()].rstrip("*`'\"( "))}
+    text = re.sub(r"[*`\"]", " ", own_words(text).replace("’", "'"))
+    text = re.sub(r"\([^)A-Za-z]*\)", lambda m: " " * len(m[0]), text)  # figures in brackets end no clause
+    kept = _unlisted(text, _affirmed(text, sorted(_Mention(*m.span(), n) for n in options for m in _found(text, n))))
+    names = {mention.name for mention in kept}
+    if len(names) == 1:
+        return names.pop()
+    stated = {m.name for m in kept if _STATED.search(text[: m.start])}
     if len(stated) == 1:
         return stated.pop()
-    begun = {name for m, name in kept if not text[: m.start()].strip("*`'\"( ") and _REASON.match(text[m.end() :])}
+    begun = {m.name for m in kept if not text[: m.start].strip("' (") and _REASON.match(text[m.end :])}
     if len(begun) == 1:
         return begun.pop()
     lines = [line for line in text.splitlines() if line.strip()]
-    alone = {name for name in options for line in (lines[:1] + lines[-1:]) if _is_name(line, name)}
+    alone = {name for name in names for line in (lines[:1] + lines[-1:]) if _is_name(line, name)}
     return alone.pop() if len(alone) == 1 else None
+
+
+def _affirmed(text: str, mentions: list[_Mention]) -> list[_Mention]:
+    """The mentions that nothing speaks against."""
+    against = {m: found for m in mentions if (found := _AGAINST.search(text, 0, m.start))}
+    for one, two in pairwise(mentions):
+        listed = _LISTED.fullmatch(text, one.end, two.start)
+        if one in against and listed and listed[1]:  # `not mnist or svhn`
+            against[two] = against[one]
+    # What speaks against one name alone does not speak against its clause.
+    rest = text
+    for found in against.values():
+        rest = f"{rest[: found.start()]}{' ' * len(found[0])}{rest[found.end() :]}"
+    ends = _clause_ends(text, mentions)
+    kept = []
+    for m in mentions:
+        before = max((end for end, _ in ends if end <= m.start), default=0)
+        behind = min((begin for _, begin in ends if begin >= m.end), default=len(text))
+        if m not in against and not _CLAUSE_AGAINST.search(rest, before, behind):
+            kept.append(m)
+    return kept
+
+
+def _clause_ends(text: str, mentions: list[_Mention]) -> list[tuple[int, int]]:
+    """Where clauses meet: (the next one's begin, this one's end). `and` parts two clauses with a name each."""
+    ends = [(m.end(), m.start()) for m in _CLAUSE_ENDS.finditer(text)]
+    for found in _AND.finditer(text):
+        before = max((begin for begin, _ in ends if begin <= found.start()), default=0)
+        behind = min((end for _, end in ends if end >= found.end()), default=len(text))
+        named = [before <= m.start < found.start() for m in mentions if before <= m.start < behind]
+        if len(set(named)) == 2:
+            ends.append((found.end(), found.start()))
+    return ends
+
+
+def _unlisted(text: str, mentions: list[_Mention]) -> list[_Mention]:
+    """The mentions without those that list both names."""
+    listed = set[_Mention]()
+    for one, two in pairwise(mentions):
+        # `mnist or svhn, svhn`: what is in a list already begins no other.
+        if one.name != two.name and one not in listed and _LISTED.fullmatch(text, one.end, two.start):
+            listed |= {one, two}
+    return [m for m in mentions if m not in listed]
 
 
 def _pattern(name: str) -> str:
@@ -62,7 +132,7 @@ def _pattern(name: str) -> str:
     return r"[\s_\-]*".join(re.escape(part) for part in parts)
 
 
-def _mentions(text: str, name: str) -> list[re.Match[str]]:
+def _found(text: str, name: str) -> list[re.Match[str]]:
     return list(re.finditer(rf"(?<![a-z0-9])(?<![a-z0-9][\-_]){_pattern(name)}(?![a-z0-9]|[\-_][a-z0-9])", text, re.I))
 
 
@@ -94,10 +164,27 @@ TRICKY: tuple[Tricky, ...] = (
     Tricky("not mnist but svhn", _M, "svhn", "a negation first"),
     Tricky("svhn rather than mnist", _M, "svhn", "a negation behind"),
     Tricky("cifar-100 instead of cifar-10", _C, "cifar-100", "a negation of the shorter name"),
+    Tricky("mnist (not svhn)", _M, "mnist", "a negation in brackets"),
+    Tricky("I would not pick mnist, but svhn", _M, "svhn", "a negation of the clause before"),
+    Tricky("The answer is not svhn: mnist", _M, "mnist", "a negation after the word answer"),
     Tricky("Not mnist.", _M, None, "nothing but a negation"),
+    Tricky("mnist is not the answer", _M, None, "a negation behind the name"),
+    Tricky("It does not do well on mnist.", _M, None, "a negation far before the name"),
+    Tricky("The answer cannot be mnist.", _M, None, "cannot"),
+    Tricky("It performs worse on svhn.", _M, None, "worse, and the other is not named: left open"),
+    Tricky("svhn is the worse one", _M, None, "worse behind the name: left open"),
+    Tricky("Lower on mnist.", _M, None, "lower before the name: left open"),
+    Tricky("svhn has lower accuracy", _M, None, "lower behind the name: left open"),
+    Tricky("It's lower for svhn than for mnist.", _M, None, "lower than the other: left open"),
+    Tricky("lower on mnist and higher on svhn", _M, "svhn", "lower and higher in one sentence"),
+    Tricky("higher on mnist (0.99) than on svhn (0.85)", _M, "mnist", "a comparison with figures"),
+    Tricky("svhn outperforms mnist", _M, "svhn", "a verb that compares"),
     Tricky("neither mnist nor svhn", _M, None, "both negated"),
     Tricky("mnist or svhn", _M, None, "the question again"),
     Tricky("mnist, svhn", _M, None, "both"),
+    Tricky("The answer is svhn or mnist", _M, None, "the question again after the word answer"),
+    Tricky("Answer: mnist or svhn? svhn", _M, "svhn", "the question again, then the answer"),
+    Tricky("Between mnist and svhn, mnist.", _M, "mnist", "both, then the answer"),
     Tricky("fashion-mnist", _M, None, "another dataset whose name holds one"),
     Tricky("cifar-10-c", _C, None, "another dataset whose name begins with one"),
     Tricky("", _M, None, "nothing"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.config import find_project, read_project
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.reading import constant, parameters
 from nngpt_ext.host.root import CONF
 from nngpt_ext.models.presets import PRESETS
 
@@ -34,13 +37,20 @@ MAPPED = {
 JOINED = {
     "llm_conf": "model.base",
     "llm_tune_conf": "prompt",
-    "num_train_epochs": "tuning.epochs, with num_cycles or cycles",
-    "num_cycles": "tuning.epochs, with num_train_epochs",
-    "cycles": "tuning.epochs, with num_train_epochs",
-    "per_device_train_batch_size": "tuning.examples_per_step, with gradient_accumulation_steps",
-    "gradient_accumulation_steps": "tuning.examples_per_step, with per_device_train_batch_size",
+    # The host's cycles are rounds of generating and training; without either there is one.
+    "num_train_epochs": "tuning.epochs, times num_cycles or cycles",
+    "num_cycles": "tuning.epochs, times num_train_epochs (3 where it is not given, as of the host's main)",
+    "cycles": "tuning.epochs, times num_train_epochs (3 where it is not given); num_cycles goes before it",
+    "per_device_train_batch_size": "tuning.examples_per_step, times gradient_accumulation_steps (8 if not given)",
+    "gradient_accumulation_steps": "tuning.examples_per_step, times per_device_train_batch_size (1 if not given)",
     "classification_mode": "must be true: this task is one",
+    "run_iterative_pipeline": "must be false: the iterative pipeline generates networks",
 }
+# What main takes where it is not told: so in 1.0.6 and in its head; an installed host's own signature goes before.
+DEFAULTS = {"num_train_epochs": 3, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+# Ignored as well, but whoever gives one of these expects something else to be trained: a warning.
+TOLD = ("peft", "data_dir", "base_data_dir", "dataset", "nn_prefixes", "trans_mode", "use_backbone", "onnx_run",
+        "enable_merge", "mobile_deployment")  # fmt: skip
 _GENERATION = "answers are scored, not generated"
 _CODE = "no network is generated or trained"
 _ITERATIVE = "the iterative pipeline generates networks; this task does not"
@@ -74,7 +84,7 @@ IGNORED = {
     "save_strategy": "each epoch is kept", "save_steps": "each epoch is kept", "save_total_limit": "each epoch is kept",
     "load_best_model_at_end": _SELECTION, "metric_for_best_model": _SELECTION, "per_device_eval_batch_size": _SELECTION,
     "logging_steps": "each epoch is logged", "logging_dir": "the run's report has the figures",
-    "report_to": "the run's report has the figures", "run_iterative_pipeline": _ITERATIVE,
+    "report_to": "the run's report has the figures",
     **dict.fromkeys(
         ("models_per_cycle", "samples_per_prompt", "accuracy_threshold", "min_selected_k", "fallback_threshold",
          "adaptive_threshold", "novelty_check", "resume_from_cycle", "max_retries", "use_optimized_training"),
@@ -106,14 +116,15 @@ def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult:
         The run's report, predictions and adapter.
 
     Raises:
-        UserError: for an argument that the host does not have, `classification_mode=False`, and a conf file that is
-            missing or damaged.
+        UserError: for an argument that the host does not have, a value of the wrong kind, `classification_mode=False`,
+            `run_iterative_pipeline=True`, and a conf file that is missing or damaged.
     """
     from nngpt_ext.tasks.run import run_task
 
     found = map_arguments(host_arguments)
     for name, why in found.ignored.items():
-        log.info("%s is ignored: %s", name, why)
+        told = name in TOLD and bool(host_arguments[name])
+        log.log(logging.WARNING if told else logging.INFO, "%s is ignored: %s", name, why)
     project = find_project()
     enabled: Mapping[str, Any] = read_project(project, "dataset_compare") if project is not None else {}
     return run_task("dataset_compare", enabled, resume=resume, **found.config)
@@ -132,24 +143,62 @@ def map_arguments(given: Mapping[str, Any]) -> Mapped:
     said = {name: value for name, value in given.items() if value is not None}
     if said.get("classification_mode") is False:
         raise UserError("classification_mode=False is not this task: nngpt_ext compares datasets; call the host's main")
+    if said.get("run_iterative_pipeline"):
+        raise UserError(
+            "run_iterative_pipeline=True is not this task: it generates networks; call the host's main, or leave it out"
+        )
     config: dict[str, Any] = {}
     for name, key in MAPPED.items():
         if name in said:
-            _put(config, key, str(said[name]) if name == "output_dir" else said[name])
-    for name in ("r", "lora_alpha"):
-        if name in said:  # the host's command line reads alpha as a float
-            _put(config, MAPPED[name], int(said[name]))
-    cycles = said.get("num_cycles", said.get("cycles"))
+            _put(config, key, _KINDS.get(name, _number)(name, said[name]))
+    cycles = next((_whole(name, said[name]) for name in ("num_cycles", "cycles") if name in said), None)
     if "num_train_epochs" in said or cycles is not None:
-        _put(config, "tuning.epochs", int(said.get("num_train_epochs", 1)) * int(cycles or 1))
-    batch = [said[n] for n in ("per_device_train_batch_size", "gradient_accumulation_steps") if n in said]
-    if batch:
-        _put(config, "tuning.examples_per_step", int(batch[0]) * int(batch[1] if len(batch) > 1 else 1))
+        _put(config, "tuning.epochs", _given("num_train_epochs", said) * (cycles or 1))
+    batch = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    if any(name in said for name in batch):
+        _put(config, "tuning.examples_per_step", math.prod(_given(name, said) for name in batch))
     if "llm_conf" in said:
         _put(config, "model.base", _base(str(said["llm_conf"])))
     if "llm_tune_conf" in said:
         config["prompt"] = str(conf_file(str(said["llm_tune_conf"]), Path("prompt") / "train"))
     return Mapped(config, {name: IGNORED[name] for name in said if name in IGNORED})
+
+
+def _given(name: str, said: Mapping[str, Any]) -> int:
+    """A number as it was given, or as the host's main has it."""
+    if name in said:
+        return _whole(name, said[name])
+    host = _host()
+    own = constant(host, "main", parameters(host, "main", "main").get(name)) if host is not None else None
+    return own if isinstance(own, int) else DEFAULTS[name]
+
+
+def _whole(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if number != int(number) or number < 1:
+        raise UserError(f"{name}={value!r} is no whole number of 1 or more")
+    return int(number)  # the host's command line reads alpha as a float
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise UserError(f"{name}={value!r} is no number")
+    return value if isinstance(value, int) else float(value)
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value!r} is neither True nor False")
+    return value
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, (str, Path)):
+        raise UserError(f"{name}={value!r} is no path")
+    return str(value)
+
+
+_KINDS = {"r": _whole, "lora_alpha": _whole, "load_in_4bit": _truth, "output_dir": _path}
 
 
 def conf_file(name: str, part: Path) -> Path:
@@ -169,7 +218,7 @@ def conf_file(name: str, part: Path) -> Path:
 
 
 def _base(name: str) -> str:
-    from nngpt_ext.host.tune import read_preset
+    from nngpt_ext.host.presets import read_preset
 
     file = conf_file(name, Path("llm"))
     base = str(read_preset(file)["base_model_name"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from contextlib import suppress
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,9 +117,36 @@ def _make(place: Path, text: str | None, link: bool) -> None:
         write_text(place, text)
 
 
-def _remove_empty(parents: Sequence[Path], keep: set[Path]) -> None:
+def _remove_empty(parents: Iterable[Path], keep: set[Path]) -> None:
     with suppress(OSError):
         for parent in parents:
             if parent in keep or any(parent.iterdir()):
                 return
             parent.rmdir()
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; it becomes `target` when the block ends without error.
+
+    Raises:
+        UserError: when something is in `target` by then, which stays, and when it may not be written.
+    """
+    there = {p for p in target.parents if p.exists()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise cannot_write(target, error) from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(target)  # in the place of an empty folder, never of a full one
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UserError(f"'{target}' has been written to in the meantime; give another with --out") from None
+        raise cannot_write(target, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not target.exists():
+            _remove_empty(target.parents, there)

@@ -80,7 +80,9 @@ def disable(task: Task, folder: Folder = Path("nngpt"), dry_run: DryRun = False,
 @app.command(epilog="Example: nngpt-ext host tune --llm ds_coder_7b_instruct.json --prompt code_only --out runs/host")
 def tune(
     llm: Annotated[str, typer.Option(help="LLM preset: a file, or its name in the folder or among the host's own.")],
-    prompt: Annotated[str, typer.Option(help="A registered prompt.")] = "code_only",
+    prompt: Annotated[
+        str | None, typer.Option(help="A registered prompt; by default the configuration's, or code_only.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="A new folder.")] = Path("runs/host"),
     host: Where = None,
     folder: Folder = Path("nngpt"),
@@ -114,7 +116,12 @@ def tune(
         _print_json(found)
         return
     rows = ", ".join(f"{n:,} {part}" for part, n in found["rows"].items())
-    typer.echo(f"{rows} rows in {found['out']}/data{'' if found['started'] else '; the host was not started'}")
+    typer.echo(
+        f"{rows} rows in {found['out']}/data, the longest of {found['longest_row']:,} tokens"
+        f"{'' if found['started'] else '; the host was not started'}"
+    )
+    if found["not_filled"]:
+        typer.echo(f"no conf for the host: {found['not_filled']}", err=True)
 
 
 @app.command(epilog="Example: nngpt-ext host database --out db/ab.nn.db")

@@ -17,6 +17,7 @@ from nngpt_ext.host.changes import Change, apply, check_inside, link_change, rea
 from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE, dataset_meta, llm_preset, prompt_json
 from nngpt_ext.host.root import BUILT_IN_PRESET, CONF
 from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.template import load_template
 
 NOTE = ".nngpt_ext.json"  # which files are ours, with their hashes
 TASKS = ("dataset_compare",)
@@ -40,7 +41,8 @@ def enable(
 
     Args:
         task: `dataset_compare`.
-        prompts: registered prompts, each of which gets a JSON file for training and the same for measuring.
+        prompts: registered prompts or prompt files, each of which gets a JSON file for training and the same for
+            measuring.
         base: base model of the LLM preset: a preset of ours, a hub id or a folder.
         folder: the folder of the user's project that is written to.
         dry_run: only say what would change.
@@ -61,13 +63,15 @@ def enable(
     wanted = {"README.md": _README, str(CONF / "dataset_meta.json"): dataset_meta()}
     wanted[str(CONF / "llm" / BUILT_IN_PRESET)] = llm_preset("deepseek-coder-1.3b").text
     wanted[str(CONF / "llm" / chosen.name)] = chosen.text
-    for prompt in prompts:
-        text = prompt_json(get_template(prompt))
+    templates = [load_template(p) if p.endswith(".json") else get_template(p) for p in prompts]
+    names = [template.name for template in templates]
+    for template in templates:
+        text = prompt_json(template)
         for part in ("train", "test"):
-            wanted[str(CONF / "prompt" / part / prompt_file(prompt))] = text
+            wanted[str(CONF / "prompt" / part / prompt_file(template.name))] = text
     if chosen.chat_template:
         wanted[str(CONF / "chat_template" / TEMPLATE_FILE)] = CHAT_TEMPLATE
-    wanted["tune_dataset_compare.py"] = _script(chosen.name, [*note["prompts"], *prompts][0])
+    wanted["tune_dataset_compare.py"] = _script(chosen.name, [*note["prompts"], *names][0])
     for path in (*wanted, *(chosen.link[:1] if chosen.link else ())):
         check_inside(root, path)
     changes = []
@@ -86,7 +90,7 @@ def enable(
     written |= {p for p, t in wanted.items() if p not in _KEPT and read(root / p) == t}
     kept = {"files": note["files"] | {p: _hash(wanted[p]) for p in sorted(written)}, "base": base}
     kept["links"] = sorted({*note["links"], *([chosen.link[0]] if chosen.link else [])})
-    kept["prompts"] = list(dict.fromkeys([*note["prompts"], *prompts]))  # in order: the script is of the first
+    kept["prompts"] = list(dict.fromkeys([*note["prompts"], *names]))  # in order: the script is of the first
     text, before = json.dumps(kept, indent=2) + "\n", read(root / NOTE)
     apply(root, [*changes, *([Change(NOTE, before, text)] if before != text else [])])
     return changes

@@ -93,6 +93,13 @@ def _cycles(host: Host, _: Seen) -> bool:
     return not any(keyword(call, "num_cycles") for call in calls(function(host, "main", "main"), "tune"))
 
 
+def _weight_decay(host: Host, _: Seen) -> bool:
+    for node in ast.walk(function(host, "main", "main")):
+        if isinstance(node, ast.If) and node.orelse and "'evaluation_strategy'" in ast.dump(node.test):
+            return not any("'weight_decay'" in ast.dump(otherwise) for otherwise in node.orelse)
+    return False
+
+
 def _own_options(host: Host, _: Seen) -> bool:
     tree = tree_of(host.file("main"))
     options = set()
@@ -204,6 +211,8 @@ DEFECTS: tuple[Defect, ...] = (
            "that is an absolute path", "our LLM presets name a local base relatively", _base_folder),
     Defect("data_dir_dropped", "main takes data_dir and drops it", "host tune hands it on", _data_dir_dropped),
     Defect("cycles_dropped", "main hands no number of cycles on: it runs 100", "host tune hands it on", _cycles),
+    Defect("weight_decay_dropped", "main drops weight_decay where no evaluation_strategy is given",
+           "host tune says that tuning.weight_decay does not apply", _weight_decay),
     Defect("own_options_refused", "its command line has options that its main does not take, so it stops at once",
            "host tune calls main", _own_options),
     Defect("agents_drop_data_dir", "agent mode, the default, drops data_dir and epoch_root",

@@ -18,7 +18,7 @@ def launch(call: dict[str, Any]) -> None:
     """Call main.
 
     Args:
-        call: `main`, `tune`, `loader` (module names), `arguments` of main, `cycles`, `data_dir`.
+        call: `main`, `tune`, `prompt` (module names), `arguments` of main, `cycles`, `data_dir`.
     """
     tune_module: Any = importlib.import_module(call["tune"])
     given = {"num_cycles": call["cycles"]}

@@ -21,13 +21,15 @@ def behaviour(modules: dict[str, str]) -> dict[str, Any]:
     """How the host's functions behave; a role that cannot be imported gives an entry in `failed`.
 
     Args:
-        modules: module name by role, as `Host.module` gives them.
+        modules: module name by role, as `Host.module` gives them, of the roles to look at.
     """
     found: dict[str, Any] = {"failed": {}}
     for name, look in (
         ("evaluation", _answers), ("formulas", _formulas), ("state", _undeclared), ("main", _imported),
         ("tune", _imported), ("lora", _libraries),
     ):  # fmt: skip
+        if name not in modules:
+            continue
         try:
             found.update(look(importlib.import_module(modules[name])))
         except (Exception, SystemExit) as error:

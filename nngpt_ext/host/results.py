@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nngpt_ext.evaluation.schema import Report
 
 BASE_MODEL = "host"
+NOTE, PREDICTIONS, OUTPUTS = "import.json", "predictions.parquet", "outputs.parquet"
+PRIOR = "pair_prior"  # a column of the predictions here: P(dataset_1) by the usual winner
 
 
 def import_outputs(
@@ -36,32 +38,61 @@ def import_outputs(
     Raises:
         UserError: as `read_outputs`, and where `out` holds something else.
     """
+    from nngpt_ext.tasks.folder import versions
+
     found, out = read_outputs(folder), Path(out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "import.json").is_file())):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not is_import(out))):
         raise UserError(f"'{out}' holds something else; give a new folder with --out")
-    table = _table(found)
-    last = table[table["tuning_epoch"] == found.read[-1].epoch].reset_index(drop=True)
-    counts = _counts(found, table)
-    report = _report(found, table, last, counts, _prior(last, epoch, source, lemur), epoch)
+    table, reported = _table(found), found.read[-1].epoch
+    last = table[table["tuning_epoch"] == reported].reset_index(drop=True)
+    note = {
+        "from": str(found.folder.resolve()), "epochs": found.epochs, "reported_epoch": reported,
+        "counts": _counts(found, table), "prior_epoch": epoch, "versions": versions(),
+    }  # fmt: skip
+    last[PRIOR] = _prior(last, epoch, source, lemur)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from None
-    from nngpt_ext.evaluation.report import write_report
-
-    columns = [c for c in table.columns if c not in ("host_predicted", "text")]
-    for name, rows in (("predictions", last[columns]), ("outputs", table)):
-        with replacing(out / f"{name}.parquet") as temporary:
+    write_text(out / NOTE, json.dumps(note, indent=2) + "\n")  # first: with it an import may be typed again
+    columns = [c for c in last.columns if c not in ("host_predicted", "text")]
+    for file, rows in ((PREDICTIONS, last[columns]), (OUTPUTS, table)):
+        with replacing(out / file) as temporary:
             rows.to_parquet(temporary, index=False)
-    note = {
-        "from": str(found.folder.resolve()),
-        "epochs": found.epochs,
-        "reported_epoch": found.read[-1].epoch,
-        "counts": counts,
-    }
-    write_text(out / "import.json", json.dumps(note, indent=2) + "\n")
-    write_report(report, out)
-    return {"out": str(out), "counts": counts, "report": report}
+    return {"out": str(out), "counts": note["counts"], "report": rebuild_import(out)}
+
+
+def is_import(folder: Path) -> bool:
+    """Whether a folder is one that an import wrote, or began to."""
+    return (folder / NOTE).is_file()
+
+
+def rebuild_import(folder: Path) -> Report:
+    """Build an import's report anew from its predictions.parquet, outputs.parquet and import.json.
+
+    Raises:
+        UserError: when one of them is missing or damaged.
+    """
+    from nngpt_ext.evaluation.report import write_report
+    from nngpt_ext.tasks.reporting import read_table
+
+    again = "type nngpt-ext host import again"
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        known = {name: note[name] for name in ("from", "epochs", "reported_epoch", "counts", "prior_epoch", "versions")}
+    except KeyError as error:
+        raise UserError(f"'{folder / NOTE}' has no {error}; {again}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read '{folder / NOTE}': {error}; {again}") from None
+    for file in (PREDICTIONS, OUTPUTS):
+        if not (folder / file).is_file():
+            raise UserError(f"'{folder / file}' is missing: the import was cut off; {again}")
+    last, table = read_table(folder / PREDICTIONS), read_table(folder / OUTPUTS)
+    if PRIOR not in last.columns:
+        raise UserError(f"'{folder / PREDICTIONS}' has no {PRIOR}; {again}")
+    report = _report(known, table, last)
+    write_report(report, folder)
+    return report
 
 
 def _table(found: Outputs) -> pd.DataFrame:
@@ -107,45 +138,43 @@ def _prior(rows: pd.DataFrame, epoch: int, source: str, lemur: str | None) -> An
     return pair_prior(pairs, rows)
 
 
-def _report(
-    found: Outputs, table: pd.DataFrame, last: pd.DataFrame, counts: dict[str, Any], prior: Any, epoch: int
-) -> Report:
+def _report(note: dict[str, Any], table: pd.DataFrame, last: pd.DataFrame) -> Report:
     import pandas as pd
 
     from nngpt_ext.evaluation.report import build_report
-    from nngpt_ext.tasks.folder import versions
 
+    counts = note["counts"]
     by_epoch = table.groupby("tuning_epoch")["correct"].mean()
     read = [int(e) for e in by_epoch.index]  # in order
     notes = [
-        f"Made of the host's outputs in {found.folder}: {counts['read']} judged answers of "
+        f"Made of the host's outputs in {note['from']}: {counts['read']} judged answers of "
         f"{len(read)} {'epoch' if len(read) == 1 else 'epochs'}; "
         f"{counts['missing']} were never generated, {counts['unreadable_without_pickle']} not judged and so unreadable "
         f"without a pickle, {counts['unparsable']} name no dataset or leave it open (counted as wrong; the host itself "
         f"could not read {counts['unparsable_by_the_host']}); {counts['read_differently']} are read otherwise than the "
         "host read them.",
-        f"The report is of epoch {read[-1]}, the last with judged answers{_unjudged(found, read)}; the host has no "
-        "validation to choose one by.",
+        f"The report is of epoch {read[-1]}, the last with judged answers{_unjudged(note['epochs'], read)}; the host "
+        "has no validation to choose one by.",
         "The host's outputs name no network: each answer counts as one of its own, so the intervals are too narrow "
         "where networks repeat, and near-duplicates are unknown.",
         "The host measures on the rows it trains on, asks each pair in one order, and writes texts, not scores: there "
         "are no flips, log loss, Brier score, calibration error and AUC.",
-        f"The pair prior is that of all of LEMUR's pairs at epoch {epoch}, in sample.",
+        f"The pair prior is that of all of LEMUR's pairs at epoch {note['prior_epoch']}, in sample.",
     ]
     return build_report(
         task="dataset_compare", prompt="host", base_model=BASE_MODEL, split="host", predictions=last,
-        pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={"pair_prior": prior}, near_duplicates=set(),
-        near_duplicate_threshold=0.85, excluded={},
+        pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={PRIOR: last[PRIOR].to_numpy()},
+        near_duplicates=set(), near_duplicate_threshold=0.85, excluded={},
         epochs=[
             {"epoch": e, "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
             for e, a in by_epoch.to_dict().items()
         ],
-        selected_epoch=found.read[-1].epoch, timings={}, versions=versions(), config={"host": counts}, notes=notes,
-        answers_only=True,
+        selected_epoch=note["reported_epoch"], timings={}, versions=note["versions"], config={"host": counts},
+        notes=notes, answers_only=True,
     )  # fmt: skip
 
 
-def _unjudged(found: Outputs, read: list[int]) -> str:
+def _unjudged(epochs: list[int], read: list[int]) -> str:
     """The epochs that are there and say nothing."""
-    none = [str(e) for e in found.epochs if e not in read]
+    none = [str(e) for e in epochs if e not in read]
     return f" (epoch {', '.join(none)} has none)" if none else ""

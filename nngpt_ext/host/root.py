@@ -39,11 +39,12 @@ def bare_root(host: Host, database: Path | None = None) -> Iterator[Path]:
         if database is not None:
             (root / DATABASE).symlink_to(database.resolve())
         else:
-            _empty_database(root / DATABASE)
+            write_empty_database(root / DATABASE)
         yield root
 
 
-def _empty_database(file: Path) -> None:
+def write_empty_database(file: Path) -> None:
+    """A database without rows, beside which the host can be imported: it neither builds one nor downloads it."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE nn (name TEXT PRIMARY KEY, code TEXT NOT NULL, id TEXT NOT NULL)")
         connection.commit()

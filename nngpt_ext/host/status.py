@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.reading import lacking, prompt_entries
 from nngpt_ext.host.root import bare_root, run_in, said
 
-# What still takes what the host gives: found by looking into their wheels.
-WARMUP_TAKEN = "'transformers<5.2'"
+# What still takes what the host gives: found by looking into their wheels (transformers 5.14.1 and 5.15.1, trl 1.6.0
+# and 1.7.0).
+WARMUP_TAKEN = "'transformers<5.15'"
 COMPLETION_TAKEN = "'trl<1.7'"
 ROLES = ("evaluation", "formulas", "state", "main", "tune", "lora")
 
@@ -60,9 +62,9 @@ def host_status(folder: str | Path | None = None, *, project: str | Path = "nngp
     }
 
 
-def probed(host: Host) -> dict[str, Any]:
+def probed(host: Host, roles: Sequence[str] = ROLES) -> dict[str, Any]:
     """Try the host's functions out in a process and a folder of their own."""
-    modules = {role: host.module(role) for role in ROLES}
+    modules = {role: host.module(role) for role in roles}
     with bare_root(host) as root:
         done = run_in(root, host, ["-m", "nngpt_ext.host.probe", json.dumps(modules)])
     return dict(said(done, probe.MARK, "trying the host's functions out"))

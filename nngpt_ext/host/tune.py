@@ -6,24 +6,33 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.config import TaskConfig, build_config, find_project, parse_settings, read_project
-from nngpt_ext.errors import UserError, nearest
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.errors import UserError
+from nngpt_ext.files import write_text
+from nngpt_ext.host.changes import new_folder
 from nngpt_ext.host.conf import enable, prompt_file
 from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.prompts import prompt_json
+from nngpt_ext.host.presets import base_of, chat_template, find_preset, read_preset, row_limit
+from nngpt_ext.host.prompts import TEMPLATE_FILE, llm_preset, prompt_json
 from nngpt_ext.host.reading import check_parameters
-from nngpt_ext.host.root import CONF, DATABASE, check_database, run_in
-from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.host.root import CONF, DATABASE, check_database, run_in, write_empty_database
+from nngpt_ext.models.presets import preset
+from nngpt_ext.prompts.template import Template
+
+if TYPE_CHECKING:
+    from nngpt_ext.lemur.dataset import PairData
+    from nngpt_ext.prompts.render import Renderer
 
 log = logging.getLogger(__name__)
 
-# Keys of tuning that the host has nothing for.
-NOT_APPLIED = ("finetuner", "networks_per_epoch", "row_tokens", "gradient_checkpointing", "engine", "seed",
-               "test_every_epoch")  # fmt: skip
-EPOCHS = Path("nngpt") / "llm" / "epoch"  # what the host removes when it starts, below AB_GPT_NNGPT_DIR
+# Keys that the host has nothing for, or that are about what is not exported.
+NOT_APPLIED = (
+    "data.pairs_per_network", "data.test_networks", "model.revision", "model.trust_remote_code", "tuning.finetuner",
+    "tuning.networks_per_epoch", "tuning.row_tokens", "tuning.gradient_checkpointing", "tuning.engine", "tuning.seed",
+    "tuning.test_every_epoch", "calibration.target", "store",
+)  # fmt: skip
 
 
 class Obstacles(UserError):
@@ -36,7 +45,7 @@ class Obstacles(UserError):
 
 def tune_host(
     llm: str,
-    prompt: str = "code_only",
+    prompt: str | None = None,
     *,
     out: str | Path,
     folder: str | Path | None = None,
@@ -50,9 +59,12 @@ def tune_host(
 ) -> dict[str, Any]:
     """Export our training pairs and call the host's `main` on them.
 
+    Everything that may be wrong is looked for first; then `out` is written under a temporary name and renamed.
+
     Args:
         llm: an LLM preset: a file's path, or its name in `project` or among the host's own.
-        prompt: a registered prompt.
+        prompt: a registered prompt; by default the configuration's. One that the host's loader does not fill, such
+            as `recipe`, can only be exported.
         out: a new folder, which gets `data/train.jsonl`, `root/` (where the host starts) and `nngpt/` (its output).
         folder: where NNGPT is, if not where Python finds it.
         project: the folder that `host enable` wrote to.
@@ -65,94 +77,152 @@ def tune_host(
         export_only: stop when everything is written.
 
     Returns:
-        `out`, `rows` by part, and `command`: what was, or would be, called.
+        `out`, `rows` by part, `longest_row` (tokens), `started`, and what was, or would be, called: `command` and
+        `arguments`, None for a prompt that can only be exported; `not_filled` says why.
 
     Raises:
         Obstacles: when this environment cannot run it; nothing is written then.
-        UserError: for a folder in use, and for faults in the preset, the prompt or the host.
+        UserError: for a folder in use, rows that the host would cut or leave out, and for faults in the preset, the
+            prompt or the host; nothing is written then.
     """
     from nngpt_ext.tasks.pipeline import find_template, resolve
 
     host, out = find_host(folder), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' is not empty, and the host removes what it finds there; give another with --out")
-    preset_file = find_preset(llm, host, Path(project))
-    content = read_preset(preset_file)
-    base = _base(content["base_model_name"], preset_file, trust_remote_code)
+    file = find_preset(llm, host, Path(project))
+    content = read_preset(file)
+    base = base_of(content["base_model_name"], file, trust_remote_code)
     where = Path(config) if config is not None else find_project()
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
-    asked = build_config(
-        TaskConfig, given, parse_settings(list(settings)), {"prompt": prompt, "model": {"base": base}}
-    )  # fmt: skip
+    said = {"model": {"base": base}, **({"prompt": prompt} if prompt is not None else {})}
+    asked = build_config(TaskConfig, given, parse_settings(list(settings)), said)
     if measure:
         check_database(Path(database) if database is not None else DATABASE)
-    prompt_json(find_template(asked.prompt))  # before anything is written
-    call = _arguments(host, resolve(asked, out))
-    idle = [f"tuning.{name}" for name in NOT_APPLIED if name in asked.tuning.model_fields_set]
-    if idle:
-        log.warning("the host's tuner has nothing for %s: it does not apply", ", ".join(idle))
+    template = find_template(asked.prompt)
+    not_filled = _not_filled(template, export_only)
+    resolved = resolve(asked, out)
+    call = None if not_filled else _arguments(host, resolved)
+    _tell_idle(host, asked, measure)
     if not export_only:
         from nngpt_ext.host.status import obstacles, probed
 
         lines = obstacles(host, probed(host))
         if lines:
             raise Obstacles(lines)
-    return _export_and_call(host, out.resolve(), asked, preset_file, content, call, measure, database, export_only)
+    corpus = _corpus(host, resolved, template, file, content)
+    found = _write(host, out.resolve(), resolved, corpus, file, content, call, Path(database or DATABASE), measure)
+    if not export_only:
+        root, outputs = out.resolve() / "root", out.resolve() / "nngpt"
+        done = run_in(root, host, found["command"], environment={"AB_GPT_NNGPT_DIR": str(outputs)}, capture=False)
+        if done.returncode:
+            raise UserError(f"the host's main ended with exit code {done.returncode}; its messages are above")
+    return {**found, "not_filled": not_filled, "started": not export_only}
 
 
-def _export_and_call(
-    host: Host, out: Path, asked: TaskConfig, preset_file: Path, content: dict[str, Any], call: dict[str, Any],
-    measure: bool, database: str | Path | None, export_only: bool,
-) -> dict[str, Any]:  # fmt: skip
+def _not_filled(template: Template, export_only: bool) -> str | None:
+    """Why the host's own loader cannot use a prompt; an error unless our rows are only exported."""
+    try:
+        prompt_json(template)
+    except UserError as error:
+        if not export_only:
+            raise UserError(f"{error}; or add --export-only for the rows alone") from None
+        return str(error)
+    return None
+
+
+def _tell_idle(host: Host, asked: TaskConfig, measure: bool) -> None:
+    """Say which keys were set and do not apply."""
+    from nngpt_ext.host.defects import find_defects
+
+    idle = []
+    for key in NOT_APPLIED:
+        *outer, name = key.split(".")
+        stage = getattr(asked, outer[0]) if outer else asked
+        if name in stage.model_fields_set:
+            idle.append(key)
+    dropped = any(d["present"] for d in find_defects(host, {}) if d["name"] == "weight_decay_dropped")
+    if dropped and asked.tuning.weight_decay:
+        idle.append("tuning.weight_decay")
+    if idle:
+        log.warning("the host's tuner has nothing for %s: it does not apply", ", ".join(idle))
+    if measure and asked.data.model_fields_set:
+        keys = ", ".join(f"data.{name}" for name in sorted(asked.data.model_fields_set))
+        log.warning("the host measures on rows of its own: %s applies to training only", keys)
+
+
+class _Corpus(NamedTuple):
+    """What is exported, and how the host's tokenizer shows it."""
+
+    data: PairData
+    renderer: Renderer
+    chat_template: str | None
+    longest: int  # tokens
+
+
+def _corpus(host: Host, asked: TaskConfig, template: Template, file: Path, content: dict[str, Any]) -> _Corpus:
+    """Read the pairs and see that the host takes every row of them."""
     from transformers import AutoTokenizer
 
-    from nngpt_ext.host.export import export_pairs
+    from nngpt_ext.host.export import check_lengths
     from nngpt_ext.models.load import base_folder
     from nngpt_ext.prompts.render import Renderer
-    from nngpt_ext.tasks.pipeline import find_template, read_data, resolve
+    from nngpt_ext.tasks.pipeline import read_data
 
-    resolved = resolve(asked, out)
-    tuning, data_config = resolved.tuning, resolved.data
-    template = find_template(asked.prompt)
-    tokenizer = AutoTokenizer.from_pretrained(base_folder(asked.model.base), trust_remote_code=False)
-    assert data_config.code_tokens is not None  # resolved
-    renderer = Renderer(template, tokenizer, code_tokens=data_config.code_tokens, compact=data_config.compact_code)
-    data, root = read_data(resolved), out / "root"
-    try:
-        (out / "data").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from None
-    enable("dataset_compare", [template.name], base=asked.model.base, folder=root)
-    rows = export_pairs(data, renderer, out / "data")
-    if Path(asked.model.base).is_dir() or asked.model.base == "embedded":
-        ours = json.loads(next((root / CONF / "llm").glob("nngpt_ext_*.json")).read_text(encoding="utf-8"))
-        content = {**ours, **{k: v for k, v in content.items() if k != "base_model_name"}}
-    llm = root / CONF / "llm" / preset_file.name
-    write_text(llm, json.dumps(content, indent=2) + "\n")
-    if measure:
-        (root / DATABASE).parent.mkdir(exist_ok=True)
-        (root / DATABASE).symlink_to(Path(database or DATABASE).resolve())
-    prompts = {part: root / CONF / "prompt" / part / prompt_file(template.name) for part in ("train", "test")}
-    arguments = {
-        **call, "llm_conf": str(llm), "llm_tune_conf": str(prompts["train"]), "nn_gen_conf": str(prompts["test"]),
-        "nn_gen_conf_id": template.name, "data_dir": str(out / "data"), "max_prompts": rows["train"],
-        "learning_rate": tuning.learning_rate, "skip_epoches": -1 if measure else tuning.epochs,
-    }  # fmt: skip
-    note = {
-        **{role: host.module(role) for role in ("main", "tune", "prompt")},
-        "arguments": arguments, "cycles": tuning.epochs, "data_dir": str(out / "data"),
-    }  # fmt: skip
-    write_text(out / "call.json", json.dumps(note, indent=2) + "\n")
+    base = base_folder(asked.model.base)
+    ours, theirs = (AutoTokenizer.from_pretrained(base, trust_remote_code=False) for _ in range(2))
+    shown = chat_template(content, file, host, theirs)
+    if shown is not None:
+        theirs.chat_template = shown
+    assert asked.data.code_tokens is not None  # resolved
+    renderer = Renderer(template, ours, code_tokens=asked.data.code_tokens, compact=asked.data.compact_code)
+    data = read_data(asked)
+    return _Corpus(data, renderer, shown, check_lengths(data, renderer, theirs, row_limit(content, base)))
+
+
+def _write(
+    host: Host, out: Path, asked: TaskConfig, corpus: _Corpus, file: Path, content: dict[str, Any],
+    call: dict[str, Any] | None, database: Path, measure: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Write `out`, whole or not at all; what is in it names paths in it."""
+    from nngpt_ext.host.export import export_pairs
+
+    name, base = corpus.renderer.template.name, asked.model.base
+    with new_folder(out) as place:
+        (place / "data").mkdir()
+        rows = export_pairs(corpus.data, corpus.renderer, place / "data")
+        found = {"out": str(out), "rows": rows, "longest_row": corpus.longest, "command": None, "arguments": None}
+        if call is None:
+            return found
+        enable("dataset_compare", [asked.prompt], base=base, folder=place / "root")
+        conf = Path("root") / CONF
+        if Path(preset(base).location).is_dir():  # named relatively: the host writes adapters below this name
+            content = {**content, "base_model_name": json.loads(llm_preset(base).text)["base_model_name"]}
+        if corpus.chat_template is not None:
+            template_file = Path(content.get("chat_template_path") or TEMPLATE_FILE).name
+            content = {**content, "chat_template_path": template_file}
+            (place / conf / "chat_template").mkdir(exist_ok=True)
+            write_text(place / conf / "chat_template" / template_file, corpus.chat_template)
+        write_text(place / conf / "llm" / file.name, json.dumps(content, indent=2) + "\n")
+        (place / "root" / DATABASE).parent.mkdir(exist_ok=True)
+        if measure:
+            (place / "root" / DATABASE).symlink_to(database.resolve())
+        else:  # the rows are ours: no need to build LEMUR's, which takes minutes
+            write_empty_database(place / "root" / DATABASE)
+        prompts = {part: str(out / conf / "prompt" / part / prompt_file(name)) for part in ("train", "test")}
+        arguments = {
+            **call, "llm_conf": str(out / conf / "llm" / file.name), "llm_tune_conf": prompts["train"],
+            "nn_gen_conf": prompts["test"], "nn_gen_conf_id": name, "data_dir": str(out / "data"),
+            "max_prompts": rows["train"], "learning_rate": asked.tuning.learning_rate,
+            "skip_epoches": -1 if measure else asked.tuning.epochs,
+        }  # fmt: skip
+        note = {
+            **{role: host.module(role) for role in ("main", "tune", "prompt")},
+            "arguments": arguments, "cycles": asked.tuning.epochs, "data_dir": str(out / "data"),
+        }  # fmt: skip
+        write_text(place / "call.json", json.dumps(note, indent=2) + "\n")
     command = ["-m", "nngpt_ext.host.launch", str(out / "call.json")]
-    found = {"out": str(out), "rows": rows, "command": command, "arguments": arguments, "started": not export_only}
-    if export_only:
-        return found
-    if (out / EPOCHS).exists():  # made since we looked
-        raise UserError(f"'{out / EPOCHS}' exists, and the host would remove it; give another with --out")
-    done = run_in(root, host, command, environment={"AB_GPT_NNGPT_DIR": str(out / "nngpt")}, capture=False)
-    if done.returncode:
-        raise UserError(f"the host's main ended with exit code {done.returncode}; its messages are above")
-    return found
+    return {**found, "command": command, "arguments": arguments}
 
 
 def _arguments(host: Host, asked: TaskConfig) -> dict[str, Any]:
@@ -174,65 +244,3 @@ def _arguments(host: Host, asked: TaskConfig) -> dict[str, Any]:
     check_parameters(host, "main", "main", (*call, *paths))
     check_parameters(host, "tune", "tune", ("num_cycles",))
     return call
-
-
-def find_preset(name: str, host: Host | None, project: Path) -> Path:
-    """The file of an LLM preset: a path, or a name in the project's folder or among the host's own.
-
-    Raises:
-        UserError: when there is none.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    places = [project / CONF / "llm", *([host.conf / "llm"] if host is not None else [])]
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    known = sorted({file.name for place in places for file in place.glob("*.json")})
-    raise UserError(f"no LLM preset '{name}'{nearest(name, known)}; known: {', '.join(known) or 'none'}")
-
-
-def read_preset(file: Path) -> dict[str, Any]:
-    """Read an LLM preset.
-
-    Raises:
-        UserError: when it is not JSON, or names no base model.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the LLM preset '{file}': {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("base_model_name"), str):
-        raise UserError(f"the LLM preset '{file}' has no base_model_name")
-    return content
-
-
-def _base(name: str, file: Path, trust_remote_code: bool) -> str:
-    """Our name of a base model, or its hub id or folder."""
-    known = {preset.location: ours for ours, preset in PRESETS.items()}
-    place = Path(name) if Path(name).is_absolute() else file.parents[min(4, len(file.parents) - 1)] / name
-    if place.is_dir():
-        # An auto_map may name code of a hub: `org/repo--module.Class`.
-        if (list(place.glob("*.py")) or _mapped_code(place)) and not trust_remote_code:
-            raise UserError(
-                f"'{place}' holds or names code, which the host would run; add --trust-remote-code if you trust it"
-            )
-        return known.get(str(place.resolve()), str(place.resolve()))
-    if name not in known and not trust_remote_code:
-        raise UserError(
-            f"the host runs code that comes with '{name}' without asking; add --trust-remote-code if you trust it "
-            f"(not needed for {', '.join(sorted(k for k in known if '/' in k and not Path(k).is_dir()))})"
-        )
-    return known.get(name, name)
-
-
-def _mapped_code(folder: Path) -> bool:
-    """Whether a configuration of a model or tokenizer there has an `auto_map`; one that cannot be read may."""
-    for file in folder.glob("*config.json"):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return True
-        if isinstance(content, dict) and content.get("auto_map"):
-            return True
-    return False

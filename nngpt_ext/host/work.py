@@ -7,18 +7,39 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import resource
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 MARK = "nngpt_ext.host.work: "
 
 
 def peak_mb() -> float:
-    """The most memory this process has had, in MB."""
+    """The most memory this process has had, in MB.
+
+    Linux keeps it by program (VmHWM, `man 5 proc`); what `getrusage` gives there counts the memory that the process
+    which started this one had, too.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 2**10
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def finish(out: str, work: Callable[[], Any]) -> None:
+    """Do it, write the table that it gives, and say what it took: seconds, those of the processor, and memory."""
+    began, busy = time.perf_counter(), time.process_time()
+    table = work()
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - busy, "peak_mb": peak_mb()}
+    table.to_parquet(out, index=False)
+    print(MARK + json.dumps({"rows": len(table), **took}))
 
 
 def pairs(module: str, meta: str, epoch: int) -> Any:
@@ -32,8 +53,6 @@ def pairs(module: str, meta: str, epoch: int) -> Any:
 
 def prompts(module: str, prompt_file: str, tokenizer: str, template: str, limit: int) -> Any:
     """The rows that the host's `NNGenPrompt` renders from a prompt file: instruction, response and text."""
-    from pathlib import Path
-
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(tokenizer)
@@ -45,8 +64,6 @@ def prompts(module: str, prompt_file: str, tokenizer: str, template: str, limit:
 
 def evaluate(module: str, folder: str) -> Any:
     """The host's `evaluate_epoch` on a folder of outputs, which judges each of them."""
-    from pathlib import Path
-
     import pandas as pd
 
     found = importlib.import_module(module).evaluate_epoch(Path(folder))
@@ -67,12 +84,7 @@ def main(what: str, out: str, *arguments: str) -> None:
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(arguments[2])
-    began = time.perf_counter()
-    table = works[what](*arguments)
-    seconds = time.perf_counter() - began
-    peak = peak_mb()  # before writing
-    table.to_parquet(out, index=False)
-    print(MARK + json.dumps({"rows": len(table), "seconds": seconds, "peak_mb": peak}))
+    finish(out, lambda: works[what](*arguments))
 
 
 if __name__ == "__main__":

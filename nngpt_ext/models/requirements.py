@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import warnings
 from importlib import metadata
 
 from nngpt_ext.errors import UserError
@@ -26,11 +27,17 @@ def check_libraries(load_in_4bit: bool) -> None:
                 f"torchvision {_version('torchvision')} does not fit torch {_version('torch')} "
                 f"({_reason(error)}); nngpt_ext does not need it: pip uninstall torchvision"
             ) from None
+    without_widgets()
     _import("transformers", "transformers")
     if load_in_4bit:
         # On CPUs with AVX512-BF16 it looks for a kernel that is not used here (load.keep_compute_dtype) and warns.
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         _import("bitsandbytes", "bitsandbytes", "; or load the base model unquantised: --set model.load_in_4bit=false")
+
+
+def without_widgets() -> None:
+    """Called before transformers is imported: in a notebook, tqdm warns then that ipywidgets are missing."""
+    warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def _import(module: str, package: str, otherwise: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.lemur.facts import DatasetFacts
+from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.predict.asked import Asked
 from nngpt_ext.predict.calibration import logistic
@@ -66,6 +67,7 @@ class Answerer:
         if not asked:
             return []
         if self.loaded is None:
+            without_widgets()
             from nngpt_ext.predict.model import AskedModel
 
             self.loaded = AskedModel(self._files, self._base)

@@ -58,6 +58,11 @@ class Comparison:
         """The winner's probability."""
         return max(self.probability, 1.0 - self.probability)
 
+    def _repr_html_(self) -> str:
+        from nngpt_ext.predict.cell import comparison_cell
+
+        return comparison_cell(self)
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -81,3 +86,8 @@ class Ranking:
     comparisons: tuple[Comparison, ...]
     model: str
     nn: str
+
+    def _repr_html_(self) -> str:
+        from nngpt_ext.predict.cell import ranking_cell
+
+        return ranking_cell(self)

@@ -21,6 +21,7 @@ FILE = "task.json"
 RECORD = "run.json"  # of a run's folder
 WEIGHTS = "adapter_model.safetensors"
 SETTINGS = "adapter_config.json"
+BASE_FOLDER = "base"  # beside an adapter: its base model, where that is published with it
 # What PEFT writes there and no answer depends on: where the base was, who wrote it, what is off when asked.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
 UNCALIBRATED = ""
@@ -104,6 +105,12 @@ class AdapterFiles:
     def model(self) -> str:
         """Which model answers: base model and the beginning of the adapter's hash."""
         return f"{self.base_model}+{self.hash[:12]}"
+
+    @property
+    def base_place(self) -> str:
+        """Where the base model is: beside the adapter, or where the run found it."""
+        beside = self.folder / BASE_FOLDER
+        return str(beside) if (beside / "config.json").is_file() else self.base_model
 
     @property
     def threshold(self) -> float | None:

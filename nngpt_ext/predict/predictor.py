@@ -27,7 +27,7 @@ class Predictor:
 
     Args:
         adapter: the adapter's folder, as a run writes it.
-        base: where the base model is, if not where the run found it.
+        base: where the base model is, if not beside the adapter or where the run found it.
         store: a prediction store, or its address: answers in it are not computed again, new ones go there.
         facts: facts of datasets that LEMUR does not have: `{name: (training images, image size, channels, classes)}`.
 
@@ -47,7 +47,7 @@ class Predictor:
         self._files = AdapterFiles(Path(adapter))
         self._asker = Asker(self._files, facts)
         opened = PredictionStore.open(store) if isinstance(store, str) else store
-        self._answer = Answerer(self._files, base or self._files.base_model, opened, self._asker.facts)
+        self._answer = Answerer(self._files, base or self._files.base_place, opened, self._asker.facts)
 
     @classmethod
     def from_run(cls, folder: str | Path, **options: Any) -> Predictor:

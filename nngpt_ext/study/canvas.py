@@ -31,7 +31,8 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1, 1, 1, 1, 1)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 5.0  # inches of 72 units: as wide as a telephone's screen, so that its text can be read there
+WIDTH = 4.2  # inches of 72 units: narrower than a telephone's screen, so that its text can be read there
+_LONG = 26  # letters of a legend's entry, of which two do not fit beside each other
 _STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
     "svg.fonttype": "none", "font.size": 8.5, "axes.titlesize": 8.5, "legend.fontsize": 8, "legend.frameon": False,
     "text.color": TEXT, "axes.labelcolor": SOFT, "axes.edgecolor": LINE, "axes.titlecolor": TEXT,
@@ -72,10 +73,20 @@ def figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any
 
 
 def legend(drawn: Figure, axes: Any, columns: int = 2) -> None:
-    """The legend below the axes, where it covers nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        drawn.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
+    """The legend below the axes, where it covers nothing; an entry a label, in one column where they are long."""
+    found: dict[str, Any] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        found.setdefault(label, handle)
+    if found:
+        columns = 1 if max(map(len, found)) > _LONG else columns
+        drawn.legend(
+            list(found.values()),
+            list(found),
+            loc="outside lower left",
+            ncols=columns,
+            handlelength=2.6,
+            columnspacing=1.2,
+        )
 
 
 def picture(drawn: Figure, key: str, title: str, alt: str) -> Picture:
@@ -123,4 +134,5 @@ def _own(name: str, value: str, key: str) -> str:
     if name == "href":
         return value.replace("#", f"#{key}-", 1)
     value = re.sub(r"url\(#", f"url(#{key}-", value)
+    value = re.sub(r"font-family: [^;]*; ?", "", value)  # the page's own; a list of fonts a word was half the page
     return re.sub("|".join(_VARIABLES), lambda found: f"var(--{_VARIABLES[found.group()]})", value)

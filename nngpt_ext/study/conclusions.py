@@ -4,152 +4,179 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nngpt_ext.evaluation.wording import count, interval, number, p_value
-from nngpt_ext.study.paper import EXAMPLES, FIGURES
+from nngpt_ext.evaluation.wording import count, interval, number, share
+from nngpt_ext.study.caveats import caveats
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
 from nngpt_ext.study.words import (
     ALPHA,
+    FEW_NETWORKS,
     Verdict,
     finished,
     full_name,
-    is_leaky,
     is_usual,
+    judged,
     setting,
-    shows_the_answer,
+    shows_recipes,
+    told_apart,
     verdict,
 )
 
-_LEADS: tuple[tuple[Verdict, str], ...] = (
-    ("beats the prior", "Beats the pair prior"),
-    ("is not told apart from the prior", "Not told apart from the pair prior"),
-    ("is below the prior", "Below the pair prior"),
-)
+# How one cell, and how several, stand; and what a list of them begins with.
+_WORDS: tuple[tuple[Verdict, str, str, str], ...] = (
+    ("beats the prior", "beats the pair prior", "beat the pair prior", "Above it"),
+    ("is not told apart from the prior", "cannot be told apart from it", "cannot be told apart from it",
+     "Not told apart from it"),
+    ("is below the prior", "is below it", "are below it", "Below it"),
+)  # fmt: skip
+Found = Sequence[tuple[CellResult, Figures]]
 
-_PLURALS: dict[Verdict, str] = {
-    "beats the prior": "beat the pair prior",
-    "is not told apart from the prior": "cannot be told apart from it",
-    "is below the prior": "are below it",
-}
-_FEW_NETWORKS = 10  # of a part, below which its interval is no ground for a sentence
+
+def lede(study: Study) -> list[str]:
+    """What the page answers, for whoever reads nothing else."""
+    recipes = " (with the prompt recipe its training recipes too)" if any(map(shows_recipes, study.cells)) else ""
+    task = (
+        f"A language model reads a neural network's source code{recipes} and says on which of two image datasets the "
+        "network did better."
+    )
+    found = judged(study.cells)
+    if not found:
+        return [task, "No cell that can tell how well it does so is finished yet."]
+    first = next(((cell, figures) for cell, figures in found if is_usual(cell)), found[0])
+    prior = (
+        "The measure to beat is the pair prior, which always names the dataset that usually wins and never looks at "
+        f"the network: it is right in {share(first[1].prior.value)} of "
+        f"{count(first[1].n_test_pairs, 'test pair')} ({setting(first[0])})."
+    )
+    prompts = {cell.prompt: [(c, f) for c, f in found if c.prompt == cell.prompt] for cell, _ in found}
+    beating = {name: _beating(cells, len(found)) for name, cells in prompts.items()}
+    shown = sorted(prompts, key=lambda name: -beating[name] / len(prompts[name]))
+    counts = [f"{name} in {_of(beating[name], len(prompts[name]))}" for name in shown]
+    far = [(cell, figures) for cell, figures in found if cell.split == "by_cluster"]
+    n = _beating(far, len(found))
+    last = f"; on networks unlike those in training (by_cluster) it is beaten in {_of(n, len(far))}" if far else ""
+    listed = " and with ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
+    return [task, prior, f"Of the combinations tried (cells), it is beaten with {listed}{last}."]
 
 
 def conclusions(study: Study) -> list[str]:
     """Sentences, the most important first."""
-    done = finished(study.cells)
-    found = [(cell, figures) for cell, figures in done if not shows_the_answer(cell) and not is_leaky(cell)]
-    if not done:
+    if not finished(study.cells):
         return ["No cell is finished: there is nothing to conclude."]
-    tests = max(len(found), 1)
-    lines = [_digest(found, tests)]
-    for outcome, lead in _LEADS:
-        cells = [(cell, figures) for cell, figures in found if verdict(figures, tests) == outcome]
-        lines += [f"{lead}: {full_name(cell)}: {_skill(figures)}.{_where(figures)}" for cell, figures in cells]
-    lines.append(
-        f"“Beats” and “below” mean that the skill's 95 % interval over networks is clear of zero and p is below "
-        f"{ALPHA:g} / {tests}, the number of cells looked at. “Not told apart” means no more than that: with so many "
-        "networks the difference could not be told from none."
-    )
-    lines += [
-        f"{full_name(cell)} reaches {number(figures.accuracy.value)}, and says nothing of the task: both accuracies, "
-        "of which the answer is the larger, stand in the prompt."
-        for cell, figures in done
-        if shows_the_answer(cell)
+    found = judged(study.cells)
+    return [
+        _digest(found),
+        *_by_prompt(found),
+        *_where(found),
+        *_splits(found),
+        *_capacity(study, found),
+        *caveats(study),
+        *_missing(study.cells),
+        _rule(found),
     ]
-    lines += [
-        f"{full_name(cell)}: skill {number(figures.skill.value, sign=True)} "
-        f"({interval(figures.skill.ci95, sign=True)}), beside published figures only: its networks are in training too."
-        for cell, figures in done
-        if is_leaky(cell) and not shows_the_answer(cell)
-    ]
-    return [*lines, *_splits(found), *_capacity(found), *_against_the_paper(found), *_missing(study.cells)]
 
 
-def _digest(found: Sequence[tuple[CellResult, Figures]], tests: int) -> str:
+def _digest(found: Found) -> str:
     """How many cells stand where, in a sentence."""
-    outcomes = [verdict(figures, tests) for _, figures in found]
-    counts = ", ".join(f"{outcomes.count(outcome)} {_PLURALS[outcome]}" for outcome, _ in _LEADS)
-    return f"Of {count(len(found), 'finished cell')} that can tell (no answer in the prompt, no leaky split), {counts}."
-
-
-def _skill(figures: Figures) -> str:
-    skill = figures.skill
+    outcomes = [verdict(figures, len(found)) for _, figures in found]
+    words = []
+    for name, one, many, _ in _WORDS:
+        n = outcomes.count(name)
+        words.append(f"{n or 'none'} {one if n < 2 else many}")
     return (
-        f"skill {number(skill.value, sign=True)} ({interval(skill.ci95, sign=True)}), {p_value(skill)}; accuracy "
-        f"{number(figures.accuracy.value)} against {number(figures.prior.value)} on "
-        f"{count(figures.n_test_pairs, 'pair')} of {count(figures.n_test_networks, 'network')}"
+        f"Of {count(len(found), 'finished cell')} that can tell (no answer in the prompt, no leaky split), "
+        f"{', '.join(words[:-1])} and {words[-1]}."
     )
 
 
-def _where(figures: Figures) -> str:
-    """On which datasets, and whether far from training, the difference is clear of zero."""
-    above = [part.name for part in figures.involving if _sign(part) > 0]
-    below = [part.name for part in figures.involving if _sign(part) < 0]
-    words = []
-    if above:
-        words.append(f"above it on pairs with {', '.join(above)}")
-    if below:
-        words.append(f"below it on pairs with {', '.join(below)}")
-    far = next((part for part in figures.near_duplicate if part.name == "without"), None)
-    if far is not None and far.networks >= _FEW_NETWORKS:
-        words.append(
-            f"{number(far.gain, sign=True)} ({interval(far.gain_ci95, sign=True)}) on the {count(far.n, 'pair')} of "
-            "networks without a near-duplicate in training"
-        )
-    return f" By parts, each interval by itself: {'; '.join(words)}." if words else ""
-
-
-def _sign(part: Part) -> int:
-    if part.gain_ci95 is None or part.networks < _FEW_NETWORKS:
-        return 0
-    low, high = part.gain_ci95
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def _splits(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
-    """What becomes of a prompt's skill when no near-duplicate is in training."""
+def _by_prompt(found: Found) -> list[str]:
+    """For each prompt where it beats the prior and where not; those that do first."""
     lines = []
+    for prompt in dict.fromkeys(cell.prompt for cell, _ in found):
+        own = [(cell, figures) for cell, figures in found if cell.prompt == prompt]
+        n = _beating(own, len(found))
+        words = []
+        for name, _, _, lead in _WORDS:
+            cells = [_skill(cell, figures) for cell, figures in own if verdict(figures, len(found)) == name]
+            words += [f"{lead}: {'; '.join(cells)}."] if cells else []
+        lead = f"{prompt} beats the pair prior in {_of(n, len(own), 'cell')}."
+        lines.append((-n / len(own), " ".join([lead, *words])))
+    return [line for _, line in sorted(lines, key=lambda entry: entry[0])]
+
+
+def _skill(cell: CellResult, figures: Figures) -> str:
+    name = full_name(cell).removeprefix(f"{cell.prompt}, ")
+    return f"{name}, {number(figures.skill.value, sign=True)} ({interval(figures.skill.ci95, sign=True)})"
+
+
+def _where(found: Found) -> list[str]:
+    """For each prompt that beats the prior on which datasets it does, in the first cell in which it does."""
+    lines, seen = [], set()
+    tests = sum(len(figures.involving) for _, figures in found)
     for cell, figures in found:
-        if cell.split != "by_network":
+        if cell.prompt in seen or verdict(figures, len(found)) != "beats the prior":
             continue
-        same = (cell.prompt, cell.base, cell.label, cell.seed, cell.tested_on, cell.train_networks)
-        for other, theirs in found:
-            key = (other.prompt, other.base, other.label, other.seed, other.tested_on, other.train_networks)
-            if other.split == "by_cluster" and key == same:
-                lines.append(
-                    f"{cell.prompt} on {cell.base}, {setting(cell, 'split')}: skill "
-                    f"{number(figures.skill.value, sign=True)} under by_network and "
-                    f"{number(theirs.skill.value, sign=True)} ({interval(theirs.skill.ci95, sign=True)}) under "
-                    "by_cluster, where the networks tested are unlike those in training."
-                )
+        seen.add(cell.prompt)
+        above, below = told_apart(figures.involving, tests)
+        others = [part.name for part in figures.involving if part.name not in (*above, *below)]
+        words = [
+            f"{lead} {', '.join(names)}"
+            for lead, names in (("above it on pairs with", above), ("below it on pairs with", below),
+                                ("not told apart on pairs with", others))
+            if names
+        ]  # fmt: skip
+        lines.append(f"Where {full_name(cell)} beats the prior: {'; '.join(words)}.{_near(figures.near_duplicate)}")
     return lines
 
 
-def _capacity(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
-    """The same question on bases of other sizes, side by side."""
-    groups: dict[str, list[str]] = {}
+def _near(parts: Sequence[Part]) -> str:
+    """The gain with and without a near-duplicate in training, where both can be spoken of."""
+    spoken = [part for part in parts if part.networks >= FEW_NETWORKS]
+    if len(spoken) < 2:
+        return ""
+    words = [
+        f"{number(part.gain, sign=True)} ({interval(part.gain_ci95, sign=True)}) on the {count(part.n, 'pair')} of "
+        f"networks {'with' if part is spoken[0] else 'without'} a near-duplicate in training"
+        for part in spoken
+    ]
+    return f" {' and '.join(words)}."
+
+
+def _splits(found: Found) -> list[str]:
+    """What becomes of a prompt's skill when no near-duplicate is in training."""
+    lines = []
     for cell, figures in found:
-        seed = f", seed {cell.seed}" if cell.seed else ""
-        words = f"{number(figures.skill.value, sign=True)} ({interval(figures.skill.ci95, sign=True)}) on {cell.base}"
-        groups.setdefault(f"{cell.prompt}, {setting(cell)}{seed}", []).append(words)
-    return [
-        f"By base model, {name}: skill {', '.join(words)}; the difference itself was not tested."
-        for name, words in groups.items()
-        if len(words) > 1
-    ]
+        for other, theirs in found:
+            if (cell.split, other.split) != ("by_network", "by_cluster") or _but_split(cell) != _but_split(other):
+                continue
+            same = setting(cell, "split")
+            lines.append(
+                f"{cell.prompt} on {cell.base}, {same}: skill {number(figures.skill.value, sign=True)} "
+                f"({interval(figures.skill.ci95, sign=True)}) under by_network and "
+                f"{number(theirs.skill.value, sign=True)} ({interval(theirs.skill.ci95, sign=True)}) under by_cluster, "
+                "where the networks tested have no near-duplicate in training (and are no sample of all networks: the "
+                "large families are all in training)."
+            )
+    return lines
 
 
-def _against_the_paper(found: Sequence[tuple[CellResult, Figures]]) -> list[str]:
-    code = next(figure for figure in FIGURES if figure.prompt == "code_only")
-    ours = [figures for cell, figures in found if cell.prompt == "code_only" and is_usual(cell)]
-    if not ours:
-        return []
-    prior = ours[0].prior.value
-    low, high = code.ci95 or (0.0, 1.0)
-    holds = "contains" if low <= prior <= high else "does not contain"
-    return [
-        f"The paper's {code.accuracy:.0%} for the code-only prompt, of {EXAMPLES} examples, has a 95 % interval of "
-        f"{number(low)} to {number(high)}, which {holds} the pair prior of our test pairs, {number(prior)}."
-    ]
+def _but_split(cell: CellResult) -> tuple[object, ...]:
+    return (cell.prompt, cell.base, cell.label, cell.seed, cell.tested_on, cell.train_networks, cell.tag)
+
+
+def _capacity(study: Study, found: Found) -> list[str]:
+    """One base model against another on the same pairs."""
+    names = {cell.name: cell for cell, _ in found}
+    shown = [c for c in study.comparisons if c.first in names and c.second in names]
+    lines = []
+    for one in shown:
+        first, second, gain = names[one.first], names[one.second], one.difference
+        apart = gain.clear_of_zero and gain.p < ALPHA / len(shown) and one.networks > 1
+        words = f"{'better' if gain.value > 0 else 'worse'} than" if apart else "not told apart from"
+        lines.append(
+            f"With {first.prompt}, {setting(first)}, {first.base} is {words} {second.base}: "
+            f"{number(gain.value, sign=True)} ({interval(gain.ci95, sign=True)}) on the same {count(one.n, 'pair')}."
+        )
+    return lines
 
 
 def _missing(cells: Sequence[CellResult]) -> list[str]:
@@ -159,3 +186,24 @@ def _missing(cells: Sequence[CellResult]) -> list[str]:
         for status, lead in words.items()
         if any(cell.status == status for cell in cells)
     ]
+
+
+def _rule(found: Found) -> str:
+    tests = max(len(found), 1)
+    parts = max(sum(len(figures.involving) for _, figures in found), 1)
+    return (
+        "How this was judged: “beats” and “below” mean that the 95 % interval over networks is clear of zero and that "
+        f"p is below {ALPHA:g} / {tests}, for {count(tests, 'cell')} looked at (Bonferroni); for datasets within cells "
+        f"below {ALPHA:g} / {parts}. “Not told apart” is no proof of equality: with so many networks the difference "
+        "could not be told from none."
+    )
+
+
+def _beating(cells: Found, tests: int) -> int:
+    return sum(verdict(figures, tests) == "beats the prior" for _, figures in cells)
+
+
+def _of(n: int, total: int, noun: str = "") -> str:
+    """Such as `2 of 3`, `none of 2 cells`."""
+    words = f" {noun}{'' if total == 1 else 's'}" if noun else ""
+    return f"{n or 'none'} of {total}{words}"

@@ -7,6 +7,7 @@ import logging
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
+from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.files import write_text
 from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import Grid
@@ -53,9 +54,12 @@ def _point(grid: Grid, size: int, loader: Loader) -> CurvePoint:
     data = loader.data(config)
     test = data.part("test")
     first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
+    networks = test["nn"].to_numpy(dtype=object)
+    right = {name: metrics.correct(p, first) for name, p in loader.baselines(config).items()}
     return CurvePoint(
         networks=int(data.training["nn"].nunique()),
         train_pairs=len(data.training),
         n_test_pairs=len(test),
-        accuracy={name: metrics.accuracy(p, first) for name, p in loader.baselines(config).items()},
+        accuracy={name: float(values.mean()) for name, values in right.items()},
+        ci95={name: bootstrap_networks(values, networks) for name, values in right.items()},
     )

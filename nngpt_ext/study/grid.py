@@ -93,7 +93,8 @@ def read_grid(file: Path) -> Grid:
             faults.append(f"cells, block {i}: {str(error).removeprefix('configuration: ')}")
     for place, settings in (("common", study.common), *(("settings", block.settings) for block in blocks)):
         faults += [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if _has(settings, key)]
-    named = ([name for block in blocks for name in getattr(block, key)] for key in _NAMED)
+    # Of all blocks, also of those with other faults: whoever mends a name shall not meet the next one afterwards.
+    named = ([name for content in study.cells for name in _texts(content.get(key))] for key in _NAMED)
     faults += check_names(*named)
     faults += [f"learning_curve: {n} is no number of networks" for n in study.learning_curve if n < 1]
     if faults:
@@ -107,6 +108,11 @@ def read_grid(file: Path) -> Grid:
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
     return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)))
+
+
+def _texts(given: Any) -> list[str]:
+    """The texts of a list, whatever else is in it; what is no list is told by the block's own check."""
+    return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
 
 
 def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterator[Cell]:

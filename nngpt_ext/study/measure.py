@@ -13,7 +13,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.evaluation.schema import Accuracy
-from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 from nngpt_ext.lemur.splits import origin
 from nngpt_ext.study.schema import Figures, PairPart, Part
 from nngpt_ext.tasks.baselines import FILE as BASELINES
@@ -24,7 +24,7 @@ from nngpt_ext.tasks.reporting import read_table
 # Distances of the two compared scores. LEMUR at epoch 5: 4.8 % of the pairs lie below 0.01, 15.9 % below 0.05.
 MARGINS = ((0.0, 0.01, "near-ties: below 0.01"), (0.01, 0.05, "0.01 to 0.05"), (0.05, 0.2, "0.05 to 0.2"),
            (0.2, np.inf, "easy: 0.2 and more"))  # fmt: skip
-FEW = 20  # pairs below which an origin has no row of its own
+FEW = 10  # networks below which an origin has no row of its own: an interval over two networks means nothing
 _POINTS = np.linspace(0.05, 1.0, 96)  # of the curve of accuracy against coverage
 
 
@@ -43,7 +43,10 @@ def measure(folder: Path, run: Path) -> Figures:
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     asked = test[KEYS].merge(read_table(folder / BASELINES), on=KEYS, how="left", validate="one_to_one")
     if asked.isna().to_numpy().any():
-        raise UserError(f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; run the cell again")
+        raise UserError(
+            f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; remove the cell's folder and go "
+            "on with --resume"
+        )
     first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
     parts = _Parts(
         test["nn"].to_numpy(dtype=object),
@@ -65,13 +68,19 @@ def measure(folder: Path, run: Path) -> Figures:
         selected_epoch=report.selected_epoch,
         epochs=report.epochs,
         baselines={name: baseline.accuracy for name, baseline in report.baselines.items()},
+        against={
+            name: baseline.difference
+            for name, baseline in report.baselines.items()
+            if name != "pair_prior" and baseline.difference is not None
+        },
         within_pair_auc=report.within_pair_auc,
         log_loss=report.log_loss,
         ece=report.ece,
         ece_calibrated=None if calibrated is None else metrics.ece(calibrated, first),
         flip_rate=report.flip_rate,
         involving=[
-            parts.of(d, ((test["dataset_1"] == d) | (test["dataset_2"] == d)).to_numpy()) for d in _datasets(test)
+            parts.of(d, ((test["dataset_1"] == d) | (test["dataset_2"] == d)).to_numpy(), test_gain=True)
+            for d in _datasets(test)
         ],
         as_answer=[parts.of(d, (test["better_dataset"] == d).to_numpy()) for d in _datasets(test)],
         pairs=_pairs(test, parts),
@@ -87,6 +96,7 @@ def measure(folder: Path, run: Path) -> Figures:
         reliability=metrics.reliability(test["probability_1"], first),
         reliability_calibrated=[] if calibrated is None else metrics.reliability(calibrated, first),
         coverage=_coverage(test["probability_1"].to_numpy(dtype="float64"), first),
+        coverage_prior=_coverage(asked["pair_prior"].to_numpy(dtype="float64"), first),
     )
 
 
@@ -98,21 +108,26 @@ class _Parts:
         self.right = right
         self.prior = prior
 
-    def of(self, name: str, rows: np.ndarray) -> Part:
-        """The rows of a boolean mask; no numbers where it selects none."""
+    def of(self, name: str, rows: np.ndarray, *, test_gain: bool = False) -> Part:
+        """The rows of a boolean mask; no numbers where it selects none, no interval where it selects one network.
+
+        `test_gain`: with the sign-flip p of the difference from the prior.
+        """
         if not rows.any():
             return Part(name=name, n=0, networks=0)
         networks, right, prior = self.networks[rows], self.right[rows], self.prior[rows]
         gains = right.astype("int64") - prior.astype("int64")
+        several = len(set(networks)) > 1
         return Part(
             name=name,
             n=int(rows.sum()),
             networks=len(set(networks)),
             accuracy=right.mean(),
-            ci95=bootstrap_networks(right, networks),
+            ci95=bootstrap_networks(right, networks) if several else None,
             prior=prior.mean(),
             gain=gains.mean(),
-            gain_ci95=bootstrap_networks(gains, networks),
+            gain_ci95=bootstrap_networks(gains, networks) if several else None,
+            gain_p=sign_flip_p(gains, networks) if test_gain and several else None,
         )
 
 
@@ -130,9 +145,9 @@ def _pairs(test: pd.DataFrame, parts: _Parts) -> list[PairPart]:
 
 
 def _origins(test: pd.DataFrame, parts: _Parts) -> list[Part]:
-    """The origins with at least `FEW` test pairs, the largest first, then all others together."""
+    """The origins with at least `FEW` test networks, the largest first, then all others together."""
     origins = test["nn"].map(origin)
-    sizes = origins.value_counts()
+    sizes = test["nn"].groupby(origins).nunique()
     names = sorted((name for name in sizes.index if sizes[name] >= FEW), key=lambda name: (-sizes[name], name))
     others = ~origins.isin(names).to_numpy()
     found = [parts.of(str(name), (origins == name).to_numpy()) for name in names]
@@ -140,7 +155,7 @@ def _origins(test: pd.DataFrame, parts: _Parts) -> list[Part]:
 
 
 def _told_apart(parts: _Parts, rows: np.ndarray, of_those: str, of_others: str) -> list[Part]:
-    return [parts.of(of_those, rows), parts.of(of_others, ~rows)]
+    return [parts.of(of_those, rows, test_gain=True), parts.of(of_others, ~rows, test_gain=True)]
 
 
 def _coverage(probability: np.ndarray, first: np.ndarray) -> list[metrics.Answered]:

@@ -42,7 +42,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     config = resolve(config, run)
     best = loader.data(config.data)
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
-    asked = drawn.pairs[drawn.pairs["nn"].isin(set(best.part("test")["nn"]))].assign(split="test")
+    asked = same_pairs(best.part("test"), drawn.pairs)
     judged = best._replace(pairs=pd.concat([best.pairs[best.pairs["split"] != "test"], asked], ignore_index=True))
     pairs = judged.part("test")
     predictions = _predictions(run, config, judged, pairs, loader)
@@ -52,6 +52,14 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
         with replacing(folder / name) as temporary:
             frame.to_parquet(temporary, index=False)
     _report(run, config, folder, predictions, fitted, round(time.monotonic() - began, 2))
+
+
+def same_pairs(test: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """Those of the drawn pairs that are test pairs, in their order.
+
+    Pair by pair, not network by network: under `random_pairs` a test network has training pairs too.
+    """
+    return test[KEYS].merge(drawn, on=KEYS, validate="one_to_one").assign(split="test")
 
 
 def _predictions(run: Path, config: TaskConfig, data: PairData, pairs: pd.DataFrame, loader: Loader) -> pd.DataFrame:

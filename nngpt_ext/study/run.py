@@ -9,11 +9,11 @@ from pathlib import Path
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.load import base_folder
-from nngpt_ext.study.collect import collect, seconds_of
+from nngpt_ext.study.canvas import check_matplotlib
+from nngpt_ext.study.collect import collect, one_line, seconds_of
 from nngpt_ext.study.curve import learning_curve
 from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import Cell, Grid, read_grid
-from nngpt_ext.study.pictures import check_matplotlib
 from nngpt_ext.study.schema import Study
 from nngpt_ext.study.write import write_study
 from nngpt_ext.tasks.loading import Loader
@@ -76,7 +76,7 @@ def _run_cells(grid: Grid, place: StudyFolder, loader: Loader) -> None:
                 raise UserError(f"the run that it asks failed: {cell.run}")
             _run_cell(cell, place, loader)
         except Exception as error:  # whatever a cell does, the others go on
-            fault = " ".join(f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}".split())
+            fault = one_line(error)
             place.note(cell.name, "failed", fault)
             failed.add(cell.run)
             log.warning("study: %s failed: %s", cell.name, fault)

@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 class Part(_Frozen):
     """Some of the test pairs: how many, of how many networks, accuracy, pair prior, and the first minus the second.
 
-    Both intervals are 95 %, over networks.
+    Both intervals are 95 %, over networks, and null where there is one network alone: it has no spread.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Part(_Frozen):
     prior: Number = None
     gain: Number = None
     gain_ci95: Ci95 | None = None
+    gain_p: Number = None  # of the parts that conclusions speak of
 
 
 class PairPart(Part):
@@ -55,6 +56,7 @@ class Figures(_Frozen):
     selected_epoch: int | float | None
     epochs: list[Epoch]
     baselines: dict[str, float]
+    against: dict[str, Skill] = {}  # accuracy minus that of each other baseline on the same pairs
     within_pair_auc: Number
     log_loss: float
     ece: float
@@ -70,6 +72,7 @@ class Figures(_Frozen):
     reliability: list[Bin]
     reliability_calibrated: list[Bin]
     coverage: list[Answered]
+    coverage_prior: list[Answered] = []  # of the pair prior, by its own confidence
 
 
 class CellResult(_Frozen):
@@ -97,6 +100,17 @@ class CurvePoint(_Frozen):
     train_pairs: int
     n_test_pairs: int
     accuracy: dict[str, float]
+    ci95: dict[str, Ci95] = {}
+
+
+class Comparison(_Frozen):
+    """Two cells on the same test pairs: the first one's accuracy minus the second one's."""
+
+    first: str
+    second: str
+    n: int
+    networks: int
+    difference: Skill
 
 
 class Study(_Frozen):
@@ -107,6 +121,7 @@ class Study(_Frozen):
     command: str
     cells: list[CellResult]
     learning_curve: list[CurvePoint]
+    comparisons: list[Comparison] = []
     hardware: dict[str, Any]
     versions: dict[str, str]
     timings: dict[str, float]  # seconds of each run, in its last sitting

@@ -7,17 +7,79 @@ from collections.abc import Sequence
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.wording import NO_NUMBER, interval, number
 from nngpt_ext.lemur.words import SPLITS
-from nngpt_ext.study.paper import EXAMPLES, FIGURES
+from nngpt_ext.study.paper import EPOCHS, EXAMPLES, FIGURES
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import AXES, PAPERS_PROTOCOL, finished, is_usual, setting, value_of
+from nngpt_ext.study.words import (
+    AXES,
+    PAPERS_PROTOCOL,
+    finished,
+    is_usual,
+    judged,
+    outcome,
+    setting,
+    state,
+    told_apart,
+    value_of,
+)
 
 _HEAD = (
-    PAPERS_PROTOCOL, "accuracy, epoch by validation", "95 % interval", "prior", "skill", "95 % interval", "p",
-    "pairs", "networks", "state",
+    "verdict", PAPERS_PROTOCOL, "accuracy, epoch by validation", "95 % interval", "prior", "skill", "95 % interval",
+    "p", "pairs", "networks",
 )  # fmt: skip
 _PART_HEAD = ("accuracy", "95 % interval", "prior", "accuracy − prior", "95 % interval", "n", "networks")
 # By_origin has one split for each origin, which are not the same prompt under another split.
 _SPLITS = ("by_network", "by_cluster", "random_pairs")
+
+
+def verdicts(study: Study) -> Table:
+    """Every cell that can tell: its skill, what follows from it, and on pairs with which datasets."""
+    found = judged(study.cells)
+    tests, parts = len(found), sum(len(figures.involving) for _, figures in found)
+    rows = []
+    for cell, figures in found:
+        above, below = told_apart(figures.involving, parts)
+        skill = figures.skill
+        seed = f", seed {cell.seed}" if cell.seed else ""
+        rows.append(
+            (cell.prompt, outcome(cell, tests), cell.base, f"{setting(cell)}{seed}", number(skill.value, sign=True),
+             interval(skill.ci95, sign=True), f"{skill.p:.4f}", ", ".join(above) or NO_NUMBER,
+             ", ".join(below) or NO_NUMBER)
+        )  # fmt: skip
+    head = (
+        "prompt", "verdict", "base", "tested under", "skill", "95 % interval", "p", "above the prior on pairs with",
+        "below it on pairs with",
+    )  # fmt: skip
+    return Table("Verdicts", head, rows)
+
+
+def trees(study: Study) -> Table:
+    """Every finished cell beside the boosted trees, on the same pairs."""
+    names = (("code_gbm", "source"), ("recipe_gbm", "recipes"))
+    rows = []
+    for cell, figures in finished(study.cells):
+        seed = f", seed {cell.seed}" if cell.seed else ""
+        row = [cell.prompt, f"{cell.base}, {setting(cell)}{seed}", number(figures.accuracy.value)]
+        for name, _ in names:
+            gain = figures.against.get(name)
+            row += [number(figures.baselines.get(name))]
+            row += [NO_NUMBER] * 2 if gain is None else [number(gain.value, True), interval(gain.ci95, True)]
+        rows.append((*row, f"{figures.n_test_pairs:,}"))
+    head = [word for _, what in names for word in (f"trees on the {what}", "accuracy − trees", "95 % interval")]
+    return Table("Beside boosted trees", ("prompt", "base, tested under", "accuracy", *head, "pairs"), rows)
+
+
+def comparisons(study: Study) -> Table:
+    """One base model against another, on the same test pairs."""
+    cells = {cell.name: cell for cell in study.cells}
+    rows = []
+    for one in study.comparisons:
+        first, second, gain = cells[one.first], cells[one.second], one.difference
+        rows.append(
+            (f"{first.prompt}, {setting(first)}", f"{first.base} − {second.base}", number(gain.value, sign=True),
+             interval(gain.ci95, sign=True), f"{gain.p:.4f}", f"{one.n:,}", f"{one.networks:,}")
+        )  # fmt: skip
+    head = ("question", "base models", "difference of accuracies", "95 % interval", "p", "pairs", "networks")
+    return Table("The difference itself, pair by pair", head, rows)
 
 
 def headline(study: Study) -> list[Table]:
@@ -27,7 +89,8 @@ def headline(study: Study) -> list[Table]:
         cells = [cell for cell in study.cells if setting(cell) == name]
         seeds = len({cell.seed for cell in cells}) > 1
         head = ("prompt", "base", *(("seed",) if seeds else ()), *_HEAD)
-        rows = [(c.prompt, c.base, *((str(c.seed),) if seeds else ()), *_cells(c)) for c in cells]
+        tests = len(judged(study.cells))
+        rows = [(c.prompt, c.base, *((str(c.seed),) if seeds else ()), *_cells(c, tests)) for c in cells]
         tables.append(Table(name, head, rows))
     return tables
 
@@ -38,14 +101,14 @@ def along(study: Study, axis: str) -> list[Table]:
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in study.cells:
         groups.setdefault(tuple(value_of(cell, name) for name in others), []).append(cell)
-    tables = []
+    tables, tests = [], len(judged(study.cells))
     for cells in groups.values():
         if len(cells) < 2:
             continue
         first = cells[0]
-        rows = [(value_of(cell, axis), *_cells(cell)) for cell in cells]
+        rows = [(value_of(cell, axis), *_cells(cell, tests)) for cell in cells]
         if axis == "split":
-            rows = _all_splits(cells)
+            rows = _all_splits(cells, tests)
         words = [first.prompt] if axis != "prompt" else []
         words += [first.base] if axis != "base" else []
         title = ", ".join([*words, setting(first, axis)] if setting(first, axis) else words)
@@ -53,12 +116,12 @@ def along(study: Study, axis: str) -> list[Table]:
     return tables
 
 
-def _all_splits(cells: Sequence[CellResult]) -> list[tuple[str, ...]]:
+def _all_splits(cells: Sequence[CellResult], tests: int) -> list[tuple[str, ...]]:
     """A row for each split that a prompt is to be seen under, also where the study has no such cell."""
     known = {cell.split: cell for cell in cells}
     names = [split for split in SPLITS if split in _SPLITS or split in known]
-    missing = (*(NO_NUMBER for _ in _HEAD[1:]), "not in this study")
-    return [(name, *(_cells(known[name]) if name in known else missing)) for name in names]
+    missing = ("not in this study", *(NO_NUMBER for _ in _HEAD[1:]))
+    return [(name, *(_cells(known[name], tests) if name in known else missing)) for name in names]
 
 
 def per_dataset(figures: Figures) -> list[Table]:
@@ -90,6 +153,11 @@ def pair_table(figures: Figures) -> Table:
     return Table("Accuracy minus prior (pairs)", ("dataset", *names[:-1]), rows)
 
 
+def pair_list(figures: Figures) -> Table:
+    """The same pairs of datasets one below the other, with everything that was measured of each."""
+    return _parts("Each pair of datasets", "datasets", figures.pairs)
+
+
 def paper(study: Study) -> Table:
     """The paper's figures beside ours."""
     ours = [(c, f) for c, f in finished(study.cells) if is_usual(c) and c.train_networks is None]
@@ -97,15 +165,19 @@ def paper(study: Study) -> Table:
     for figure in FIGURES:
         rows.append(
             (f"theirs: {figure.what}", "deepseek-coder-7b", number(figure.accuracy), interval(figure.ci95),
-             NO_NUMBER if figure.right is None else str(EXAMPLES), NO_NUMBER, "peak over 15 epochs, no split")
+             NO_NUMBER if figure.right is None else str(EXAMPLES), NO_NUMBER, number(figure.accuracy),
+             f"peak over {EPOCHS} epochs, no split")
         )  # fmt: skip
         for cell, found in ours:
             if figure.prompt is not None and cell.prompt == figure.prompt:
+                tag = f" ({cell.tag})" if cell.tag else ""
+                seed = f", seed {cell.seed}" if cell.seed else ""
                 rows.append(
-                    (f"ours: {cell.prompt}", cell.base, number(found.accuracy.value), interval(found.accuracy.ci95),
-                     f"{found.n_test_pairs:,}", number(found.prior.value), "epoch by validation, networks never seen")
+                    (f"ours: {cell.prompt}{tag}{seed}", cell.base, number(found.accuracy.value),
+                     interval(found.accuracy.ci95), f"{found.n_test_pairs:,}", number(found.prior.value),
+                     number(found.peak_test_accuracy), "epoch by validation, networks never seen")
                 )  # fmt: skip
-    head = ("whose, prompt", "base", "accuracy", "95 % interval", "n", "prior", "how")
+    head = ("whose, prompt", "base", "accuracy", "95 % interval", "n", "prior", "peak over epochs", "how")
     return Table("The paper's figures beside ours", head, rows)
 
 
@@ -121,33 +193,31 @@ def states(study: Study) -> Table:
 
 def curve(study: Study) -> Table:
     """The baselines after so many training networks."""
-    rows = [
-        (f"{p.networks:,}", f"{p.train_pairs:,}", *(number(p.accuracy.get(name)) for name in _BASELINES),
-         f"{p.n_test_pairs:,}")
-        for p in study.learning_curve
-    ]  # fmt: skip
-    return Table("Baselines", ("training networks", "training pairs", *_BASELINES, "test pairs"), rows)
+    rows = []
+    for p in study.learning_curve:
+        sides = [word for name in BASELINES for word in (number(p.accuracy.get(name)), interval(p.ci95.get(name)))]
+        rows.append((f"{p.networks:,}", f"{p.train_pairs:,}", *sides, f"{p.n_test_pairs:,}"))
+    head = [word for label in BASELINES.values() for word in (label, "95 % interval")]
+    return Table("Baselines", ("training networks", "training pairs", *head, "test pairs"), rows)
 
 
-_STATES = {"waiting": "not run yet"}
-_BASELINES = ("pair_prior", "code_gbm", "recipe_gbm")
+BASELINES = {"pair_prior": "pair prior", "code_gbm": "trees on the source", "recipe_gbm": "trees on the recipes"}
 
 
-def _cells(cell: CellResult) -> tuple[str, ...]:
+def _cells(cell: CellResult, tests: int) -> tuple[str, ...]:
     found = cell.figures
     if found is None:
-        return (*(NO_NUMBER for _ in _HEAD[1:]), _STATES.get(cell.status, cell.status))
+        return (state(cell), *(NO_NUMBER for _ in _HEAD[1:]))
     skill = found.skill
     return (
-        number(found.peak_test_accuracy), number(found.accuracy.value), interval(found.accuracy.ci95),
-        number(found.prior.value), number(skill.value, sign=True), interval(skill.ci95, sign=True),
-        f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}", "finished",
+        outcome(cell, tests), number(found.peak_test_accuracy), number(found.accuracy.value),
+        interval(found.accuracy.ci95), number(found.prior.value), number(skill.value, sign=True), interval(skill.ci95, sign=True),
+        f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}",
     )  # fmt: skip
 
 
 def _state(cell: CellResult) -> str:
-    words = _STATES.get(cell.status, cell.status)
-    return f"{words}: {cell.reason}" if cell.reason else words
+    return f"{state(cell)}: {cell.reason}" if cell.reason else state(cell)
 
 
 def _parts(title: str, what: str, parts: Sequence[Part]) -> Table:

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from nngpt_ext.evaluation.wording import NO_NUMBER
-from nngpt_ext.study.schema import CellResult, Figures
+from nngpt_ext.evaluation.wording import NO_NUMBER, count
+from nngpt_ext.study.schema import CellResult, Figures, Part
 
-PAPERS_PROTOCOL = "peak over epochs (the paper's protocol)"
+PAPERS_PROTOCOL = "peak over epochs (paper's protocol)"
 AXES = ("prompt", "base", "split", "label", "seed", "train_networks", "tested_on", "tag")
 _SHOWS_THE_ANSWER = "normalized_accuracy"
+_SHOWS_RECIPES = "recipe"
 _LEAKY = "random_pairs"
 ALPHA = 0.05
 
+FEW_NETWORKS = 10  # of a part, below which its interval is no ground for a sentence
+
 Verdict = Literal["beats the prior", "is below the prior", "is not told apart from the prior"]
+# What a table says of a cell that is not judged.
+_SHORT: dict[Verdict, str] = {
+    "beats the prior": "beats the prior",
+    "is not told apart from the prior": "not told apart",
+    "is below the prior": "below the prior",
+}
+_STATES = {"waiting": "not run yet"}
 
 
 def finished(cells: Iterable[CellResult]) -> list[tuple[CellResult, Figures]]:
@@ -55,9 +65,24 @@ def full_name(cell: CellResult) -> str:
     return f"{cell.prompt}, {cell.base}, {setting(cell)}{seed}"
 
 
+def tested(figures: Figures) -> str:
+    """Such as `3,873 test pairs of 388 networks`."""
+    return f"{count(figures.n_test_pairs, 'test pair')} of {count(figures.n_test_networks, 'network')}"
+
+
 def shows_the_answer(cell: CellResult) -> bool:
     """Whether the prompt holds the answer itself, so that its accuracy says nothing of the task."""
     return cell.prompt == _SHOWS_THE_ANSWER
+
+
+def shows_recipes(cell: CellResult) -> bool:
+    """Whether the prompt holds the two training recipes."""
+    return cell.prompt == _SHOWS_RECIPES
+
+
+def judged(cells: Iterable[CellResult]) -> list[tuple[CellResult, Figures]]:
+    """The finished cells that can tell something of the task: no answer in the prompt, no leaky split."""
+    return [(cell, figures) for cell, figures in finished(cells) if not shows_the_answer(cell) and not is_leaky(cell)]
 
 
 def is_leaky(cell: CellResult) -> bool:
@@ -75,3 +100,34 @@ def verdict(figures: Figures, tests: int) -> Verdict:
     if not skill.clear_of_zero or skill.p >= ALPHA / tests or figures.n_test_networks < 2:
         return "is not told apart from the prior"
     return "beats the prior" if skill.value > 0 else "is below the prior"
+
+
+def outcome(cell: CellResult, tests: int) -> str:
+    """What is said of a cell in a table: its verdict, or why it has none."""
+    if cell.figures is None:
+        return state(cell)
+    if shows_the_answer(cell):
+        return "shows the answer"
+    return "leaky" if is_leaky(cell) else _SHORT[verdict(cell.figures, tests)]
+
+
+def state(cell: CellResult) -> str:
+    """What became of a cell."""
+    return _STATES.get(cell.status, cell.status)
+
+
+def told_apart(parts: Iterable[Part], tests: int) -> tuple[list[str], list[str]]:
+    """The names of the parts that are above the prior, and of those below it, where `tests` parts are looked at.
+
+    As `verdict` has it for cells; parts of few networks are passed over.
+    """
+    sure = [
+        part
+        for part in parts
+        if part.networks >= FEW_NETWORKS
+        and part.gain_ci95 is not None
+        and part.gain_p is not None
+        and (part.gain_ci95[0] > 0 or part.gain_ci95[1] < 0)
+        and part.gain_p < ALPHA / tests
+    ]
+    return [p.name for p in sure if (p.gain or 0) > 0], [p.name for p in sure if (p.gain or 0) < 0]

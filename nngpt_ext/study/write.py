@@ -10,6 +10,7 @@ from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as table_section
 from nngpt_ext.evaluation.page import template
 from nngpt_ext.files import write_text
+from nngpt_ext.study.conclusions import lede
 from nngpt_ext.study.schema import Study
 from nngpt_ext.study.sections import Section, sections
 
@@ -30,16 +31,18 @@ def write_study(study: Study, folder: Path) -> None:
 
 def to_html(study: Study, found: Sequence[Section]) -> str:
     """The page: one file that asks nothing of the network. Everything that comes from the study is escaped."""
-    return template("nngpt_ext.study/page.html.jinja").render(study=study, sections=found)
+    return template("nngpt_ext.study/page.html.jinja").render(study=study, sections=found, lede=lede(study))
 
 
 def to_markdown(study: Study, found: Sequence[Section]) -> str:
     """The same in words and tables."""
-    parts = [f"# {plain(study.title)}"]
+    parts = [f"# {plain(study.title)}", plain(" ".join(lede(study)))]
     for section in found:
         parts.append(f"## {plain(section.title)}")
         parts += [plain(section.text)] if section.text else []
         parts += ["\n".join(f"- {plain(point)}" for point in section.points)] if section.points else []
+        terms = [f"- *{plain(term)}*: {plain(words)}" for term, words in section.terms]
+        parts += ["\n".join(terms)] if terms else []
         parts += [table_section(table, 3) for table in section.tables]
         for detail in section.details:
             if detail.tables:

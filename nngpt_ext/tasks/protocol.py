@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -22,7 +23,9 @@ class RunResult:
     adapter: Path | None
 
     def _repr_html_(self) -> str:
-        return str(self.report._repr_html_()) if hasattr(self.report, "_repr_html_") else repr(self)
+        own = getattr(self.report, "_repr_html_", None)
+        shown = own() if own is not None else f"<pre>{escape(str(self.report))}</pre>"
+        return f"{shown}\n<p>The run is in <code>{escape(str(self.output_dir))}</code></p>"
 
 
 class Task(Protocol):

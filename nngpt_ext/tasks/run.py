@@ -8,6 +8,7 @@ from typing import Any
 
 from nngpt_ext.config import build_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.errors import UserError
+from nngpt_ext.progress import OnEpoch, calling
 from nngpt_ext.registry import tasks
 from nngpt_ext.tasks.protocol import RunResult
 
@@ -19,6 +20,7 @@ def run_task(
     output_dir: str | Path | None = None,
     resume: bool = False,
     settings: Sequence[str] = (),
+    on_epoch: OnEpoch | None = None,
     **overrides: Any,
 ) -> RunResult:
     """Run a registered task.
@@ -30,6 +32,8 @@ def run_task(
         output_dir: the run's folder; by default the configuration's.
         resume: go on with an unfinished run, or give a finished one back.
         settings: `key=value` texts as of `--set`, for example `["tuning.epochs=3"]`.
+        on_epoch: called after each tuning epoch with the entries of all epochs so far (see
+            `nngpt_ext.progress.epoch_ended`), for example `LiveCurves()` in a notebook.
         **overrides: keys of the configuration, for example `prompt="recipe"`, `tuning={"epochs": 3}`.
 
     Returns:
@@ -45,7 +49,8 @@ def run_task(
         where = {}
     built = build_config(task.Config, given, parse_settings(list(settings)), overrides, where)
     folder = output_dir if output_dir is not None else getattr(built, "output_dir", f"runs/{name}")
-    return task().run(built, Path(folder), resume=resume)
+    with calling(on_epoch):
+        return task().run(built, Path(folder), resume=resume)
 
 
 def _given(name: str, config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:

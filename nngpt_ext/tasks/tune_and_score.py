@@ -14,7 +14,8 @@ from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.batches.guard import checked_engine
 from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.evaluation.metrics import log_loss
+from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.files import file_digest, replacing_folder
 from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.models.load import BASE_FILE, Base, adapted, check_base
@@ -130,9 +131,12 @@ class Workbench:
     def _validate(self, model: Any) -> dict[str, float]:
         predictions = self.predict(model, "validation", 0)
         first = predictions["better_dataset"] == predictions["dataset_1"]
+        prior = pair_prior(self.data.part("train"), predictions)
         return {
             "accuracy": float(predictions["correct"].mean()),
             "log_loss": log_loss(predictions["probability_1"], first),
+            "prior_accuracy": accuracy(prior, first),
+            "prior_log_loss": log_loss(prior, first),
         }
 
     def predict(self, model: Any, part: str, epoch: int) -> pd.DataFrame:

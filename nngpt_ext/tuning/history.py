@@ -16,6 +16,6 @@ def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def read_history(output_dir: Path) -> list[dict[str, Any]]:
-    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds."""
+    """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds, …"""
     file = output_dir / "checkpoints" / HISTORY
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Validation(NamedTuple):
     """How the fine-tuner sees the validation pairs: as figures of a model, nothing more."""
 
-    score: Callable[[Any], dict[str, float]]  # model -> {"accuracy": …, "log_loss": …}
+    score: Callable[[Any], dict[str, float]]  # model -> accuracy, log_loss, and the pair prior's: prior_accuracy, …
 
 
 @register_finetuner("qlora")

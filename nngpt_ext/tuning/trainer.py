@@ -25,7 +25,7 @@ from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import write_text
 from nngpt_ext.models.load import quiet_transformers
-from nngpt_ext.progress import Progress
+from nngpt_ext.progress import Progress, epoch_ended
 from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
 from nngpt_ext.tuning.history import HISTORY, read_history
 from nngpt_ext.tuning.plan import Plan, make_plan
@@ -263,8 +263,7 @@ class EpochEnd(TrainerCallback):
             "step": state.global_step,
             "checkpoint": f"checkpoint-{state.global_step}",
             "train_loss": loss,
-            "validation_accuracy": figures["accuracy"],
-            "validation_log_loss": figures["log_loss"],
+            **{f"validation_{name}": value for name, value in figures.items()},
             "examples": trainer.n_examples,
             "tokens": trainer.n_tokens,
             "seconds": round(seconds, 2),
@@ -276,6 +275,7 @@ class EpochEnd(TrainerCallback):
             "epoch %d: training loss %.4f, validation accuracy %.3f, log loss %.4f",
             epoch, loss, figures["accuracy"], figures["log_loss"],
         )  # fmt: skip
+        epoch_ended(trainer.history)
         trainer.loss_sum, trainer.n_examples, trainer.n_tokens = 0.0, 0, 0
         self.began = time.monotonic()
         control.should_save = True

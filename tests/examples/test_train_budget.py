@@ -19,9 +19,6 @@ from nngpt_ext import Comparison, Ranking, RunResult
 from nngpt_ext.config import build_config, read_project
 from nngpt_ext.predict.ranking import ranking_of
 from nngpt_ext.registry import tasks
-from tests.predict.conftest import asking, run
-
-__all__ = ["asking", "run"]
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "train_budget"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ HEAD = "NNGPT_HEAD"
 def installed() -> Host:
     for package in ("overrides", "radon"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed, which the host imports: make test-all installs it")
+            pytest.skip(f"{package} is not installed, which the host imports: make test installs it")
     try:
         return find_host()
     except UserError as error:
@@ -52,3 +53,15 @@ def in_host(host: Host, database: Path) -> Callable[..., subprocess.CompletedPro
             return run_in(root, host, arguments)
 
     return run
+
+
+@pytest.fixture
+def imported(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """The host's agents can be imported here, and are forgotten afterwards: `ab.gpt` is one of several hosts'."""
+    monkeypatch.syspath_prepend(str(host.folder.parents[1]))
+    before = {name for name in sys.modules if name == "ab" or name.startswith("ab.")}
+    for name in before:
+        monkeypatch.delitem(sys.modules, name)
+    yield host
+    for name in [name for name in sys.modules if name == "ab" or name.startswith("ab.")]:
+        del sys.modules[name]

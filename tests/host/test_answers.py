@@ -30,3 +30,26 @@ def test_the_table_has_every_kind_and_no_row_twice() -> None:
 )
 def test_own_words(text: str, words: str) -> None:
     assert own_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("not mnist or svhn", None),
+        ("Not svhn, mnist", "mnist"),
+        ("mnist not svhn", "mnist"),
+        ("**not** mnist, svhn", "svhn"),
+        ("It isn’t svhn", None),
+        ("svhn has a lower error", "svhn"),
+        ("mnist vs svhn: svhn", "svhn"),
+        ("svhn/mnist", None),
+        ("svhn does not outperform mnist", None),
+        ("I can't say for sure but svhn", "svhn"),
+        ("Don't know, maybe svhn", "svhn"),
+        ("mnist is not as hard, so mnist", "mnist"),
+        ("mnist and svhn are both small", None),
+        ("Answer:\nsvhn\n\nReason: mnist and svhn differ", "svhn"),
+    ],
+)
+def test_what_is_denied_is_no_answer_and_makes_none(text: str, answer: str | None) -> None:
+    assert parse_answer(text, ("mnist", "svhn")) == parse_answer(text, ("svhn", "mnist")) == answer

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import tune_main
-from nngpt_ext.host.arguments import IGNORED, JOINED, MAPPED, map_arguments
+from nngpt_ext.host.arguments import DEFAULTS, IGNORED, JOINED, MAPPED, TOLD, map_arguments
 from nngpt_ext.host.conf import enable
-from nngpt_ext.host.layout import Host
-from nngpt_ext.host.reading import parameters
+from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.reading import constant, parameters
+from tests.host.test_layout import made
 
 
-@pytest.mark.slow
 def test_every_argument_of_the_host(host: Host) -> None:
     known = {*MAPPED, *JOINED, *IGNORED}
     assert set(parameters(host, "main", "main")) <= known
+
+
+def test_what_the_hosts_main_takes_where_it_is_not_told(host: Host) -> None:
+    own = parameters(host, "main", "main")
+    assert {name: constant(host, "main", own[name]) for name in DEFAULTS} == DEFAULTS
 
 
 def test_each_is_in_one_place_and_has_a_reason() -> None:
     assert not set(MAPPED) & set(IGNORED)
     assert not set(JOINED) & {*MAPPED, *IGNORED}
     assert all(len(why) > 4 for why in IGNORED.values())
+    assert set(TOLD) <= set(IGNORED)
 
 
 def test_the_mapping() -> None:
@@ -52,6 +59,72 @@ def test_an_argument_the_host_does_not_have() -> None:
 def test_another_task() -> None:
     with pytest.raises(UserError, match="classification_mode=False is not this task"):
         tune_main(classification_mode=False)
+
+
+def test_the_iterative_pipeline_is_another_task() -> None:
+    with pytest.raises(UserError, match="run_iterative_pipeline=True is not this task: it generates networks"):
+        tune_main(run_iterative_pipeline=True)
+    assert map_arguments({"run_iterative_pipeline": False}) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "tuning"),
+    [
+        ({"per_device_train_batch_size": 1}, {"examples_per_step": 8}),
+        ({"per_device_train_batch_size": 4}, {"examples_per_step": 32}),
+        ({"gradient_accumulation_steps": 5}, {"examples_per_step": 5}),
+        ({"num_cycles": 3}, {"epochs": 9}),
+        ({"cycles": 5}, {"epochs": 15}),
+        ({"num_cycles": 2, "cycles": 5}, {"epochs": 6}),
+        ({"num_train_epochs": 4}, {"epochs": 4}),
+        ({"num_train_epochs": 2, "num_cycles": None, "cycles": 5}, {"epochs": 10}),
+    ],
+)
+def test_arguments_given_in_part_go_with_the_hosts_defaults(given: dict[str, int], tuning: dict[str, int]) -> None:
+    assert map_arguments(given).config == {"tuning": tuning}
+
+
+def test_the_defaults_are_those_of_the_host_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path, "TuneNNGen", TuneNNGen="N = 7\ndef main(num_train_epochs=N, gradient_accumulation_steps=None): ...")
+    monkeypatch.setattr("nngpt_ext.host.arguments._host", lambda: find_host(tmp_path))
+    assert map_arguments({"num_cycles": 2}).config["tuning"]["epochs"] == 14
+    assert map_arguments({"per_device_train_batch_size": 2}).config["tuning"]["examples_per_step"] == 16
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"r": 1.5}, r"r=1\.5 is no whole number of 1 or more"),
+        ({"r": "x"}, r"r='x' is no number"),
+        ({"r": True}, r"r=True is no number"),
+        ({"lora_alpha": 0}, r"lora_alpha=0 is no whole number of 1 or more"),
+        ({"num_train_epochs": 0.5}, r"num_train_epochs=0\.5 is no whole number"),
+        ({"num_train_epochs": "three"}, r"num_train_epochs='three' is no number"),
+        ({"num_cycles": -1}, r"num_cycles=-1 is no whole number"),
+        ({"per_device_train_batch_size": "a"}, r"per_device_train_batch_size='a' is no number"),
+        ({"gradient_accumulation_steps": float("nan")}, r"gradient_accumulation_steps=nan is no number"),
+        ({"learning_rate": "1e-4"}, r"learning_rate='1e-4' is no number"),
+        ({"warmup_ratio": float("inf")}, r"warmup_ratio=inf is no number"),
+        ({"load_in_4bit": "yes"}, r"load_in_4bit='yes' is neither True nor False"),
+        ({"output_dir": 3}, r"output_dir=3 is no path"),
+    ],
+)
+def test_a_value_of_the_wrong_kind(given: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        map_arguments(given)
+
+
+def test_what_is_ignored_and_matters_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: None)
+    caplog.set_level(logging.INFO)
+    tune_main(peft="some/adapter", data_dir="/mine", dataset="mnist", top_k=70, base_data_dir=None, onnx_run=False)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == [f"{name} is ignored: {IGNORED[name]}" for name in ("peft", "data_dir", "dataset")]
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert told == [f"{name} is ignored: {IGNORED[name]}" for name in ("top_k", "onnx_run")]
 
 
 def test_conf_by_name_in_an_enabled_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from nngpt_ext.host.answers import TRICKY
 from nngpt_ext.host.defects import DEFECTS
 from nngpt_ext.host.layout import Host
@@ -21,9 +19,8 @@ def test_every_defect_is_told_with_what_we_do() -> None:
     assert len({defect.name for defect in DEFECTS}) == len(DEFECTS)
 
 
-@pytest.mark.slow
 def test_the_table_of_answers(host: Host) -> None:
-    found = probed(host)["answers"]
+    found = probed(host, ("evaluation",))["answers"]
     said = f"On the {len(TRICKY)} tricky outputs .* differs in {len(found['wrong'])}, and in "
     said += f"{len(found['order_decides'])} its answer depends"
     assert re.search(said, PAGE.replace("\n", " "))

@@ -17,7 +17,7 @@ from nngpt_ext.host.layout import Host
 from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE
 from nngpt_ext.host.results import import_outputs
 from nngpt_ext.host.root import CONF, bare_root, run_in, said
-from nngpt_ext.host.status import host_status
+from nngpt_ext.host.status import host_status, probed
 from nngpt_ext.lemur.dataset import load_pairs
 from nngpt_ext.models.load import load_base
 from nngpt_ext.models.presets import EMBEDDED
@@ -28,11 +28,13 @@ from tests.models_made import one_thread
 
 __all__ = ["one_thread"]
 
-pytestmark = pytest.mark.slow
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.mark.parametrize("prompt", ["code_only", "metadata", "normalized_accuracy"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["code_only", *(pytest.param(name, marks=pytest.mark.slow) for name in ("metadata", "normalized_accuracy"))],
+)
 def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, in_host: Run, tmp_path: Path) -> None:
     enable("dataset_compare", [prompt], base="embedded", folder=tmp_path / "nngpt")
     conf = tmp_path / "nngpt" / CONF
@@ -45,7 +47,8 @@ def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, 
     names = set()
     for row in pd.read_parquet(out).itertuples():
         assert row.text.startswith(f"{template.system}\n\n{row.instruction}\n{row.response}")
-        offered = row.instruction.rsplit("relative accuracy: ", 1)[1].strip(" ?\n").split(" or ")
+        last = row.instruction.splitlines()[-2:]
+        offered = last[1].rstrip("?").split(" or ") if prompt == "code_only" else [line.split(":")[0] for line in last]
         assert row.response in offered
         assert len(set(offered)) == 2
         assert "Missing: " not in row.instruction
@@ -53,6 +56,7 @@ def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, 
     assert len(names) > 2
 
 
+@pytest.mark.slow
 def test_the_shipped_conf_gives_no_rows_where_it_defaults_to_one_dataset(
     host: Host, in_host: Run, tmp_path: Path
 ) -> None:
@@ -105,7 +109,7 @@ def test_its_evaluation_of_what_our_model_says_is_imported(host: Host, in_host: 
 
 
 def test_its_parser_against_ours(host: Host) -> None:
-    found = host_status(host.folder)["answers"]
+    found = probed(host, ("evaluation",))["answers"]
     assert found["outputs"] == len(TRICKY)
     wrong = {case["output"]: case for case in found["wrong"]}
     for case in TRICKY:
@@ -120,6 +124,7 @@ def test_its_parser_against_ours(host: Host) -> None:
     assert len(wrong) >= 10
 
 
+@pytest.mark.slow
 def test_status(host: Host) -> None:
     found = host_status(host.folder)
     present = {d["name"]: d["present"] for d in found["defects"]}
@@ -135,10 +140,12 @@ def test_status(host: Host) -> None:
     assert present["default_dataset"] is not flat
 
 
+@pytest.mark.slow
 def test_our_exported_pairs_in_its_own_preprocessing(host: Host, tmp_path: Path) -> None:
     words = load_base("embedded").tokenizer
     data = load_pairs(source="package", networks={"train": 3, "validation": 2, "test": 2})
-    export_pairs(data, Renderer(get_template("code_only"), words, code_tokens=64), tmp_path)
+    renderer = Renderer(get_template("code_only"), words, code_tokens=64)
+    export_pairs(data, renderer, tmp_path)
     (tmp_path / "template").write_text(CHAT_TEMPLATE)
     script = f"""
 import importlib, inspect, json

@@ -9,6 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from nngpt_ext import Predictor, RunResult
+from nngpt_ext.host.agents import add_to_graph, host_object, make_state
+from nngpt_ext.host.layout import Host
 from nngpt_ext.host.node import FIELDS, RUN, dataset_compare_node, make_dataset_compare_node
 from tests import models_made
 from tests.predict.conftest import run
@@ -72,7 +74,6 @@ def test_a_failure_is_reported_in_the_state(state: dict[str, Any], reason: str) 
     assert found["dataset_ranking"] is found["predicted_best_dataset"] is found["probability"] is None
 
 
-@pytest.mark.slow
 def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = pytest.importorskip("langgraph.graph")
     monkeypatch.setenv(RUN, str(run.output_dir))
@@ -99,6 +100,48 @@ def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytes
     assert state["predicted_best_dataset"] == state["dataset_ranking"][0]
     assert 1 / 3 <= state["probability"] <= 1
     assert state["rounds"] == 2
+
+
+def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -> None:
+    graph = pytest.importorskip("langgraph.graph")
+    manager = host_object(imported, "manager", "manager_node")
+    codes = [models_made.sources()["AlexNet"], models_made.sources()["ResNet"]]
+    seen: list[Any] = []
+
+    # The host's other nodes need its tuner; these do what it says of them and no more.
+    def generate(state: Any) -> dict[str, Any]:
+        seen.append(state.get("predicted_best_dataset"))
+        return {"nn_code": codes[state["current_epoch"]], "next_action": "evaluate"}
+
+    def evaluate(state: Any) -> dict[str, Any]:
+        return {"next_action": "finetune"}
+
+    def finetune(state: Any) -> dict[str, Any]:
+        return {"current_epoch": state["current_epoch"] + 1, "next_action": "generate"}
+
+    def route(state: Any) -> str:
+        return state.get("next_action", "end")
+
+    workflow = graph.StateGraph(make_state(imported))
+    for name, node in (("manager", manager), ("generator", generate), ("evaluator", evaluate), ("finetuner", finetune)):
+        workflow.add_node(name, node)
+    workflow.set_entry_point("manager")
+    ways = {"generate": "generator", "evaluate": "evaluator", "finetune": "finetuner", "end": graph.END}
+    workflow.add_conditional_edges("manager", route, ways)
+    workflow.add_conditional_edges("generator", route, ways)
+    for name in ("evaluator", "finetuner"):
+        workflow.add_edge(name, "manager")
+    predictor = Predictor.from_run(run.output_dir)
+    add_to_graph(workflow, make_dataset_compare_node(predictor))
+    assert ("evaluator", "manager") not in workflow.edges
+    first = {"current_epoch": 0, "llm_tune_epochs": 2, "next_action": "generate", "datasets": ["mnist", "svhn"]}
+    state = workflow.compile().invoke(first)
+    rankings = [predictor.rank(code, ["mnist", "svhn"]) for code in codes]
+    assert seen == [None, rankings[0].datasets[0]]  # the generator saw what the node found in the epoch before
+    assert state["dataset_ranking"] == list(rankings[1].datasets)
+    assert state["probability"] == pytest.approx(rankings[1].probability)
+    assert state["dataset_compare_error"] is None
+    assert (state["current_epoch"], state["next_action"]) == (2, "end")
 
 
 def test_the_module_is_light() -> None:

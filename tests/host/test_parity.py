@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +32,8 @@ KEYS = ["nn", "dataset_1", "dataset_2"]
 RECORDED = Path(__file__).with_name("host_pairs.csv")
 # LEMUR's whole database; make test-all builds it.
 WHOLE = Path(os.environ.get("NNGPT_EXT_LEMUR_DB", Path(sys.prefix) / "lemur" / "ab.nn.db"))
-CLEAN = Path(sys.prefix) / "host-2.2.11"  # nn-gpt 1.0.6 with nn-dataset 2.2.11; make test-all puts them there
+# nn-gpt 1.0.6 with nn-dataset 2.2.11; make test-all puts them there.
+CLEAN = Path(os.environ.get("NNGPT_EXT_HOST_2_2_11", Path(sys.prefix) / "host-2.2.11"))
 
 
 def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
@@ -41,10 +44,12 @@ def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
         assert (both[f"norm_acc_{i}"].round(4) - both[f"norm_acc_{i}_host"]).abs().max() < 1e-9
 
 
-def hosts_pairs(host: Host, database: Path, out: Path, environment: dict[str, str] | None = None) -> pd.DataFrame:
+def hosts_pairs(
+    host: Host, database: Path, out: Path, flags: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> pd.DataFrame:
     arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json"), "5"]
     with bare_root(host, database) as root:
-        done = run_in(root, host, ["-m", "nngpt_ext.host.work", "pairs", *arguments], environment=environment)
+        done = run_in(root, host, [*flags, "-m", "nngpt_ext.host.work", "pairs", *arguments], environment=environment)
         said(done, work.MARK, "building pairs")
     return pd.read_parquet(out)
 
@@ -56,7 +61,6 @@ def test_on_a_slice(tree: Path) -> None:
     same(ours, theirs)
 
 
-@pytest.mark.slow
 def test_the_slice_is_what_the_host_says(host: Host, database: Path, tmp_path: Path) -> None:
     theirs = hosts_pairs(host, database, tmp_path / "pairs.parquet")
     pd.testing.assert_frame_equal(theirs, pd.read_csv(RECORDED), check_dtype=False)
@@ -77,31 +81,65 @@ def test_on_everything() -> None:
     assert found["times_less_memory"] > 15
 
 
-@pytest.mark.slow
-def test_beside_the_data_that_it_asks_for(database: Path, tmp_path: Path) -> None:
-    """nn-gpt 1.0.6 asks for nn-dataset 2.2.11, whose wheel has no records: both sides read a small ab.nn.db."""
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """An environment that has nn-gpt 1.0.6 and nn-dataset 2.2.11, no other nn-dataset, and all else that is here."""
     if not (CLEAN / "ab" / "gpt").is_dir():
         pytest.skip(f"nn-gpt 1.0.6 with nn-dataset 2.2.11 is not in {CLEAN}: make test-all puts it there")
+    site = tmp_path / "site"
+    site.mkdir()
+    here = (p for p in Path(sysconfig.get_path("purelib")).iterdir() if p.name != "ab" and p.name[:3] != "nn_")
+    for place in (*CLEAN.iterdir(), *here):
+        if not (site / place.name).exists():
+            (site / place.name).symlink_to(place)
+    return {"PYTHONPATH": os.pathsep.join([str(site), str(Path(__file__).parents[2])])}
+
+
+@pytest.mark.slow
+def test_beside_the_data_that_it_asks_for_alone(alone: dict[str, str], database: Path, tmp_path: Path) -> None:
+    """nn-gpt 1.0.6 asks for nn-dataset 2.2.11, whose wheel has no records: both sides read a small ab.nn.db."""
     host = find_host(CLEAN)
     copy = tmp_path / "db" / "ab.nn.db"
     copy.parent.mkdir()
     shutil.copy(database, copy)  # 2.2.11 puts a lock beside it
     ours = build_pairs(read_trials(SqliteSource(copy), 5).frame, 5)
-    same(ours, hosts_pairs(host, copy, tmp_path / "pairs.parquet"))
+    same(ours, hosts_pairs(host, copy, tmp_path / "pairs.parquet", ("-S",), alone))
     columns = [*KEYS, "better_dataset"]
     script = f"""
 import json, ab.nn, ab.nn.api
+from importlib.metadata import distributions
+from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.api import ApiSource
 from nngpt_ext.lemur.cache import read_trials
+from nngpt_ext.lemur.locate import open_source
 from nngpt_ext.lemur.pairs import build_pairs
 pairs = build_pairs(read_trials(ApiSource(), 5).frame, 5)
-print({work.MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolist()]))
+there = [d.version for d in distributions() if d.metadata["Name"] == "nn-dataset"]
+try:
+    no_records = open_source("package")
+except UserError as error:
+    no_records = str(error)
+print({work.MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolist(), there, no_records]))
 """
     with bare_root(host, copy) as root:
-        done = run_in(root, host, ["-c", script], environment={"NNGPT_EXT_CACHE": str(tmp_path / "cache")})
-    place, rows = said(done, work.MARK, "reading through ab.nn.api")
-    assert Path(place).is_relative_to(CLEAN)
+        environment = {**alone, "NNGPT_EXT_CACHE": str(tmp_path / "cache")}
+        done = run_in(root, host, ["-S", "-c", script], environment=environment)
+    place, rows, there, no_records = said(done, work.MARK, "reading through ab.nn.api")
+    assert Path(place).resolve().is_relative_to(CLEAN.resolve())
     assert rows == ours[columns].to_numpy().tolist()
+    assert there == ["2.2.11"]
+    assert "2.1.2" in no_records
+
+
+def test_a_process_does_not_count_the_memory_of_the_one_that_started_it() -> None:
+    script = """
+import subprocess, sys
+held = b"x" * 400_000_000
+child = "from nngpt_ext.host.work import peak_mb; print(peak_mb())"
+print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert 5 < float(done.stdout) < 200, done.stderr
 
 
 @pytest.mark.slow

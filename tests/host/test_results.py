@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,54 @@ def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
         assert rows[name] == NO_NUMBER
     again = import_outputs(epochs, out=out, source="package", lemur=str(tree))
     assert again["counts"] == found["counts"]
+
+
+def test_report_builds_it_anew(epochs: Path, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "imported"
+    found = import_outputs(epochs, out=out, source="package", lemur=str(tree))
+    before = {name: (out / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
+    for name in before:
+        (out / name).unlink()
+    shutil.rmtree(epochs)  # neither the host's outputs nor LEMUR are needed
+    done = CliRunner().invoke(app, ["report", str(out), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout) == found["report"].model_dump(mode="json")
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert "50.0 %" in CliRunner().invoke(app, ["report", str(out)], catch_exceptions=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("import.json", "{", "cannot read '.*import.json'"),
+        ("import.json", "{}", "import.json' has no 'from'; type nngpt-ext host import again"),
+        ("predictions.parquet", None, "predictions.parquet' is missing: the import was cut off; type"),
+        ("outputs.parquet", "x", "cannot read '.*outputs.parquet'"),
+    ],
+)
+def test_an_import_that_is_damaged(
+    epochs: Path, tree: Path, tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    out = tmp_path / "imported"
+    import_outputs(epochs, out=out, source="package", lemur=str(tree))
+    (out / name).unlink()
+    if text is not None:
+        (out / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        CliRunner().invoke(app, ["report", str(out)], catch_exceptions=False)
+    import_outputs(epochs, out=out, source="package", lemur=str(tree))  # and typing it again mends it
+    assert read_report(out).accuracy.n == 4
+
+
+def test_one_that_was_cut_off_may_be_typed_again(
+    epochs: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "imported"
+    with monkeypatch.context() as patch:
+        patch.setattr("nngpt_ext.host.results.replacing", lambda file: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            import_outputs(epochs, out=out, source="package", lemur=str(tree))
+    assert [p.name for p in out.iterdir()] == ["import.json"]
+    assert import_outputs(epochs, out=out, source="package", lemur=str(tree))["report"].accuracy.n == 4
 
 
 def test_the_last_epoch_is_not_judged(epochs: Path, tree: Path, tmp_path: Path) -> None:

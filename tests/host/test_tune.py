@@ -1,129 +1,31 @@
-"""`host tune`: the exported pairs, the call, and what stops it."""
+"""`host tune`: what is written, and what stops it. The real main runs in test_main."""
 
 from __future__ import annotations
 
-import copy
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
-from nngpt_ext.config import TaskConfig, build_config
+from nngpt_ext.config import TaskConfig, build_config, known_keys
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conf import enable
-from nngpt_ext.host.export import export_pairs
-from nngpt_ext.host.launch import launch
 from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.tune import Obstacles, _arguments, find_preset, read_preset, tune_host
-from nngpt_ext.lemur.dataset import PairData, load_pairs
+from nngpt_ext.host.root import CONF
+from nngpt_ext.host.tune import NOT_APPLIED, Obstacles, _arguments, tune_host
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.prompts.builtin import FOLDER
 from nngpt_ext.tasks.pipeline import resolve
-from tests import models_made
 from tests.host.test_layout import made
 
-FEW = {"train": 6, "validation": 3, "test": 3}
-SET = ["data.train_networks=6", "data.validation_networks=3", "data.test_networks=3"]
+SET = ["data.train_networks=6", "data.validation_networks=3"]
 
 
-@pytest.fixture(scope="module")
-def data() -> PairData:
-    return load_pairs(source="package", networks=FEW)
-
-
-def with_template() -> Any:
-    words = copy.deepcopy(models_made.tokenizer())
-    words.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    return words
-
-
-def rows(file: Path) -> list[list[str]]:
-    return [[m["content"] for m in json.loads(line)["messages"]] for line in file.read_text().splitlines()]
-
-
-def test_the_exported_pairs(data: PairData, tmp_path: Path) -> None:
-    renderer = Renderer(get_template("code_only"), models_made.tokenizer(), code_tokens=100)
-    counts = export_pairs(data, renderer, tmp_path)
-    train, dev = rows(tmp_path / "train.jsonl"), rows(tmp_path / "dev.jsonl")
-    assert counts == {"train": len(train), "validation": len(dev)}
-    assert len(train) == 2 * len(data.training)
-    assert len(dev) == 2 * len(data.part("validation"))
-    assert [answer for *_, answer in train[::2]] == [answer for *_, answer in train[1::2]]
-    assert [answer for *_, answer in train[::2]] == data.training["better_dataset"].tolist()
-    for system, user, answer in train:
-        assert system == get_template("code_only").system
-        assert user.rsplit("\n", 1)[1].removeprefix("Higher relative accuracy: ")[:-1].split(" or ").count(answer) == 1
-    # No source of a network that is held out, in whole or in the part that is shown.
-    held = {renderer.code(data.sources[nn]).text for part in ("validation", "test") for nn in data.part(part)["nn"]}
-    train_sources = {renderer.code(data.sources[nn]).text for nn in data.training["nn"]}
-    shown = {user.split("\n", 1)[1].rsplit("\n\nIt was trained", 1)[0] for _, user, _ in train}
-    assert shown == train_sources
-    assert held - train_sources  # networks that begin alike are near-duplicates, not the same network
-
-
-@pytest.fixture
-def host_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A main that imports `tune` when it is called, as the host's does, and hands it what it got but `data_dir`."""
-    called: list[Any] = []
-    tuning, prompt, main = ModuleType("their_tune"), ModuleType("their_prompt"), ModuleType("their_main")
-
-    class Prompt:
-        def __init__(self, max_len: int, tokenizer: Any) -> None:
-            self.max_len, self.tokenizer = max_len, tokenizer
-
-    def old_tune(n: int, *, num_cycles: int | None = None) -> None:
-        loader = tuning.NNGenPrompt(64, with_template(), "a file")
-        called.append((n, num_cycles, loader.get_raw_dataset(True, 3)))
-
-    def call(n: int, data_dir: str | None = None) -> None:
-        from their_tune import tune
-
-        tune(n)
-
-    tuning.tune, tuning.NNGenPrompt, prompt.Prompt, main.main = old_tune, None, Prompt, call
-    for module in (tuning, prompt, main):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return called
-
-
-def test_what_main_drops_is_handed_on(host_modules: list[Any], data: PairData, tmp_path: Path) -> None:
-    renderer = Renderer(get_template("code_only"), models_made.tokenizer(), code_tokens=20)
-    export_pairs(data, renderer, tmp_path)
-    note = {"main": "their_main", "tune": "their_tune", "prompt": "their_prompt", "cycles": 7,
-            "data_dir": str(tmp_path), "arguments": {"n": 5, "data_dir": str(tmp_path)}}  # fmt: skip
-    launch(note)
-    [(n, cycles, table)] = host_modules
-    assert (n, cycles) == (5, 7)
-    assert list(table.columns) == ["instruction", "context", "response", "category", "text"]
-    assert table[["instruction", "response"]].to_numpy().tolist() == [r[1:] for r in rows(tmp_path / "train.jsonl")[:3]]
-    assert all(row.text.endswith(row.response) for row in table.itertuples())
-
-
-def test_a_preset_by_name_and_by_path(tmp_path: Path) -> None:
-    enable("dataset_compare", base="embedded", folder=tmp_path / "nngpt")
-    file = find_preset("nngpt_ext_embedded.json", None, tmp_path / "nngpt")
-    assert find_preset(str(file), None, tmp_path) == file
-    with pytest.raises(UserError, match=r"no LLM preset 'nngpt_ext_embeded\.json' \(did you mean 'nngpt_ext_embedded"):
-        find_preset("nngpt_ext_embeded.json", None, tmp_path / "nngpt")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"base_model_name": 3}'])
-def test_a_preset_edited_by_hand(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "p.json"
-    file.write_text(text)
-    with pytest.raises(UserError, match=r"LLM preset '.*p\.json'"):
-        read_preset(file)
-
-
-def preset(tmp_path: Path, base: str) -> str:
+def preset(tmp_path: Path, base: str, **more: object) -> str:
     file = tmp_path / "preset.json"
-    file.write_text(json.dumps({"base_model_name": base}))
+    file.write_text(json.dumps({"base_model_name": base, **more}))
     return str(file)
 
 
@@ -147,16 +49,50 @@ def test_code_that_a_local_model_names_is_not_run_unasked(tmp_path: Path) -> Non
 
 def test_a_prompt_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     takes_all(tmp_path)
-    with pytest.raises(UserError, match="prompt 'recipe' shows recipe_1, recipe_2"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", folder=tmp_path, export_only=True)
+    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2.*; or add --export-only"):
+        tune_host(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", folder=tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_the_host_cannot_fill_is_exported_alone(tmp_path: Path) -> None:
+    made(tmp_path, "TuneNNGen")  # whose main takes none of our arguments: it is not called
+    out = tmp_path / "new" / "out"
+    found = tune_host(
+        preset(tmp_path, str(EMBEDDED)), "recipe", out=out, folder=tmp_path, export_only=True, settings=SET
+    )
+    assert sorted(p.name for p in out.rglob("*")) == ["data", "dev.jsonl", "train.jsonl"]
+    assert found["command"] is found["arguments"] is None
+    assert "does not fill" in found["not_filled"]
+    assert len((out / "data" / "train.jsonl").read_text().splitlines()) == found["rows"]["train"] > 0
+
+
+def test_rows_that_the_host_would_cut_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    takes_all(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    file = preset(tmp_path, str(EMBEDDED), default_context_length=300)
+    with pytest.raises(UserError, match=r"the longest row has \d+ tokens .*below 300; lower data\.code_tokens"):
+        tune_host(file, out=tmp_path / "new" / "out", folder=tmp_path, export_only=True, settings=SET)
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "preset.json"])
+
+
+def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(data: object, renderer: object, folder: Path) -> None:
+        (folder / "train.jsonl").write_text("{")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nngpt_ext.host.export.export_pairs", full)
+    takes_all(tmp_path)
+    file = preset(tmp_path, str(EMBEDDED))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="no space left on the disk"):
+        tune_host(file, out=tmp_path / "new" / "out", folder=tmp_path, export_only=True, settings=SET)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def takes_all(folder: Path) -> Host:
     """A host whose main and tune take what ours hands over."""
-    call = (*BASIC, "llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts",
-            "learning_rate", "skip_epoches")  # fmt: skip
-    made(folder, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=f"def main({', '.join(call)}): ...")
+    given = ", ".join((*BASIC, *PATHS))
+    made(folder, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=f"def main({given}): ...")
     return find_host(folder)
 
 
@@ -164,6 +100,12 @@ BASIC = (
     "num_train_epochs", "classification_mode", "use_agents", "only_best_accuracy", "max_new_tokens", "r", "lora_alpha",
     "lora_dropout", "load_in_4bit", "warmup_ratio", "max_grad_norm", "per_device_train_batch_size",
     "gradient_accumulation_steps", "weight_decay",
+)  # fmt: skip
+
+
+PATHS = (
+    "llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts", "learning_rate",
+    "skip_epoches",
 )  # fmt: skip
 
 
@@ -175,12 +117,65 @@ def test_what_the_host_takes_is_handed_over(tmp_path: Path) -> None:
     assert call["lora_dropout"] == 0.0  # the preset's
 
 
-def test_what_does_not_apply_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["tuning.seed=3", "tuning.networks_per_epoch=4"],
+            "nothing for tuning.networks_per_epoch, tuning.seed: ",
+        ),
+        (
+            ["data.pairs_per_network=2", "data.test_networks=3"],
+            "nothing for data.pairs_per_network, data.test_networks: ",
+        ),
+        (["model.revision=main", "store=null"], "nothing for model.revision, store: it does not apply"),
+        (["data.seed=1", "data.trials=all", "tuning.epochs=2"], None),
+    ],
+)
+def test_what_does_not_apply_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: list[str], said: str | None
+) -> None:
     takes_all(tmp_path)
     with pytest.raises(UserError, match="absent"):
         tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True,
-                  settings=["tuning.seed=3", "tuning.networks_per_epoch=4", "data.path=absent"])  # fmt: skip
-    assert "has nothing for tuning.networks_per_epoch, tuning.seed: it does not apply" in caplog.text
+                  settings=[*settings, "data.path=absent"])  # fmt: skip
+    assert (said in caplog.text) if said else not caplog.text
+
+
+def test_what_does_not_apply_is_a_key() -> None:
+    assert set(NOT_APPLIED) <= set(known_keys(TaskConfig))
+
+
+@pytest.mark.parametrize(("otherwise", "told"), [("pass", True), ("given['weight_decay'] = weight_decay", False)])
+def test_a_main_that_drops_weight_decay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, otherwise: str, told: bool
+) -> None:
+    given = ", ".join((*BASIC, *PATHS))
+    text = f"def main({given}):\n if 'evaluation_strategy' is not None: ...\n else: {otherwise}"
+    made(tmp_path, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=text)
+    with pytest.raises(UserError, match="absent"):
+        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True,
+                  settings=["tuning.weight_decay=0.1", "data.path=absent"])  # fmt: skip
+    assert ("tuning.weight_decay" in caplog.text) is told
+
+
+def test_what_the_hosts_measuring_does_not_heed_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, database: Path
+) -> None:
+    takes_all(tmp_path)
+    with pytest.raises(UserError, match="absent"):
+        tune_host(
+            preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True, measure=True,
+            database=database, settings=["data.seed=1", "data.path=absent"],
+        )  # fmt: skip
+    assert "the host measures on rows of its own: data.path, data.seed applies to training only" in caplog.text
+
+
+def test_the_prompt_of_the_configuration(tmp_path: Path) -> None:
+    takes_all(tmp_path)
+    (tmp_path / "mine.yaml").write_text("prompt: recipe")
+    with pytest.raises(UserError, match="prompt 'recipe' shows"):
+        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, config=tmp_path / "mine.yaml")
 
 
 def test_a_main_that_has_changed(tmp_path: Path) -> None:
@@ -228,17 +223,27 @@ def test_it_stops_before_it_starts(host: Host, tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("prompt", ["code_only", "a file"])
+def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
     monkeypatch.chdir(tmp_path)
     enable("dataset_compare", base="embedded")
-    found = tune_host("nngpt_ext_embedded.json", out="out", folder=host.folder, settings=SET, export_only=True)
+    if prompt == "a file":
+        shipped = json.loads((FOLDER / "metadata.json").read_text())
+        (tmp_path / "mine.json").write_text(json.dumps({"mine": shipped["metadata"]}))
+        prompt = "mine.json"
+    found = tune_host("nngpt_ext_embedded.json", prompt, out="out", folder=host.folder, settings=SET, export_only=True)
     arguments = found["arguments"]
     for name in ("llm_conf", "llm_tune_conf", "nn_gen_conf", "data_dir"):
         assert Path(arguments[name]).is_absolute()
         assert Path(arguments[name]).exists()
+    assert json.loads((tmp_path / "out" / "call.json").read_text())["arguments"] == arguments
+    assert arguments["nn_gen_conf_id"] in json.loads(Path(arguments["nn_gen_conf"]).read_text())
     assert arguments["use_agents"] is False
-    assert json.loads(Path(arguments["llm_conf"]).read_text())["base_model_name"] == "bases/embedded"
+    written = json.loads(Path(arguments["llm_conf"]).read_text())
+    assert written["base_model_name"] == "bases/embedded"
+    assert (tmp_path / "out" / "root" / CONF / "chat_template" / written["chat_template_path"]).is_file()
     assert (tmp_path / "out" / "root" / "bases" / "embedded" / "config.json").is_file()
-    assert len(rows(tmp_path / "out" / "data" / "train.jsonl")) == found["rows"]["train"] == arguments["max_prompts"]
+    lines = (tmp_path / "out" / "data" / "train.jsonl").read_text().splitlines()
+    assert len(lines) == found["rows"]["train"] == arguments["max_prompts"]
     assert not (tmp_path / "out" / "nngpt").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]

@@ -9,11 +9,11 @@ from nngpt_ext.evaluation.schema import Accuracy, Epoch, Skill
 from nngpt_ext.study.schema import CellResult, Figures, PairPart, Part, Study
 
 
-def part(name: str, gain: float, networks: int = 40, n: int = 100) -> Part:
+def part(name: str, gain: float, networks: int = 40, n: int = 100, p: float | None = 0.0001) -> Part:
     """A part whose interval is the gain ± 0.02."""
     return Part(
         name=name, n=n, networks=networks, accuracy=0.8 + gain, ci95=(0.7, 0.9), prior=0.8, gain=gain,
-        gain_ci95=(gain - 0.02, gain + 0.02),
+        gain_ci95=(gain - 0.02, gain + 0.02), gain_p=p,
     )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def figures(skill: float = 0.05, p: float = 0.0001, **changes: Any) -> Figures:
         "near_duplicate": [part("with", skill), part("without", 0.01)], "cut": [part("cut", skill)],
         "reliability": [Bin(0.4, 0.5, 50), Bin(0.9, 0.9, 50)], "reliability_calibrated": [],
         "coverage": [Answered(0.5, 0.95), Answered(1.0, 0.8 + skill)],
+        "coverage_prior": [Answered(0.5, 0.9), Answered(1.0, 0.8)],
     }  # fmt: skip
     return Figures.model_validate({**found, **changes})
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.study.test_write import SECTIONS
 
+COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "index.html"
 pytestmark = pytest.mark.slow
 
 
@@ -27,16 +29,25 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+@pytest.fixture(params=["made here", "committed"])
+def file(request, studied) -> Path:
+    """The page of the small study, and that of the study whose result is in docs/."""
+    found = studied.folder / "index.html" if request.param == "made here" else COMMITTED
+    if not found.is_file():
+        pytest.skip("no result of the study is committed yet")
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_in_a_browser(browser, studied, width, scheme):
+def test_the_page_in_a_browser(browser, file, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    address = (studied.folder / "index.html").as_uri()
+    address = file.as_uri()
     page.goto(address)
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
@@ -53,6 +64,18 @@ def test_the_page_in_a_browser(browser, studied, width, scheme):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["height"] > 100
+    # No word of a picture is cut off at its edge.
+    cut = page.evaluate("""
+        [...document.querySelectorAll('svg')].flatMap(svg => {
+            const box = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('text')].filter(text => {
+                const own = text.getBoundingClientRect();
+                return own.left < box.left - 2 || own.right > box.right + 2 || own.top < box.top - 2
+                    || own.bottom > box.bottom + 2;
+            }).map(text => text.textContent);
+        })
+    """)
+    assert cut == []
     # Text is told from the page in either scheme.
     colours = page.evaluate(
         "[getComputedStyle(document.querySelector('svg text')).fill, getComputedStyle(document.body).backgroundColor]"

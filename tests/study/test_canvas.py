@@ -18,10 +18,21 @@ def drawn(key: str, title: str = "A <b> & c", alt: str = "Two points."):
 def test_svg_is_whole_and_says_what_it_is():
     root = ElementTree.fromstring(drawn("one").svg)
     assert root.tag == "svg"
-    assert root.attrib == {"viewBox": "0 0 360 144", "role": "img", "aria-labelledby": "one-title one-alt"}
+    assert root.attrib == {"viewBox": "0 0 302.4 144", "role": "img", "aria-labelledby": "one-title one-alt"}
     assert (root.find("title").text, root.find("desc").text) == ("A <b> & c", "Two points.")
     texts = ["".join(element.itertext()) for element in root.iter("text")]
     assert "a & b" in texts  # as text, not as outlines
+
+
+def test_a_legend_names_everything_once_and_fits():
+    with figure(2.0) as (one, axes):
+        for _ in range(2):
+            axes.plot([1, 2], [1, 2], color=SERIES[0], label="a rather long name of a base model")
+        axes.plot([1, 2], [2, 1], color=SERIES[1], label="short")
+        legend(one, axes)
+        (shown,) = one.legends
+    assert [text.get_text() for text in shown.get_texts()] == ["a rather long name of a base model", "short"]
+    assert shown._ncols == 1
 
 
 def test_two_pictures_share_no_id():
@@ -38,4 +49,5 @@ def test_colours_are_variables_and_there_is_no_address():
     assert "var(--series-1)" in text
     assert "var(--series-2)" in text
     assert "http" not in text
+    assert "font-family" not in text  # the page's
     assert text == drawn("one").svg

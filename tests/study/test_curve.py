@@ -23,6 +23,8 @@ def test_points_are_the_baselines_after_so_many_networks(studied):
     test = data.part("test")
     answers = np.where(pair_prior(data.training, test) >= 0.5, test["dataset_1"], test["dataset_2"])
     assert few.accuracy["pair_prior"] == pytest.approx((answers == test["better_dataset"]).mean())
+    low, high = few.ci95["pair_prior"]
+    assert low <= few.accuracy["pair_prior"] <= high
     assert (few.train_pairs, few.n_test_pairs) == (len(data.training), len(test))
 
 

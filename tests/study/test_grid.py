@@ -9,6 +9,7 @@ import pytest
 from nngpt_ext.errors import UserError
 from nngpt_ext.models import presets
 from nngpt_ext.study.grid import read_grid
+from nngpt_ext.tasks.pipeline import resolve
 from tests.study.conftest import CODE, CUT, RANDOM, RECIPE, grid, written
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -61,6 +62,17 @@ def test_all_unknown_names_are_told_at_once(tmp_path):
     assert "unknown split 'by_networks' (did you mean 'by_network'?); known: by_network, " in line
     assert "unknown label 'percent' (did you mean 'percentile'?); known: normalized, percentile" in line
     assert "cannot read the prompt file 'none.json'" in line
+
+
+def test_names_in_a_block_with_another_fault_are_told_too(tmp_path):
+    cells = [
+        {"prompts": ["code_onyl"], "bases": "embeded", "split": ["x"]},
+        {"prompts": ["stroy"], "bases": ["embeded"]},
+    ]
+    line = fault(tmp_path, grid(cells=cells))
+    assert "unknown key 'split' (did you mean 'splits'?)" in line
+    assert "unknown prompts 'code_onyl' (did you mean 'code_only'?), 'stroy'" in line
+    assert "unknown base model 'embeded'" in line
 
 
 def test_a_preset_is_known_as_soon_as_it_exists(tmp_path, monkeypatch):
@@ -158,6 +170,18 @@ def test_the_study_has_its_twelve_cells(small_preset):
     for axis, value in (("split", "by_cluster"), ("label", "percentile"), ("base", "embedded-small")):
         assert {c.prompt for c in cells if getattr(c, axis) == value} == {"code_only", "recipe"}
     assert [c.prompt for c in cells if c.tested_on == "random"] == ["recipe"]
+
+
+def test_what_runs_on_a_card_fits_into_the_study(small_preset, tmp_path):
+    """The finished cells of the one file are shown by the other: the same names, the same settings."""
+    one, two = (
+        {cell.name: resolve(cell.config, tmp_path) for cell in read_grid(EXAMPLES / f"{name}.yaml").cells}
+        for name in ("study", "study_deepseek")
+    )
+    names = [name for name in one if "deepseek" in name]
+    assert len(names) == 2
+    for name in names:
+        assert two[name].model_copy(update={"store": None}) == one[name]
 
 
 def test_the_deepseek_study_has_the_papers_epochs():

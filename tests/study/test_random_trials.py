@@ -9,6 +9,7 @@ import pytest
 from nngpt_ext import Predictor, Query
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.lemur.dataset import load_pairs
+from nngpt_ext.study.random_trials import same_pairs
 from tests.study.conftest import COMMON, RANDOM, RECIPE
 
 
@@ -40,6 +41,17 @@ def test_answers_are_the_predictors(studied, asked):
     assert [a.winner for a in answers] == asked["predicted"].tolist()
     assert [a.probability for a in answers] == pytest.approx(asked["calibrated_1"].tolist(), abs=1e-5)
     assert asked["better_dataset"].tolist() == pairs["better_dataset"].tolist()
+
+
+def test_only_test_pairs_are_asked_about():
+    """Under a leaky split a test network's other pairs are training pairs."""
+    drawn = load_pairs(trials="random", split="random_pairs", networks={"test": 5, "validation": 2, "train": 20}).pairs
+    test = drawn[drawn["split"] == "test"]
+    alike = drawn[drawn["nn"].isin(set(test["nn"]))]
+    assert len(alike) > len(test)
+    asked = same_pairs(test[::-1], drawn.assign(split="train"))
+    assert list(asked["margin"]) == list(test["margin"][::-1])
+    assert set(asked["split"]) == {"test"}
 
 
 def test_its_report_says_so(studied):

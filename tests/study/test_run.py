@@ -116,6 +116,36 @@ def test_a_damaged_cell_is_told_and_the_others_are_shown(studied, copied):
     assert statuses[RECIPE][0] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda cell: pd.read_parquet(cell / "predictions.parquet").drop(columns="margin"), "KeyError: 'margin'"),
+        (lambda cell: pd.read_parquet(cell / "predictions.parquet").query("split != 'test'"), "ValueError"),
+        (lambda cell: pd.concat([pd.read_parquet(cell / "predictions.parquet")] * 2), "MergeError"),
+    ],
+)
+def test_however_a_cell_is_damaged_the_others_are_shown(studied, copied, damage, reason):
+    cell = copied / "cells" / CODE
+    damage(cell).to_parquet(cell / "predictions.parquet")
+    found = {c.name: c for c in run_study(studied.file, copied, draw_only=True).cells}
+    assert found[CODE].status == "failed"
+    assert reason in found[CODE].reason
+    assert f"remove '{cell}' and go on" in found[CODE].reason
+    assert found[RECIPE].status == "finished"
+
+
+@pytest.mark.parametrize(("versions", "reason"), [(None, "it has no versions"), (3, "TypeError")])
+def test_a_record_without_versions_ends_nothing(studied, copied, versions, reason):
+    record = copied / "cells" / CODE / "run.json"
+    content = json.loads(record.read_text())
+    del content["versions"]
+    record.write_text(json.dumps(content if versions is None else {**content, "versions": versions}))
+    found = {c.name: c for c in run_study(studied.file, copied, draw_only=True).cells}
+    assert found[CODE].status == "failed"
+    assert reason in found[CODE].reason
+    assert found[RECIPE].status == "finished"
+
+
 def test_a_cell_that_was_brought_from_elsewhere_must_be_of_this_config(studied, copied):
     """A finished folder of another machine is shown; one of other settings under its name is not."""
     config = copied / "cells" / CODE / "config.yaml"

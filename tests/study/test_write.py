@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -9,16 +10,21 @@ import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.study.canvas import SERIES, TEXT
-from nngpt_ext.study.schema import read_study
+from nngpt_ext.study.conclusions import lede
+from nngpt_ext.study.schema import Study, read_study
 from nngpt_ext.study.sections import sections
 from nngpt_ext.study.write import to_html, to_markdown
 from tests.study.made import cell, figures, study
 
 SECTIONS = [
-    "conclusions", "prompts", "datasets", "pairs", "parts", "splits", "labels", "capacity", "paper", "reliability",
-    "coverage", "learning", "made",
+    "conclusions", "words", "prompts", "datasets", "pairs", "parts", "splits", "labels", "capacity", "paper",
+    "reliability", "coverage", "learning", "made",
 ]  # fmt: skip
 EVIL = "</title><script>alert(1)</script> [red]*b* | `c`"
+
+
+def draw(found) -> str:
+    return to_html(found, sections(found))
 
 
 class Page(HTMLParser):
@@ -63,10 +69,39 @@ def test_pictures_have_ids_of_their_own_and_words(text):
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     n = page.tags.count("svg")
-    assert n >= 3 * 3 + 4  # three pictures a finished cell; curves, coverages, learning curve
+    # Three pictures a finished cell; skills, coverages, learning curve. One epoch is no curve.
+    assert n == 3 * 3 + 1 + 2 + 1
     assert len(page.named) == 2 * n
     assert set(page.named) <= set(page.ids)
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
+
+
+def test_two_epochs_are_a_curve_and_one_is_none():
+    one = figures(epochs=[{"epoch": 1, "test_accuracy": 0.8}], selected_epoch=1)
+    assert "epochs-0-title" in Page(draw(study(cell("recipe", figures()), cell("code_only", one)))).ids
+    assert "epochs-0-title" not in Page(draw(study(cell("code_only", one)))).ids
+
+
+def test_a_prompt_with_the_answer_hides_no_other():
+    """Its line at the top would make one of all others: it has a picture of its own."""
+    page = draw(
+        study(cell("recipe", figures()), cell("normalized_accuracy", figures(0.19)), cell("code_only", figures()))
+    )
+    assert [i for i in range(3) if f"epochs-{i}-title" in Page(page).ids] == [0, 1]
+
+
+def test_page_begins_with_what_it_answers():
+    found = study(cell("recipe", figures()))
+    page, words = draw(found), to_markdown(found, sections(found))
+    for sentence in lede(found):
+        assert page.index(html.escape(sentence, quote=False).replace("'", "&#39;")) < page.index("<nav")
+    assert words.splitlines()[2].startswith("A language model reads")
+    assert '<td class="above">beats the prior</td>' in page
+
+
+def test_every_picture_says_of_how_many_pairs(text):
+    for caption in re.findall(r"<figcaption>(.*?)</figcaption>", text):
+        assert "test pairs" in caption or caption.startswith("Skill over the pair prior")
 
 
 def test_pictures_take_the_pages_colours(text):
@@ -79,7 +114,7 @@ def test_pictures_take_the_pages_colours(text):
 
 def test_a_picture_is_the_same_each_time():
     cells = study(cell("recipe", figures()))
-    assert to_html(cells, sections(cells)) == to_html(cells, sections(cells))
+    assert draw(cells) == draw(cells)
 
 
 def test_nothing_finished_is_still_a_page():
@@ -112,6 +147,20 @@ def test_markdown_has_the_same_sections_and_tables(studied):
 
 def test_json_comes_back(studied):
     assert read_study(studied.folder / "study.json") == studied.study
+
+
+def test_a_study_json_of_before_can_be_read(studied):
+    """Without what was added since: the format is the same."""
+    content = studied.study.model_dump(mode="json")
+    del content["comparisons"]
+    for point in content["learning_curve"]:
+        del point["ci95"]
+    for one in content["cells"]:
+        for added in ("against", "coverage_prior") if one["figures"] else ():
+            del one["figures"][added]
+    found = Study.model_validate(content)
+    assert "Accuracy against coverage" in draw(found)
+    assert found.cells[0].figures.accuracy == studied.study.cells[0].figures.accuracy
 
 
 @pytest.mark.parametrize(

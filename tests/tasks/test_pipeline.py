@@ -5,12 +5,16 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from nngpt_ext import PredictionStore, UserError, register_finetuner, run_task
+from nngpt_ext import PredictionStore, TaskConfig, UserError, register_finetuner, run_task
+from nngpt_ext.config import build_config
+from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.registry import finetuners
+from nngpt_ext.tasks.pipeline import read_data
 from nngpt_ext.tasks.reporting import rebuild_report
 
 TEMPLATES = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
@@ -160,6 +164,22 @@ def test_a_finetuner_may_keep_its_adapter_elsewhere(project, result, tmp_path, m
     assert found.adapter == tmp_path / "run" / "adapter"
     same = found.predictions["log_odds"].to_numpy() - result.predictions["log_odds"].to_numpy()
     assert abs(same).max() < 1e-5
+
+
+def test_whoever_runs_it_is_told_of_each_epoch_with_the_prior(tmp_path):
+    told = []
+    config = {**TASK, "tuning": {**TASK["tuning"], "epochs": 2}}
+    found = run_task("dataset_compare", config, output_dir=tmp_path / "run", on_epoch=lambda h: told.append(list(h)))
+    assert [[entry["epoch"] for entry in history] for history in told] == [[1], [1, 2]]
+    assert [entry["validation_accuracy"] for entry in told[-1]] == [e.validation_accuracy for e in found.report.epochs]
+    pairs = read_data(build_config(TaskConfig, config))
+    validation = pairs.part("validation")
+    first = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
+    prior = pair_prior(pairs.part("train"), validation)
+    for entry in told[-1]:
+        assert entry["validation_prior_accuracy"] == pytest.approx(((prior >= 0.5) == first).mean())
+        right = np.where(first, prior, 1 - prior)
+        assert entry["validation_prior_log_loss"] == pytest.approx(-np.log(right).mean())
 
 
 def test_baselines_of_other_pairs_are_refused(project, result, tmp_path):

@@ -1,0 +1,3 @@
+from tests.predict.conftest import asking, run
+
+__all__ = ["asking", "run"]
