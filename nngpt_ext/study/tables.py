@@ -211,8 +211,8 @@ def _cells(cell: CellResult, tests: int) -> tuple[str, ...]:
     skill = found.skill
     return (
         outcome(cell, tests), number(found.peak_test_accuracy), number(found.accuracy.value),
-        interval(found.accuracy.ci95), number(found.prior.value), number(skill.value, sign=True), interval(skill.ci95, sign=True),
-        f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}",
+        interval(found.accuracy.ci95), number(found.prior.value), number(skill.value, sign=True),
+        interval(skill.ci95, sign=True), f"{skill.p:.4f}", f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}",
     )  # fmt: skip
 
 
