@@ -7,17 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.files import write_text
 from nngpt_ext.lemur.clusters import clusters, signatures
 from nngpt_ext.lemur.dataset import PairData, load_pairs, read_records
 from nngpt_ext.lemur.pairs import datasets_of
 from nngpt_ext.lemur.splits import origin
-from nngpt_ext.lemur.words import PARTS, SPLITS, TRIALS
+from nngpt_ext.lemur.words import PARTS
 from nngpt_ext.publish.dataset_card import Figures, Part, dataset_card
 from nngpt_ext.publish.hub import CARD, Exported
 from nngpt_ext.publish.push import check_repo, push
 from nngpt_ext.publish.target import check_target, exporting
+from nngpt_ext.tasks.inspection import check_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +57,7 @@ def export_dataset(
     Raises:
         UserError: as `load_pairs`, for a folder that holds something else, and a hub that cannot be reached.
     """
-    for kind, word, known in (("split", split, SPLITS), ("kind of trials", trials, TRIALS)):
-        if word not in known:
-            raise unknown(kind, word, known)
-    if hold_out is not None and split != "by_origin":
-        raise UserError(f"hold_out goes with split by_origin, not {split}: --split by_origin")
+    check_words("normalized", trials, split, hold_out)
     if repo is not None:
         check_repo(repo)
     out = Path(out)
@@ -94,8 +90,8 @@ def _write(folder: Path, data: PairData, other: PairData, made_of: dict[str, Any
         )
         _parquet(pairs, folder / "pairs" / f"{name}.parquet")
         parts.append(Part(name, len(pairs), pairs["nn"].nunique(), _prior(data, pairs), _prior(other, again)))
-    for split, rows in networks.groupby("split", sort=False):
-        _parquet(rows.drop(columns="split"), folder / "networks" / f"{split}.parquet")
+    for label, rows in networks.groupby("split", sort=False):
+        _parquet(rows.drop(columns="split"), folder / "networks" / f"{label}.parquet")
     near = networks.loc[networks["near_duplicate_in_training"].eq(True), "nn"]
     sizes = networks.groupby("near_duplicate_group").size()
     return Figures(

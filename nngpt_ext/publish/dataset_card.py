@@ -59,7 +59,6 @@ def dataset_card(found: Figures, licensed: bool, name: str) -> str:
         pretty_name="LEMUR dataset comparison",
         task_categories=["text-classification"],
         size_categories=[_size(sum(part.pairs for part in found.parts))],
-        source_datasets=["extended"],
         tags=["nngpt_ext", "dataset_compare", "lemur", "automl", "neural-architectures"],
         configs=[
             _config("pairs", [part.name for part in found.parts], default=True),

@@ -35,7 +35,7 @@ def summarize_pairs(
         raise UserError(f"cannot write '{out}': it is a folder")
     if out is not None and split is None:
         split = "by_network"  # a table of pairs says who trains and who tests
-    _check_words(label, trials, split, hold_out)
+    check_words(label, trials, split, hold_out)
     lemur = open_source(source, path)
     kept = kept_pairs(lemur, epoch, label=label, use=trials, seed=seed, split=split, hold_out=hold_out)
     summary: dict[str, Any] = {
@@ -52,7 +52,7 @@ def summarize_pairs(
     return summary
 
 
-def _check_words(label: str, trials: str, split: str | None, hold_out: str | None) -> None:
+def check_words(label: str, trials: str, split: str | None, hold_out: str | None) -> None:
     """See that these are words that the data stages know, before they read for seconds."""
     for kind, word, known in (("label", label, LABELS), ("kind of trials", trials, TRIALS), ("split", split, SPLITS)):
         if word is not None and word not in known:
@@ -79,7 +79,7 @@ def evaluate_baselines(
     from nngpt_ext.lemur.dataset import load_pairs
     from nngpt_ext.tasks.baselines import baseline_probabilities
 
-    _check_words(label, trials, split, hold_out)
+    check_words(label, trials, split, hold_out)
     data = load_pairs(
         source=source, path=path, epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed
     )
