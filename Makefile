@@ -36,7 +36,8 @@ $(VENV)/docs: $(VENV)/run
 
 $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
-	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/host-2.2.11 $(HOST_DATA) $(HOST)
+	$(PYTHON) -m venv --without-pip $(VENV)/host-2.2.11
+	$(BIN)/pip --python $(VENV)/host-2.2.11/bin/python install -q --no-deps $(HOST_DATA) $(HOST)
 	@touch $@
 
 demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report (under 8 minutes)

@@ -33,7 +33,8 @@ RECORDED = Path(__file__).with_name("host_pairs.csv")
 # LEMUR's whole database; make test-all builds it.
 WHOLE = Path(os.environ.get("NNGPT_EXT_LEMUR_DB", Path(sys.prefix) / "lemur" / "ab.nn.db"))
 # nn-gpt 1.0.6 with nn-dataset 2.2.11; make test-all puts them there.
-CLEAN = Path(os.environ.get("NNGPT_EXT_HOST_2_2_11", Path(sys.prefix) / "host-2.2.11"))
+BESIDE = Path(sysconfig.get_path("purelib", vars={"base": str(Path(sys.prefix) / "host-2.2.11")}))
+CLEAN = Path(os.environ.get("NNGPT_EXT_HOST_2_2_11", BESIDE))
 
 
 def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
