@@ -32,9 +32,6 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
-ask.register(app)
-study.register(app)
-doctor.register(app)
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 
@@ -179,6 +176,12 @@ def report(
     from nngpt_ext.tasks.reporting import rebuild_report
 
     _print_report(rebuild_import(run) if is_import(run) else rebuild_report(run), as_json)
+
+
+# Behind run and report, so that --help begins with them.
+ask.register(app)
+study.register(app)
+doctor.register(app)
 
 
 def _print_report(found: Any, as_json: bool) -> None:

@@ -8,7 +8,6 @@ from importlib import metadata
 
 from nngpt_ext.doctor.finding import Finding, failed
 
-_LEMUR = "pip install --no-deps nn-dataset==2.1.2"
 _LOCAL = "--set model.base=embedded, or a local folder in its place"
 _PATIENCE = 4.0  # seconds for the hub
 _EPOCH = 5  # whose records are read
@@ -18,21 +17,21 @@ def lemur(path: str | None = None) -> Finding:
     """Which LEMUR would be read, and how much of it there is: its records of one epoch are read, past the cache."""
     from nngpt_ext.errors import UserError
     from nngpt_ext.lemur.cache import read_trials
-    from nngpt_ext.lemur.locate import open_source
+    from nngpt_ext.lemur.locate import INSTALL, open_source
 
     try:
         source = open_source("auto", path)
         if source.kind == "api":  # looking into it builds or downloads its database, which takes minutes
             what = "the installed nn-dataset ships no records; its first import builds or downloads a database"
-            return Finding("LEMUR", "note", what, f"{_LEMUR}   # ships them")
+            return Finding("LEMUR", "note", what, f"{INSTALL}   # ships them")
         networks = len(source.networks())
         trials = read_trials(source, _EPOCH, cached=False)
     except UserError as error:
-        return failed("LEMUR", error, _LEMUR)
+        return failed("LEMUR", error, INSTALL)
     what = f"{source.kind} at {source.location}: {networks:,} network sources, {len(trials.frame):,} trials at epoch "
     what += f"{_EPOCH}" + (f", {sum(trials.excluded.values()):,} left out" if trials.excluded else "")
     if not networks or trials.frame.empty:
-        return Finding("LEMUR", "broken", f"{what}: it is not whole", f"{_LEMUR} --force-reinstall")
+        return Finding("LEMUR", "broken", f"{what}: it is not whole", f"{INSTALL} --force-reinstall")
     return Finding("LEMUR", "ok", what)
 
 

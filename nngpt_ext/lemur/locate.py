@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("auto", "package", "sqlite", "api")
 DATABASE = Path("db") / "ab.nn.db"
-_INSTALL = "pip install --no-deps nn-dataset==2.1.2"
+INSTALL = "pip install --no-deps nn-dataset==2.1.2"
 
 
 def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
@@ -51,9 +51,9 @@ def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
     try:
         version = metadata.version("nn-dataset")
     except metadata.PackageNotFoundError:
-        raise UserError(f"no LEMUR found: nn-dataset is not installed; type: {_INSTALL}") from None
+        raise UserError(f"no LEMUR found: nn-dataset is not installed; type: {INSTALL}") from None
     if kind == "package":
-        raise UserError(f"nn-dataset {version} ships no records; type: {_INSTALL}")
+        raise UserError(f"nn-dataset {version} ships no records; type: {INSTALL}")
     return _say(ApiSource(), f"nn-dataset {version} ships no records")
 
 

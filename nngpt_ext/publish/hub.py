@@ -137,7 +137,7 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
 ## Use
 
 ```python
-from nngpt_ext import Predictor  # pip install nngpt-ext
+from nngpt_ext import Predictor  # from a clone of nngpt_ext: pip install -e .
 
 predictor = Predictor.from_pretrained("{name}")
 code = open("network.py", encoding="utf-8").read()
