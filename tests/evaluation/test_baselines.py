@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from nngpt_ext.evaluation.baselines import MAX_TRANSFORMS, _code_features, code_gbm, pair_prior, recipe_gbm
 from nngpt_ext.evaluation.statistics import bootstrap_networks
@@ -161,3 +162,14 @@ def test_on_real_pairs(lemur):
     assert bootstrap_networks(recipe - prior, test["nn"]).low > 0.02
     assert bootstrap_networks(code - prior, test["nn"]).low < 0.01
     assert abs(code.mean() - prior.mean()) < 0.05
+
+
+def test_threads_change_nothing(lemur):
+    """The last digits of the decomposition decide splits, and with them an accuracy."""
+    texts = list(lemur[1].values())[:400]
+    features = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            features.append(_code_features(texts[:300], texts[300:], seed=0))
+    for one, two in zip(*features, strict=True):
+        assert np.array_equal(one, two)
