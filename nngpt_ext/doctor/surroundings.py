@@ -8,7 +8,7 @@ from importlib import metadata
 
 from nngpt_ext.doctor.finding import Finding, failed
 
-_LOCAL = "--set model.base=embedded, or a local folder in its place"
+_LOCAL = "nngpt-ext run dataset_compare --set model.base=embedded"
 _PATIENCE = 4.0  # seconds for the hub
 _EPOCH = 5  # whose records are read
 
