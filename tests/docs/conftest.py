@@ -27,7 +27,7 @@ SMALL = {
 
 
 class Clone(NamedTuple):
-    """A page's folder, the names that its Python blocks have defined so far, and the lines of these blocks."""
+    """A page's folder, the names that its Python blocks have defined, and the lines of the blocks run so far."""
 
     folder: Path
     names: dict[str, Any]

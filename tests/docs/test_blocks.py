@@ -40,22 +40,25 @@ def marked(block: Block) -> object:
 def test_block(block: Block, clone: Callable[[str], Clone], as_typed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     place = clone(block.page)
     monkeypatch.chdir(place.folder)
-    if block.language == "bash":
-        typed(block.text, place.folder, monkeypatch)
-    elif block.language == "python":
+    if block.language in RUN:
         for one in TRIED:  # those above it too, where only this one was chosen
-            if one.page == block.page and one.language == "python" and one.line <= block.line:
-                run_once(one, place)
+            above = one.page == block.page and one.language == block.language and one.line < block.line
+            if one is block or (above and one.comment != SLOW):
+                run_once(one, place, monkeypatch)
     elif block.language == "yaml":
         read_yaml(block.text, place.folder)
     else:
         (json if block.language == "json" else tomllib).loads(block.text)
 
 
-def run_once(block: Block, place: Clone) -> None:
-    if block.line not in place.lines:
+def run_once(block: Block, place: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.line in place.lines:
+        return
+    if block.language == "bash":
+        typed(block.text, place.folder, monkeypatch)
+    else:
         exec(compile(block.text, block.name, "exec"), place.names)
-        place.lines.add(block.line)
+    place.lines.add(block.line)
 
 
 def typed(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
