@@ -78,7 +78,6 @@ def test_on_everything() -> None:
     found = bench_host(file, folder=host.folder, prompts=0)["pairs"]
     assert found["host"]["rows"] == found["same_pairs"] == found["same_answers"] == 19_314
     assert found["norm_acc_max_difference"] < 1e-9
-    assert found["times_faster"] > 20
     assert found["times_less_memory"] > 15
 
 
