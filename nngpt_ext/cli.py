@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
 from nngpt_ext.publish.commands import app as export
+from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
@@ -35,7 +35,6 @@ app.add_typer(host, name="host")
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help="What is compared: normalized or percentile.")]
 LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")]
@@ -90,7 +89,7 @@ def tasks(as_json: AsJson = False) -> None:
     kinds = {"tasks": registry.tasks, "prompts": registry.prompts, "finetuners": registry.finetuners}
     names = {kind: known.names() for kind, known in kinds.items()}
     if as_json:
-        _print_json({**names, "broken": [line for known in kinds.values() for line in known.broken()]})
+        print_json({**names, "broken": [line for known in kinds.values() for line in known.broken()]})
         return
     for kind, known in names.items():
         typer.echo(f"{kind}: {', '.join(known)}")  # what is broken was logged when it failed
@@ -120,7 +119,7 @@ def pairs(
         out=out,
     )  # fmt: skip
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
     typer.echo(
         f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering a dataset "
@@ -151,7 +150,7 @@ def baselines(
         split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur, seed=seed
     )
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
     for name, figures in found["baselines"].items():
@@ -188,17 +187,13 @@ def _print_report(found: Any, as_json: bool) -> None:
     from nngpt_ext.evaluation.schema import Report
 
     if as_json:
-        _print_json(found.model_dump(mode="json") if hasattr(found, "model_dump") else found)
+        print_json(found.model_dump(mode="json") if hasattr(found, "model_dump") else found)
     elif isinstance(found, Report):
         from nngpt_ext.evaluation.terminal import print_report
 
         print_report(found)
     else:  # of a plugin's task, which says itself how it looks
         typer.echo(str(found))
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
 
 def main() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
     help="Measure this package beside its peers.",
@@ -33,7 +33,7 @@ def prefix(
     row_tokens: Annotated[int, typer.Option(help="Tokens of a forward pass of ours.")] = 2048,
     rounds: Annotated[int, typer.Option(help="How often each way is measured, in turn.")] = 3,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Shared prefixes against one example a row: equal results first, then time."""
     from rich.console import Console
@@ -50,7 +50,7 @@ def prefix(
             row_tokens=row_tokens, rounds=rounds, device=device, tell=lambda what: status.update(what),
         )  # fmt: skip
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for figures in (found, *(value for value in found.values() if isinstance(value, dict) and "lengths" in value)):
         _print(figures)
@@ -61,7 +61,7 @@ def predict(
     run: Annotated[Path, typer.Option("--run", help="Folder of a finished run.")],
     networks: Annotated[int, typer.Option(min=1, help="Real networks to rank all datasets for.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """A predictor's `rank` against one question at a time and against sampled generation."""
     from rich.console import Console
@@ -74,7 +74,7 @@ def predict(
     with Console(stderr=True).status("loading") as status:
         found = bench_predict(run, networks=networks, rounds=rounds, tell=lambda what: status.update(what))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     typer.echo(f"{found['networks']} networks, {found['pairs']:,} pairs, prompt {found['prompt']}:")
     for name, rate in found["pairs_per_second"].items():
@@ -90,7 +90,7 @@ def host(
     database: Annotated[Path, typer.Option(help="LEMUR's database ab.nn.db.")] = Path("db/ab.nn.db"),
     folder: Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")] = None,
     prompts: Annotated[int, typer.Option(min=0, help="Prompts to render; 0 leaves them out.")] = 1024,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pairs and prompts beside the host's own: the same answers first, then time and memory."""
     from rich.console import Console
@@ -100,7 +100,7 @@ def host(
     with Console(stderr=True).status("loading") as status:
         found = bench_host(database, folder=folder, prompts=prompts, tell=lambda what: status.update(what))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for what in ("pairs", "prompts"):
         if what in found:
@@ -115,11 +115,6 @@ def host(
         f"{same['same_answers']:,} of {same['host']['rows']:,} answers are the same; normalised accuracies differ by "
         f"{same['norm_acc_max_difference']:.1e} at most"
     )
-
-
-def _print_json(found: dict[str, Any]) -> None:
-    json.dump(found, sys.stdout, indent=2)
-    typer.echo()
 
 
 def _print(found: dict[str, Any]) -> None:

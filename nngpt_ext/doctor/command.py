@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nngpt_ext.doctor.finding import Finding, look
+from nngpt_ext.shell import AsJson, print_json
 
 _COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "broken": typer.colors.RED}
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What of this machine is fit to run the task, a line each, with the command that mends what is not.
 
@@ -36,7 +36,7 @@ def doctor(
             typer.echo(f"{typer.style(f'{finding.state:<6}', fg=_COLOURS[finding.state])}  {finding.line()}")
     fit = all(finding.state != "broken" for finding in found)
     if as_json:
-        typer.echo(json.dumps({"ok": fit, "checks": [one._asdict() for one in found]}, indent=2, ensure_ascii=False))
+        print_json({"ok": fit, "checks": [one._asdict() for one in found]})
     if not fit:
         raise typer.Exit(1)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
     help="NNGPT: look at it, enable our task in it, run its tuner, read its outputs.",
@@ -18,7 +19,6 @@ app = typer.Typer(
 Where = Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")]
 Folder = Annotated[Path, typer.Option(help="Folder of your project that is written to; the host is started in it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Task = Annotated[str, typer.Argument(help="dataset_compare.")]
 
 
@@ -39,7 +39,7 @@ def status(
 
     found = host_status(host, project=folder, run=run)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     typer.echo(f"NNGPT {found['version'] or '(version unknown)'}, layout {found['layout']}, in {found['folder']}")
     typer.echo(f"conf: {', '.join(found['conf'].values())}; {len(found['llm_presets'])} LLM presets")
@@ -113,7 +113,7 @@ def tune(
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(2) from None
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     rows = ", ".join(f"{n:,} {part}" for part, n in found["rows"].items())
     typer.echo(
@@ -136,7 +136,7 @@ def database(
     with Console(stderr=True).status("building LEMUR's database"):
         rows = build_database(out)
     if as_json:
-        _print_json({"database": str(out), "trials": rows})
+        print_json({"database": str(out), "trials": rows})
         return
     typer.echo(f"{rows:,} trials in {out}")
 
@@ -157,7 +157,7 @@ def import_(
     found = import_outputs(outputs, out=place, epoch=epoch, source=source, lemur=lemur)
     counts = found["counts"]
     if as_json:
-        _print_json({"out": found["out"], "counts": counts, "report": found["report"].model_dump(mode="json")})
+        print_json({"out": found["out"], "counts": counts, "report": found["report"].model_dump(mode="json")})
         return
     typer.echo(
         f"{counts['read']} answers read, {counts['missing']} missing, {counts['unreadable_without_pickle']} unreadable "
@@ -170,12 +170,8 @@ def _print_changes(changes: list[Any], folder: Path, dry_run: bool, as_json: boo
     if as_json:
         kinds = {(False, True): "written", (True, True): "changed", (True, False): "removed"}
         rows = [{"path": c.path, "change": kinds[c.before is not None, c.after is not None]} for c in changes]
-        _print_json({"folder": str(folder), "dry_run": dry_run, "changes": rows})
+        print_json({"folder": str(folder), "dry_run": dry_run, "changes": rows})
         return
     for change in changes:
         typer.echo(change.diff() if dry_run else f"{'-' if change.after is None else '+'} {folder / change.path}")
     typer.echo(f"{len(changes)} files {'would change' if dry_run else 'changed'} in {folder}", err=True)
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

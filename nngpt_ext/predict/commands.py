@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nngpt_ext.shell import AsJson, print_json
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.predictor import Predictor
@@ -30,7 +31,6 @@ Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset LEMUR does not have."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +61,7 @@ def compare(
     prior = predictor.prior(dataset_1, dataset_2, **given)
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
-        _print_json(shown | {"prior": {"probability": prior.probability, "log_odds": prior.log_odds}})
+        print_json(shown | {"prior": {"probability": prior.probability, "log_odds": prior.log_odds}})
         return
     if predictor.threshold is None:
         sure = "this adapter has no threshold: all its answers abstain"
@@ -92,7 +92,7 @@ def rank(
         text, datasets or None, _recipe(recipe), accuracies=_accuracies(accuracies), nn=code.stem
     )  # fmt: skip
     if as_json:
-        _print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(found))
         return
     for i, dataset in enumerate(found.datasets, 1):
         typer.echo(f"{i}. {dataset} ({found.scores[dataset]:+.2f})")
@@ -131,7 +131,7 @@ def score(
     with ray_on_stderr() if engine == "ray" else nullcontext():
         found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
     if as_json:
-        _print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
+        print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
         return
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
 
@@ -169,7 +169,3 @@ def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] 
 
 def _facts(given: list[str] | None) -> Mapping[str, list[str]]:
     return {name: values.split(",") for name, _, values in (text.rpartition("=") for text in given or [])}
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

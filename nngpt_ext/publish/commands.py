@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
     help="Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness.",
@@ -22,7 +23,6 @@ Push = Annotated[
     str | None, typer.Option(metavar="OWNER/NAME", help="Also push it to the hub; without this nothing is pushed.")
 ]
 Private = Annotated[bool, typer.Option("--private", help="A new repository on the hub is private.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.callback()
@@ -108,4 +108,7 @@ def lm_eval(
 
 
 def _say(found: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else text)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(text)

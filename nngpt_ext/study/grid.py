@@ -14,6 +14,7 @@ from pydantic import Field
 from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.study.names import check_names
+from nngpt_ext.study.schema import Place
 
 _NAMED = ("prompts", "bases", "splits", "labels")  # lists of names that must be known
 # What the lists of a block decide; set elsewhere it would be overwritten without a word.
@@ -46,18 +47,9 @@ class StudyConfig(Stage):
     learning_curve: list[int] = Field([], description="numbers of training networks for the baselines' curve")
 
 
-class Cell(Stage):
+class Cell(Place):
     """One cell: where it stands in the grid, and the run that it is."""
 
-    name: str
-    prompt: str
-    base: str
-    split: str
-    label: str
-    seed: int
-    train_networks: int | None
-    tested_on: Literal["best", "random"]
-    tag: str | None
     not_here: str | None
     config: TaskConfig
 

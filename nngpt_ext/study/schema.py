@@ -75,8 +75,8 @@ class Figures(_Frozen):
     coverage_prior: list[Answered] = []  # of the pair prior, by its own confidence
 
 
-class CellResult(_Frozen):
-    """A cell of the grid and what became of it."""
+class Place(_Frozen):
+    """Where a cell stands in the grid."""
 
     name: str
     prompt: str
@@ -87,6 +87,11 @@ class CellResult(_Frozen):
     train_networks: int | None
     tested_on: Literal["best", "random"]
     tag: str | None
+
+
+class CellResult(Place):
+    """A cell of the grid and what became of it."""
+
     status: Literal["finished", "failed", "not run", "waiting"]
     reason: str | None = None  # of a failed cell its error
     device: str | None = None

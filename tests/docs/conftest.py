@@ -15,15 +15,9 @@ import pytest
 from nngpt_ext import registry, run_task
 from tests.docs.blocks import ROOT
 from tests.models_made import one_thread
+from tests.predict.conftest import SMALL
 
 __all__ = ["one_thread"]
-
-SMALL = {
-    "prompt": "code_only",
-    "model": {"base": "embedded"},
-    "data": {"train_networks": 8, "validation_networks": 6, "test_networks": 5, "code_tokens": 64},
-    "tuning": {"epochs": 1, "learning_rate": 2e-3, "examples_per_step": 16},
-}
 
 
 class Clone(NamedTuple):

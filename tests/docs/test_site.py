@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import browser
 from tests.docs.blocks import ROOT
+
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.slow
 OUTSIDE = re.compile(r"""(?:src|href)=["']?(https?:)?//[^"'> ]+""")
@@ -55,18 +56,6 @@ def test_the_reference_has_the_docstrings(site: Path) -> None:
     for name in ("run_task", "Predictor", "PredictionStore", "register_task", "UserError", "build_pairs"):
         assert f">{name}<" in re.sub(r"</?(?:span|code)[^>]*>", "", text) or f".{name}" in text
     assert "Raises" in text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test-all]'")
-    found = os.environ.get("NNGPT_EXT_CHROMIUM") or shutil.which("chromium")
-    if found is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [390, 1440])
