@@ -26,8 +26,8 @@ import pandas as pd
 import psutil
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.predict.sources import check_source
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.networks.source import check_source
 
 KEYS = ["nn", "dataset_1", "dataset_2"]
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}  # where it is shown

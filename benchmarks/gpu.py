@@ -27,10 +27,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
-from nngpt_ext.models.load import keep_compute_dtype
+from nngpt_ext.models.base import keep_compute_dtype
 
 # hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
 # deepseek-coder-7b-instruct-v1.5.
@@ -255,7 +255,7 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     """
     from transformers import AutoTokenizer, TrainerCallback
 
-    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.base import Base
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.tuning.plan import make_plan
     from nngpt_ext.tuning.settings import TuneConfig

@@ -15,7 +15,7 @@ from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
-from nngpt_ext.publish.commands import app as export
+from nngpt_ext.export.commands import app as export
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__

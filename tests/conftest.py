@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.package import PackageSource
-from nngpt_ext.lemur.pairs import build_pairs
-from nngpt_ext.lemur.trials import Trials
+from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.sources.package import PackageSource
+from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.trials import Trials
 
 # The same examples in each run, nothing kept between runs, no failure because the machine is busy.
 settings.register_profile("steady", max_examples=30, deadline=None, derandomize=True, database=None)

@@ -63,7 +63,7 @@ def test_imports_go_down_only(module):
     [
         ("lemur/pairs.py", "from nngpt_ext.prompts.render import Renderer"),
         ("lemur/pairs.py", "def f():\n    import nngpt_ext.tasks.run"),
-        ("config.py", "if TYPE_CHECKING:\n    from nngpt_ext.lemur import pairs"),
+        ("config.py", "if TYPE_CHECKING:\n    from nngpt_ext.data import pairs"),
         ("tasks/run.py", "from nngpt_ext import cli"),
         ("tasks/run.py", "from nngpt_ext import run_task"),
         ("scoring/log_odds.py", "from ..evaluation import metrics"),
@@ -77,7 +77,7 @@ def test_an_import_upwards_is_seen(module, text):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("tasks/run.py", "from nngpt_ext.lemur.pairs import build_pairs\nfrom nngpt_ext import registry"),
+        ("tasks/run.py", "from nngpt_ext.data.pairs import build_pairs\nfrom nngpt_ext import registry"),
         ("scoring/log_odds.py", "from . import predictions\nfrom ..batches import rows\nimport torch"),
         ("cli.py", "from nngpt_ext.tasks.run import run_task"),
     ],

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 def make_batch(groups: Sequence[Sequence[Example]], engine: str, dtype: torch.dtype, pad: int) -> Batch:
-    """The batch of one forward pass over groups of examples, in the engine's way (`nngpt_ext.batches.guard`)."""
+    """The batch of one forward pass over groups of examples, in the engine's way (`nngpt_ext.batches.engine`)."""
     if engine == "plain":
         return plain_batch([example for group in groups for example in group], pad)
     row = build_row(groups)
@@ -108,7 +108,7 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
     """
     inputs = batch.inputs if cache is None else {**batch.inputs, "past_key_values": cache}
     if "layout" in inputs and not installed(model):  # it would ignore the layout, and see everything
-        raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.guard.checked_engine")
+        raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.engine.checked_engine")
     if takes_positions(model):
         logits = model(**inputs, use_cache=False, logits_to_keep=batch.keep).logits
     else:

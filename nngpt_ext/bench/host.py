@@ -131,9 +131,9 @@ def _theirs(host: Host, database: Path, arguments: list[str]) -> dict[str, Any]:
 
 
 def _own_pairs(database: str) -> Any:
-    from nngpt_ext.lemur.cache import read_trials
-    from nngpt_ext.lemur.pairs import build_pairs
-    from nngpt_ext.lemur.sqlite import SqliteSource
+    from nngpt_ext.data.cache import read_trials
+    from nngpt_ext.data.pairs import build_pairs
+    from nngpt_ext.data.sources.sqlite import SqliteSource
 
     source = SqliteSource(database)
     pairs = build_pairs(read_trials(source, EPOCH).frame, EPOCH)
@@ -146,7 +146,7 @@ def _own_prompts(database: str, tokenizer: str, template: str, limit: str) -> An
     from transformers import AutoTokenizer
 
     from nngpt_ext.host.export import chat_rows
-    from nngpt_ext.lemur.dataset import load_pairs
+    from nngpt_ext.data.load import load_pairs
     from nngpt_ext.models.presets import PRESETS
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.render import Renderer
@@ -170,7 +170,7 @@ def _main(what: str, database: str, out: str, *arguments: str) -> None:
         from transformers import AutoTokenizer
 
         from nngpt_ext.host import export  # noqa: F401
-        from nngpt_ext.lemur import dataset  # noqa: F401
+        from nngpt_ext.data import dataset  # noqa: F401
 
         AutoTokenizer.from_pretrained(arguments[0])
     work.finish(out, lambda: _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments))

@@ -10,8 +10,8 @@ import torch
 
 from nngpt_ext.batches.encode import Encoded, Encoder
 from nngpt_ext.batches.rows import Example, own_length, shared_length, training_example
-from nngpt_ext.lemur.dataset import load_pairs
-from nngpt_ext.models.load import Base
+from nngpt_ext.data.load import load_pairs
+from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import group_by_network, questions_of

@@ -10,7 +10,7 @@ from typing import Any
 from nngpt_ext.bench.measure import Clock, Work, in_turn
 from nngpt_ext.bench.scoring import GENERATED, sampled
 from nngpt_ext.config import TaskConfig, build_config
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.predict.model import AskedModel
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.predict.predictor import Predictor

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.batches.tensors import mask_dtype
 from nngpt_ext.bench import scoring, training
 from nngpt_ext.bench.material import Lengths, Material, lengths, material, with_questions
 from nngpt_ext.bench.measure import Rate, in_turn
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.models.load import load_base
+from nngpt_ext.models.base import load_base
 from nngpt_ext.tasks.folder import versions
 
 BATCHES = (1, 4, 8, 16)

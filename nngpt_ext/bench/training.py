@@ -13,12 +13,12 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example, pack
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, make_batch, mask_dtype, plain_batch
 from nngpt_ext.bench.material import Material, in_fp32, tune_config
 from nngpt_ext.bench.measure import Work, now
-from nngpt_ext.models.load import quiet_transformers
+from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.tuning.adapter import with_adapter
 from nngpt_ext.tuning.plan import make_plan
 from nngpt_ext.tuning.trainer import AnswerTrainer

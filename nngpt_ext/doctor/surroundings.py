@@ -16,8 +16,8 @@ _EPOCH = 5  # whose records are read
 def lemur(path: str | None = None) -> Finding:
     """Which LEMUR would be read, and how much of it there is: its records of one epoch are read, past the cache."""
     from nngpt_ext.errors import UserError
-    from nngpt_ext.lemur.cache import read_trials
-    from nngpt_ext.lemur.locate import INSTALL, open_source
+    from nngpt_ext.data.cache import read_trials
+    from nngpt_ext.data.sources.discovery import INSTALL, open_source
 
     try:
         source = open_source("auto", path)

@@ -54,7 +54,7 @@ def four_bit_product() -> dict[str, Any]:
     import bitsandbytes as bnb
     import torch
 
-    from nngpt_ext.models.load import compute_dtype, keep_compute_dtype
+    from nngpt_ext.models.base import compute_dtype, keep_compute_dtype
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     dtype = compute_dtype(device)

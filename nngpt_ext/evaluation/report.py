@@ -23,7 +23,7 @@ from nngpt_ext.evaluation.schema import (
     parse,
 )
 from nngpt_ext.evaluation.statistics import bootstrap_networks
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 
 __all__ = ["Report", "build_report", "read_report", "split_note", "write_report"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.io import cannot_write, write_text
 
 
 class Change(NamedTuple):

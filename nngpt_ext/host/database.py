@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write
+from nngpt_ext.io import cannot_write
 from nngpt_ext.host.reading import lacking_of
 from nngpt_ext.host.root import DATABASE, check_database
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.models.presets import preset
 from nngpt_ext.prompts.template import COLUMNS, Template
 

@@ -88,8 +88,8 @@ def check_database(file: Path) -> None:
     Raises:
         UserError: when it is not.
     """
-    from nngpt_ext.lemur.sqlite import SqliteSource
-    from nngpt_ext.lemur.trials import METRIC, TASK
+    from nngpt_ext.data.sources.sqlite import SqliteSource
+    from nngpt_ext.data.trials import METRIC, TASK
 
     SqliteSource(file)
     with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.config import TaskConfig, build_config, find_project, parse_settings, read_project
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.host.changes import new_folder
 from nngpt_ext.host.conf import enable, prompt_file
 from nngpt_ext.host.layout import Host, find_host
@@ -22,7 +22,7 @@ from nngpt_ext.models.presets import preset
 from nngpt_ext.prompts.template import Template
 
 if TYPE_CHECKING:
-    from nngpt_ext.lemur.dataset import PairData
+    from nngpt_ext.data.load import PairData
     from nngpt_ext.prompts.render import Renderer
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _corpus(host: Host, asked: TaskConfig, template: Template, file: Path, conte
     from transformers import AutoTokenizer
 
     from nngpt_ext.host.export import check_lengths
-    from nngpt_ext.models.load import base_folder
+    from nngpt_ext.models.base import base_folder
     from nngpt_ext.prompts.render import Renderer
     from nngpt_ext.tasks.pipeline import read_data
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.files import write_text
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.unpaired import source_hash, unpaired_sources
+from nngpt_ext.io import write_text
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.unpaired import source_hash, unpaired_sources
 from nngpt_ext.models.embedded_card import card
 from nngpt_ext.models.embedded_corpus import distinct, encoded, rows
 from nngpt_ext.models.embedded_questions import KINDS, Piece, Questions, apart_at
@@ -231,7 +231,7 @@ class Builder:
 
 def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
     from nngpt_ext.prompts.builtin import NAMES, get_template
-    from nngpt_ext.prompts.compact import compact_code
+    from nngpt_ext.networks.compact import compact_code
 
     templates = [get_template(name) for name in NAMES]
     # The prompts' own words many times, so that each becomes a token.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nngpt_ext.lemur.clusters import THRESHOLD, signatures
-from nngpt_ext.prompts.compact import compact_code
+from nngpt_ext.data.families import THRESHOLD, signatures
+from nngpt_ext.networks.compact import compact_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Question, Renderer

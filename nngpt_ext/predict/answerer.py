@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.lemur.facts import DatasetFacts
+from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.predict.asked import Asked

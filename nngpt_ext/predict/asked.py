@@ -7,12 +7,12 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.facts import FACTS, DatasetFacts
-from nngpt_ext.lemur.unpaired import source_hash
+from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.data.unpaired import source_hash
 from nngpt_ext.predict.answers import Query, Recipe
 from nngpt_ext.predict.keys import question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
-from nngpt_ext.predict.sources import check_source
+from nngpt_ext.networks.source import check_source
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.render import Question
 from nngpt_ext.prompts.template import Template

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.predict.keys import digest
 
 log = logging.getLogger(__name__)

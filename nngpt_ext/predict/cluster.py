@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.predict.codes import Network
 from nngpt_ext.predict.parts import part_file
 from nngpt_ext.predict.predictor import Predictor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.predict.sources import check_source, read_source
+from nngpt_ext.networks.source import check_source, read_source
 
 
 class Network(NamedTuple):

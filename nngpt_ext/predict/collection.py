@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.predict.codes import Network, Refused, read_codes
 from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.parts import Parts

@@ -137,7 +137,7 @@ def score(
 
 
 def _source(code: Path) -> str:
-    from nngpt_ext.predict.sources import check_source, read_source
+    from nngpt_ext.networks.source import check_source, read_source
 
     return check_source(read_source(code), f"'{code}'")
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nngpt_ext.lemur.facts import FACTS, DatasetFacts
+from nngpt_ext.data.facts import FACTS, DatasetFacts
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Question
 from nngpt_ext.prompts.template import Template

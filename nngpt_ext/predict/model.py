@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.facts import DatasetFacts
-from nngpt_ext.models.load import check_base, load_base, quiet_transformers
+from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.models.base import check_base, load_base, quiet_transformers
 from nngpt_ext.predict.note import WEIGHTS, AdapterFiles
 from nngpt_ext.prompts.render import Question, Renderer
 from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds

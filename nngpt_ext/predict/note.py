@@ -11,8 +11,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import file_digest, write_text
-from nngpt_ext.models.load import BASE_FILE
+from nngpt_ext.io import file_digest, write_text
+from nngpt_ext.models.base import BASE_FILE
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash
 from nngpt_ext.prompts.template import Template, checked

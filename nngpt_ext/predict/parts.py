@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import replacing, write_text
+from nngpt_ext.io import replacing, write_text
 
 _PLAN = "plan.json"
 _MARK = b"nngpt_ext.collection"

@@ -71,7 +71,7 @@ class Predictor:
         """
         if Path(adapter).is_dir():
             return cls(adapter, **options)
-        from nngpt_ext.models.load import hub_folder
+        from nngpt_ext.models.base import hub_folder
 
         return cls(hub_folder(str(adapter), "adapter", revision), **options)
 

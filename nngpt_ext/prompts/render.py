@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jinja2
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.facts import FACTS, DatasetFacts
-from nngpt_ext.prompts.compact import compact_code
+from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.markers import text_markers
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.template import Messages, Template

@@ -39,7 +39,7 @@ def log_odds(
         row_tokens: tokens of one forward pass at most (one question alone may have more). With `shared`, a
             group that is larger is computed piece by piece behind its prefix's keys and values.
         pad: the padding token of the plain engine.
-        engine: as `nngpt_ext.batches.guard.checked_engine` gave it for this model.
+        engine: as `nngpt_ext.batches.engine.checked_engine` gave it for this model.
         plain_batch: rows of a forward pass of the plain engine; two options make two rows.
         advance: called with the number of questions just scored.
 

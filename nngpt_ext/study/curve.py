@@ -8,7 +8,7 @@ import logging
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.statistics import bootstrap_networks
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.study.schema import CurvePoint

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.io import cannot_write, write_text
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.tasks.folder import REPORT, read_config
 from nngpt_ext.tasks.pipeline import resolve

@@ -14,7 +14,7 @@ from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.evaluation.schema import Accuracy
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
-from nngpt_ext.lemur.splits import origin
+from nngpt_ext.data.splits import origin
 from nngpt_ext.study.schema import Figures, PairPart, Part
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS

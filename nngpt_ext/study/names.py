@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nngpt_ext.errors import UserError, nearest
-from nngpt_ext.lemur.words import LABELS, SPLITS
+from nngpt_ext.data.words import LABELS, SPLITS
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.prompts.template import load_template
 from nngpt_ext.registry import prompts

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.report import build_report, write_report
-from nngpt_ext.files import replacing
-from nngpt_ext.lemur.dataset import PairData
-from nngpt_ext.models.load import adapted, check_base
+from nngpt_ext.io import replacing
+from nngpt_ext.data.load import PairData
+from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer

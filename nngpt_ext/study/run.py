@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.load import base_folder
+from nngpt_ext.models.base import base_folder
 from nngpt_ext.study.canvas import check_matplotlib
 from nngpt_ext.study.collect import collect, one_line, seconds_of
 from nngpt_ext.study.curve import learning_curve

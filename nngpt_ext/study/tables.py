@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.wording import NO_NUMBER, interval, number
-from nngpt_ext.lemur.words import SPLITS
+from nngpt_ext.data.words import SPLITS
 from nngpt_ext.study.paper import EPOCHS, EXAMPLES, FIGURES
 from nngpt_ext.study.schema import CellResult, Figures, Part, Study
 from nngpt_ext.study.words import (

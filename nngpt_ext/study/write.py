@@ -9,7 +9,7 @@ from pathlib import Path
 from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as table_section
 from nngpt_ext.evaluation.page import template
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.study.conclusions import lede
 from nngpt_ext.study.schema import Study
 from nngpt_ext.study.sections import Section, sections

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.lemur.dataset import PairData
-from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.lemur.unpaired import source_hash
+from nngpt_ext.data.load import PairData
+from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.unpaired import source_hash
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
 from nngpt_ext.predict.note import Note

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nngpt_ext.evaluation.baselines import code_gbm, pair_prior, recipe_gbm
-from nngpt_ext.files import replacing
-from nngpt_ext.lemur.dataset import PairData
+from nngpt_ext.io import replacing
+from nngpt_ext.data.load import PairData
 
 FILE = "baselines.parquet"
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]

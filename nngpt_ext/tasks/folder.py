@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from nngpt_ext.config import dump_config
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.io import cannot_write, write_text
 
 CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
 INPUTS = "inputs.json"

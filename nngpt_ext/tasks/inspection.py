@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.lemur.kept import kept_pairs
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.words import LABELS, SPLITS, TRIALS
+from nngpt_ext.data.kept import kept_pairs
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.words import LABELS, SPLITS, TRIALS
 
 
 def summarize_pairs(
@@ -76,7 +76,7 @@ def evaluate_baselines(
     from nngpt_ext.evaluation import groups, metrics
     from nngpt_ext.evaluation.report import split_note
     from nngpt_ext.evaluation.statistics import bootstrap_networks
-    from nngpt_ext.lemur.dataset import load_pairs
+    from nngpt_ext.data.load import load_pairs
     from nngpt_ext.tasks.baselines import baseline_probabilities
 
     check_words(label, trials, split, hold_out)

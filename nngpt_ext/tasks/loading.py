@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nngpt_ext.config import DataConfig, ModelConfig
-from nngpt_ext.lemur.dataset import PairData, Records, load_pairs, read_records
-from nngpt_ext.models.load import load_base
+from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
+from nngpt_ext.models.base import load_base
 from nngpt_ext.tasks.baselines import baseline_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.base import Base
 
 # What decides the pairs; the others say how they are shown and drawn in training.
 _PAIRS = (

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.config import Stage, TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.files import replacing
-from nngpt_ext.lemur.clusters import THRESHOLD
-from nngpt_ext.lemur.dataset import PairData
-from nngpt_ext.lemur.splits import pairs_hash, split_hash
-from nngpt_ext.models.load import base_folder
+from nngpt_ext.io import replacing
+from nngpt_ext.data.families import THRESHOLD
+from nngpt_ext.data.load import PairData
+from nngpt_ext.data.splits import pairs_hash, split_hash
+from nngpt_ext.models.base import base_folder
 from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.store import PredictionStore

@@ -10,7 +10,7 @@ import pandas as pd
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
-from nngpt_ext.files import write_text
+from nngpt_ext.io import write_text
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS

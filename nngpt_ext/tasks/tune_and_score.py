@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.guard import checked_engine
+from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
-from nngpt_ext.files import file_digest, replacing_folder
-from nngpt_ext.lemur.dataset import PairData
-from nngpt_ext.models.load import BASE_FILE, Base, adapted, check_base
+from nngpt_ext.io import file_digest, replacing_folder
+from nngpt_ext.data.load import PairData
+from nngpt_ext.models.base import BASE_FILE, Base, adapted, check_base
 from nngpt_ext.predict.note import WEIGHTS
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer

@@ -11,12 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.batches.rows import Example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
-from nngpt_ext.models.load import quiet_transformers
+from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.models.presets import preset
 from nngpt_ext.tuning.settings import TuneConfig
 
 if TYPE_CHECKING:
-    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.base import Base
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import replacing_folder, write_text
+from nngpt_ext.io import replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
 from nngpt_ext.tuning.history import select_epoch
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Example
-    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.base import Base
     from nngpt_ext.tuning.settings import TuneConfig
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 def write_base_note(folder: Path, base: Base) -> None:
     """Say beside an adapter which base it belongs to."""
-    from nngpt_ext.models.load import BASE_FILE
+    from nngpt_ext.models.base import BASE_FILE
 
     note = {"base_model": base.name, "base_sha256": base.sha256, "load_in_4bit": base.load_in_4bit}
     write_text(folder / BASE_FILE, json.dumps(note, indent=2) + "\n")

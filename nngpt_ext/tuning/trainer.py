@@ -23,8 +23,8 @@ from trl import SFTConfig, SFTTrainer
 from nngpt_ext.batches.rows import Example, halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import write_text
-from nngpt_ext.models.load import quiet_transformers
+from nngpt_ext.io import write_text
+from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.progress import Progress, epoch_ended
 from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
 from nngpt_ext.tuning.history import HISTORY, read_history
@@ -32,7 +32,7 @@ from nngpt_ext.tuning.plan import Plan, make_plan
 from nngpt_ext.tuning.settings import TuneConfig
 
 if TYPE_CHECKING:
-    from nngpt_ext.models.load import Base
+    from nngpt_ext.models.base import Base
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import combinations
 
 from nngpt_ext.batches.encode import Encoded, Encoder
-from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.models.load import Base
+from nngpt_ext.data.facts import FACTS
+from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Question, Renderer
 from tests import models_made

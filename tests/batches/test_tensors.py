@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nngpt_ext.batches.attention import install
-from nngpt_ext.batches.guard import ENGINES
+from nngpt_ext.batches.engine import ENGINES
 from nngpt_ext.batches.rows import Example, build_row, scoring_example, training_example
 from nngpt_ext.batches.tensors import (
     answer_log_probs,
@@ -21,7 +21,7 @@ from nngpt_ext.batches.tensors import (
     plain_batch,
     takes_positions,
 )
-from nngpt_ext.models.load import Base
+from nngpt_ext.models.base import Base
 from tests import models_made
 from tests.models_made import KINDS
 

@@ -16,7 +16,7 @@ from nngpt_ext.bench.command import app
 from nngpt_ext.bench.material import lengths, material, with_questions
 from nngpt_ext.bench.prefix import _check_equal, bench_prefix
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.load import load_base
+from nngpt_ext.models.base import load_base
 
 
 def example(prefix: int, own: int) -> Example:

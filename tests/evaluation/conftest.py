@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from nngpt_ext.evaluation.report import Report, build_report
-from nngpt_ext.lemur.pairs import build_pairs
-from nngpt_ext.lemur.trials import RECIPE, collect
+from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.trials import RECIPE, collect
 
 RECIPE_A = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 

@@ -14,7 +14,7 @@ import pytest
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.root import bare_root, run_in
-from tests.lemur.conftest import database, tree
+from tests.data.conftest import database, tree
 from tests.models_made import one_thread
 
 __all__ = ["database", "one_thread", "tree"]

@@ -18,8 +18,8 @@ from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE
 from nngpt_ext.host.results import import_outputs
 from nngpt_ext.host.root import CONF, bare_root, run_in, said
 from nngpt_ext.host.status import host_status, probed
-from nngpt_ext.lemur.dataset import load_pairs
-from nngpt_ext.models.load import load_base
+from nngpt_ext.data.load import load_pairs
+from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer

@@ -21,14 +21,14 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.host import work
 from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.root import bare_root, run_in, said
-from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.package import PackageSource
-from nngpt_ext.lemur.pairs import build_pairs
-from nngpt_ext.lemur.sqlite import SqliteSource
+from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.sources.package import PackageSource
+from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.sources.sqlite import SqliteSource
 from tests.host.conftest import installed
 
 KEYS = ["nn", "dataset_1", "dataset_2"]
-# What nn-gpt 1.0.6's own builder gave on the small LEMUR of tests/lemur/small.py, at epoch 5.
+# What nn-gpt 1.0.6's own builder gave on the small LEMUR of tests/data/small.py, at epoch 5.
 RECORDED = Path(__file__).with_name("host_pairs.csv")
 # LEMUR's whole database; make test-all builds it.
 WHOLE = Path(os.environ.get("NNGPT_EXT_LEMUR_DB", Path(sys.prefix) / "lemur" / "ab.nn.db"))
@@ -109,10 +109,10 @@ def test_beside_the_data_that_it_asks_for_alone(alone: dict[str, str], database:
 import json, ab.nn, ab.nn.api
 from importlib.metadata import distributions
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.api import ApiSource
-from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.pairs import build_pairs
+from nngpt_ext.data.sources.api import ApiSource
+from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.pairs import build_pairs
 pairs = build_pairs(read_trials(ApiSource(), 5).frame, 5)
 there = [d.version for d in distributions() if d.metadata["Name"] == "nn-dataset"]
 try:

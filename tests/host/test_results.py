@@ -19,7 +19,7 @@ from nngpt_ext.evaluation.wording import NO_NUMBER
 from nngpt_ext.host.outputs import read_outputs
 from nngpt_ext.host.results import import_outputs
 from nngpt_ext.scoring.predictions import COLUMNS
-from tests.lemur.conftest import tree
+from tests.data.conftest import tree
 
 __all__ = ["tree"]
 

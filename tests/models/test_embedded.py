@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nngpt_ext.lemur.cache import read_trials
-from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.unpaired import paired_networks, source_hash
+from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.unpaired import paired_networks, source_hash
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
 
 BOTH = pytest.mark.parametrize("folder", [EMBEDDED, EMBEDDED_SMALL])

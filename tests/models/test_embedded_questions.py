@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.models.embedded_questions import ASKED, KINDS, TIED, Landscape, Questions, invented_recipe
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.recipe import recipe_text

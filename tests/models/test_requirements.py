@@ -67,7 +67,7 @@ def test_in_a_process_of_its_own_loading_says_it_too() -> None:
     code = """
 import sys
 sys.modules["bitsandbytes"] = None
-from nngpt_ext.models.load import load_base
+from nngpt_ext.models.base import load_base
 load_base("embedded")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

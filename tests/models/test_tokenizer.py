@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.models.embedded_tokenizer import PAD, STOP, VOCABULARY, whole_words
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.recipe import recipe_text

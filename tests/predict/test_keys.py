@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.files import file_digest
-from nngpt_ext.lemur.facts import FACTS, DatasetFacts
+from nngpt_ext.io import file_digest
+from nngpt_ext.data.facts import FACTS, DatasetFacts
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash, shown
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.render import Question

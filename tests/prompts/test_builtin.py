@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.facts import FACTS
+from nngpt_ext.data.facts import FACTS
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Renderer

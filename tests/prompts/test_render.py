@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.lemur.facts import DatasetFacts
+from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.prompts.builtin import NAMES, get_template
-from nngpt_ext.prompts.compact import compact_code
+from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.render import Question, Renderer
 from tests import models_made
 

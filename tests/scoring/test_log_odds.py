@@ -13,10 +13,10 @@ import torch
 from nngpt_ext.batches import tensors
 from nngpt_ext.batches.attention import install
 from nngpt_ext.batches.encode import Encoded
-from nngpt_ext.batches.guard import ENGINES
+from nngpt_ext.batches.engine import ENGINES
 from nngpt_ext.batches.rows import own_length, scoring_example, shared_length
 from nngpt_ext.batches.tensors import answer_log_probs
-from nngpt_ext.models.load import Base
+from nngpt_ext.models.base import Base
 from nngpt_ext.scoring.log_odds import PLAIN_BATCH, log_odds
 from tests import models_made
 from tests.batches.asked import encoder, questions

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext.batches.attention import install
-from nngpt_ext.models.load import Base
+from nngpt_ext.models.base import Base
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.scoring.predictions import (
     COLUMNS,

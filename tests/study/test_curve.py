@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext.evaluation.baselines import pair_prior
-from nngpt_ext.lemur.dataset import load_pairs
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.study.curve import FILE, learning_curve
 from nngpt_ext.study.folder import StudyFolder
 from nngpt_ext.study.grid import read_grid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nngpt_ext.lemur.words import SPLITS
+from nngpt_ext.data.words import SPLITS
 from nngpt_ext.prompts.builtin import NAMES
 from nngpt_ext.study.glossary import glossary
 from tests.study.made import cell, study

@@ -81,7 +81,7 @@ def test_the_adapter_is_plain_peft(run):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    from nngpt_ext.lemur.locate import open_source
+    from nngpt_ext.data.sources.discovery import open_source
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.render import Question, Renderer
@@ -120,7 +120,7 @@ def test_learning_rate_zero_leaves_the_scores_of_the_base(run, tmp_path):
 
 def _base_probabilities(result):
     from nngpt_ext.config import TaskConfig, build_config
-    from nngpt_ext.models.load import load_base
+    from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.tasks.pipeline import read_data, resolve
     from nngpt_ext.tasks.tune_and_score import Workbench
@@ -134,7 +134,7 @@ def _base_probabilities(result):
 
 def test_an_adapter_belongs_to_its_base(run, tmp_path):
     from nngpt_ext.errors import UserError
-    from nngpt_ext.models.load import check_base, load_base
+    from nngpt_ext.models.base import check_base, load_base
 
     base = load_base("embedded")
     check_base(run.output_dir / "adapter", base)
@@ -156,7 +156,7 @@ def test_it_learns_eight_networks_by_heart(tmp_path):
 
 def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.config import TaskConfig, build_config
-    from nngpt_ext.models.load import adapted, load_base
+    from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.tasks.pipeline import read_data, resolve
     from nngpt_ext.tasks.tune_and_score import Workbench

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nngpt_ext.batches.guard import ENGINES, checked_engine
+from nngpt_ext.batches.engine import ENGINES, checked_engine
 from nngpt_ext.batches.rows import Example, training_example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
-from nngpt_ext.models.load import Base, quiet_transformers
+from nngpt_ext.models.base import Base, quiet_transformers
 from nngpt_ext.tuning import trainer as training
 from nngpt_ext.tuning.adapter import with_adapter
 from nngpt_ext.tuning.plan import make_plan

@@ -49,7 +49,7 @@ class TrainBudget:
     def run(self, config: Config, output_dir: Path, resume: bool = False) -> RunResult:
         """Propose `budget` networks, the surest first, each with its dataset."""
         from nngpt_ext import Predictor
-        from nngpt_ext.files import write_text
+        from nngpt_ext.io import write_text
 
         if (output_dir / "report.json").exists() and not resume:
             raise UserError(f"'{output_dir}' holds a report; give another folder with --out, or --resume")

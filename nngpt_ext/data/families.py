@@ -1,0 +1,100 @@
+"""Near-duplicate networks: MinHash signatures of their sources and what is joined by them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.io import replacing
+from nngpt_ext.data.folder import cache_folder
+
+log = logging.getLogger(__name__)
+
+SHINGLE = 5  # tokens
+PERMUTATIONS = 128
+THRESHOLD = 0.85  # estimated Jaccard similarity from which two networks are near-duplicates
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def shingles(source: str) -> set[str]:
+    """The runs of `SHINGLE` tokens (words and single signs) in a source; a shorter source is one run."""
+    tokens = _TOKEN.findall(source)
+    last = max(len(tokens) - SHINGLE, 0)
+    return {" ".join(tokens[i : i + SHINGLE]) for i in range(last + 1)}
+
+
+def signature(source: str) -> np.ndarray:
+    """MinHash signature, shape (128,), uint64 (Broder 1997; hashes and permutations are datasketch's)."""
+    from datasketch import MinHash  # half a second that only splits and reports need
+
+    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+    sketch.update_batch([text.encode() for text in sorted(shingles(source))])
+    return sketch.hashvalues
+
+
+def signatures(sources: Mapping[str, str], names: Sequence[str]) -> np.ndarray:
+    """Signatures of the named networks, shape (len(names), 128), kept in the cache folder by source text."""
+    keys = [hashlib.sha256(sources[name].encode()).hexdigest() for name in names]
+    file = cache_folder() / "signatures.npz"
+    known = _load(file)
+    missing = {key: name for key, name in zip(keys, names, strict=True) if key not in known}
+    if missing:
+        known |= {key: signature(sources[name]) for key, name in missing.items()}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary, temporary.open("wb") as out:
+                np.savez(out, keys=np.array(list(known)), values=np.stack(list(known.values())))
+        except (OSError, UserError) as error:
+            log.warning("signatures are not cached: %s", error)
+    return np.stack([known[key] for key in keys]) if keys else np.empty((0, PERMUTATIONS), dtype="uint64")
+
+
+def _load(file: object) -> dict[str, np.ndarray]:
+    try:
+        with np.load(str(file), allow_pickle=False) as stored:
+            values = stored["values"]
+            if values.shape[1:] != (PERMUTATIONS,):
+                return {}
+            return dict(zip(stored["keys"].tolist(), values, strict=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        log.warning("the cache file %s is damaged (%s); building it again", file, error)
+        return {}
+
+
+def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (of left, of right) of all couples whose estimated Jaccard similarity reaches the threshold."""
+    rows, columns = [], []
+    for i, one in enumerate(left):
+        found = np.flatnonzero((right == one).mean(axis=1) >= threshold)
+        rows.append(np.full(len(found), i))
+        columns.append(found)
+    if not rows:
+        return np.empty(0, dtype="int64"), np.empty(0, dtype="int64")
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def clusters(values: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """The number of the connected component of each row of signatures, shape (n,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows, columns = near(values, values, threshold)
+    n = len(values)
+    graph = coo_matrix((np.ones(len(rows), dtype="int8"), (rows, columns)), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
+
+
+def with_near_duplicate(
+    sources: Mapping[str, str], names: Sequence[str], others: Sequence[str], threshold: float = THRESHOLD
+) -> set[str]:
+    """Those of `names` that have a near-duplicate among `others`."""
+    rows, _ = near(signatures(sources, names), signatures(sources, others), threshold)
+    return {names[i] for i in np.unique(rows)}

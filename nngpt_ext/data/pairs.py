@@ -1,0 +1,167 @@
+"""Pairs: a network and two datasets, and on which of them it does better."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.data.trials import RECIPE, in_order
+from nngpt_ext.data.words import LABELS, TRIALS
+
+PAIR_COLUMNS = (
+    "nn", "epoch", "dataset_1", "dataset_2", "accuracy_1", "accuracy_2", "norm_acc_1", "norm_acc_2",
+    "better_dataset", "margin", "recipe_1", "recipe_2",
+)  # fmt: skip
+
+
+def build_pairs(
+    trials: pd.DataFrame, epoch: int, *, label: str = "normalized", use: str = "best", seed: int = 0
+) -> pd.DataFrame:
+    """Build all pairs of one epoch.
+
+    Args:
+        trials: a table with the columns of `nngpt_ext.data.trials.COLUMNS`.
+        epoch: the training epoch at which accuracies are compared.
+        label: `normalized` compares accuracy / best accuracy of any network on that dataset at that
+            epoch; `percentile` compares average rank / n among the networks that are in a pair.
+        use: `best` (one pair a network and two datasets, of its best trials), `random` (of one seeded
+            trial on each dataset) or `all` (several: each trial on either side occurs at least once).
+        seed: chooses the trials of `random` and matches those of `all`.
+
+    Returns:
+        One row a pair with `PAIR_COLUMNS`, sorted by network and datasets; dataset_1 < dataset_2 in text
+        order; `better_dataset` is dataset_1 when its score is at least dataset_2's, unrounded; `margin` is
+        the distance of the two compared scores.
+
+    Raises:
+        UserError: for an unknown label or use, and for an epoch without pairs.
+    """
+    if label not in LABELS:
+        raise unknown("label", label, LABELS)
+    if use not in TRIALS:
+        raise unknown("kind of trials", use, TRIALS)
+    at = in_order(trials[trials["epoch"] == epoch])
+    best = at.drop_duplicates(["nn", "dataset"])
+    best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
+    if best.empty:
+        known = sorted(set(trials["epoch"]) - {epoch})  # none where one epoch was read, as commands do
+        others = f"epochs with trials: {', '.join(map(str, known))}" if known else "LEMUR has most pairs at 1, 2 and 5"
+        raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then; {others}")
+    top = at.groupby("dataset")["accuracy"].max()
+    chosen = best if use == "best" else at[at["nn"].isin(set(best["nn"]))]
+    if use == "random":
+        chosen = _shuffled(chosen, seed).drop_duplicates(["nn", "dataset"])
+    chosen = chosen.reset_index(drop=True)
+    nn, dataset = chosen["nn"].to_numpy(dtype=object), chosen["dataset"].to_numpy(dtype=object)
+    accuracy, recipes = chosen["accuracy"].to_numpy(), _recipes(chosen)
+    limits = chosen["dataset"].map(top).to_numpy(dtype="float64")
+    norm = np.divide(accuracy, limits, out=np.zeros(len(chosen)), where=limits > 0)
+    score = norm if label == "normalized" else _percentiles(chosen, best)
+    first, second = _joined(chosen, seed) if use == "all" else _crossed(chosen)
+    frame = pd.DataFrame(
+        {
+            "nn": nn[first],
+            "epoch": np.full(len(first), epoch, dtype="int64"),
+            "dataset_1": dataset[first],
+            "dataset_2": dataset[second],
+            "accuracy_1": accuracy[first],
+            "accuracy_2": accuracy[second],
+            "norm_acc_1": norm[first],
+            "norm_acc_2": norm[second],
+            "better_dataset": np.where(score[first] >= score[second], dataset[first], dataset[second]),
+            "margin": np.abs(score[first] - score[second]),
+            "recipe_1": recipes[first],
+            "recipe_2": recipes[second],
+        }
+    )
+    return frame.sort_values(["nn", "dataset_1", "dataset_2"], kind="stable", ignore_index=True)
+
+
+def usual_winner_share(pairs: pd.DataFrame) -> float:
+    """Share of the pairs that their dataset pair's usual winner wins: the pair prior in sample."""
+    first = pairs["better_dataset"] == pairs["dataset_1"]
+    wins = first.groupby([pairs["dataset_1"], pairs["dataset_2"]]).agg(["sum", "size"])
+    return float(pd.concat([wins["sum"], wins["size"] - wins["sum"]], axis=1).max(axis=1).sum() / len(pairs))
+
+
+def datasets_of(pairs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The datasets, in text order, of each network in the pairs."""
+    sides = pd.concat([pairs[["nn", side]].set_axis(["nn", "dataset"], axis=1) for side in ("dataset_1", "dataset_2")])
+    sides = sides.drop_duplicates().sort_values(["nn", "dataset"])
+    return {str(nn): tuple(group) for nn, group in sides.groupby("nn")["dataset"]}
+
+
+def _crossed(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of every two datasets of one network, where each has one row."""
+    rows = chosen[["nn", "dataset"]].assign(row=np.arange(len(chosen)))
+    both = rows.merge(rows, on="nn", suffixes=("_1", "_2"))
+    both = both[both["dataset_1"] < both["dataset_2"]]
+    return both["row_1"].to_numpy(), both["row_2"].to_numpy()
+
+
+def _joined(chosen: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers where a network has several trials on a dataset.
+
+    All combinations would give networks with many trials most of the weight; matching the longer side
+    once against the shorter, repeated, shows every trial and grows with their number, not its square.
+    """
+    rows = _shuffled(chosen.assign(row=np.arange(len(chosen))), seed)
+    first: list[int] = []
+    second: list[int] = []
+    for _, group in rows.groupby("nn", sort=True):
+        sides = {str(name): part.to_numpy() for name, part in group.groupby("dataset", sort=True)["row"]}
+        names = sorted(sides)
+        for i, a in enumerate(names):
+            for b in names[i + 1 :]:
+                count = max(len(sides[a]), len(sides[b]))
+                first.extend(np.resize(sides[a], count))
+                second.extend(np.resize(sides[b], count))
+    return np.asarray(first, dtype="int64"), np.asarray(second, dtype="int64")
+
+
+def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Rows in an order that depends on the seed and each row's own values only, not on its neighbours."""
+    columns = ["nn", "dataset", "accuracy", *RECIPE]
+    keys = [
+        hashlib.blake2b(repr((seed, *row)).encode(), digest_size=8).digest()
+        for row in trials[columns].itertuples(index=False, name=None)
+    ]
+    return trials.iloc[np.argsort(np.array(keys), kind="stable")]
+
+
+def _percentiles(chosen: pd.DataFrame, best: pd.DataFrame) -> np.ndarray:
+    """Average rank / n of each accuracy among the best accuracies of the networks in pairs, per dataset."""
+    result = np.zeros(len(chosen))
+    for dataset, rows in chosen.groupby("dataset").indices.items():
+        ranked = np.sort(best.loc[best["dataset"] == dataset, "accuracy"].to_numpy())
+        values = chosen["accuracy"].to_numpy()[rows]
+        low, high = np.searchsorted(ranked, values, "left"), np.searchsorted(ranked, values, "right")
+        result[rows] = (low + (high - low + 1) / 2) / len(ranked)
+    return result
+
+
+def _recipes(chosen: pd.DataFrame) -> np.ndarray:
+    recipes = np.empty(len(chosen), dtype=object)
+    for i, (lr, batch, momentum, dropout, transform) in enumerate(chosen[list(RECIPE)].itertuples(False, None)):
+        recipes[i] = recipe_of(lr, batch, momentum, dropout, transform)
+    return recipes
+
+
+def recipe_of(lr: Any, batch: Any, momentum: Any, dropout: Any, transform: Any) -> dict[str, Any]:
+    """A recipe as a mapping with plain Python values; what LEMUR does not state is None."""
+    return {
+        "lr": _value(lr),
+        "batch": None if _value(batch) is None else int(batch),
+        "momentum": _value(momentum),
+        "dropout": _value(dropout),
+        "transform": transform if isinstance(transform, str) else None,
+    }
+
+
+def _value(number: Any) -> float | None:
+    return None if number is None or math.isnan(number) else float(number)

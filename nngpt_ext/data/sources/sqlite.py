@@ -1,0 +1,92 @@
+"""LEMUR as `ab.nn.api` keeps it: the SQLite database ab.nn.db, opened read-only."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Set
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.data.trials import METRIC, RECIPE, TASK
+
+_PARAMETERS = ", ".join(
+    f"(SELECT value FROM prm WHERE prm.uid = s.prm AND prm.name = '{name}' LIMIT 1)" for name in RECIPE[:-1]
+)
+_RECORDS = f"""
+SELECT s.nn, s.dataset, s.epoch, s.accuracy, {_PARAMETERS}, s.transform
+FROM stat s WHERE s.task = ? AND s.metric = ?"""
+_CHUNK = 500  # names in one query: SQLite's oldest limit of variables is 999
+
+
+class SqliteSource:
+    """Reads the tables `stat`, `prm` and `nn`."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"no LEMUR database at '{path}'; give the path of ab.nn.db")
+        tables = {row[0] for row in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        missing = {"stat", "prm", "nn"} - tables
+        if missing:
+            raise UserError(
+                f"'{path}' is no LEMUR database: it has no table {', '.join(sorted(missing))}; "
+                "give the path of ab.nn.db"
+            )
+        # Built by nn-dataset's first import, which takes minutes; cut off, it is accepted by it as whole later.
+        if not all(any(self._query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
+            raise self._cut_off("a table of it is empty")
+
+    def _cut_off(self, why: str) -> UserError:
+        return UserError(
+            f"the LEMUR database '{self.path}' is not whole: {why}, so its building was cut off; remove it and build "
+            "it again, or read the installed package: --source package (data.source: package)"
+        )
+
+    @property
+    def location(self) -> str:
+        return str(self.path.resolve())
+
+    def _query(self, sql: str, values: Iterable[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            uri = f"{self.path.resolve().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
+                yield from connection.execute(sql, tuple(values))
+        except OverflowError:
+            raise UserError(f"the LEMUR database '{self.path}' holds no such epoch; epochs are small numbers") from None
+        except sqlite3.Error as error:
+            if "readonly" in str(error):  # SQLite wants to roll back what a process that was killed had begun
+                raise self._cut_off("a journal is left beside it") from None
+            raise UserError(
+                f"cannot read the LEMUR database '{self.path}': {error}; "
+                "close the program that uses it, or build it again with ab.nn.api"
+            ) from None
+
+    def fingerprint(self, epoch: int | None) -> str:
+        parts = [str(epoch)]
+        for suffix in ("", "-wal"):
+            file = self.path.with_name(self.path.name + suffix)
+            if file.exists():
+                state = file.stat()
+                parts.append(f"{suffix} {state.st_size} {state.st_mtime_ns}")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
+        if epoch is None:
+            return self._query(_RECORDS, (TASK, METRIC))
+        return self._query(_RECORDS + " AND s.epoch = ?", (TASK, METRIC, epoch))
+
+    def networks(self) -> Set[str]:
+        return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}
+
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        wanted, found = list(names), {}
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ", ".join("?" for _ in part)
+            found.update(dict(self._query(f"SELECT name, code FROM nn WHERE name IN ({marks})", part)))
+        return found

@@ -1,0 +1,114 @@
+"""`nngpt-ext export …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nngpt_ext.shell import AsJson, print_json
+
+app = typer.Typer(
+    help="Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness.",
+    epilog="Example: nngpt-ext export hub --run runs/demo --out demo-adapter",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run.")]
+Out = Annotated[Path, typer.Option(help="The folder to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is in the folder, whatever it is.")]
+Push = Annotated[
+    str | None, typer.Option(metavar="OWNER/NAME", help="Also push it to the hub; without this nothing is pushed.")
+]
+Private = Annotated[bool, typer.Option("--private", help="A new repository on the hub is private.")]
+
+
+@app.callback()
+def _export() -> None:
+    """Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness."""
+
+
+@app.command(epilog="Example: nngpt-ext export hub --run runs/demo --out demo-adapter --json")
+def hub(
+    run: Run,
+    out: Out,
+    license: Annotated[
+        str | None, typer.Option(help="Of the adapter; by default mit with an embedded base, else other.")
+    ] = None,
+    base_id: Annotated[str | None, typer.Option(help="Hub id of the base, where the run had it from a folder.")] = None,
+    push: Push = None,
+    private: Private = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """A folder with the adapter, its model card and, if embedded, its base; Predictor.from_pretrained takes it."""
+    from nngpt_ext.export.hub import export_hub
+
+    done = export_hub(run, out, license=license, base_id=base_id, repo=push, private=private, force=force)
+    _say({"out": str(done.folder), "pushed": done.pushed}, f"the adapter and its card are in {done.folder}", as_json)
+
+
+@app.command(epilog="Example: nngpt-ext export dataset --split by_network --out lemur-pairs --json")
+def dataset(
+    out: Out,
+    split: Annotated[str, typer.Option(help="by_network, by_cluster, by_origin or random_pairs.")] = "by_network",
+    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
+    trials: Annotated[str, typer.Option(help="best, random, or all: training pairs of all trials.")] = "best",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")] = 0,
+    source: Annotated[str, typer.Option(help="auto, package, sqlite or api.")] = "auto",
+    lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
+    push: Push = None,
+    private: Private = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """The pairs in Parquet with fixed parts, the networks' sources, and a card; datasets.load_dataset takes it."""
+    from nngpt_ext.export.dataset import export_dataset
+
+    done, counts = export_dataset(
+        out, epoch=epoch, split=split, hold_out=hold_out, seed=seed, trials=trials, source=source, path=lemur,
+        repo=push, private=private, force=force,
+    )  # fmt: skip
+    shown = "; ".join(f"{part}: {n['pairs']:,} pairs of {n['networks']:,} networks" for part, n in counts.items())
+    _say({"out": str(done.folder), "pushed": done.pushed, "split": counts}, f"{shown}; in {done.folder}", as_json)
+
+
+@app.command("lm-eval", epilog="Example: nngpt-ext export lm-eval --run runs/demo --out demo-task --networks 20")
+def lm_eval(
+    run: Run,
+    out: Out,
+    networks: Annotated[int | None, typer.Option(min=1, help="Test networks to ask about; all by default.")] = None,
+    base: Annotated[bool, typer.Option(help="Write the base with its 4-bit weights written out beside it.")] = True,
+    check: Annotated[bool, typer.Option("--check", help="Run lm_eval on it, and compare answer by answer.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """A task folder that lm-evaluation-harness runs: the same prompts about the same test pairs."""
+    from nngpt_ext.export.harness import export_harness
+
+    if check:
+        from nngpt_ext.export.harness_check import check_harness, check_installed
+
+        check_installed()
+    done = export_harness(run, out, networks=networks, with_base=base, force=force)
+    found: dict[str, Any] = {
+        "out": str(done.folder), "task": done.task, "pairs": done.pairs, "networks": done.networks,
+        "command": done.command(),
+    }  # fmt: skip
+    text = f"{done.pairs:,} pairs of {done.networks:,} networks, in both orders, in {done.folder}; type:"
+    text += f"\n{done.command()}"
+    if check:
+        compared = check_harness(run, done)
+        found["check"] = compared._asdict()
+        text += f"\n{compared.text()}"
+    _say(found, text, as_json)
+
+
+def _say(found: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(text)

@@ -1,0 +1,199 @@
+"""A run's test questions as a task of lm-evaluation-harness, with the model that its scores are to be the same of."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.io import write_text
+from nngpt_ext.export.finished import FinishedRun, copy_files, read_run
+from nngpt_ext.export.harness_texts import group_of_files, readme
+from nngpt_ext.export.target import check_target, exporting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nngpt_ext.batches.encode import Encoder
+    from nngpt_ext.models.base import Base
+
+QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
+ADAPTER, BASE = "adapter", "base"
+BATCH = 16  # requests of a forward pass of lm_eval
+
+
+class ExportedTask(NamedTuple):
+    """A task folder."""
+
+    folder: Path
+    task: str  # both orders; `<task>_straight` and `<task>_turned` ask one
+    pairs: int
+    networks: int
+    model_args: dict[str, Any]  # for `lm_eval --model hf`
+    device: str  # for `--device`: without it, lm_eval wants CUDA
+
+    def command(self, here: bool = False) -> str:
+        """What to type; `here`: in the folder."""
+        given = {name: str(value) for name, value in self.model_args.items()}
+        if here:
+            given = {name: value.removeprefix(f"{self.folder}/") for name, value in given.items()}
+        arguments = ",".join(f"{name}={value}" for name, value in given.items())
+        what = f"--include_path {'.' if here else self.folder} --tasks {self.task}"
+        return f"lm_eval {what} --model hf --model_args {arguments} --device {self.device} --batch_size {BATCH}"
+
+
+def export_harness(
+    run: str | Path, out: str | Path, *, networks: int | None = None, with_base: bool = True, force: bool = False
+) -> ExportedTask:
+    """Write the questions about a run's test pairs, in both orders, to a folder that `lm_eval --include_path` takes.
+
+    Its prompts are the run's own, rendered for its base model: chat template, cut sources, stop token and all.
+
+    Args:
+        run: folder of a finished run.
+        out: the folder to write.
+        networks: of the test part, drawn by the split's seed; all where None.
+        with_base: where the run computes in 4 bits, also write its base with these weights written out, for
+            lm_eval cannot load it so.
+        force: replace what is in `out`, whatever it is.
+
+    Raises:
+        UserError: for a run that is not finished, LEMUR's records that are not those of the run, a folder that holds
+            something else, and a tokenizer that would read a question otherwise when it stands in one text with its
+            answer, as lm_eval has it.
+    """
+    found, out = read_run(Path(run)), Path(out)
+    check_target(out, "lm-eval", force=force, apart=found.folder)
+    pairs, sources = asked_pairs(found, networks)
+    base, encoder = _encoder(found, sources)
+    with exporting(out, "lm-eval", found.made_of(), force=force, apart=found.folder) as folder:
+        _write_questions(pairs, encoder, folder / QUESTIONS)
+        copy_files(found.adapter.folder, folder / ADAPTER)
+        here = found.adapter.load_in_4bit and with_base
+        arguments = {
+            "pretrained": str(out / BASE) if here else str(base.folder),
+            "peft": str(out / ADAPTER),
+            "dtype": str(_dtype(base)).removeprefix("torch."),
+            "add_bos_token": False,
+            "max_length": base.context,
+        }
+        task = _task_name(found.adapter.note.prompt)
+        done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments, base.device.type)
+        for name, text in group_of_files(task).items():
+            write_text(folder / name, text)
+        shutil.copyfile(Path(__file__).with_name(FUNCTIONS), folder / FUNCTIONS)
+        write_text(
+            folder / "README.md", readme(found.report, done.command(here=True), task, len(pairs), done.networks, here)
+        )
+        if here:
+            _write_out(base, folder / BASE)
+    return done
+
+
+def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The test pairs of the run with `log_odds`, what it said of them, and the sources of their networks."""
+    from nngpt_ext.data.splits import shuffled, split_hash
+    from nngpt_ext.tasks.folder import PREDICTIONS
+    from nngpt_ext.tasks.pipeline import read_data
+    from nngpt_ext.tasks.reporting import read_table
+
+    data = read_data(found.config)
+    if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
+        raise UserError(
+            f"LEMUR's records here are not those that '{found.folder}' was made of "
+            f"(source {data.source} here, {found.record['data']['source']} there); install nn-dataset==2.1.2"
+        )
+    test = data.part("test")
+    if networks is not None:
+        kept = shuffled(sorted(test["nn"].unique()), found.config.data.seed)[:networks]
+        test = test[test["nn"].isin(set(kept))].reset_index(drop=True)
+    keys = ["nn", "dataset_1", "dataset_2"]
+    said = read_table(found.folder / PREDICTIONS)
+    said = said.loc[said["split"] == "test", [*keys, "log_odds"]]
+    return test.merge(said, on=keys, how="left", validate="one_to_one"), data.sources
+
+
+def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder]:
+    from nngpt_ext.batches.encode import Encoder
+    from nngpt_ext.models.base import check_base, load_base
+    from nngpt_ext.prompts.render import Renderer
+
+    note, model = found.adapter.note, found.config.model
+    base = load_base(
+        found.adapter.base_place, load_in_4bit=found.adapter.load_in_4bit, revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+    )  # fmt: skip
+    check_base(found.adapter.folder, base)
+    renderer = Renderer(note.template, base.tokenizer, code_tokens=note.code_tokens, compact=note.compact_code)
+    return base, Encoder(renderer, sources, base.context, note.row_tokens)
+
+
+def _write_questions(pairs: pd.DataFrame, encoder: Encoder, file: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame(_questions(pairs, encoder)).to_parquet(file, index=False, compression="zstd")
+
+
+def _questions(pairs: pd.DataFrame, encoder: Encoder) -> Iterator[dict[str, Any]]:
+    """Each pair as it is, then turned."""
+    from nngpt_ext.scoring.predictions import group_by_network, questions_of
+
+    asked, odds = questions_of(pairs), pairs["log_odds"].tolist()
+    better, stop = pairs["better_dataset"].tolist(), encoder.tokenizer.eos_token
+    for rows in group_by_network(pairs["nn"].tolist()):
+        nn = asked[rows[0]].nn
+        shows_code = encoder.renderer.template.needs("nn_code")
+        code = encoder.renderer.code(encoder.sources[nn]).text if shows_code else None
+        for i in rows:
+            for turned, question in enumerate((asked[i], asked[i].turned())):
+                names = (question.dataset_1, question.dataset_2)
+                text = encoder.renderer.text(question, code)
+                choices = [encoder.renderer.inert(name) + stop for name in names]
+                _check(encoder, question, text, choices)
+                yield {
+                    "pair": int(i), "nn": nn, "dataset_1": asked[i].dataset_1, "dataset_2": asked[i].dataset_2,
+                    "turned": bool(turned), "text": text, "choices": choices, "label": names.index(better[i]),
+                    "better_dataset": better[i], "log_odds": odds[i],
+                }  # fmt: skip
+
+
+def _check(encoder: Encoder, question: Any, text: str, choices: list[str]) -> None:
+    """See that text and answer in one, as lm_eval tokenises them, are the tokens that we score.
+
+    It takes white space at the end of the text for a part of the answer. That adds the same to both answers, and
+    changes nothing, if the tokens are the same.
+    """
+    (encoded,) = encoder.encode([question])
+    read = [
+        encoder.tokenizer(text + choice, add_special_tokens=False, verbose=False)["input_ids"] for choice in choices
+    ]
+    ours = [[*encoded.prompt.tolist(), *option.tolist()] for option in encoded.options]
+    before = encoder.tokenizer(text.rstrip(), add_special_tokens=False, verbose=False)["input_ids"]
+    if read != ours or len(before) > len(encoded.prompt):
+        raise UserError(
+            f"a question about '{question.nn}' has other tokens in one text with its answer, as lm_eval reads it, than "
+            "this run scores: the base's tokenizer joins them; there is no task for lm_eval that asks the same"
+        )
+
+
+def _write_out(base: Base, folder: Path) -> None:
+    """Save the base with its 4-bit weights as the numbers that they stand for; `base` is changed."""
+    from nngpt_ext.models.base import quiet_transformers
+
+    model: Any = base.model
+    with quiet_transformers():
+        model.dequantize(dtype=_dtype(base)).save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
+
+
+def _dtype(base: Base) -> Any:
+    from nngpt_ext.models.base import compute_dtype
+
+    return compute_dtype(base.device.type)
+
+
+def _task_name(prompt: str) -> str:
+    return "nngpt_dataset_compare_" + re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")

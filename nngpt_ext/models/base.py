@@ -1,0 +1,229 @@
+"""Loading base models, in 4 bits by default, and adapters on top of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.io import file_digest
+from nngpt_ext.models.presets import PRESETS, preset
+from nngpt_ext.models.requirements import check_libraries
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BASE_FILE = "nngpt_ext.json"  # beside an adapter: which base it belongs to
+
+
+class Base(NamedTuple):
+    """A frozen base model, ready to train adapters on or to score with."""
+
+    name: str  # as the configuration gives it
+    folder: Path
+    sha256: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    load_in_4bit: bool
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def context(self) -> int:
+        """Tokens the model takes at most."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+
+def base_folder(base: str, *, revision: str | None = None) -> Path:
+    """The local folder of a base model; a hub id is downloaded (safetensors and JSON only).
+
+    Raises:
+        UserError: when it is neither a preset, nor a folder, nor reachable on the hub.
+    """
+    location = preset(base).location
+    folder = Path(location)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"'{folder}' holds no model: it has no config.json")
+        if not list(folder.glob("*.safetensors")):
+            raise UserError(f"'{folder}' holds no *.safetensors; other weights are not read, for they may run code")
+        return folder
+    if location.count("/") != 1 or location.startswith((".", "/", "~")):
+        raise UserError(
+            f"unknown base model '{base}': no preset ({', '.join(PRESETS)}), no folder and no hub id (owner/name)"
+        )
+    advice = (
+        "give a local folder with --set model.base=FOLDER, or use the model in the package: --set model.base=embedded"
+    )
+    return hub_folder(location, "base model", revision, advice)
+
+
+def hub_folder(
+    location: str, kind: str, revision: str | None = None, advice: str = "download it and give its folder"
+) -> Path:
+    """The local copy of something on the hub (safetensors, JSON and texts only).
+
+    Raises:
+        UserError: when it cannot be fetched; `kind` says what it is, `advice` what to do.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(location, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot get {kind} '{location}' from the hub ({reason}); {advice}") from None
+
+
+def base_hash(folder: Path) -> str:
+    """sha256 over the sha256 of each weights file, in text order of their names."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        blob = file.resolve().name
+        # The hub's cache names a large file by its sha256; hashing 14 GB again would take a minute.
+        known = len(blob) == 64 and set(blob) <= set("0123456789abcdef")
+        digest = blob if known else file_digest(file)
+        total.update(f"{file.name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def compute_dtype(device: str) -> torch.dtype:
+    """bf16 on a card that has it, else fp32.
+
+    On the CPU always fp32: bf16 products are emulated on most of them (300 times slower where measured),
+    and results would differ from one machine to the next.
+    """
+    import torch
+
+    return torch.bfloat16 if device.startswith("cuda") and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def load_base(
+    base: str, *, load_in_4bit: bool = True, revision: str | None = None, trust_remote_code: bool = False
+) -> Base:
+    """Load a base model and its tokenizer.
+
+    Args:
+        base: a preset's name, a folder, or a hub id.
+        load_in_4bit: NF4 with double quantisation (Dettmers et al. 2023), on CUDA and on the CPU.
+        revision: of a hub id.
+        trust_remote_code: run code that comes with the model; only if the user says so.
+
+    Raises:
+        UserError: for an unknown, unreachable or damaged base, missing libraries, a tokenizer without a stop token.
+    """
+    check_libraries(load_in_4bit)
+    folder = base_folder(base, revision=revision)
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    dtype = compute_dtype(device)
+    quantisation = (
+        BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        if load_in_4bit
+        else None
+    )
+    faults = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
+                trust_remote_code=trust_remote_code, attn_implementation="sdpa",
+            )  # fmt: skip
+    except faults as error:
+        reason = " ".join(str(error).split())[:300]
+        if isinstance(error, (KeyError, TypeError, AttributeError)):  # their text alone says little
+            reason = f"a file of it is damaged ({type(error).__name__}: {reason})"
+        raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not tokenizer.is_fast:
+        raise UserError(f"the tokenizer of '{base}' is not a fast one; sources could not be cut by tokens")
+    model.eval()
+    model.requires_grad_(False)
+    keep_compute_dtype(model)
+    return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit)
+
+
+def keep_compute_dtype(model: PreTrainedModel) -> None:
+    """Let 4-bit layers compute in their compute type on every CPU, so that results are the same on all of them.
+
+    Where a CPU has AVX512-BF16, bitsandbytes repacks the weights at the first pass without gradients and from
+    then on multiplies in bf16, in training too, where that product has no gradient.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # a plain attribute
+
+
+@contextmanager
+def adapted(base: Base, folder: Path) -> Iterator[Any]:
+    """The base model with an adapter (PEFT), for scoring; the base is as it was when the block ends."""
+    from peft import PeftModel
+
+    with quiet_transformers():
+        model = PeftModel.from_pretrained(base.model, str(folder))
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.unload()
+
+
+def check_base(folder: Path, base: Base) -> None:
+    """See that the adapter in `folder` was trained on this base."""
+    note = folder / BASE_FILE
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"no adapter in '{folder}': it has no adapter_config.json")
+    if not note.is_file():
+        raise UserError(f"'{folder}' does not say which base its adapter belongs to: it has no {BASE_FILE}")
+    try:
+        trained = {name: str(json.loads(note.read_bytes())[name]) for name in ("base_model", "base_sha256")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{note}' is damaged ({type(error).__name__}: {error}); fetch or train the adapter again"
+        ) from None
+    if trained["base_sha256"] != base.sha256:
+        raise UserError(
+            f"the adapter in '{folder}' was trained on '{trained['base_model']}' "
+            f"(sha256 {trained['base_sha256'][:12]}…), "
+            f"not on '{base.name}' ({base.sha256[:12]}…); load it with its own base model"
+        )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

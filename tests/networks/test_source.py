@@ -1,0 +1,56 @@
+"""Sources from outside: what is taken, and one line for what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.networks.source import LIMIT, check_source, read_source
+from tests import models_made
+
+BAD = {
+    "def (": "is not Python (line 1: invalid syntax)",
+    "": "is empty; for the model's own prior use Predictor.prior(…)",
+    " \n\t": "is empty",
+    "x = 1\n" * 400_000: "has 2,400,000 characters; at most 1,000,000 are taken",
+    "x\0y": "is not Python",
+    "(" * 5_000 + ")" * 5_000: "is not Python",
+}
+
+
+@pytest.mark.parametrize(("code", "message"), BAD.items(), ids=range(len(BAD)))
+def test_one_line_for_each_fault(code: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_source(code, "net.py")
+    assert str(error.value).startswith(f"net.py {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("code", [None, b"x = 1", 3])
+def test_what_is_not_text(code: object) -> None:
+    with pytest.raises(UserError, match="the network's source must be text, not"):
+        check_source(code)
+
+
+def test_real_sources_are_taken_as_they_are() -> None:
+    for source in models_made.sources().values():
+        assert check_source(source) == source
+    assert len(max(models_made.sources().values(), key=len)) < LIMIT
+
+
+def test_strange_but_valid_sources() -> None:
+    for code in ("'\\d'", "# answer: mnist\nx = 1", "<|end|> = 1".replace("<|end|>", "end"), "é = 1"):
+        assert check_source(code) == code
+
+
+def test_files_are_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"\xef\xbb\xbfx = '\xc3\xa9'\n")
+    assert read_source(tmp_path / "a.py") == "x = 'é'\n"
+    (tmp_path / "b.py").write_bytes(b"x = '\xe9'")
+    with pytest.raises(UserError, match=r"b\.py' is not UTF-8 \(byte 5\); save it as UTF-8"):
+        read_source(tmp_path / "b.py")
+    for place in (tmp_path, tmp_path / "none.py"):
+        with pytest.raises(UserError, match="cannot read"):
+            read_source(place)

@@ -1,0 +1,178 @@
+"""Files and folders are whole or as they were."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.io import replacing, replacing_folder, write_text
+
+
+class Mishap(Exception):
+    pass
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def forbidden(*_, **__):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+# Files
+
+
+def test_file_is_written_and_replaced(tmp_path):
+    target = tmp_path / "a.txt"
+    write_text(target, "one — 1")
+    write_text(str(target), "two")
+    assert target.read_text(encoding="utf-8") == "two"
+    assert names(tmp_path) == ["a.txt"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("before", [None, "before"])
+@pytest.mark.parametrize("error", [Mishap, KeyboardInterrupt])
+def test_an_exception_inside_leaves_the_file_as_it_was(tmp_path, before, error):
+    target = tmp_path / "a.txt"
+    if before is not None:
+        target.write_text(before)
+
+    def write_half():
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            assert temporary.parent == tmp_path  # so that renaming never crosses disks
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert (target.read_text() if target.exists() else None) == before
+    assert names(tmp_path) == ([] if before is None else ["a.txt"])
+
+
+def test_what_readers_see_is_never_half_written(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("before")
+    with replacing(target) as temporary:
+        temporary.write_text("after")
+        assert target.read_text() == "before"
+    assert target.read_text() == "after"
+
+
+@pytest.mark.parametrize("place", ["none/a.txt", "file/a.txt"])
+def test_no_such_folder(tmp_path, place):
+    (tmp_path / "file").touch()
+    reason = {"none": "No such file or directory", "file": "Not a directory"}[place.split("/")[0]]
+    with pytest.raises(UserError) as error:
+        write_text(tmp_path / place, "")
+    assert str(error.value) == f"cannot write '{tmp_path / place}': {reason}"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_in_the_way_of_a_file(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UserError, match=r"^cannot write '.*a\.txt': Is a directory$"):
+        write_text(tmp_path / "a.txt", "")
+    assert names(tmp_path) == ["a.txt"]
+
+
+# No disk can be filled here and root is forbidden nothing, so the system's calls fail in their place.
+@pytest.mark.parametrize("step", ["mkstemp", "write", "rename"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (full, r"^no space left on the disk for '.*a\.txt'; free some"),
+        (forbidden, r"^cannot write '.*': Permission den"),
+    ],
+)
+def test_full_disk_and_forbidden_folder(tmp_path, monkeypatch, step, fault, message):
+    target = tmp_path / "a.txt"
+    target.write_text("before")
+    if step == "mkstemp":
+        monkeypatch.setattr(tempfile, "mkstemp", fault)
+    else:
+        monkeypatch.setattr(Path, {"write": "write_text", "rename": "replace"}[step], fault)
+    with pytest.raises(UserError, match=message):
+        write_text(target, "after")
+    monkeypatch.undo()
+    assert target.read_text() == "before"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+def test_a_really_full_device(tmp_path):
+    with pytest.raises(UserError, match="no space left on the disk for"), replacing(tmp_path / "a.txt"):
+        Path("/dev/full").write_bytes(b"x")
+    assert names(tmp_path) == []
+
+
+# Folders
+
+
+def test_folder_is_written_and_replaced(tmp_path):
+    target = tmp_path / "adapter"
+    for name in ("one", "two"):
+        with replacing_folder(target) as temporary:
+            (temporary / name).write_text(name)
+        assert names(target) == [name]
+    assert names(tmp_path) == ["adapter"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_exception_inside_leaves_the_folder_as_it_was(tmp_path, before):
+    target = tmp_path / "adapter"
+    if before:
+        target.mkdir()
+        (target / "one").touch()
+
+    def write_half():
+        with replacing_folder(target) as temporary:
+            (temporary / "two").touch()
+            raise Mishap
+
+    with pytest.raises(Mishap):
+        write_half()
+    assert names(tmp_path) == (["adapter"] if before else [])
+    assert not before or names(target) == ["one"]
+
+
+def test_a_folder_that_cannot_be_put_in_place_brings_the_former_one_back(tmp_path, monkeypatch):
+    target = tmp_path / "adapter"
+    target.mkdir()
+    (target / "one").touch()
+    rename = Path.rename
+
+    def fail_for_new(path, to):  # only the last step fails, when the former folder has already stepped aside
+        return full() if Path(to) == target and not path.name.endswith(".former") else rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail_for_new)
+    with pytest.raises(UserError, match="no space left on the disk"), replacing_folder(target) as temporary:
+        (temporary / "two").touch()
+    monkeypatch.undo()
+    assert names(tmp_path) == ["adapter"]
+    assert names(target) == ["one"]
+
+
+def test_a_file_is_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "adapter").write_text("mine")
+    with (
+        pytest.raises(UserError, match=r"^cannot write '.*adapter': Not a directory"),
+        replacing_folder(tmp_path / "adapter"),
+    ):
+        pass
+    assert (tmp_path / "adapter").read_text() == "mine"
+    with pytest.raises(UserError, match="Not a directory"), replacing_folder(tmp_path / "adapter" / "inner"):
+        pass
+    assert names(tmp_path) == ["adapter"]
