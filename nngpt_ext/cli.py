@@ -11,11 +11,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nngpt_ext.bench.command import app as bench
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.sources.discovery import KINDS
+from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.data.trials import USES
 from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
 from nngpt_ext.export.commands import app as export
+from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
@@ -36,11 +42,12 @@ app.add_typer(host, name="host")
 INTERRUPTED = 130  # what shells give for Ctrl-C
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
-Label = Annotated[str, typer.Option(help="What is compared: normalized or percentile.")]
+Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
 LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")]
-Source = Annotated[str, typer.Option(help="auto, package, sqlite or api.")]
+Source = Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
-TrialsOf = Annotated[str, typer.Option(help="Trials that pairs are made of: best, random or all.")]
+TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]
+HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
 
 
 @app.callback()
@@ -101,10 +108,9 @@ def pairs(
     label: Label = "normalized",
     trials: TrialsOf = "best",
     split: Annotated[
-        str | None,
-        typer.Option(help="by_network (the default of --out), by_cluster, by_origin or random_pairs."),
+        str | None, typer.Option(help=SPLITS.help("Count the parts of a split, by_network where --out is given"))
     ] = None,
-    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    hold_out: HoldOut = None,
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
@@ -114,10 +120,11 @@ def pairs(
     """Build the pairs of an epoch and say how many there are."""
     from nngpt_ext.tasks.inspection import summarize_pairs
 
-    summary = summarize_pairs(
-        epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, source=source, path=lemur, seed=seed,
-        out=out,
+    options = _data(
+        split=split or "by_network", hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source,
+        path=lemur, seed=seed,
     )  # fmt: skip
+    summary = summarize_pairs(options, out, split=split is not None)
     if as_json:
         print_json(summary)
         return
@@ -133,8 +140,8 @@ def pairs(
 
 @app.command(epilog="Example: nngpt-ext baselines --split by_network --json")
 def baselines(
-    split: Annotated[str, typer.Option(help="by_network, by_cluster, by_origin or random_pairs.")] = "by_network",
-    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
+    hold_out: HoldOut = None,
     epoch: Epoch = 5,
     label: Label = "normalized",
     trials: TrialsOf = "best",
@@ -143,12 +150,15 @@ def baselines(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """How well pair prior, code GBM and recipe GBM do on held-out pairs."""
+    """How well the baselines, which have no language model, do on held-out pairs."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
     found = evaluate_baselines(
-        split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur, seed=seed
-    )
+        _data(
+            split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur,
+            seed=seed,
+        )
+    )  # fmt: skip
     if as_json:
         print_json(found)
         return
@@ -181,6 +191,10 @@ def report(
 ask.register(app)
 study.register(app)
 doctor.register(app)
+
+
+def _data(**options: Any) -> DataConfig:
+    return build_config(DataConfig, options, what="options")
 
 
 def _print_report(found: Any, as_json: bool) -> None:

@@ -1,52 +1,15 @@
-"""Typed configuration: one model a stage, read from YAML, keywords and `--set key=value`."""
+"""The configuration of the task `dataset_compare`, and the same resolved: with every default decided."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import reprlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, field_serializer
 
-from nngpt_ext.errors import UserError, nearest
-
-PROJECT_FILE = "nngpt.yaml"
-
-
-class Stage(BaseModel):
-    """Frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataConfig(Stage):
-    """Which records, pairs and split."""
-
-    source: Literal["auto", "package", "sqlite", "api"] = Field("auto", description="where LEMUR is read from")
-    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default what is there")
-    epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
-    label: Literal["normalized", "percentile"] = Field("normalized", description="what is compared")
-    trials: Literal["best", "random", "all"] = Field("best", description="trials that training pairs are made of")
-    split: Literal["by_network", "by_cluster", "by_origin", "random_pairs"] = Field("by_network")
-    hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the split and of seeded trials")
-    train_networks: int | None = Field(None, ge=1, description="use this many training networks; all by default")
-    validation_networks: int | None = Field(None, ge=1, description="use this many validation networks")
-    test_networks: int | None = Field(None, ge=1, description="use this many test networks, with all their pairs")
-    pairs_per_network: int | None = Field(None, ge=1, description="training pairs a network and epoch at most")
-    code_tokens: int | None = Field(None, ge=0, description="tokens of source shown; by default the base's preset")
-    compact_code: bool = Field(True, description="take comments and docstrings out before the cut")
-
-    @model_validator(mode="after")
-    def _hold_out_fits(self) -> DataConfig:
-        if self.hold_out is not None and self.split != "by_origin":
-            raise ValueError(f"hold_out goes with split by_origin, not {self.split}")
-        return self
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.models.presets import preset
+from nngpt_ext.settings import Stage, hide_password
 
 
 class LoraConfig(Stage):
@@ -111,171 +74,59 @@ class TaskConfig(Stage):
         """What is written to files and reports does not give a database's password away."""
         return None if store is None else hide_password(store)
 
-
-def hide_password(url: str) -> str:
-    """A database's address as it may be shown: `postgresql://me:***@host/name`."""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
-
-
-C = TypeVar("C", bound=BaseModel)
-
-
-def build_config(model: type[C], *layers: Mapping[str, Any]) -> C:
-    """Merge layers (later ones win, key by key) and check them.
-
-    Raises:
-        UserError: one line with every unknown key (and the nearest known one) and every bad value (and
-            what is allowed).
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        _merge(merged, layer)
-    try:
-        return model.model_validate(merged)
-    except ValidationError as error:
-        faults = [_fault(model, dict(item)) for item in error.errors()]
-        raise UserError(f"configuration: {'; '.join(dict.fromkeys(faults))}") from None
+    def resolved(self, folder: Path) -> ResolvedConfig:
+        """The configuration with the base model's preset where it says nothing, for a run in `folder`."""
+        known = preset(self.model.base)
+        content = self.model_dump()
+        for group, values in (
+            (content["data"], {"code_tokens": known.code_tokens}),
+            (content["model"]["lora"], {"r": known.lora_r, "alpha": known.lora_alpha, "dropout": known.lora_dropout}),
+            (
+                content["tuning"],
+                {
+                    "epochs": known.epochs,
+                    "learning_rate": known.learning_rate,
+                    "networks_per_epoch": known.networks_per_epoch,
+                },
+            ),
+        ):
+            group.update({key: value for key, value in values.items() if group[key] is None})
+        content["output_dir"] = str(folder)
+        if self.store == "default":
+            content["store"] = f"sqlite:///{folder / 'predictions.db'}"
+        return ResolvedConfig.model_validate(content)
 
 
-def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = _copied(value)
+class ResolvedData(DataConfig):
+    """`data`, every default decided."""
+
+    code_tokens: int
 
 
-def _copied(value: Any) -> Any:
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+class ResolvedLora(LoraConfig):
+    """`model.lora`, every default decided."""
+
+    r: int
+    alpha: int
+    dropout: float
 
 
-def _fault(model: type[BaseModel], error: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown key '{path}'{_nearest_key(path, known_keys(model))}"
-    given = error.get("input")
-    shown = f"given: {reprlib.repr(given)}" if not isinstance(given, (dict, BaseModel)) else ""
-    found = _field(model, error["loc"])
-    if error["type"] == "model_type" and isinstance(found, type):
-        message = f"must hold keys ({', '.join(found.model_fields)})"
-    else:
-        message = error["msg"].removeprefix("Value error, ")
-    allowed = _allowed(found) if isinstance(found, FieldInfo) else ""
-    notes = "; ".join(note for note in (shown, allowed) if note)
-    return f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}{f' ({notes})' if notes else ''}"
+class ResolvedModel(ModelConfig):
+    """`model`, every default decided."""
+
+    lora: ResolvedLora
 
 
-def _field(model: type[BaseModel], path: tuple[int | str, ...]) -> FieldInfo | type[BaseModel] | None:
-    """What a path leads to: a key, a group of keys, or nothing."""
-    found: FieldInfo | type[BaseModel] | None = model
-    for part in path:
-        inner = found.model_fields.get(str(part)) if isinstance(found, type) else None
-        kind = inner.annotation if inner is not None else None
-        found = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else inner
-    return found
+class ResolvedTuning(TuningConfig):
+    """`tuning`, every default decided; `networks_per_epoch` None stands for all networks."""
+
+    epochs: int
+    learning_rate: float
 
 
-def _allowed(field: FieldInfo) -> str:
-    """The range of a number, such as `allowed: >= 0.0, < 1.0`."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limits = [f"{signs[k]} {getattr(m, k)}" for m in field.metadata for k in signs if hasattr(m, k)]
-    return f"allowed: {', '.join(limits)}" if limits else ""
+class ResolvedConfig(TaskConfig):
+    """The configuration of a run as it travels through the stages and is written to config.yaml."""
 
-
-def _nearest_key(path: str, known: list[str]) -> str:
-    groups = sorted({key.rpartition(".")[0] for key in known} - {""})
-    alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
-    hint = nearest(path, alike) or nearest(path, known)
-    if hint:
-        return hint
-    last = path.rsplit(".", 1)[-1]
-    same = [key for key in known if difflib.SequenceMatcher(None, key.rsplit(".", 1)[-1], last).ratio() > 0.7]
-    return f" (did you mean '{same[0]}'?)" if same else f"; known: {', '.join(known)}"
-
-
-def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """All keys of a configuration, dotted."""
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += known_keys(inner, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
-
-
-def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """Turn `["tuning.epochs=3", …]` into a nested mapping; values are read as YAML.
-
-    Raises:
-        UserError: for a setting that is not `key=value`, or a value that is not YAML.
-    """
-    nested: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"'{setting}' is not key=value; for example --set tuning.epochs=3")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(
-                f"the value of '{setting}' cannot be read; quote it, for example --set 'prompt=\"recipe\"'"
-            ) from None
-        inner = nested
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise UserError(f"'{setting}' sets a part of something that an earlier --set gave a value")
-        _merge(inner, {last: parsed})
-    return nested
-
-
-def read_project(path: str | Path, task: str) -> dict[str, Any]:
-    """A task's configuration from a YAML file.
-
-    The file is a project file (`tasks: {dataset_compare: {…}}`) or holds the task's keys at its top level.
-
-    Raises:
-        UserError: for an unreadable file, and for a project file in which the task is not enabled.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read the configuration '{path}': {getattr(error, 'strerror', None) or error}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise UserError(f"'{path}' holds no keys; see examples/demo.yaml")
-    if "tasks" not in content:
-        return content
-    enabled = content["tasks"]
-    others = sorted(set(content) - {"tasks"})
-    if others:
-        raise UserError(f"'{path}': unknown key '{others[0]}'{nearest(others[0], ['tasks'])}; known: tasks")
-    if not isinstance(enabled, dict) or task not in enabled:
-        names = ", ".join(enabled) if isinstance(enabled, dict) and enabled else "none"
-        raise UserError(f"task '{task}' is not enabled in '{path}' (enabled: {names}); add it under 'tasks:'")
-    found = enabled[task] or {}
-    if not isinstance(found, dict):
-        raise UserError(f"'{path}': tasks.{task} must hold keys, not {found!r}")
-    return found
-
-
-def find_project(start: Path | None = None) -> Path | None:
-    """The nearest `nngpt.yaml` in a folder (by default the current one) and upwards."""
-    folder = (start or Path.cwd()).resolve()
-    for place in (folder, *folder.parents):
-        if (place / PROJECT_FILE).is_file():
-            return place / PROJECT_FILE
-    return None
-
-
-def dump_config(config: BaseModel) -> str:
-    """The configuration as YAML, every key with its value."""
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    data: ResolvedData
+    model: ResolvedModel
+    tuning: ResolvedTuning

@@ -16,7 +16,8 @@ import typer.main
 from typer.testing import CliRunner
 
 from nngpt_ext import cli
-from nngpt_ext.config import TaskConfig, dump_config
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import dump_config
 from nngpt_ext.version import __version__
 
 _TOP = typer.main.get_command(cli.app).commands
@@ -245,7 +246,7 @@ def test_output_folders_of_others(call, tmp_path, there, reason):
 
 
 def test_unfinished_run(call, tmp_path):
-    from nngpt_ext.config import build_config
+    from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.folder import claim
     from nngpt_ext.tasks.pipeline import resolve
 

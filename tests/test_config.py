@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext import run_task
-from nngpt_ext.config import (
-    DataConfig,
-    TaskConfig,
-    build_config,
-    dump_config,
-    find_project,
-    known_keys,
-    parse_settings,
-    read_project,
-)
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.settings import build_config, dump_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.registry import tasks
 from nngpt_ext.tasks.dataset_compare import DatasetCompare
@@ -147,7 +140,7 @@ def test_all_faults_are_told_in_one_line():
     message = faults({"data": {"seed": -1}}, parse_settings(settings))
     assert message.startswith("configuration: ")
     assert sorted(message.removeprefix("configuration: ").replace("; allowed", ", allowed").split("; ")) == [
-        "data.label: input should be 'normalized' or 'percentile' (given: 'x')",
+        "data.label: unknown label 'x'; known: normalized, percentile",
         "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0, < 4294967296)",
         "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a', "
         "allowed: >= 1)",

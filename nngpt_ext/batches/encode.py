@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.prompts.render import Code, Question, Renderer
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Code, Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +72,9 @@ class Encoder:
             UserError: when a question with its source does not fit into the base model's context or a row.
         """
         asked = list(questions)
-        texts = [self.renderer.text(question, self._code(question.nn)) for question in asked]
+        texts = [
+            self.renderer.text(question, self._code(question.nn), self.sources.get(question.nn)) for question in asked
+        ]
         if not texts:
             return []
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

@@ -9,12 +9,13 @@ from typing import Any
 
 from nngpt_ext.bench.measure import Clock, Work, in_turn
 from nngpt_ext.bench.scoring import GENERATED, sampled
-from nngpt_ext.config import TaskConfig, build_config
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import build_config
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.predict.model import AskedModel
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import Question
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.tasks.folder import CONFIG, read_config, versions
 from nngpt_ext.tasks.pipeline import read_data
@@ -55,7 +56,7 @@ def bench_predict(
     model = AskedModel(files, files.base_model)
     chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
     asked = [Question(nn, a, b, files.note.epoch, 0.5, 0.5, RECIPE, RECIPE) for nn, a, b in chosen]
-    encoded = model.encode(asked, data.sources, FACTS)
+    encoded = model.encode(asked, data.sources, LEMUR_FACTS)
     straight = [group[i] for group in encoded.groups for i in range(len(group) // 2)]
     both = [one for group in encoded.groups for one in group]
 

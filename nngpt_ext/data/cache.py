@@ -1,17 +1,19 @@
-"""Checked trials, kept in the user's cache folder until the source they came from changes."""
+"""The user's cache folder, and checked trials in it, kept there until the source they came from changes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 
+import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import replacing
-from nngpt_ext.data.folder import cache_folder, source_key
 from nngpt_ext.data.trials import COLUMNS, Source, Trials, collect, say_excluded
 
 log = logging.getLogger(__name__)
@@ -19,16 +21,26 @@ log = logging.getLogger(__name__)
 _FORMAT = "1"  # raised when a cached table would be read differently
 
 
-def read_trials(source: Source, epoch: int | None, *, cached: bool = True, fingerprint: str | None = None) -> Trials:
+def cache_folder() -> Path:
+    """`$NNGPT_EXT_CACHE`, or this user's cache folder of the platform."""
+    given = os.environ.get("NNGPT_EXT_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("nngpt_ext"))
+
+
+def source_key(source: Source) -> str:
+    """A name for a source's files: its kind and a hash of where it is."""
+    return f"{source.kind}-{hashlib.sha256(f'{source.kind} {source.location}'.encode()).hexdigest()[:16]}"
+
+
+def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Trials:
     """The trials of `epoch` (None: of all epochs), from the cache where it is still true.
 
-    One file a source and epoch: a changed source replaces it, a damaged file is built again. A caller who
-    knows the source's fingerprint gives it, since taking it can be the longest part.
+    One file a source and epoch: a changed source replaces it, a damaged file is built again.
     """
     if cached:
-        trials = _cached(source, epoch, f"{_FORMAT}:{fingerprint or source.fingerprint(epoch)}")
+        trials = _cached(source, epoch, f"{_FORMAT}:{source.fingerprint(epoch)}")
     else:
-        trials = collect(source.records(epoch), source.networks())
+        trials = collect(source.records(epoch), source.networks(), source.facts())
     say_excluded(trials.excluded)
     return trials
 
@@ -38,7 +50,7 @@ def _cached(source: Source, epoch: int | None, fingerprint: str) -> Trials:
     found = _load(file, fingerprint)
     if found is not None:
         return found
-    trials = collect(source.records(epoch), source.networks())
+    trials = collect(source.records(epoch), source.networks(), source.facts())
     try:
         _save(trials, file, fingerprint)
     except (OSError, UserError) as error:

@@ -1,11 +1,12 @@
-"""Facts about the image-classification datasets that LEMUR has records for."""
+"""Facts about image-classification datasets: a source of records brings those of its datasets along."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class DatasetFacts(NamedTuple):
+@dataclass(frozen=True)
+class DatasetFacts:
     """Size of a dataset's training part and shape of its images, as NNGPT's prompts state them.
 
     The host's figures are kept as they are, so that prompts compare: CelebA's aligned images are
@@ -18,7 +19,8 @@ class DatasetFacts(NamedTuple):
     classes: int
 
 
-FACTS: dict[str, DatasetFacts] = {
+# Of LEMUR's datasets.
+LEMUR_FACTS: dict[str, DatasetFacts] = {
     "celeba-gender": DatasetFacts(162_770, 64, 3, 2),
     "cifar-10": DatasetFacts(50_000, 32, 3, 10),
     "cifar-100": DatasetFacts(50_000, 32, 3, 100),

@@ -1,34 +1,48 @@
-"""Everything a run needs of LEMUR: pairs with their parts, sources, and what was left out."""
+"""Everything a run needs of its records: pairs with their parts, sources, facts, and what was left out."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import pandas as pd
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.families import with_near_duplicate
-from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.data.pairs import build_pairs
-from nngpt_ext.data.splits import assign_split, shuffled
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, shuffled
 from nngpt_ext.data.trials import Source, Trials
+from nngpt_ext.errors import UserError
 
 
-class PairData(NamedTuple):
-    """Pairs of one epoch, split."""
+@dataclass(frozen=True)
+class PairData:
+    """Pairs of one epoch, split.
 
-    pairs: pd.DataFrame  # one row a pair of best (or random) trials, with `split`
-    training: pd.DataFrame  # what is trained on: the same rows of part `train`, or those of all trials
-    sources: dict[str, str]  # source of each network in the pairs
+    Attributes:
+        pairs: one row a pair of best (or random) trials, with `split`.
+        training: what is trained on: the rows of part `train`, or those of all trials.
+        sources: source text of each network in the pairs.
+        facts: facts about each dataset of the records.
+        excluded: number of trials left out, by reason.
+        source: kind of the source of records.
+        fingerprint: sha256 of the trials used.
+    """
+
+    pairs: pd.DataFrame
+    training: pd.DataFrame
+    sources: dict[str, str]
+    facts: Mapping[str, DatasetFacts]
     excluded: dict[str, int]
-    source: str  # kind of LEMUR source
-    fingerprint: str  # sha256 of the trials used
+    source: str
+    fingerprint: str
 
     def part(self, name: str) -> pd.DataFrame:
-        """The pairs of one part, numbered anew."""
+        """The pairs of one part, with a new index."""
         return self.pairs[self.pairs["split"] == name].reset_index(drop=True)
 
     def near_duplicates(self) -> set[str]:
@@ -37,78 +51,81 @@ class PairData(NamedTuple):
         return with_near_duplicate(self.sources, sorted(self.part("test")["nn"].unique()), train)
 
 
-class Records(NamedTuple):
-    """LEMUR's records of one epoch, from which pairs of any label and split are made."""
+@dataclass(frozen=True)
+class Records:
+    """The records of one epoch, from which pairs of any label and split are made."""
 
-    lemur: Source
+    source: Source
     trials: Trials
     epoch: int
 
 
-def read_records(source: str, path: str | None, epoch: int) -> Records:
-    """Read LEMUR's records of an epoch; see `open_source` for the other arguments.
+def read_records(config: DataConfig) -> Records:
+    """Read the records that a configuration names.
 
     Raises:
-        UserError: where LEMUR is missing or broken.
+        UserError: where the records are missing or broken.
     """
-    lemur = open_source(source, path)
-    return Records(lemur, read_trials(lemur, epoch), epoch)
+    source = open_source(config.source, config.path)
+    return Records(source, read_trials(source, config.epoch), config.epoch)
 
 
-def load_pairs(
-    *,
-    source: str = "auto",
-    path: str | None = None,
-    epoch: int = 5,
-    label: str = "normalized",
-    trials: str = "best",
-    split: str = "by_network",
-    hold_out: str | None = None,
-    seed: int = 0,
-    networks: Mapping[str, int | None] | None = None,
-    records: Records | None = None,
-) -> PairData:
-    """Read LEMUR, build pairs and split them.
+def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
+    """The part of each pair under the configured split.
+
+    Raises:
+        UserError: as `assign_split`.
+    """
+    needed = SPLITS[config.split].needs_sources
+    sources = records.source.sources(sorted(pairs["nn"].unique())) if needed else None
+    return assign_split(pairs, config.split, seed=config.seed, sources=sources, hold_out=config.hold_out)
+
+
+def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
+    """Read records, build pairs and split them.
 
     Args:
-        source, path: see `open_source`.
-        epoch, label: see `build_pairs`.
-        trials: `best`, `random`, or `all`: training pairs of all trials, the others of the best.
-        split, hold_out, seed: see `assign_split`.
-        networks: how many networks of a part to use, drawn by the seed; all where None.
-        records: of this source and epoch, where they have been read already.
+        config: what to read and how to split it.
+        records: of the configuration's source and epoch, where they have been read already.
 
     Raises:
-        UserError: where LEMUR is missing or broken, and for a part that would be empty.
+        UserError: where the records are missing or broken, and for a part that would be empty.
         ValueError: for records of another epoch.
     """
-    if records is not None and records.epoch != epoch:
-        raise ValueError(f"records of epoch {records.epoch}, not {epoch}")
-    lemur, clean, _ = records or read_records(source, path, epoch)
-    pairs = build_pairs(clean.frame, epoch, label=label, use="random" if trials == "random" else "best", seed=seed)
-    sources = lemur.sources(sorted(pairs["nn"].unique()))
-    pairs["split"] = assign_split(pairs, split, seed=seed, sources=sources, hold_out=hold_out)
-    for part, limit in (networks or {}).items():
+    records = records or read_records(config)
+    if records.epoch != config.epoch:
+        raise ValueError(f"records of epoch {records.epoch}, not {config.epoch}")
+    use = "random" if config.trials == "random" else "best"
+    pairs = build_pairs(records.trials.frame, config.epoch, label=config.label, use=use, seed=config.seed)
+    pairs["split"] = parts_of(pairs, config, records)
+    sources = records.source.sources(sorted(pairs["nn"].unique()))
+    for part in PARTS:
+        limit = config.networks(part)
         if limit is not None:
-            names = shuffled(sorted(pairs.loc[pairs["split"] == part, "nn"].unique()), seed)
+            names = shuffled(sorted(pairs.loc[pairs["split"] == part, "nn"].unique()), config.seed)
             pairs = pairs[(pairs["split"] != part) | pairs["nn"].isin(set(names[:limit]))]
     pairs = pairs.reset_index(drop=True)
-    for part in ("train", "validation", "test"):
+    for part in PARTS:
         if not (pairs["split"] == part).any():
-            raise UserError(f"split {split} leaves no {part} pairs at epoch {epoch}; choose another split or epoch")
-    training = pairs[pairs["split"] == "train"]
-    if trials == "all":
-        training = _of_all_trials(clean.frame, epoch, label, training, seed)
+            raise UserError(
+                f"split {config.split} leaves no {part} pairs at epoch {config.epoch}; choose another split or epoch"
+            )
+    trials = records.trials
     return PairData(
-        pairs, training.reset_index(drop=True), sources, clean.excluded, lemur.kind, _fingerprint(clean.frame)
+        pairs=pairs,
+        training=_training(config, trials.frame, pairs).reset_index(drop=True),
+        sources=sources,
+        facts=records.source.facts(),
+        excluded=trials.excluded,
+        source=records.source.kind,
+        fingerprint=hashlib.sha256(pd.util.hash_pandas_object(trials.frame, index=False).to_numpy().tobytes()).hexdigest(),
     )
 
 
-def _of_all_trials(trials: pd.DataFrame, epoch: int, label: str, training: pd.DataFrame, seed: int) -> pd.DataFrame:
-    every = build_pairs(trials, epoch, label=label, use="all", seed=seed)
+def _training(config: DataConfig, trials: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    training = pairs[pairs["split"] == "train"]
+    if config.trials != "all":
+        return training
+    every = build_pairs(trials, config.epoch, label=config.label, use="all", seed=config.seed)
     keys = ["nn", "dataset_1", "dataset_2"]
     return every.merge(training[[*keys, "split"]], on=keys)
-
-
-def _fingerprint(trials: pd.DataFrame) -> str:
-    return hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest()

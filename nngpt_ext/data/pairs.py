@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.data.trials import RECIPE, in_order
-from nngpt_ext.data.words import LABELS, TRIALS
+from nngpt_ext.errors import UserError
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.trials import RECIPE, USES, in_order
 
 PAIR_COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "accuracy_1", "accuracy_2", "norm_acc_1", "norm_acc_2",
@@ -27,10 +27,9 @@ def build_pairs(
     Args:
         trials: a table with the columns of `nngpt_ext.data.trials.COLUMNS`.
         epoch: the training epoch at which accuracies are compared.
-        label: `normalized` compares accuracy / best accuracy of any network on that dataset at that
-            epoch; `percentile` compares average rank / n among the networks that are in a pair.
-        use: `best` (one pair a network and two datasets, of its best trials), `random` (of one seeded
-            trial on each dataset) or `all` (several: each trial on either side occurs at least once).
+        label: a name in `labels.LABELS`.
+        use: a name in `trials.USES`: one pair a network and two datasets for `best` and `random`, several for `all`,
+            in which each trial of either side occurs at least once.
         seed: chooses the trials of `random` and matches those of `all`.
 
     Returns:
@@ -41,10 +40,7 @@ def build_pairs(
     Raises:
         UserError: for an unknown label or use, and for an epoch without pairs.
     """
-    if label not in LABELS:
-        raise unknown("label", label, LABELS)
-    if use not in TRIALS:
-        raise unknown("kind of trials", use, TRIALS)
+    scored, use = LABELS[label], USES.check(use)
     at = in_order(trials[trials["epoch"] == epoch])
     best = at.drop_duplicates(["nn", "dataset"])
     best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
@@ -61,7 +57,7 @@ def build_pairs(
     accuracy, recipes = chosen["accuracy"].to_numpy(), _recipes(chosen)
     limits = chosen["dataset"].map(top).to_numpy(dtype="float64")
     norm = np.divide(accuracy, limits, out=np.zeros(len(chosen)), where=limits > 0)
-    score = norm if label == "normalized" else _percentiles(chosen, best)
+    score = scored.score(chosen, norm, best)
     first, second = _joined(chosen, seed) if use == "all" else _crossed(chosen)
     frame = pd.DataFrame(
         {
@@ -132,17 +128,6 @@ def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
         for row in trials[columns].itertuples(index=False, name=None)
     ]
     return trials.iloc[np.argsort(np.array(keys), kind="stable")]
-
-
-def _percentiles(chosen: pd.DataFrame, best: pd.DataFrame) -> np.ndarray:
-    """Average rank / n of each accuracy among the best accuracies of the networks in pairs, per dataset."""
-    result = np.zeros(len(chosen))
-    for dataset, rows in chosen.groupby("dataset").indices.items():
-        ranked = np.sort(best.loc[best["dataset"] == dataset, "accuracy"].to_numpy())
-        values = chosen["accuracy"].to_numpy()[rows]
-        low, high = np.searchsorted(ranked, values, "left"), np.searchsorted(ranked, values, "right")
-        result[rows] = (low + (high - low + 1) / 2) / len(ranked)
-    return result
 
 
 def _recipes(chosen: pd.DataFrame) -> np.ndarray:

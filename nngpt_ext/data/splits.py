@@ -1,21 +1,63 @@
-"""Splits of pairs into train, validation and test: a network is in one part only, but for `random_pairs`."""
+"""Splits of pairs into train, validation and test: a network is in one part only, except in `random_pairs`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
+from nngpt_ext.declaration import Declarations
+from nngpt_ext.errors import UserError
 
-from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.data.families import clusters, signatures
-from nngpt_ext.data.pairs import datasets_of
-from nngpt_ext.data.words import SPLITS
+if TYPE_CHECKING:
+    import pandas as pd
 
+PARTS = ("train", "validation", "test")
 # Of ten neighbours in the dealing order, seven train, one validates, two test.
 _DEAL = ("train", "train", "test", "train", "train", "validation", "train", "test", "train", "train")
 _LARGE = 0.10  # share of the networks above which a cluster goes to train
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What a split may look at.
+
+    Attributes:
+        pairs: as `build_pairs` gives them.
+        names: their networks in text order; with the seed they decide everything.
+        sources: source text of each network; empty where the split does not need it.
+        hold_out: the origin that `by_origin` tests on.
+    """
+
+    pairs: pd.DataFrame
+    names: Sequence[str]
+    seed: int
+    sources: Mapping[str, str]
+    hold_out: str | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A way to deal networks (or, for a leaky split, pairs) to parts.
+
+    Attributes:
+        description: one line that follows "Split NAME:".
+        deal: the part of each network by name.
+        warning: what a reader of its figures has to know; None where there is nothing to say.
+        options: keys of the configuration that only some splits take.
+        needs_sources: whether it looks at the networks' source code.
+        of_pairs: whether pairs are dealt and not networks; `deal` then maps `NN DATASET_1 DATASET_2`.
+    """
+
+    name: str
+    description: str
+    deal: Callable[[SplitRequest], Mapping[str, str]]
+    warning: str | None = None
+    options: frozenset[str] = frozenset()
+    needs_sources: bool = False
+    of_pairs: bool = False
 
 
 def assign_split(
@@ -30,32 +72,23 @@ def assign_split(
 
     Args:
         pairs: as `build_pairs` gives them.
-        split: `by_network` (70 / 10 / 20 % of the networks, stratified by the datasets they have),
-            `by_cluster` (near-duplicates together; clusters of more than 10 % of the networks train, one
-            third of the others validates, two thirds test), `by_origin` (networks named `<hold_out>-…`
-            test, 10 % of the rest validate) or `random_pairs` (leaky).
+        split: a name in `SPLITS`.
         seed: with the sorted network names it decides everything.
-        sources: network name to source text; `by_cluster` needs it.
-        hold_out: `by_origin`'s test networks: a name before the first `-`.
+        sources: network name to source text, for a split that needs it.
+        hold_out: the origin that `by_origin` tests on: a name before the first `-`.
 
     Raises:
         UserError: for an unknown split, and a `hold_out` that is missing or that no network has.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    if split == "random_pairs":
-        keys = pairs["nn"] + " " + pairs["dataset_1"] + " " + pairs["dataset_2"]
-        parts = _dealt(shuffled(list(keys.unique()), seed))
-        return keys.map(parts).rename("split")
-    if split == "by_cluster":
-        if sources is None:
-            raise ValueError("by_cluster needs the sources of the networks")
-        parts = _by_cluster(sorted(pairs["nn"].unique()), sources, seed)
-    elif split == "by_origin":
-        parts = _by_origin(sorted(pairs["nn"].unique()), hold_out, seed)
-    else:
-        parts = _by_network(pairs, seed)
-    return pairs["nn"].map(parts).rename("split")
+    chosen = SPLITS[split]
+    if chosen.needs_sources and sources is None:
+        raise ValueError(f"{split} needs the sources of the networks")
+    parts = chosen.deal(SplitRequest(pairs, sorted(pairs["nn"].unique()), seed, sources or {}, hold_out))
+    return (_pair_keys(pairs) if chosen.of_pairs else pairs["nn"]).map(parts).rename("split")
+
+
+def _pair_keys(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["nn"] + " " + pairs["dataset_1"] + " " + pairs["dataset_2"]
 
 
 def origin(name: str) -> str:
@@ -89,17 +122,26 @@ def _dealt(order: Sequence[str]) -> dict[str, str]:
     return {name: _DEAL[i % len(_DEAL)] for i, name in enumerate(order)}
 
 
-def _by_network(pairs: pd.DataFrame, seed: int) -> dict[str, str]:
+def _random_pairs(request: SplitRequest) -> dict[str, str]:
+    return _dealt(shuffled(list(_pair_keys(request.pairs).unique()), request.seed))
+
+
+def _by_network(request: SplitRequest) -> dict[str, str]:
+    from nngpt_ext.data.pairs import datasets_of
+
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, datasets in datasets_of(pairs).items():
+    for name, datasets in datasets_of(request.pairs).items():
         strata[datasets].append(name)
     # Dealing one stratum after the other keeps the shares exact over all and near within each.
-    return _dealt([name for key in sorted(strata) for name in shuffled(strata[key], seed)])
+    return _dealt([name for key in sorted(strata) for name in shuffled(strata[key], request.seed)])
 
 
-def _by_cluster(names: list[str], sources: Mapping[str, str], seed: int) -> dict[str, str]:
+def _by_cluster(request: SplitRequest) -> dict[str, str]:
+    from nngpt_ext.data.families import clusters, signatures
+
+    names = request.names
     members: dict[int, list[str]] = defaultdict(list)
-    for name, number in zip(names, clusters(signatures(sources, names)), strict=True):
+    for name, number in zip(names, clusters(signatures(request.sources, names)), strict=True):
         members[int(number)].append(name)
     parts: dict[str, str] = {}
     dealt: list[list[str]] = []
@@ -111,7 +153,7 @@ def _by_cluster(names: list[str], sources: Mapping[str, str], seed: int) -> dict
     remaining = sum(len(group) for group in dealt)
     by_first = {min(group): group for group in dealt}
     counts = {"validation": 0, "test": 0}
-    for first in shuffled(sorted(by_first), seed):
+    for first in shuffled(sorted(by_first), request.seed):
         # The part that is further behind its share, one third or two thirds of the networks.
         behind_v = remaining / 3 - counts["validation"]
         behind_t = remaining * 2 / 3 - counts["test"]
@@ -121,7 +163,8 @@ def _by_cluster(names: list[str], sources: Mapping[str, str], seed: int) -> dict
     return parts
 
 
-def _by_origin(names: list[str], hold_out: str | None, seed: int) -> dict[str, str]:
+def _by_origin(request: SplitRequest) -> dict[str, str]:
+    names, hold_out = request.names, request.hold_out
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[origin(name)].append(name)
@@ -134,7 +177,52 @@ def _by_origin(names: list[str], hold_out: str | None, seed: int) -> dict[str, s
             f"{given}; origins with their networks: {', '.join(several)}, and {single} of one network each; "
             f"for example --set data.hold_out={ranked[0][0]}"
         )
-    rest = shuffled([name for name in names if origin(name) != hold_out], seed)
+    rest = shuffled([name for name in names if origin(name) != hold_out], request.seed)
     parts = dict.fromkeys(groups[hold_out], "test")
     parts.update({name: "validation" if i % 10 == 5 else "train" for i, name in enumerate(rest)})
     return parts
+
+
+SPLITS = Declarations(
+    "split",
+    [
+        Split("by_network", "70 / 10 / 20 % of the networks, stratified by the datasets they have", _by_network),
+        Split(
+            "by_cluster",
+            "near-duplicates stay together; clusters of more than 10 % of the networks train, one third of the others "
+            "validates, two thirds test",
+            _by_cluster,
+            "by_cluster: this test set is not a sample of all networks: the large families of near-duplicates "
+            "are all in training. Read it beside by_network.",
+            needs_sources=True,
+        ),
+        Split(
+            "by_origin",
+            "the networks of one origin (data.hold_out, the name before the first -) test, 10 % of the rest validate",
+            _by_origin,
+            "by_origin: this test set is one origin of networks, not a sample of all networks: it shows how far "
+            "the model carries to that origin, and nothing about others.",
+            options=frozenset({"hold_out"}),
+        ),
+        Split(
+            "random_pairs",
+            "pairs at random, so the same network is in training and in test (leaky)",
+            _random_pairs,
+            "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
+            "Use its numbers only beside published figures made that way; by_network is the honest split.",
+            of_pairs=True,
+        ),
+    ],
+)
+
+
+def check_options(split: str, given: Mapping[str, object]) -> None:
+    """See that the options of a split (`hold_out`) were given to a split that takes them.
+
+    Raises:
+        UserError: naming the option and the splits that take it.
+    """
+    for name, value in given.items():
+        if value is not None and name not in SPLITS[split].options:
+            takers = ", ".join(one.name for one in SPLITS.values() if name in one.options)
+            raise UserError(f"{name} goes with split {takers}, not {split}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Container, Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.declaration import Declarations, Named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +22,19 @@ METRIC = "acc"
 RECIPE = ("lr", "batch", "momentum", "dropout", "transform")
 COLUMNS = ("nn", "dataset", "epoch", "accuracy", *RECIPE)
 
+# Which trials pairs are made of.
+USES = Declarations(
+    "kind of trials",
+    [
+        Named("best", "the best trial of each network and dataset"),
+        Named("random", "one seeded trial of each network and dataset"),
+        Named("all", "training pairs of all trials; validation and test pairs of the best"),
+    ],
+)
 
-class Trials(NamedTuple):
+
+@dataclass(frozen=True)
+class Trials:
     """Usable trials (columns `COLUMNS`, in a fixed order of rows) and the others, counted by reason."""
 
     frame: pd.DataFrame
@@ -29,7 +42,7 @@ class Trials(NamedTuple):
 
 
 class Source(Protocol):
-    """A place that LEMUR's records are read from."""
+    """A place that training records are read from."""
 
     kind: str
 
@@ -48,6 +61,9 @@ class Source(Protocol):
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Source text of the named networks."""
+
+    def facts(self) -> Mapping[str, DatasetFacts]:
+        """Facts about its datasets by name; trials on others are left out."""
 
 
 def say_excluded(excluded: dict[str, int]) -> None:
@@ -81,7 +97,7 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str]) -> Trials:
+def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str], known: Container[str]) -> Trials:
     """Check raw records and put them in one order, so that every source gives the same table.
 
     A trial without a usable accuracy, whose network has no source or whose dataset has no facts is
@@ -100,7 +116,7 @@ def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str]) -> Trials
             accuracy = float(accuracy)
         if nn not in with_source:
             excluded["network without source"] += 1
-        elif dataset not in FACTS:
+        elif dataset not in known:
             excluded["dataset without facts"] += 1
         else:
             recipe = (_number(lr), _number(batch), _number(momentum), _number(dropout))

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from nngpt_ext.doctor.finding import Finding, failed
-from nngpt_ext.data.folder import cache_folder
+from nngpt_ext.data.cache import cache_folder
 from nngpt_ext.tasks.folder import ROOM
 from nngpt_ext.version import __version__
 

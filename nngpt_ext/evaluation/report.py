@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pydantic_core
 
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import groups, metrics
 from nngpt_ext.evaluation.schema import (
@@ -25,28 +26,9 @@ from nngpt_ext.evaluation.schema import (
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import write_text
 
-__all__ = ["Report", "build_report", "read_report", "split_note", "write_report"]
+__all__ = ["Report", "build_report", "read_report", "write_report"]
 
 PRIOR = "pair_prior"
-_SPLIT_NOTES = {
-    "random_pairs": (
-        "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
-        "Use its numbers only beside published figures made that way; by_network is the honest split."
-    ),
-    "by_cluster": (
-        "by_cluster: this test set is not a sample of all networks: the large families of near-duplicates "
-        "are all in training. Read it beside by_network."
-    ),
-    "by_origin": (
-        "by_origin: this test set is one origin of networks, not a sample of all networks: it shows how far "
-        "the model carries to that origin, and nothing about others."
-    ),
-}
-
-
-def split_note(split: str) -> str | None:
-    """What a reader has to know about a split's test set, or None where nothing has to be said."""
-    return _SPLIT_NOTES.get(split)
 
 
 def build_report(
@@ -214,7 +196,7 @@ def _log_loss(rows: pd.DataFrame) -> float:
 
 def _notes(split: str, notes: Sequence[str], pairs: pd.DataFrame, test: pd.DataFrame) -> list[str]:
     """The remarks that follow from what was measured, then those given; each once."""
-    own = [note for note in (split_note(split),) if note]
+    own = [SPLITS[split].warning] if split in SPLITS and SPLITS[split].warning else []
     expected = int((pairs["split"] == "test").sum())
     if len(test) != expected:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report
 from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number, p_value, share, whole
 
-_BASELINES = {
-    "pair_prior": "the usual winner of each dataset pair in training, without a look at the network",
-    "code_gbm": "boosted trees on the source code and the pair",
-    "recipe_gbm": "boosted trees on the two recipes and the pair",
-}
 _SIDES = {
     "involving": ("Per dataset: pairs that have it", "Pairs with the dataset on either side."),
     "as_answer": ("Per dataset: pairs it wins", "Pairs whose right answer is the dataset."),
@@ -147,7 +143,7 @@ def _calibration(report: Report) -> list[tuple[str, ...]]:
 
 def _baseline(report: Report, name: str) -> tuple[str, ...]:
     baseline = report.baselines[name]
-    remark = _BASELINES.get(name, "")
+    remark = BASELINES[name].description if name in BASELINES else ""
     if name != "pair_prior" and baseline.difference is not None:
         gain = baseline.difference
         remark += f"; accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain)}"

@@ -12,7 +12,7 @@ from nngpt_ext.data.families import clusters, signatures
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.splits import origin
-from nngpt_ext.data.words import PARTS
+from nngpt_ext.data.splits import PARTS
 from nngpt_ext.export.dataset_card import Figures, Part, dataset_card
 from nngpt_ext.export.hub import CARD, Exported
 from nngpt_ext.export.push import check_repo, push

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from nngpt_ext.config import dump_config
+from nngpt_ext.settings import dump_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import BASE_FILE, base_hash

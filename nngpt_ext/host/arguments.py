@@ -9,7 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.config import find_project, read_project
+from nngpt_ext.settings import find_project, read_project
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.reading import constant, parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.presets import preset
 from nngpt_ext.prompts.template import COLUMNS, Template
 
@@ -90,7 +90,7 @@ def llm_preset(base: str) -> LlmPreset:
 def dataset_meta() -> str:
     """`dataset_meta.json`: the facts of the datasets, as the host's `DatasetCompareBuilder` reads them."""
     names = ("num_train_images", "img_size", "num_channels", "num_classes")
-    return _json({dataset: dict(zip(names, facts, strict=True)) for dataset, facts in FACTS.items()})
+    return _json({dataset: dict(zip(names, facts, strict=True)) for dataset, facts in LEMUR_FACTS.items()})
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.config import TaskConfig, build_config, find_project, parse_settings, read_project
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import build_config, find_project, parse_settings, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
 from nngpt_ext.host.changes import new_folder

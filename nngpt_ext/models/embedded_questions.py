@@ -12,10 +12,11 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.recipe import recipe_text
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,7 +99,7 @@ class Questions:
         self.renderers = {name: Renderer(get_template(name), tokenizer, code_tokens=10_000) for name in KINDS}
         names = random.Random("names")
         # Few invented ones beside the real: each has a rule of its own to be learnt.
-        self.names = [*sorted(FACTS), *(invented_name(names) for _ in range(3))]
+        self.names = [*sorted(LEMUR_FACTS), *(invented_name(names) for _ in range(3))]
         self.landscapes = {name: Landscape(name) for name in self.names}
 
     def bare(self, kinds: Sequence[str] = KINDS) -> Piece:
@@ -112,7 +113,7 @@ class Questions:
         In a mixture of close and far ones, among other questions, comparing is never learnt (docs/LOG.md).
         """
         rng = self.rng
-        one, two = rng.sample(sorted(FACTS), 2)
+        one, two = rng.sample(sorted(LEMUR_FACTS), 2)
         first, second = _decimals(rng, apart if rng.random() < 0.5 else math.exp(rng.uniform(math.log(apart), 0)))
         text = self.renderers["normalized_accuracy"].text(Question(one, one, two, 5, first, second), "")
         return self._piece(text[text.index("Which dataset") :], one if first > second else two)
@@ -140,7 +141,7 @@ class Questions:
         """The text of a question of one of the kinds and its answer."""
         rng = self.rng
         kind = rng.choices(kinds, [WEIGHTS[name] for name in kinds])[0]
-        one, two = rng.sample(sorted(FACTS) if kind == "metadata" else self.names, 2)
+        one, two = rng.sample(sorted(LEMUR_FACTS) if kind == "metadata" else self.names, 2)
         if kind in ("code_only", "normalized_accuracy") and rng.random() < 0.5:
             one, two = invented_name(rng), invented_name(rng) + rng.choice(["x", "s", "-v2"])
         first, second = _decimals(rng, rng.choice([1.0, 0.3, 0.1, 0.03, 0.01, 0.005]))
@@ -161,7 +162,7 @@ class Questions:
         if kind == "metadata":
             field = rng.choice(["training images", "classes"])
             which = 0 if field == "training images" else 3
-            left, right = float(FACTS[one][which]), float(FACTS[two][which])
+            left, right = float(LEMUR_FACTS[one][which]), float(LEMUR_FACTS[two][which])
         else:
             field = rng.choice(["lr", "batch", "momentum"])
             left, right = (_step(recipe, field) for recipe in recipes)

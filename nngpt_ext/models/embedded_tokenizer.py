@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.recipe import KEYS, LR_STEPS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def whole_words() -> list[str]:
     rates = [f"{step}e{decade}" for decade in range(-6, 1) for step in LR_STEPS]
     tenths = [f"{i / 10:.1f}" for i in range(11)]
     sizes = [str(2**i) for i in range(4, 13)] + ["299"]
-    return [*sorted(FACTS), *rates, *tenths, *sizes]
+    return [*sorted(LEMUR_FACTS), *rates, *tenths, *sizes]
 
 
 def _either(words: Iterable[str]) -> str:
@@ -40,8 +40,8 @@ def _whole_pattern() -> str:
     """A whole word where it stands alone. A dataset's name has one token, with a blank before it or not: to
     answer is to copy it."""
     before, behind = r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"
-    name = f"(?:{_either(FACTS)}){behind}"
-    step = f"(?:{_either(word for word in whole_words() if word not in FACTS)}){behind}"
+    name = f"(?:{_either(LEMUR_FACTS)}){behind}"
+    step = f"(?:{_either(word for word in whole_words() if word not in LEMUR_FACTS)}){behind}"
     return f" (?={name})|{before}{name}| ?{before}{step}"
 
 
@@ -64,7 +64,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     core.decoder = decoders.ByteLevel()
     words = [prefix + word for word in (*whole_words(), *_RECIPE_WORDS) for prefix in ("", BLANK)]
-    words = [word for word in words if word.removeprefix(BLANK) not in FACTS or word in FACTS]
+    words = [word for word in words if word.removeprefix(BLANK) not in LEMUR_FACTS or word in LEMUR_FACTS]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(words),
         special_tokens=[PAD, STOP],

@@ -7,14 +7,14 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.unpaired import source_hash
 from nngpt_ext.predict.answers import Query, Recipe
 from nngpt_ext.predict.keys import question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
 from nngpt_ext.networks.source import check_source
 from nngpt_ext.prompts.recipe import KEYS
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template
 
 
@@ -48,7 +48,7 @@ class Asker:
         self._files = files
         self._template = files.note.template
         self._read: tuple[str, str] | None = None  # the source read last, and its hash
-        self.facts = {**FACTS, **{_name(name): facts_of(name, given) for name, given in (facts or {}).items()}}
+        self.facts = {**LEMUR_FACTS, **{_name(name): facts_of(name, given) for name, given in (facts or {}).items()}}
         if self._template.needs("nn"):
             raise UserError(
                 f"prompt '{files.note.prompt}' shows the network's name, so its answers are about LEMUR's names; "

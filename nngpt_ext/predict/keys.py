@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.prompts.recipe import recipe_text
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template
 
 SIDES = (1, 2)
@@ -42,7 +42,7 @@ def shown(template: Template, question: Question, facts: Mapping[str, DatasetFac
             parts.append(recipe_text(recipe))
         if template.needs(column) and accuracy is not None:
             parts.append(f"accuracy {accuracy!r}")
-        if template.needs_facts(i) and facts.get(dataset) != FACTS.get(dataset):
+        if template.needs_facts(i) and facts.get(dataset) != LEMUR_FACTS.get(dataset):
             parts.append(f"facts {tuple(facts[dataset])}" if dataset in facts else "no facts")
         texts.append("; ".join(parts))
     return texts[0], texts[1]

@@ -16,7 +16,8 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.models.base import check_base, load_base, quiet_transformers
 from nngpt_ext.predict.note import WEIGHTS, AdapterFiles
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
 
 

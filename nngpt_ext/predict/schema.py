@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nngpt_ext.config import hide_password
+from nngpt_ext.settings import hide_password
 from nngpt_ext.errors import UserError
 
 SCHEMA = 2

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jinja2
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.prompts.fields import Question, Shown, column_values
 from nngpt_ext.prompts.markers import text_markers
-from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.template import Messages, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Question(NamedTuple):
-    """A network and two datasets in the order in which they are offered, with what a prompt may show."""
-
-    nn: str
-    dataset_1: str
-    dataset_2: str
-    epoch: int | None = None
-    norm_acc_1: float | None = None
-    norm_acc_2: float | None = None
-    recipe_1: Mapping[str, Any] | None = None
-    recipe_2: Mapping[str, Any] | None = None
-
-    def turned(self) -> Question:
-        """The same question with the datasets in the other order."""
-        return Question(
-            self.nn, self.dataset_2, self.dataset_1, self.epoch,
-            self.norm_acc_2, self.norm_acc_1, self.recipe_2, self.recipe_1,
-        )  # fmt: skip
-
-
-class Code(NamedTuple):
+@dataclass(frozen=True)
+class Code:
     """A source as it is shown: its text, and whether some of it was cut off."""
 
     text: str
@@ -55,7 +37,7 @@ class Renderer:
             and markers that text from outside must not contain.
         code_tokens: how many tokens of source are shown at most.
         compact: whether comments and docstrings are taken out first.
-        facts: facts of datasets that LEMUR does not have.
+        facts: facts about datasets by name.
     """
 
     def __init__(
@@ -65,13 +47,13 @@ class Renderer:
         *,
         code_tokens: int,
         compact: bool = True,
-        facts: Mapping[str, DatasetFacts] | None = None,
+        facts: Mapping[str, DatasetFacts],
     ) -> None:
         self.template = template
         self.tokenizer = tokenizer
         self.code_tokens = code_tokens
         self.compact = compact
-        self.facts = {**FACTS, **(facts or {})}
+        self.facts = facts
         self._takes_system: bool | None = None
         # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
         added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
@@ -100,41 +82,27 @@ class Renderer:
             text = self._marked.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
         return text
 
-    def messages(self, question: Question, code: str | None) -> Messages:
-        """Fill the template for one question; `code` as `code()` gave it.
+    def messages(self, question: Question, code: str | None, source: str | None = None) -> Messages:
+        """Fill the template for one question.
+
+        Args:
+            question: what is asked.
+            code: the part of the source to show, as `code()` gave it; None where the prompt shows none.
+            source: the whole source, for fields that are made of it.
 
         Raises:
             UserError: for a dataset without facts, and for what the template needs and the question lacks.
         """
-        values: dict[str, Any] = {
-            "nn": question.nn,
-            "nn_code": code,
-            "epoch": question.epoch,
-            "dataset": question.dataset_1,
-            "dataset_2": question.dataset_2,
-            "norm_acc": question.norm_acc_1,
-            "norm_acc_2": question.norm_acc_2,
-        }
-        sides = ((1, question.dataset_1, question.recipe_1), (2, question.dataset_2, question.recipe_2))
-        for i, dataset, recipe in sides:
-            if self.template.needs(f"recipe_{i}") and recipe is not None:
-                try:
-                    values[f"recipe_{i}"] = recipe_text(recipe)
-                except UserError as error:
-                    raise UserError(f"network '{question.nn}' on '{dataset}': {error}") from None
-            fact = self.facts.get(dataset)
-            if fact is not None:
-                values[f"num_train_images_{i}"] = fact.train_images
-                values[f"img_size_{i}"] = fact.image_size
-                values[f"num_channels_{i}"] = fact.channels
-                values[f"num_classes_{i}"] = fact.classes
-            elif self.template.needs_facts(i):
+        for dataset in (question.dataset_1, question.dataset_2):
+            if self.template.needs_facts and dataset not in self.facts:
                 raise UserError(f"no facts about dataset '{dataset}'; known: {', '.join(sorted(self.facts))}")
+        values = column_values(Shown(question, source, code, self.facts), set(self.template.columns.values()))
         return self.template.fill({k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()})
 
-    def text(self, question: Question, code: str | None) -> str:
+    def text(self, question: Question, code: str | None, source: str | None = None) -> str:
         """The whole text before the answer: by the tokenizer's chat template, or plainly where it has none."""
-        system, user = self.messages(question, code)
+        said = self.messages(question, code, source)
+        system, user = said.system, said.user
         if not self.tokenizer.chat_template:
             return f"{system}\n\n{user}\n"
         if self._takes_system is None:

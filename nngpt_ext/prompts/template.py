@@ -5,28 +5,26 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, FIELDS
 
-# What a template may ask for: the columns that NNGPT fills, and the two recipes that are ours.
-FACTS = ("num_train_images", "img_size", "num_channels", "num_classes")
-COLUMNS = frozenset(
-    {"nn", "nn_code", "epoch", "dataset", "dataset_2", "norm_acc", "norm_acc_2", "recipe_1", "recipe_2"}
-    | {f"{fact}_{i}" for fact in FACTS for i in (1, 2)}
-)
 ANSWER = "better_dataset"
 
 
-class Messages(NamedTuple):
+@dataclass(frozen=True)
+class Messages:
     """What is said to the model: the system text and the user's text."""
 
     system: str
     user: str
 
 
-class Template(NamedTuple):
+@dataclass(frozen=True)
+class Template:
     """One prompt: texts with `{variables}`, and the column that fills each variable."""
 
     name: str
@@ -38,9 +36,14 @@ class Template(NamedTuple):
         """Whether the prompt shows this column."""
         return column in self.columns.values()
 
-    def needs_facts(self, side: int) -> bool:
-        """Whether the prompt shows any fact about dataset 1 or 2."""
-        return any(self.needs(f"{fact}_{side}") for fact in FACTS)
+    def shows(self, name: str) -> bool:
+        """Whether the prompt shows a field (`nngpt_ext.prompts.fields.FIELDS`), on either side."""
+        return any(self.needs(column) for column in FIELDS[name].columns)
+
+    @property
+    def needs_facts(self) -> bool:
+        """Whether the prompt shows any fact about a dataset."""
+        return any(self.shows(one.name) for one in FACT_FIELDS)
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
         """Put the values (by column) in place of the variables.

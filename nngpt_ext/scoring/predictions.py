@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import GIVEN, Question
 from nngpt_ext.scoring.log_odds import log_odds
 
 if TYPE_CHECKING:
@@ -21,9 +21,14 @@ COLUMNS = (
 
 
 def questions_of(pairs: pd.DataFrame) -> list[Question]:
-    """The question of each pair, datasets in the pair's own order."""
-    columns = ["nn", "dataset_1", "dataset_2", "epoch", "norm_acc_1", "norm_acc_2", "recipe_1", "recipe_2"]
-    return [Question(*row) for row in pairs[columns].itertuples(index=False, name=None)]
+    """The question of each pair, datasets in the pair's own order, with what the pairs' columns give each side."""
+    names = [name for name in GIVEN if f"{name}_1" in pairs.columns]
+    columns = [f"{name}_{side}" for name in names for side in (1, 2)]
+    rows = pairs[["nn", "dataset_1", "dataset_2", "epoch", *columns]].itertuples(index=False, name=None)
+    return [
+        Question.of(nn, one, two, epoch, **{name: given[2 * i : 2 * i + 2] for i, name in enumerate(names)})
+        for nn, one, two, epoch, *given in rows
+    ]
 
 
 def group_by_network(names: Sequence[str]) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.study.names import check_names
 from nngpt_ext.study.schema import Place

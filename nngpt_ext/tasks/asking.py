@@ -9,7 +9,7 @@ import pandas as pd
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.load import PairData
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.unpaired import source_hash
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
@@ -39,7 +39,7 @@ def with_questions(predictions: pd.DataFrame, template: Template, data: PairData
     """Predictions with what makes their questions: the source's hash and what is shown of each dataset."""
     keys = ["nn", "dataset_1", "dataset_2"]
     asked = predictions[keys].merge(data.pairs, on=keys, how="left", validate="one_to_one")
-    given = [shown(template, question, FACTS) for question in questions_of(asked)]
+    given = [shown(template, question, LEMUR_FACTS) for question in questions_of(asked)]
     hashes = {nn: source_hash(data.sources[nn]) for nn in asked["nn"].unique()}
     return predictions.assign(
         source=predictions["nn"].map(hashes), given_1=[one for one, _ in given], given_2=[two for _, two in given]

@@ -7,23 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nngpt_ext.evaluation.baselines import code_gbm, pair_prior, recipe_gbm
 from nngpt_ext.io import replacing
 from nngpt_ext.data.load import PairData
 
 FILE = "baselines.parquet"
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
-
-
-def baseline_probabilities(data: PairData) -> dict[str, np.ndarray]:
-    """P(dataset_1) of each baseline for the test pairs, shape (test pairs,)."""
-    test = data.part("test")
-    return {
-        # The prior of the best trials: with all of them it would be a weaker one to beat.
-        "pair_prior": pair_prior(data.part("train"), test),
-        "code_gbm": code_gbm(data.training, test, data.sources),
-        "recipe_gbm": recipe_gbm(data.training, test),
-    }
 
 
 def write_baselines(data: PairData, folder: Path, fitted: Callable[[], Mapping[str, np.ndarray]]) -> None:

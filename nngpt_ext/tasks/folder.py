@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from nngpt_ext.config import dump_config
+from nngpt_ext.settings import dump_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, write_text
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nngpt_ext.config import DataConfig, ModelConfig
+from nngpt_ext.config import ModelConfig
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
+from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.models.base import load_base
-from nngpt_ext.tasks.baselines import baseline_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,16 +45,8 @@ class Loader:
             self._data = None  # the former ones go before the next come
             place = (config.source, config.path, config.epoch)
             if place not in self._records:
-                self._records[place] = read_records(*place)
-            found = load_pairs(
-                epoch=config.epoch, label=config.label, trials=config.trials, split=config.split,
-                hold_out=config.hold_out, seed=config.seed, records=self._records[place],
-                networks={
-                    "train": config.train_networks,
-                    "validation": config.validation_networks,
-                    "test": config.test_networks,
-                },
-            )  # fmt: skip
+                self._records[place] = read_records(config)
+            found = load_pairs(config, self._records[place])
             self._data = (key, found)
         return self._data[1]
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import Stage, TaskConfig
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import Stage
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import replacing

@@ -5,28 +5,30 @@ from __future__ import annotations
 from itertools import combinations
 
 from nngpt_ext.batches.encode import Encoded, Encoder
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 from tests import models_made
 
 RECIPES = {
     name: {"lr": 10 ** (-0.5 * i), "batch": 2**i, "momentum": i / 7, "dropout": None, "transform": f"norm_{32 * i}"}
-    for i, name in enumerate(sorted(FACTS), 1)
+    for i, name in enumerate(sorted(LEMUR_FACTS), 1)
 }
 
 
 def encoder(base: Base, prompt: str = "recipe", code_tokens: int = 60) -> Encoder:
-    renderer = Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens)
+    renderer = Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens, facts=LEMUR_FACTS)
     return Encoder(renderer, models_made.sources(), base.context)
 
 
 def questions(nn: str, pairs: int = 21) -> list[Question]:
     """Both orders of a network's first pairs, the two orders side by side."""
     asked = []
-    for i, (one, two) in enumerate(list(combinations(sorted(FACTS), 2))[:pairs]):
-        question = Question(nn, one, two, 5, i / 21, 1 - i / 21, RECIPES[one], RECIPES[two])
+    for i, (one, two) in enumerate(list(combinations(sorted(LEMUR_FACTS), 2))[:pairs]):
+        given = {"norm_acc": (i / 21, 1 - i / 21), "recipe": (RECIPES[one], RECIPES[two])}
+        question = Question.of(nn, one, two, 5, **given)
         asked += [question, question.turned()]
     return asked
 

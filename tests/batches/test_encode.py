@@ -8,9 +8,10 @@ import pytest
 from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.batches.rows import shared_length
 from nngpt_ext.errors import UserError
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import NAMES, get_template
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 from tests import models_made
 
 from .asked import questions
@@ -18,7 +19,7 @@ from .asked import questions
 
 def make(prompt: str = "code_only", code_tokens: int = 100, context: int = 2048, pieces: bool = False) -> Encoder:
     tokenizer = models_made.pieces_tokenizer() if pieces else models_made.tokenizer()
-    renderer = Renderer(get_template(prompt), tokenizer, code_tokens=code_tokens)
+    renderer = Renderer(get_template(prompt), tokenizer, code_tokens=code_tokens, facts=LEMUR_FACTS)
     return Encoder(renderer, models_made.sources(), context)
 
 
@@ -45,7 +46,7 @@ def test_options_are_names_and_the_stop_token(pieces: bool) -> None:
             assert option[-1] == encoder.tokenizer.eos_token_id
             assert encoder.tokenizer.decode(option[:-1]) == dataset
             assert option.dtype == np.int32
-    lengths = {len(encoder.option(name)) for name in FACTS}
+    lengths = {len(encoder.option(name)) for name in LEMUR_FACTS}
     assert lengths == {2} if not pieces else len(lengths) > 1
 
 
@@ -73,7 +74,7 @@ def test_cut_sources_are_counted_once() -> None:
 
 def test_a_prompt_without_source_needs_none() -> None:
     encoder = make("metadata_only")
-    here, gone = (encoder.encode([Question(nn, "mnist", "svhn")])[0] for nn in ("AlexNet", "no such network"))
+    here, gone = (encoder.encode([Question.of(nn, "mnist", "svhn")])[0] for nn in ("AlexNet", "no such network"))
     assert here.prompt.tolist() == gone.prompt.tolist()
     assert encoder.cut_networks() == set()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.data import clusters as module
+from nngpt_ext.data import families as module
 from nngpt_ext.data.families import (
     PERMUTATIONS,
     clusters,

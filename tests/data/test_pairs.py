@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
 from nngpt_ext.data.trials import RECIPE, collect
 from tests.data.small import one_line
@@ -23,7 +24,7 @@ from tests.data.small import one_line
 def made(*rows: tuple[str, str, float], epoch: int = 5) -> pd.DataFrame:
     """Trials from (nn, dataset, accuracy); the learning rate numbers them."""
     records = [(nn, dataset, epoch, accuracy, i, 8, None, None, "t") for i, (nn, dataset, accuracy) in enumerate(rows)]
-    return collect(records, {nn for nn, _, _ in rows}).frame
+    return collect(records, {nn for nn, _, _ in rows}, LEMUR_FACTS).frame
 
 
 # Best of all: cifar-10 0.8, mnist 1.0, svhn 0.5.
@@ -120,7 +121,7 @@ TRIALS = st.lists(
 
 
 def frame_of(rows: list[tuple]) -> pd.DataFrame:
-    return collect([(nn, d, 5, acc, lr, 8, None, 0.5, t) for nn, d, acc, lr, t in rows], {r[0] for r in rows}).frame
+    return collect([(nn, d, 5, acc, lr, 8, None, 0.5, t) for nn, d, acc, lr, t in rows], {r[0] for r in rows}, LEMUR_FACTS).frame
 
 
 def pairable(rows: list[tuple]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import COLUMNS, collect, in_order
 
 NAN, INF = float("nan"), float("inf")
@@ -42,14 +43,14 @@ def record(accuracy: Any, nn: str = "net", dataset: str = "mnist", lr: Any = 0.1
     ],
 )
 def test_an_unusable_accuracy_is_counted(accuracy: Any, reason: str) -> None:
-    trials = collect([record(accuracy), record(0.5)], {"net"})
+    trials = collect([record(accuracy), record(0.5)], {"net"}, LEMUR_FACTS)
     assert trials.excluded == {reason: 1}
     assert trials.frame["accuracy"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize(("accuracy", "value"), [("0.25", 0.25), (0, 0.0), (1, 1.0), (-0.0, 0.0), (1.0, 1.0)])
 def test_a_number_in_another_type_is_a_number(accuracy: Any, value: float) -> None:
-    trials = collect([record(accuracy)], {"net"})
+    trials = collect([record(accuracy)], {"net"}, LEMUR_FACTS)
     assert trials.frame["accuracy"].tolist() == [value]
     assert trials.excluded == {}
 
@@ -62,7 +63,7 @@ def test_each_trial_has_one_reason() -> None:
         record(0.5, dataset="MNIST"),
         record(0.5),
     ]
-    assert collect(records, {"net"}).excluded == {
+    assert collect(records, {"net"}, LEMUR_FACTS).excluded == {
         "accuracy outside [0, 1]": 1,
         "dataset without facts": 2,
         "network without source": 1,
@@ -70,7 +71,7 @@ def test_each_trial_has_one_reason() -> None:
 
 
 def test_columns_and_types() -> None:
-    frame = collect([record(1, lr="0.5", batch=4, transform="norm_32"), record(0.5, transform=None)], {"net"}).frame
+    frame = collect([record(1, lr="0.5", batch=4, transform="norm_32"), record(0.5, transform=None)], {"net"}, LEMUR_FACTS).frame
     assert tuple(frame.columns) == COLUMNS
     assert {name: str(kind) for name, kind in frame.dtypes.items() if str(kind) in {"float64", "int64"}} == {
         "epoch": "int64", "accuracy": "float64", "lr": "float64", "batch": "float64", "momentum": "float64",
@@ -83,12 +84,12 @@ def test_columns_and_types() -> None:
 
 @pytest.mark.parametrize("value", [None, "fast", [], NAN, INF, -INF, 10**400])
 def test_a_recipe_value_that_is_no_number_is_missing(value: Any) -> None:
-    frame = collect([record(0.5, lr=value, batch=value, momentum=value, dropout=value)], {"net"}).frame
+    frame = collect([record(0.5, lr=value, batch=value, momentum=value, dropout=value)], {"net"}, LEMUR_FACTS).frame
     assert frame[["lr", "batch", "momentum", "dropout"]].isna().all(axis=None)
 
 
 def test_no_trials_make_an_empty_table_of_the_same_form() -> None:
-    empty, full = collect([], set()).frame, collect([record(0.5)], {"net"}).frame
+    empty, full = collect([], set(), LEMUR_FACTS).frame, collect([record(0.5)], {"net"}, LEMUR_FACTS).frame
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == full.dtypes.to_dict()
 
@@ -105,7 +106,7 @@ def test_best_comes_first_and_the_recipe_breaks_ties() -> None:
     expected = [("cifar-10", 0.1), ("mnist", 0.2), ("mnist", 0.2), ("mnist", 0.4), ("mnist", None), ("mnist", 0.3)]
     for seed in range(10):
         random.Random(seed).shuffle(records)
-        frame = collect(records, {"net"}).frame
+        frame = collect(records, {"net"}, LEMUR_FACTS).frame
         found = [(d, None if math.isnan(lr) else lr) for d, lr in zip(frame["dataset"], frame["lr"], strict=True)]
         assert found == [("cifar-10", 0.1), *expected[1:]]
         assert frame["transform"].tolist()[1:3] == ["a", "b"]
@@ -125,12 +126,12 @@ RECORDS = st.lists(
 
 @given(RECORDS, st.randoms())
 def test_every_record_is_kept_or_counted_in_any_order(records: list[tuple], random: random.Random) -> None:
-    trials = collect(records, {"a", "b_1"})
+    trials = collect(records, {"a", "b_1"}, LEMUR_FACTS)
     assert len(trials.frame) + sum(trials.excluded.values()) == len(records)
     assert trials.frame["accuracy"].between(0, 1).all()
     assert set(trials.frame["nn"]) <= {"a", "b_1"}
     random.shuffle(records)
-    again = collect(records, {"a", "b_1"})
+    again = collect(records, {"a", "b_1"}, LEMUR_FACTS)
     assert_frame_equal(again.frame, trials.frame)
     assert again.excluded == trials.excluded
 

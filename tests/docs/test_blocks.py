@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from nngpt_ext import cli
-from nngpt_ext.config import TaskConfig, build_config, read_project
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import build_config, read_project
 from nngpt_ext.study.grid import read_grid
 from tests.docs.blocks import PAGES, PLAIN, READ, REASONS, ROOT, RUN, SLOW, Block, all_blocks, blocks
 from tests.docs.conftest import Clone

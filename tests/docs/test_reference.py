@@ -11,7 +11,8 @@ import pytest
 import typer.main
 
 from nngpt_ext import cli
-from nngpt_ext.config import TaskConfig, known_keys
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import known_keys
 from tests.docs.blocks import PAGES, ROOT, inline_code
 
 _SPEC = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext.evaluation.report import Report, build_report
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.trials import RECIPE, collect
 
@@ -112,7 +113,7 @@ def lemur() -> tuple[pd.DataFrame, dict[str, str]]:
         for trial in json.loads((folder / "5.json").read_text()):
             records.append((nn, dataset, 5, trial.get("accuracy"), *(trial.get(name) for name in RECIPE)))
     names = {path.stem for path in (root / "nn").glob("*.py")}
-    pairs = build_pairs(collect(records, names).frame, 5)
+    pairs = build_pairs(collect(records, names, LEMUR_FACTS).frame, 5)
     order = np.random.default_rng(0).permutation(pairs["nn"].unique())
     pairs["split"] = np.where(pairs["nn"].isin(set(order[: len(order) // 4])), "test", "train")
     return pairs, {str(nn): (root / f"nn/{nn}.py").read_text(encoding="utf-8") for nn in order}

@@ -11,7 +11,8 @@ import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import groups
-from nngpt_ext.evaluation.report import read_report, split_note, write_report
+from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.evaluation.report import read_report, write_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 
 from .conftest import PROBABILITY, TEST_ROWS, made_report, pair_rows, predicted
@@ -182,11 +183,7 @@ def test_baselines_have_to_fit():
 
 
 def test_notes_say_what_has_to_be_known():
-    assert split_note("by_network") is None
-    assert "leaky" in split_note("random_pairs")
-    assert "not a sample of all networks" in split_note("by_cluster")
-    assert "one origin" in split_note("by_origin")
-    note = split_note("by_cluster")
+    note = SPLITS["by_cluster"].warning
     # Given by the caller too it stands there once.
     assert made_report(split="by_cluster", notes=[note, "x"]).notes == [note, "x"]
     some = predicted(pair_rows(TEST_ROWS[:3], "test"), PROBABILITY[:3])

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from nngpt_ext import Comparison, Ranking, RunResult
-from nngpt_ext.config import build_config, read_project
+from nngpt_ext.settings import build_config, read_project
 from nngpt_ext.predict.ranking import ranking_of
 from nngpt_ext.registry import tasks
 

@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard
 from nngpt_ext import UserError
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.pairs import PAIR_COLUMNS
 from nngpt_ext.export.dataset import export_dataset
 from nngpt_ext.tasks.inspection import summarize_pairs
@@ -54,7 +55,7 @@ def test_its_rows_are_those_of_a_run(small: str, tmp_path: Path, trials: str) ->
     done, _ = export_dataset(tmp_path / "out", path=small, trials=trials, seed=1)
     pairs, networks = rows(done.folder), rows(done.folder, "networks")
     for label, suffix in (("normalized", ""), ("percentile", "_percentile")):
-        data = load_pairs(path=small, trials=trials, seed=1, label=label)
+        data = load_pairs(DataConfig(path=small, trials=trials, seed=1, label=label))
         for part in PARTS:
             wanted = data.training if part == "train" else data.part(part)
             found = pairs[part]
@@ -72,7 +73,7 @@ def test_its_rows_are_those_of_a_run(small: str, tmp_path: Path, trials: str) ->
 
 def test_near_duplicates(small: str, tmp_path: Path) -> None:
     done, _ = export_dataset(tmp_path / "out", path=small)
-    data = load_pairs(path=small)
+    data = load_pairs(DataConfig(path=small))
     networks = rows(done.folder, "networks")
     test = networks["test"]
     assert set(test.loc[test["near_duplicate_in_training"].astype(bool), "nn"]) == data.near_duplicates()
@@ -90,7 +91,7 @@ def test_the_card(small: str, tmp_path: Path) -> None:
     assert card.data.license == ["mit", "bsd-3-clause"]
     configs = {config["config_name"]: config for config in card.data.to_dict()["configs"]}
     assert configs["pairs"]["default"] is True
-    data = load_pairs(path=small)
+    data = load_pairs(DataConfig(path=small))
     for part in PARTS:
         pairs = data.part(part)
         first = pairs["better_dataset"] == pairs["dataset_1"]

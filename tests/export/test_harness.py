@@ -18,7 +18,7 @@ from tokenizers import pre_tokenizers
 from typer.testing import CliRunner
 
 from nngpt_ext import RunResult, UserError, cli, run_task
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import adapted, load_base
 from nngpt_ext.predict.model import AskedModel
 from nngpt_ext.prompts.builtin import get_template
@@ -48,7 +48,7 @@ def ours(run: Path, networks: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The test pairs, and our log-odds of dataset_1 in both orders, by the predictor's own way."""
     found = read_run(run)
     pairs, sources = harness.asked_pairs(found, networks)
-    return pairs, AskedModel(found.adapter, "embedded").log_odds(questions_of(pairs), sources, FACTS)
+    return pairs, AskedModel(found.adapter, "embedded").log_odds(questions_of(pairs), sources, LEMUR_FACTS)
 
 
 def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, asked: pd.DataFrame) -> None:
@@ -73,7 +73,7 @@ def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, ask
     found = read_run(run.output_dir)
     pairs, sources = harness.asked_pairs(found, None)
     model = AskedModel(found.adapter, "embedded")
-    encoded = model.encode(questions_of(pairs), sources, FACTS)
+    encoded = model.encode(questions_of(pairs), sources, LEMUR_FACTS)
     known = asked.set_index(["pair", "turned"])
     tokenizer = load_base("embedded").tokenizer
     seen = 0
@@ -90,7 +90,7 @@ def test_the_base_written_out_scores_as_in_4_bits(run: RunResult, exported: Expo
     pairs, expected = ours(run.output_dir, exported.networks)
     found = read_run(run.output_dir)
     _, sources = harness.asked_pairs(found, None)
-    encoded = AskedModel(found.adapter, "embedded").encode(questions_of(pairs), sources, FACTS)
+    encoded = AskedModel(found.adapter, "embedded").encode(questions_of(pairs), sources, LEMUR_FACTS)
     written = load_base(exported.model_args["pretrained"], load_in_4bit=False)
     with adapted(written, Path(exported.model_args["peft"])) as model:
         scored = pair_log_odds(model, encoded, row_tokens=2048, engine="plain")
@@ -159,13 +159,13 @@ def test_what_cannot_be_exported_leaves_nothing(copied: Path, tmp_path: Path, ch
 
 def test_a_tokenizer_that_joins_text_and_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from nngpt_ext.batches.encode import Encoder
-    from nngpt_ext.prompts.render import Question
+    from nngpt_ext.prompts.fields import Question
 
     words = copy.deepcopy(models_made.pieces_tokenizer())
     question = Question("AlexNet", "mnist", "svhn", 5)
     for prefix_space, told in ((False, False), (True, True)):  # as SentencePiece's: a text of its own begins with one
         words.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-        renderer = Renderer(get_template("code_only"), words, code_tokens=20)
+        renderer = Renderer(get_template("code_only"), words, code_tokens=20, facts=LEMUR_FACTS)
         encoder = Encoder(renderer, models_made.sources(), 2048)
         text = renderer.text(question, renderer.code(models_made.sources()["AlexNet"]).text)
         choices = [name + words.eos_token for name in ("mnist", "svhn")]

@@ -220,7 +220,8 @@ def test_presets_of_bases() -> None:
 def test_the_chat_template_says_what_we_say_without_one() -> None:
     from transformers import AutoTokenizer
 
-    from nngpt_ext.prompts.render import Question, Renderer
+    from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 
     words = AutoTokenizer.from_pretrained(EMBEDDED)
     assert not words.chat_template

@@ -19,6 +19,7 @@ from nngpt_ext.host.results import import_outputs
 from nngpt_ext.host.root import CONF, bare_root, run_in, said
 from nngpt_ext.host.status import host_status, probed
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import get_template
@@ -73,7 +74,7 @@ def test_its_evaluation_of_what_our_model_says_is_imported(host: Host, in_host: 
     import torch
 
     base = load_base("embedded")
-    data = load_pairs(source="package", networks={"train": 3, "validation": 3, "test": 4})
+    data = load_pairs(DataConfig(source="package", train_networks=3, validation_networks=3, test_networks=4))
     renderer = Renderer(get_template("code_only"), base.tokenizer, code_tokens=64)
     pairs = data.part("test").groupby("nn").head(2).reset_index(drop=True)
     epoch = tmp_path / "nngpt" / "llm" / "epoch"
@@ -143,7 +144,7 @@ def test_status(host: Host) -> None:
 @pytest.mark.slow
 def test_our_exported_pairs_in_its_own_preprocessing(host: Host, tmp_path: Path) -> None:
     words = load_base("embedded").tokenizer
-    data = load_pairs(source="package", networks={"train": 3, "validation": 2, "test": 2})
+    data = load_pairs(DataConfig(source="package", train_networks=3, validation_networks=2, test_networks=2))
     renderer = Renderer(get_template("code_only"), words, code_tokens=64)
     export_pairs(data, renderer, tmp_path)
     (tmp_path / "template").write_text(CHAT_TEMPLATE)

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
-from nngpt_ext.config import TaskConfig, build_config, known_keys
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import build_config, known_keys
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conf import enable
 from nngpt_ext.host.layout import Host, find_host

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.embedded_questions import ASKED, KINDS, TIED, Landscape, Questions, invented_recipe
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.recipe import recipe_text
@@ -70,7 +70,7 @@ def test_facts_are_compared_rightly(questions: Questions) -> None:
     for question, lines, answer in asked(questions, "metadata", 60):
         names = [LINE.match(line).group("name") for line in lines]  # type: ignore[union-attr]
         which = 0 if "training images" in question else 3
-        assert FACTS[answer][which] == max(FACTS[name][which] for name in names)
+        assert LEMUR_FACTS[answer][which] == max(LEMUR_FACTS[name][which] for name in names)
 
 
 def test_without_anything_to_go_by_either_name_is_the_answer(questions: Questions) -> None:

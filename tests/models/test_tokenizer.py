@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.embedded_tokenizer import PAD, STOP, VOCABULARY, whole_words
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.recipe import recipe_text
@@ -66,9 +66,9 @@ def test_tenths_alone_are_one_token(tokenizer: Any) -> None:
 
 
 def test_dataset_names_are_one_token_each(tokenizer: Any) -> None:
-    ids = {name: tokenizer(name, add_special_tokens=False)["input_ids"] for name in FACTS}
+    ids = {name: tokenizer(name, add_special_tokens=False)["input_ids"] for name in LEMUR_FACTS}
     assert all(len(found) == 1 for found in ids.values())
-    assert len({found[0] for found in ids.values()}) == len(FACTS)
+    assert len({found[0] for found in ids.values()}) == len(LEMUR_FACTS)
     assert ids["cifar-10"] != ids["cifar-100"]
     asked = "Which dataset has the higher relative accuracy?\ncifar-100 or cifar-10?"
     found = tokenizer(asked, add_special_tokens=False)["input_ids"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.io import file_digest
-from nngpt_ext.data.facts import FACTS, DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash, shown
 from nngpt_ext.prompts.builtin import NAMES, get_template
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
 
 RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
@@ -29,7 +29,7 @@ def test_file_digest(tmp_path: Path) -> None:
 
 
 def test_each_prompt_shows_only_what_it_needs() -> None:
-    found = {name: shown(get_template(name), QUESTION, FACTS) for name in NAMES}
+    found = {name: shown(get_template(name), QUESTION, LEMUR_FACTS) for name in NAMES}
     assert found["code_only"] == found["metadata"] == found["metadata_only"] == ("", "")
     assert found["normalized_accuracy"] == ("accuracy 0.9", "accuracy 0.8")
     assert found["recipe"] == (
@@ -40,11 +40,11 @@ def test_each_prompt_shows_only_what_it_needs() -> None:
 
 def test_recipes_that_are_written_alike_are_alike() -> None:
     near = QUESTION._replace(recipe_1={**RECIPE, "lr": 0.004})
-    assert shown(get_template("recipe"), near, FACTS) == shown(get_template("recipe"), QUESTION, FACTS)
+    assert shown(get_template("recipe"), near, LEMUR_FACTS) == shown(get_template("recipe"), QUESTION, LEMUR_FACTS)
 
 
 def test_a_users_own_facts_count_where_they_are_shown() -> None:
-    facts = {**FACTS, "svhn": DatasetFacts(1, 2, 3, 4)}
+    facts = {**LEMUR_FACTS, "svhn": DatasetFacts(1, 2, 3, 4)}
     assert shown(get_template("metadata"), QUESTION, facts) == ("", "facts (1, 2, 3, 4)")
     assert shown(get_template("code_only"), QUESTION, facts) == ("", "")
 
@@ -54,7 +54,7 @@ def test_a_users_own_facts_count_where_they_are_shown() -> None:
 def test_each_single_fact_that_a_prompt_shows_counts(fact: str, side: int) -> None:
     columns = {"a": "dataset", "b": "dataset_2", "f": f"{fact}_{side}"}
     template = checked(Template("own", "", "{a} {b} {f}", columns))
-    facts = {**FACTS, "mnist": DatasetFacts(1, 2, 3, 4), "svhn": DatasetFacts(5, 6, 7, 8)}
+    facts = {**LEMUR_FACTS, "mnist": DatasetFacts(1, 2, 3, 4), "svhn": DatasetFacts(5, 6, 7, 8)}
     expected = ("facts (1, 2, 3, 4)", "") if side == 1 else ("", "facts (5, 6, 7, 8)")
     assert shown(template, QUESTION, facts) == expected
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from nngpt_ext.prompts.render import Question
+from nngpt_ext.prompts.fields import Question
 
-QUESTION = Question(
-    nn="AlexNet",
-    dataset_1="cifar-10",
-    dataset_2="mnist",
-    epoch=5,
-    norm_acc_1=0.7934 / 0.858,
-    norm_acc_2=0.9936 / 0.9955,
-    recipe_1={"lr": 0.0061, "batch": 4, "momentum": 0.7549, "dropout": 0.5, "transform": "norm_299"},
-    recipe_2={
+RECIPES = (
+    {"lr": 0.0061, "batch": 4, "momentum": 0.7549, "dropout": 0.5, "transform": "norm_299"},
+    {
         "lr": 0.0025232680503719275, "batch": 1, "momentum": 0.9557160849783314,
         "dropout": 0.48861473314574577, "transform": "norm_512",
     },
 )  # fmt: skip
+ACCURACIES = (0.7934 / 0.858, 0.9936 / 0.9955)
+QUESTION = Question.of("AlexNet", "cifar-10", "mnist", 5, norm_acc=ACCURACIES, recipe=RECIPES)
 
 # How AlexNet's source begins.
 CODE = """\

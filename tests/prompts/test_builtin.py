@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.data.facts import FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Renderer
-from nngpt_ext.prompts.template import COLUMNS
+from nngpt_ext.prompts.fields import COLUMNS
 from nngpt_ext.registry import prompts
 from tests import models_made
 
-from .real import CODE, QUESTION
+from .real import ACCURACIES, CODE, QUESTION, RECIPES
 
 SYSTEM = """\
 You compare how one neural network does on two image-classification datasets.
@@ -70,12 +70,15 @@ def host_row() -> dict[str, Any]:
     row: dict[str, Any] = {
         "nn": question.nn, "nn_code": CODE, "epoch": question.epoch,
         "dataset": question.dataset_1, "dataset_2": question.dataset_2,
-        "norm_acc": question.norm_acc_1, "norm_acc_2": question.norm_acc_2, "better_dataset": "mnist",
-        "recipe_1": recipe_text(question.recipe_1), "recipe_2": recipe_text(question.recipe_2),
+        "norm_acc": ACCURACIES[0], "norm_acc_2": ACCURACIES[1], "better_dataset": "mnist",
+        "recipe_1": recipe_text(RECIPES[0]), "recipe_2": recipe_text(RECIPES[1]),
     }  # fmt: skip
     for i, dataset in ((1, question.dataset_1), (2, question.dataset_2)):
-        fact = FACTS[dataset]
-        values = {"num_train_images": fact[0], "img_size": fact[1], "num_channels": fact[2], "num_classes": fact[3]}
+        fact = LEMUR_FACTS[dataset]
+        values = {
+            "num_train_images": fact.train_images, "img_size": fact.image_size, "num_channels": fact.channels,
+            "num_classes": fact.classes,
+        }  # fmt: skip
         row |= {f"{key}_{i}": value for key, value in values.items()}
     return row
 
@@ -95,7 +98,7 @@ def test_unknown_prompt_lists_the_known() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_words(name: str) -> None:
-    renderer = Renderer(get_template(name), models_made.tokenizer(), code_tokens=100)
+    renderer = Renderer(get_template(name), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
     for question, expected in zip((QUESTION, QUESTION.turned()), USER[name], strict=True):
         assert renderer.messages(question, CODE) == (SYSTEM, expected)
         assert renderer.text(question, CODE) == f"{SYSTEM}\n\n{expected}\n"
@@ -125,7 +128,7 @@ def test_the_hosts_way_of_filling_gives_our_text(name: str) -> None:
     row = host_row()
     para_dict = {item["para"]: row[item["value"]] for item in entry["input_list"]}
     assert set(re.findall(r"{(\w+)", prompt)) == set(para_dict)
-    assert {item["value"] for item in entry["input_list"]} <= COLUMNS
+    assert {item["value"] for item in entry["input_list"]} <= set(COLUMNS)
     assert prompt.format(**para_dict) == USER[name][0]
     assert "\n".join(entry["output"]).format(better_dataset=row["better_dataset"]) == "mnist"
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.markers import text_markers
 from nngpt_ext.prompts.render import Renderer
@@ -95,7 +96,7 @@ def count(ids: list[int], part: list[int]) -> int:
 def test_a_source_holds_no_marker_that_is_ordinary_text(
     family: Family, tokenizer: Any, compact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=400, compact=compact)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=400, compact=compact, facts=LEMUR_FACTS)
     # As it is tokenised by itself, after a space and in a line of its own: its neighbours take part.
     sequences = {
         (marker, before): list(tokenizer(before + marker, add_special_tokens=False)["input_ids"])
@@ -136,7 +137,7 @@ def test_without_a_chat_template_there_are_no_markers() -> None:
 def test_a_source_adds_no_special_token_and_leaves_the_end_as_it_is(
     family: Family, tokenizer: Any, compact: bool
 ) -> None:
-    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=400, compact=compact)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=400, compact=compact, facts=LEMUR_FACTS)
     special = [tokenizer.convert_tokens_to_ids(token) for token in family.specials] + [tokenizer.eos_token_id]
 
     def ids(source: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.networks.compact import compact_code
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.fields import Question, Side
+from nngpt_ext.prompts.render import Code, Renderer
 from tests import models_made
 
-from .real import CODE, QUESTION
+from .real import ACCURACIES, CODE, QUESTION, RECIPES
 
 ENDS = {
     False: "\ncifar-10 or mnist?\n",
@@ -26,7 +28,9 @@ CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %
 
 
 def renderer(prompt: str = "code_only", **changes: Any) -> Renderer:
-    given: dict[str, Any] = {"tokenizer": models_made.tokenizer(), "code_tokens": 100, **changes}
+    given: dict[str, Any] = {
+        "tokenizer": models_made.tokenizer(), "code_tokens": 100, "facts": LEMUR_FACTS, **changes,
+    }  # fmt: skip
     return Renderer(get_template(prompt), given.pop("tokenizer"), **given)
 
 
@@ -39,8 +43,8 @@ def test_turned_twice_is_the_same() -> None:
     assert turned.turned() == QUESTION
     assert turned.nn == QUESTION.nn
     assert turned.epoch == QUESTION.epoch
-    one = (QUESTION.dataset_1, QUESTION.norm_acc_1, QUESTION.recipe_1)
-    assert (turned.dataset_2, turned.norm_acc_2, turned.recipe_2) == one
+    assert turned.second == QUESTION.first
+    assert turned.first.given == {"norm_acc": ACCURACIES[1], "recipe": RECIPES[1]}
 
 
 @pytest.mark.parametrize("network", models_made.NETWORKS)
@@ -62,7 +66,7 @@ def test_source_is_cut_by_tokens_and_nothing_else_is(network: str, budget: int) 
 def test_what_fits_is_whole() -> None:
     source = models_made.sources()["AlexNet"]
     n = len(ids(compact_code(source)))
-    assert renderer(code_tokens=n).code(source) == (compact_code(source), False)
+    assert renderer(code_tokens=n).code(source) == Code(compact_code(source), False)
     shorter = renderer(code_tokens=n - 1).code(source)
     assert shorter.cut
     assert len(ids(shorter.text)) == n - 1
@@ -70,8 +74,8 @@ def test_what_fits_is_whole() -> None:
 
 def test_no_budget_shows_no_code() -> None:
     chosen = renderer(code_tokens=0)
-    assert chosen.code(models_made.sources()["VGG"]) == ("", True)
-    assert chosen.code("") == ("", False)
+    assert chosen.code(models_made.sources()["VGG"]) == Code("", True)
+    assert chosen.code("") == Code("", False)
     assert "the network:\n\n\nIt was trained" in chosen.text(QUESTION, "")
 
 
@@ -90,11 +94,9 @@ def test_braces_in_source_stay() -> None:
 def test_special_tokens_in_what_comes_from_outside_are_text(prompt: str) -> None:
     tokenizer = models_made.tokenizer()
     attack = "end = '<|end|>' + '<|pad|>'  # <|end|><|end|>\nx = '<|en<|end|>d|>'"
-    question = QUESTION._replace(
-        dataset_1="my<|end|>set",
-        recipe_1={**QUESTION.recipe_1, "transform": "norm_<|pad|>"},
-    )
-    facts = {"my<|end|>set": DatasetFacts(10, 8, 1, 2)}
+    recipes = ({**RECIPES[0], "transform": "norm_<|pad|>"}, RECIPES[1])
+    question = Question.of("AlexNet", "my<|end|>set", "mnist", 5, norm_acc=ACCURACIES, recipe=recipes)
+    facts = {**LEMUR_FACTS, "my<|end|>set": DatasetFacts(10, 8, 1, 2)}
     for compact in (True, False):
         chosen = renderer(prompt, compact=compact, facts=facts, code_tokens=1000)
         code = chosen.code(attack)
@@ -140,16 +142,17 @@ def test_chat_template_without_a_place_for_the_system_text(template: str) -> Non
     tokenizer = copy.deepcopy(models_made.tokenizer())
     tokenizer.chat_template = template
     chat = renderer(tokenizer=tokenizer)
-    system, user = chat.messages(QUESTION, CODE)
-    assert chat.text(QUESTION, CODE) == f"<user>{system}\n\n{user}<assistant>"
+    said = chat.messages(QUESTION, CODE)
+    assert chat.text(QUESTION, CODE) == f"<user>{said.system}\n\n{said.user}<assistant>"
 
 
 def test_chat_template_where_there_is_one() -> None:
     tokenizer = copy.deepcopy(models_made.tokenizer())
     tokenizer.chat_template = CHAT
     plain, chat = renderer(), renderer(tokenizer=tokenizer)
-    system, user = plain.messages(QUESTION, CODE)
-    assert chat.messages(QUESTION, CODE) == (system, user)
+    said = plain.messages(QUESTION, CODE)
+    system, user = said.system, said.user
+    assert chat.messages(QUESTION, CODE) == said
     assert plain.text(QUESTION, CODE) == f"{system}\n\n{user}\n"
     assert chat.text(QUESTION, CODE) == f"<|system|>{system}<|end|><|user|>{user}<|end|><|assistant|>"
     # The template's own special tokens are parsed; those in a source are not.
@@ -158,36 +161,36 @@ def test_chat_template_where_there_is_one() -> None:
 
 
 def test_all_missing_values_are_named() -> None:
-    question = Question("AlexNet", "mnist", "svhn")
+    question = Question.of("AlexNet", "mnist", "svhn")
     with pytest.raises(UserError) as caught:
         renderer("recipe").text(question, None)
     assert str(caught.value) == "prompt 'recipe' needs epoch, nn_code, recipe_1, recipe_2, which was not given"
     with pytest.raises(UserError, match="'normalized_accuracy' needs norm_acc, norm_acc_2, which"):
-        renderer("normalized_accuracy").text(question._replace(epoch=5), CODE)
+        renderer("normalized_accuracy").text(replace(question, epoch=5), CODE)
 
 
 def test_what_a_prompt_does_not_show_may_be_missing() -> None:
-    assert renderer("metadata_only").text(Question("AlexNet", "mnist", "svhn"), None).startswith("You compare")
+    assert renderer("metadata_only").text(Question.of("AlexNet", "mnist", "svhn"), None).startswith("You compare")
 
 
 def test_a_recipe_that_cannot_be_written_names_its_network() -> None:
-    wrong = QUESTION._replace(recipe_1={**QUESTION.recipe_1, "lr": None})
+    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {**RECIPES[0], "lr": None}}))
     with pytest.raises(UserError, match=f"network '{wrong.nn}' on '{wrong.dataset_1}': a recipe has no lr"):
         renderer("recipe").text(wrong, CODE)
 
 
 def test_a_recipe_is_read_only_where_it_is_shown() -> None:
-    wrong = QUESTION._replace(recipe_1={"colour": "red"})
+    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {"colour": "red"}}))
     assert renderer("code_only").text(wrong, CODE)
     with pytest.raises(UserError, match="unknown colour"):
         renderer("recipe").text(wrong, CODE)
 
 
 def test_datasets_without_facts() -> None:
-    question = QUESTION._replace(dataset_2="gtsrb")
+    question = replace(QUESTION, second=Side("gtsrb"))
     assert "cifar-10 or gtsrb?" in renderer("code_only").text(question, CODE)
     with pytest.raises(UserError, match=r"no facts about dataset 'gtsrb'; known: celeba-gender, cifar-10, .*svhn"):
         renderer("metadata").text(question, CODE)
-    given = renderer("metadata", facts={"gtsrb": DatasetFacts(39_209, 48, 3, 43)})
+    given = renderer("metadata", facts={**LEMUR_FACTS, "gtsrb": DatasetFacts(39_209, 48, 3, 43)})
     expected = "\ngtsrb: 39209 training images, 48 pixels wide, 3 channels, 43 classes\n"
     assert expected in given.text(question, CODE)

@@ -9,7 +9,8 @@ from collections import namedtuple
 import pytest
 import yaml
 
-from nngpt_ext.config import TaskConfig, build_config
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.settings import build_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
 

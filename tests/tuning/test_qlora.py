@@ -84,7 +84,8 @@ def test_the_adapter_is_plain_peft(run):
     from nngpt_ext.data.sources.discovery import open_source
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.prompts.builtin import get_template
-    from nngpt_ext.prompts.render import Question, Renderer
+    from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
 
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     base = AutoModelForCausalLM.from_pretrained(EMBEDDED, quantization_config=nf4, dtype=torch.float32)
@@ -92,10 +93,10 @@ def test_the_adapter_is_plain_peft(run):
         layer.support_avx512bf16_for_cpu = False
     model = PeftModel.from_pretrained(base, run.output_dir / "adapter").eval()
     tokenizer = AutoTokenizer.from_pretrained(run.output_dir / "adapter")
-    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=96)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=96, facts=LEMUR_FACTS)
     for row in run.predictions.head(3).itertuples():
         code = renderer.code(open_source().sources([row.nn])[row.nn]).text
-        question = Question(row.nn, row.dataset_1, row.dataset_2, row.epoch)
+        question = Question.of(row.nn, row.dataset_1, row.dataset_2, row.epoch)
 
         def score(text, answer):
             prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -119,7 +120,8 @@ def test_learning_rate_zero_leaves_the_scores_of_the_base(run, tmp_path):
 
 
 def _base_probabilities(result):
-    from nngpt_ext.config import TaskConfig, build_config
+    from nngpt_ext.config import TaskConfig
+    from nngpt_ext.settings import build_config
     from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.tasks.pipeline import read_data, resolve
@@ -155,7 +157,8 @@ def test_it_learns_eight_networks_by_heart(tmp_path):
 
 
 def _training_accuracy(config, result, checkpoint):
-    from nngpt_ext.config import TaskConfig, build_config
+    from nngpt_ext.config import TaskConfig
+    from nngpt_ext.settings import build_config
     from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.tasks.pipeline import read_data, resolve

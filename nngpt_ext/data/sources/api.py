@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, TASK
 
 
@@ -71,6 +72,9 @@ class ApiSource:
 
     def networks(self) -> Set[str]:
         return {name for name, code in self._codes.items() if isinstance(code, str)}
+
+    def facts(self) -> Mapping[str, DatasetFacts]:
+        return LEMUR_FACTS
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._codes[name] for name in names}

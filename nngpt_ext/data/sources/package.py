@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, TASK
 
 
@@ -100,6 +101,9 @@ class PackageSource:
     def networks(self) -> Set[str]:
         names = {n.removesuffix(".py") for n in os.listdir(self.folder / "nn") if n.endswith(".py")}
         return names - {"__init__"}
+
+    def facts(self) -> Mapping[str, DatasetFacts]:
+        return LEMUR_FACTS
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._source(self.folder / "nn" / f"{name}.py") for name in names}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 
 _PARAMETERS = ", ".join(
@@ -82,6 +83,9 @@ class SqliteSource:
 
     def networks(self) -> Set[str]:
         return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}
+
+    def facts(self) -> Mapping[str, DatasetFacts]:
+        return LEMUR_FACTS
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         wanted, found = list(names), {}

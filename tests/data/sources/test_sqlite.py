@@ -41,7 +41,7 @@ def test_the_same_sources_as_the_tree(tree: Path, database: Path) -> None:
 
 def test_more_names_than_one_query_takes(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SqliteSource(database)
-    names = sorted(source.networks())
+    names = sorted(source.networks(), source.facts())
     whole = source.sources(names)
     monkeypatch.setattr("nngpt_ext.data.sources.sqlite._CHUNK", 7)
     assert source.sources(names) == whole
@@ -77,7 +77,7 @@ def test_faults_are_counted_and_the_rest_is_the_same(faulty_tree: Path, tmp_path
 def test_the_database_is_only_read(database: Path) -> None:
     before = (database.read_bytes(), sorted(p.name for p in database.parent.iterdir()))
     source = SqliteSource(database)
-    collect(source.records(5), source.networks())
+    collect(source.records(5), source.networks(), source.facts())
     assert (database.read_bytes(), sorted(p.name for p in database.parent.iterdir())) == before
 
 

@@ -1,13 +1,4 @@
-"""Baselines: what is reached without a language model, on the same pairs.
-
-Each takes the training pairs and the pairs to judge, and returns P(dataset_1 is the better one) for the
-latter, in their order, shape (rows,). An answer is dataset_1 where that is at least 0.5. Nothing is fitted
-on anything but the training pairs and, for `code_gbm`, the source code of their networks.
-
-`pair_prior` wants pairs of best trials (`data.trials: best`) for training, whatever the language model trains
-on: fitted on pairs of all trials it falls from 0.832 to 0.810 on the same LEMUR test pairs (by_network, seed 0), and
-a baseline that is weak for no reason makes any skill look larger. The two GBMs take what the language model takes.
-"""
+"""Boosted trees on what a prompt may show: the source code, or the recipes. They train on what the model trains on."""
 
 from __future__ import annotations
 
@@ -21,6 +12,9 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from nngpt_ext.evaluation.baselines.declared import Baseline
+from nngpt_ext.evaluation.baselines.priors import pair_prior
+
 # scikit-learn is imported where it fits: a finished run is printed without it.
 
 # Identifiers, numbers and the operators that shape a network; comments and layout are noise, but short.
@@ -30,19 +24,6 @@ MAX_CHARACTERS = 20_000  # 99 % of LEMUR's sources are shorter; the longest repe
 COMPONENTS = 48
 MAX_TRANSFORMS = 250  # HistGradientBoosting takes at most 255 codes of one category
 UNCOMMON = float(MAX_TRANSFORMS)
-
-
-def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """How often dataset_1 wins its pair among the training pairs, without a look at the network.
-
-    The share is smoothed by Laplace's rule of succession, (wins + 1) / (n + 2); 0.5 for a pair of
-    datasets that training does not have. At 0.5 the answer is dataset_1, like at any tie.
-    """
-    won = (train["better_dataset"] == train["dataset_1"]).astype("int64")
-    groups = won.groupby([train["dataset_1"], train["dataset_2"]])
-    share = ((groups.sum() + 1) / (groups.size() + 2)).to_dict()
-    asked = zip(pairs["dataset_1"], pairs["dataset_2"], strict=True)
-    return np.array([share.get(pair, 0.5) for pair in asked], dtype="float64")
 
 
 def code_gbm(train: pd.DataFrame, pairs: pd.DataFrame, sources: Mapping[str, str], seed: int = 0) -> np.ndarray:
@@ -210,3 +191,17 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
     with _one_thread(), np.errstate(divide="ignore", invalid="ignore"):
         fitted = reduce.fit_transform(table)
     return fitted, reduce.transform(words.transform(asked))
+
+
+TREES = (
+    Baseline(
+        "code_gbm",
+        "boosted trees on the source code and the pair",
+        lambda data: code_gbm(data.training, data.part("test"), data.sources),
+    ),
+    Baseline(
+        "recipe_gbm",
+        "boosted trees on the two recipes and the pair",
+        lambda data: recipe_gbm(data.training, data.part("test")),
+    ),
+)

@@ -1,0 +1,43 @@
+"""Which records, pairs and split: the part of the configuration that the data stages read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.sources.discovery import KINDS
+from nngpt_ext.data.splits import SPLITS, check_options
+from nngpt_ext.data.trials import USES
+from nngpt_ext.declaration import choice
+from nngpt_ext.settings import Stage
+
+
+class DataConfig(Stage):
+    """Which records, pairs and split."""
+
+    source: Annotated[str, AfterValidator(KINDS.check)] = choice("auto", "where LEMUR is read from", KINDS)
+    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default what is there")
+    epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
+    label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
+    trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
+    split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)
+    hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split and of seeded trials")
+    train_networks: int | None = Field(None, ge=1, description="use this many training networks; all by default")
+    validation_networks: int | None = Field(None, ge=1, description="use this many validation networks")
+    test_networks: int | None = Field(None, ge=1, description="use this many test networks, with all their pairs")
+    pairs_per_network: int | None = Field(None, ge=1, description="training pairs a network and epoch at most")
+    code_tokens: int | None = Field(None, ge=0, description="tokens of source shown; by default the base's preset")
+    compact_code: bool = Field(True, description="take comments and docstrings out before the cut")
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> DataConfig:
+        check_options(self.split, {"hold_out": self.hold_out})
+        return self
+
+    def networks(self, part: str) -> int | None:
+        """How many networks of a part to use; None for all of them."""
+        limit: int | None = getattr(self, f"{part}_networks")
+        return limit

@@ -1,0 +1,24 @@
+"""Baselines: what is reached without a language model, on the same pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nngpt_ext.declaration import Declarations
+from nngpt_ext.evaluation.baselines.declared import Baseline
+from nngpt_ext.evaluation.baselines.priors import PRIORS, pair_prior
+from nngpt_ext.evaluation.baselines.trees import TREES, code_gbm, recipe_gbm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nngpt_ext.data.load import PairData
+
+__all__ = ["BASELINES", "Baseline", "baseline_probabilities", "code_gbm", "pair_prior", "recipe_gbm"]
+
+BASELINES = Declarations("baseline", [*PRIORS, *TREES])
+
+
+def baseline_probabilities(data: PairData) -> dict[str, np.ndarray]:
+    """P(dataset_1) of each baseline for the test pairs, shape (test pairs,)."""
+    return {name: baseline.fit(data) for name, baseline in BASELINES.items()}

@@ -1,0 +1,174 @@
+"""What a prompt may show: one table of fields, each with where its value comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.declaration import Declarations
+from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.recipe import recipe_text
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two datasets of a question.
+
+    Attributes:
+        dataset: its name.
+        given: what is known of the network on it, by the names of `GIVEN`: `recipe`, `norm_acc`.
+    """
+
+    dataset: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A network and two datasets in the order in which they are offered, with what a prompt may show."""
+
+    nn: str
+    first: Side
+    second: Side
+    epoch: int | None = None
+
+    @classmethod
+    def of(cls, nn: str, dataset_1: str, dataset_2: str, epoch: int | None = None, **given: Any) -> Question:
+        """A question from plain values: `Question.of("AlexNet", "mnist", "svhn", 5, recipe=(one, two))`.
+
+        Args:
+            nn: the network's name.
+            dataset_1, dataset_2: in the order in which they are offered.
+            epoch: at which accuracies are compared.
+            **given: by the names of `GIVEN`, a pair of values, one for each dataset.
+        """
+        sides = [Side(name, {key: pair[i] for key, pair in given.items()}) for i, name in enumerate((dataset_1, dataset_2))]
+        return cls(nn, sides[0], sides[1], epoch)
+
+    @property
+    def dataset_1(self) -> str:
+        """The dataset that is offered first."""
+        return self.first.dataset
+
+    @property
+    def dataset_2(self) -> str:
+        """The dataset that is offered second."""
+        return self.second.dataset
+
+    def turned(self) -> Question:
+        """The same question with the datasets in the other order."""
+        return Question(self.nn, self.second, self.first, self.epoch)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What field values are made of.
+
+    Attributes:
+        question: the question that is rendered.
+        source: the network's whole source, None where no source was given.
+        code: the part of the source that the prompt shows, None where it shows none.
+        facts: facts about datasets by name.
+    """
+
+    question: Question
+    source: str | None
+    code: str | None
+    facts: Mapping[str, DatasetFacts]
+
+
+@dataclass(frozen=True)
+class PromptField:
+    """A value that a prompt can show.
+
+    Attributes:
+        name: names the field, and in `Side.given` what it is made of.
+        columns: what templates call it: one column for a value of the network, two for one of each dataset.
+        value: the value, or None where it is not known; called with the side for a value of a dataset.
+        given: whether whoever asks gives it for each dataset; then the table of pairs has it as `NAME_1`, `NAME_2`.
+        advice: how to give it, for the error where it is missing.
+        host: whether NNGPT's own loader fills the columns.
+    """
+
+    name: str
+    description: str
+    columns: tuple[str, ...]
+    value: Callable[[Shown, Side], Any]
+    given: bool = False
+    advice: str = ""
+    host: bool = True
+
+
+def _fact(name: str, description: str, attribute: str) -> PromptField:
+    def value(shown: Shown, side: Side) -> Any:
+        facts = shown.facts.get(side.dataset)
+        return None if facts is None else getattr(facts, attribute)
+
+    return PromptField(name, description, (f"{name}_1", f"{name}_2"), value)
+
+
+def _recipe(shown: Shown, side: Side) -> str | None:
+    recipe = side.given.get("recipe")
+    try:
+        return None if recipe is None else recipe_text(recipe)
+    except UserError as error:
+        raise UserError(f"network '{shown.question.nn}' on '{side.dataset}': {error}") from None
+
+
+FACT_FIELDS = (
+    _fact("num_train_images", "number of training images of a dataset", "train_images"),
+    _fact("img_size", "height and width of a dataset's images in pixels", "image_size"),
+    _fact("num_channels", "channels of a dataset's images", "channels"),
+    _fact("num_classes", "classes of a dataset", "classes"),
+)
+FIELDS = Declarations(
+    "prompt field",
+    [
+        PromptField("nn", "the network's name", ("nn",), lambda shown, _: shown.question.nn),
+        PromptField("nn_code", "the network's source code, cut by tokens", ("nn_code",), lambda shown, _: shown.code),
+        PromptField("epoch", "the training epoch that is compared", ("epoch",), lambda shown, _: shown.question.epoch),
+        PromptField("dataset", "the datasets' names", ("dataset", "dataset_2"), lambda _, side: side.dataset),
+        PromptField(
+            "norm_acc",
+            "the normalised accuracies",
+            ("norm_acc", "norm_acc_2"),
+            lambda _, side: side.given.get("norm_acc"),
+            given=True,
+            advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
+        ),
+        PromptField(
+            "recipe",
+            "the training recipes in coarse steps",
+            ("recipe_1", "recipe_2"),
+            _recipe,
+            given=True,
+            advice=(
+                "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}, or one "
+                "for each dataset (--recipe, in JSON)"
+            ),
+            host=False,
+        ),
+        *FACT_FIELDS,
+    ],
+)
+GIVEN = tuple(one.name for one in FIELDS.values() if one.given)
+# Which field fills a column, and for which side.
+COLUMNS: dict[str, tuple[PromptField, int]] = {
+    column: (one, i) for one in FIELDS.values() for i, column in enumerate(one.columns)
+}
+
+
+def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:
+    """The values of some columns, None for those that are not known.
+
+    Raises:
+        UserError: for a recipe that cannot be written.
+    """
+    sides = (shown.question.first, shown.question.second)
+    found = {}
+    for column in columns:
+        one, side = COLUMNS[column]
+        found[column] = one.value(shown, sides[side])
+    return found
