@@ -1,0 +1,142 @@
+"""The one way from questions to log-odds: render, tokenise, check the engine, score both orders."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.batches.rows import Example, scoring_example
+from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.prompts.template import Template
+from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
+
+if TYPE_CHECKING:
+    from nngpt_ext.models.base import Base
+
+Advance = Callable[[int], None]
+
+
+class Scorer(Protocol):
+    """Whatever turns questions into log-odds."""
+
+    def log_odds(
+        self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None
+    ) -> np.ndarray:
+        """Log-odds of each question's first dataset, shape (questions, 2): as asked, and with the datasets turned.
+
+        Args:
+            questions: those about one network share its source's prefix wherever they stand.
+            sources: source text by the questions' `nn`.
+            advance: called with the number of questions just scored.
+
+        Raises:
+            UserError: for a question that cannot be rendered or does not fit, and for scores that are not finite.
+        """
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of a source is shown, and how questions are computed.
+
+    Attributes:
+        code_tokens: tokens of source at most.
+        compact: whether comments and docstrings are taken out first.
+        row_tokens: tokens of a forward pass at most.
+        engine: the preferred engine, a name in `nngpt_ext.batches.engine.ENGINES`.
+    """
+
+    code_tokens: int
+    compact: bool
+    row_tokens: int
+    engine: str = "shared"
+
+
+class LocalScorer:
+    """A scorer on a base model in this process; threads may share it, and take turns.
+
+    Args:
+        base: the base model.
+        template: the prompt.
+        budget: how much is shown and how it is computed.
+        facts: facts about all datasets that are asked about.
+        model: the base with an adapter; by default the base alone.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        template: Template,
+        budget: Budget,
+        facts: Mapping[str, DatasetFacts],
+        model: Any = None,
+    ) -> None:
+        self.base, self.budget = base, budget
+        self.model = base.model if model is None else model
+        self.renderer = Renderer(
+            template, base.tokenizer, code_tokens=budget.code_tokens, compact=budget.compact, facts=facts
+        )
+        self._engine: str | None = None
+        self._lock = threading.RLock()
+
+    def encoder(self, sources: Mapping[str, str]) -> Encoder:
+        """An encoder for questions about these networks, which prepares each source once."""
+        return Encoder(self.renderer, sources, self.base.context, self.budget.row_tokens)
+
+    def encode(self, questions: Sequence[Question], sources: Mapping[str, str]) -> EncodedPairs:
+        """Questions as tokens, in both orders: to score them several times and tokenise them once."""
+        with self._lock:  # a fast tokenizer cannot be used by two threads at once
+            return encode_pairs(self.encoder(sources), questions)
+
+    def check_engine(self, group: Sequence[Example]) -> str:
+        """The engine that is exact on this model, found with the first group that is given.
+
+        An untrained adapter changes nothing, so the base model tells for all of its adapters.
+        """
+        from nngpt_ext.batches.engine import checked_engine
+
+        if self._engine is None:
+            reach = min(self.base.context, self.budget.row_tokens)
+            pad = int(self.base.tokenizer.pad_token_id)  # type: ignore[arg-type]
+            self._engine = checked_engine(self.model, group, pad, self.budget.engine, reach)
+        return self._engine
+
+    def score(self, encoded: EncodedPairs, model: Any = None, advance: Advance | None = None) -> np.ndarray:
+        """Log-odds of encoded questions, shape (questions, 2).
+
+        Args:
+            encoded: as `encode` gave them.
+            model: another model on the same base; by default the scorer's own.
+            advance: called with the number of questions just scored.
+
+        Raises:
+            UserError: when a score is not finite.
+        """
+        if not encoded.groups:
+            return np.empty((0, 2))
+        with self._lock:
+            longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
+            engine = self.check_engine([scoring_example(one) for one in longest])
+            odds = pair_log_odds(
+                self.model if model is None else model,
+                encoded,
+                row_tokens=self.budget.row_tokens,
+                engine=engine,
+                progress=advance,
+            )
+        if not np.isfinite(odds).all():
+            raise UserError("the model gives scores that are not finite numbers: its weights are damaged or diverged")
+        return odds
+
+    def log_odds(
+        self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None
+    ) -> np.ndarray:
+        """See `Scorer.log_odds`."""
+        return self.score(self.encode(questions, sources), advance=advance)
