@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,6 +29,7 @@ class State(TypedDict, total=False):
     predicted_best_dataset: str | None
     probability: float | None
     dataset_compare_error: str | None
+    dataset_compare_note: str | None
     rounds: int
 
 
@@ -44,7 +47,27 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
         "predicted_best_dataset": ranking.datasets[0],
         "probability": ranking.probability,
         "dataset_compare_error": None,
+        "dataset_compare_note": f"abstains: {ranking.reason}" if ranking.abstain else None,
     }
+
+
+def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:
+    assert run.adapter is not None
+    adapter = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    calibration = json.loads((adapter / "calibration.json").read_text())
+    (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 0.5}))
+    node = make_dataset_compare_node(Predictor.from_pretrained(adapter))
+    found = node({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
+    assert found["dataset_compare_note"] == "abstains: the adapter was not trained on flowers"
+    assert found["dataset_compare_error"] is None
+    assert sorted(found["dataset_ranking"]) == ["flowers", "mnist"]
+    assert node({"nn_code": CODE, "datasets": ["mnist", "svhn"]})["dataset_compare_note"] is None
+    graph = pytest.importorskip("langgraph.graph")
+    built = graph.StateGraph(State)
+    built.add_node("compare", node)
+    built.add_edge(graph.START, "compare")
+    state = built.compile().invoke({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
+    assert state["dataset_compare_note"] == found["dataset_compare_note"]
 
 
 def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +95,7 @@ def test_a_failure_is_reported_in_the_state(state: dict[str, Any], reason: str) 
     assert set(found) == set(FIELDS)
     assert reason in found["dataset_compare_error"]
     assert found["dataset_ranking"] is found["predicted_best_dataset"] is found["probability"] is None
+    assert found["dataset_compare_note"] is None
 
 
 def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
