@@ -49,11 +49,12 @@ class Answerer:
             return []
         self._say_if_it_always_abstains()
         stored = self._store.find(one.key for one in asked) if self._store is not None else []
-        rows = {str(row["question"]): row for row in stored}
+        corrected = self._corrected(stored)  # an older version may have stored another `abstain`
+        rows = {str(row["question"]): row for row in [*stored, *corrected]}
         new = self._compute(list({one.key: one for one in reversed(asked) if one.key not in rows}.values())[::-1])
         rows |= {str(row["question"]): row for row in new}
         if self._store is not None:
-            self._store.add_rows([*new, *_labels(asked, rows, [*stored, *new])])
+            self._store.add_rows([*corrected, *new, *_labels(asked, rows, [*stored, *new])])
         return [self._comparison(one, rows[one.key]) for one in asked]
 
     def _say_if_it_always_abstains(self) -> None:
@@ -62,6 +63,14 @@ class Answerer:
             found = self._files.calibration
             why = "has no calibration" if found is None else f"never reached {found.target} on validation"
             log.warning("the adapter %s: every answer abstains", why)
+
+    def _corrected(self, stored: Sequence[Row]) -> list[Row]:
+        """Those of stored rows whose `abstain` is not what the adapter's files say, with the right one."""
+        right = [
+            self._files.abstains(self._probability(row["log_odds"]), (row["dataset_1"], row["dataset_2"]))
+            for row in stored
+        ]
+        return [{**row, "abstain": own} for row, own in zip(stored, right, strict=True) if own != row["abstain"]]
 
     def _compute(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         if not asked:
@@ -84,7 +93,7 @@ class Answerer:
                     "probability_1": float(logistic(mean)),
                     "calibrated_1": None if calibration is None else self._probability(mean),
                     "flipped": bool((straight >= 0) != (turned >= 0)),
-                    "abstain": calibration is None or bool(calibration.abstains(self._probability(mean))),
+                    "abstain": self._files.abstains(self._probability(mean), (one.query.dataset_1, one.query.dataset_2)),
                     "predicted": one.question.dataset_1 if mean >= 0 else one.question.dataset_2,
                     "prompt": note.prompt, "prompt_hash": note.prompt_hash, "adapter": self._files.hash,
                     "calibration": self._files.calibration_hash, "base_model": self._files.base_model,
@@ -110,6 +119,7 @@ class Answerer:
             abstain=bool(row["abstain"]),
             model=self._files.model,
             nn=one.name,
+            unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError, nearest, unknown
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
 from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.answers import Query, Recipe
@@ -16,6 +17,8 @@ from nngpt_ext.predict.sources import check_source
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.render import Question
 from nngpt_ext.prompts.template import Template
+
+log = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
@@ -48,6 +51,7 @@ class Asker:
         self._files = files
         self._template = files.note.template
         self._read: tuple[str, str] | None = None  # the source read last, and its hash
+        self._said: set[str] = set()  # datasets of which nothing is known, once it was said
         self.facts = {**FACTS, **{_name(name): facts_of(name, given) for name, given in (facts or {}).items()}}
         if self._template.needs("nn"):
             raise UserError(
@@ -79,20 +83,27 @@ class Asker:
         return Asked(query, question, source, texts, key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
-        """See that all are known.
+        """See that all have names, and facts where the prompt shows them; say which may be typing errors.
 
         Raises:
-            UserError: naming the first that is not.
+            UserError: naming the first that is at fault.
         """
-        known = set(self.facts)
-        if not (self._template.needs_facts(1) or self._template.needs_facts(2)):
-            known |= set(self._files.note.datasets)
+        shows_facts = self._template.needs_facts(1) or self._template.needs_facts(2)
         for dataset in names:
-            if not isinstance(dataset, str) or dataset not in known:
+            if not _is_name(dataset):
+                raise UserError(f"a dataset's name must be printable text on one line, not {dataset!r}")
+            if dataset in self.facts:
+                continue
+            if shows_facts:
                 raise UserError(
-                    f"{unknown('dataset', str(dataset), known)}; give another's facts: "
+                    f"{unknown('dataset', dataset, self.facts)}; give another's facts: "
                     f"facts={{'{dataset}': (training images, image size, channels, classes)}}"
                 )
+            trained = self._files.note.datasets
+            if dataset not in trained and dataset not in self._said:
+                self._said.add(dataset)
+                hint = nearest(dataset, [*trained, *self.facts])
+                log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
     def _source(self, query: Query) -> str:
         if self._read is None or self._read[0] != query.nn_code:
@@ -173,7 +184,11 @@ def facts_of(name: str, given: Sequence[int]) -> DatasetFacts:
     return facts
 
 
+def _is_name(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and name.isprintable() and bool(name.strip())
+
+
 def _name(name: object) -> str:
-    if not isinstance(name, str) or not name.strip():
+    if not _is_name(name):
         raise UserError(f"facts are of a dataset with a name: facts={{'flowers': (1020, 224, 3, 102)}}, not {name!r}")
     return name

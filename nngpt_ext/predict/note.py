@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,7 +73,7 @@ class AdapterFiles:
         self.folder = folder
         if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}")
-        self.note = _read(folder / FILE)
+        self.note = read_note(folder)
         base = _json(folder / BASE_FILE)
         try:
             self.base_model, self.base_sha256 = str(base["base_model"]), str(base["base_sha256"])
@@ -83,6 +83,15 @@ class AdapterFiles:
         self.calibration: Calibration | None = read_calibration(folder)
         self.weights_sha256 = file_digest(folder / WEIGHTS)
         self.hash = digest([self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit])
+
+    def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
+        """Those of some datasets that the adapter was not trained on."""
+        return tuple(name for name in datasets if name not in self.note.datasets)
+
+    def abstains(self, probability: float, datasets: Iterable[str]) -> bool:
+        """Whether an answer with this calibrated probability abstains: unseen datasets, or below the threshold."""
+        below = self.calibration is None or bool(self.calibration.abstains(probability))
+        return below or bool(self.unseen(datasets))
 
     def check_run(self, folder: Path) -> None:
         """See that the adapter is the one that a finished run in `folder` left.
@@ -123,7 +132,13 @@ class AdapterFiles:
         return self.calibration.hash if self.calibration else UNCALIBRATED
 
 
-def _read(file: Path) -> Note:
+def read_note(folder: Path) -> Note:
+    """The note beside an adapter.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
+    file = folder / FILE
     content = _json(file)
     try:
         note = Note.model_validate(content)
@@ -161,6 +176,19 @@ def _damaged(file: Path, error: Exception) -> UserError:
     return UserError(f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again")
 
 
+def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained: Collection[str]) -> pd.DataFrame:
+    """Predictions with `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on.
+
+    Args:
+        predicted: with `dataset_1`, `dataset_2` and `log_odds`.
+        calibration: of the adapter.
+        trained: the datasets that it was trained on.
+    """
+    probability = calibration.probability(predicted["log_odds"].to_numpy())
+    seen = predicted[["dataset_1", "dataset_2"]].isin(list(trained)).all(axis=1).to_numpy()
+    return predicted.assign(calibrated_1=probability, abstain=calibration.abstains(probability) | ~seen)
+
+
 def stored_rows(predicted: pd.DataFrame, adapter: Path) -> pd.DataFrame:
     """Rows for the prediction store from a run's predictions.parquet.
 
@@ -179,8 +207,7 @@ def stored_rows(predicted: pd.DataFrame, adapter: Path) -> pd.DataFrame:
         adapter=files.hash, calibration=files.calibration_hash, prompt_hash=files.note.prompt_hash, abstain=True
     )
     if files.calibration is not None:
-        rows["calibrated_1"] = files.calibration.probability(rows["log_odds"])
-        rows["abstain"] = np.asarray(files.calibration.abstains(rows["calibrated_1"]))
+        rows = with_calibration(rows, files.calibration, files.note.datasets)
     sides = rows[["source", "dataset_1", "dataset_2", "given_1", "given_2"]].itertuples(index=False, name=None)
     rows["question"] = [
         question_hash(

@@ -87,14 +87,19 @@ class Predictor:
 
     @property
     def fingerprint(self) -> str:
-        """What decides its answers: hashes of adapter, prompt, calibration and facts."""
+        """What decides its answers: hashes of adapter, prompt, calibration, facts and the datasets of the training."""
         facts = {name: list(values) for name, values in self._asker.facts.items()}
-        return digest([self._files.hash, self._files.note.prompt_hash, self._files.calibration_hash, facts])
+        files = self._files
+        return digest([files.hash, files.note.prompt_hash, files.calibration_hash, facts, sorted(self.datasets)])
 
     @property
     def datasets(self) -> list[str]:
         """The datasets that the adapter was trained on."""
         return list(self._files.note.datasets)
+
+    def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
+        """Those of some datasets that the adapter was not trained on: every answer about them abstains."""
+        return self._files.unseen(datasets)
 
     @property
     def threshold(self) -> float | None:
@@ -213,12 +218,13 @@ class Predictor:
         """The datasets of a ranking, in text order; by default those the adapter was trained on.
 
         Raises:
-            UserError: when there are fewer than two, or unknown ones among them.
+            UserError: when there are fewer than two, or one has no name, or no facts where the prompt shows them.
         """
         if isinstance(datasets, str):
             raise UserError(f"datasets are a list of names, not the text '{datasets}'")
-        names = list(dict.fromkeys(self.datasets if datasets is None else datasets))
-        self._asker.check_datasets(names)
+        given = list(self.datasets if datasets is None else datasets)
+        self._asker.check_datasets(given)
+        names = list(dict.fromkeys(given))
         if len(names) < 2:
             raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
         return sorted(names)

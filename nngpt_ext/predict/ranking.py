@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nngpt_ext.predict.answers import Comparison, Ranking
+from nngpt_ext.predict.answers import Comparison, Ranking, abstentions
 
 _EDGE = 1e-9  # keeps a strength finite where a comparison is certain
 
@@ -67,4 +67,6 @@ def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> 
         comparisons,
         comparisons[0].model,
         comparisons[0].nn,
+        any(abstentions(best_first[0], comparisons)),
+        tuple(name for name in sorted(datasets) if any(name in c.unseen for c in comparisons)),
     )

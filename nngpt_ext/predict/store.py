@@ -140,7 +140,8 @@ class PredictionStore:
             base_model: name of the base model.
             adapter: the adapter's hash (`Predictor.adapter`), or how it begins.
             prompt: name of the prompt.
-            min_confidence: probability of the predicted dataset at least, calibrated where it is.
+            min_confidence: probability of the predicted dataset at least, calibrated where it is. Rows that abstain
+                may be among them: those about datasets that the adapter was not trained on.
             since, until: when it was written; a time without a zone is UTC.
         """
         table = predictions.c

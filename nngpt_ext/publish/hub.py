@@ -145,7 +145,7 @@ code = open("network.py", encoding="utf-8").read()
 answer.winner, answer.probability, answer.abstain  # the probability is calibrated, and of the first dataset
 ```
 
-It compares {", ".join(note.datasets)}.
+It compares {", ".join(note.datasets)}; it abstains from answers about any other dataset.
 Its prompt is in `task.json`, with how much of the source it shows
 ({note.code_tokens} tokens); an answer is the difference of log p(name and stop token) of the two names, averaged
 over both orders.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
@@ -13,7 +12,7 @@ from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
-from nngpt_ext.predict.note import Note
+from nngpt_ext.predict.note import Note, read_note, with_calibration
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.scoring.predictions import questions_of
 
@@ -57,5 +56,4 @@ def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.Da
     first_wins = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
     found = fit_calibration(validation["log_odds"].to_numpy(), first_wins, validation["nn"].to_numpy(), target)
     found.save(adapter)
-    probability = found.probability(predictions["log_odds"].to_numpy())
-    return predictions.assign(calibrated_1=probability, abstain=np.asarray(found.abstains(probability)))
+    return with_calibration(predictions, found, read_note(adapter).datasets)
