@@ -85,6 +85,7 @@ class Answerer:
         note, calibration, rows = self._files.note, self._files.calibration, []
         for one, (straight, turned) in zip(asked, odds, strict=True):
             mean = float((straight + turned) / 2)
+            names = one.question.dataset_1, one.question.dataset_2
             rows.append(
                 {
                     "question": one.key, "nn": one.name, "source": one.source, "epoch": note.epoch,
@@ -93,7 +94,7 @@ class Answerer:
                     "probability_1": float(logistic(mean)),
                     "calibrated_1": None if calibration is None else self._probability(mean),
                     "flipped": bool((straight >= 0) != (turned >= 0)),
-                    "abstain": self._files.abstains(self._probability(mean), (one.query.dataset_1, one.query.dataset_2)),
+                    "abstain": self._files.abstains(self._probability(mean), names),
                     "predicted": one.question.dataset_1 if mean >= 0 else one.question.dataset_2,
                     "prompt": note.prompt, "prompt_hash": note.prompt_hash, "adapter": self._files.hash,
                     "calibration": self._files.calibration_hash, "base_model": self._files.base_model,
