@@ -55,9 +55,7 @@ class Difference(NamedTuple):
     here: str
 
 
-def differences(
-    trained: tuple[str, Mapping[str, str]], present: tuple[str, Mapping[str, str]]
-) -> list[Difference]:
+def differences(trained: tuple[str, Mapping[str, str]], present: tuple[str, Mapping[str, str]]) -> list[Difference]:
     """In what two bases differ; each is the hash of its weights and its identity.
 
     What one of them does not say, as the notes of older versions do not, is not compared.

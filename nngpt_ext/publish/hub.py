@@ -171,6 +171,6 @@ def _files(base: _Base) -> str:
     return f"""
 ## Files
 
-`task.json` (prompt), `calibration.json` (temperature and threshold, fitted on validation), `nngpt_ext.json` (sha256 of
+`task.json` (prompt), `calibration.json` (temperature and threshold, fitted on validation), `nngpt_ext.json` (hashes of
 its base), and of the run `config.yaml`, `run.json` (versions, seeds) and `report.json` (all figures).
 {beside}"""

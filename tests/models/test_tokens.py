@@ -66,7 +66,9 @@ def decomposing() -> Tokenizer:
 def sentencepiece(prefix: bool) -> Tokenizer:
     """Llama 2 (a blank goes before the text) and Gemma (none does), with bytes for what is not in the vocabulary."""
     pieces = ["<unk>", STOP, *(f"<0x{i:02X}>" for i in range(256)), "▁", *map(chr, range(33, 127))]
-    core = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True))
+    core = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True)
+    )
     steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     if prefix:
         core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
