@@ -17,8 +17,8 @@ from nngpt_ext.files import file_digest
 WEIGHTS = "weights"
 _CONFIGURATION = ("config.json", "adapter_config.json", "*.safetensors.index.json")
 _TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
-    "merges.txt", "tekken.json", "*.model",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "tekken.json", "*.model",
 )  # fmt: skip
 # Loading sets the type of numbers itself (`load.compute_dtype`), whatever stands there.
 _BOOKKEEPING = {

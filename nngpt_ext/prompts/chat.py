@@ -42,6 +42,6 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
         if _SYSTEM in text and _USER in text:
             return apart
     raise UserError(
-        f"the chat template of the tokenizer in '{tokenizer.name_or_path}' does not show the user's whole text{reason}; "
-        "correct its chat template, or use another base model"
+        f"the chat template of the tokenizer in '{tokenizer.name_or_path}' does not show the user's whole text{reason};"
+        " correct its chat template, or use another base model"
     )
