@@ -77,7 +77,6 @@ def test_an_adapter_of_an_older_version_answers_with_one_line(
     code = models_made.sources()["AlexNet"]
     changed(adapter / "nngpt_ext.json", base_identity={})
     found = Predictor.from_pretrained(adapter).compare(code, "mnist", "svhn")
-    assert [message for message in caplog.messages if "older version" in message] == caplog.messages[:1]
     assert found.log_odds == Predictor.from_run(run.output_dir).compare(code, "mnist", "svhn").log_odds
     assert len([message for message in caplog.messages if "older version" in message]) == 1
 
