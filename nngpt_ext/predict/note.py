@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import file_digest, write_text
+from nngpt_ext.models.identity import read_identity
 from nngpt_ext.models.load import BASE_FILE
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash
@@ -63,7 +64,8 @@ class AdapterFiles:
     Attributes:
         weights_sha256: of the weights file.
         hash: what decides its answers beside prompt and calibration: its weights, how they are applied (alpha,
-            rank, targets, …), the base model's sha256, and whether that is loaded in 4 bits.
+            rank, targets, …), the base model (its weights, and what `models.identity` compares beside them), and
+            whether that is loaded in 4 bits.
 
     Raises:
         UserError: for a folder without an adapter, and for each damaged file.
@@ -77,12 +79,15 @@ class AdapterFiles:
         base = _json(folder / BASE_FILE)
         try:
             self.base_model, self.base_sha256 = str(base["base_model"]), str(base["base_sha256"])
+            self.base_identity = read_identity(base)
             self.load_in_4bit = bool(base["load_in_4bit"])
         except (KeyError, TypeError) as error:
             raise _damaged(folder / BASE_FILE, error) from None
         self.calibration: Calibration | None = read_calibration(folder)
         self.weights_sha256 = file_digest(folder / WEIGHTS)
-        self.hash = digest([self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit])
+        decides = [self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit]
+        # An adapter of an older version keeps its hash, and with it its answers in a store.
+        self.hash = digest([*decides, self.base_identity] if self.base_identity else decides)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """Those of some datasets that the adapter was not trained on."""

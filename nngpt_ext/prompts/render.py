@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
-
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
+from nngpt_ext.prompts.chat import chat_text, takes_system
 from nngpt_ext.prompts.compact import compact_code
 from nngpt_ext.prompts.markers import text_markers
 from nngpt_ext.prompts.recipe import recipe_text
@@ -138,19 +137,5 @@ class Renderer:
         if not self.tokenizer.chat_template:
             return f"{system}\n\n{user}\n"
         if self._takes_system is None:
-            self._takes_system = self._shows_system()
-        if not self._takes_system:
-            return self._chat([{"role": "user", "content": f"{system}\n\n{user}"}])
-        return self._chat([{"role": "system", "content": system}, {"role": "user", "content": user}])
-
-    def _chat(self, messages: list[dict[str, str]]) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
-    def _shows_system(self) -> bool:
-        """Whether the chat template takes a system message: some refuse it (Gemma), some leave it out."""
-        try:
-            return "the-system" in self._chat(
-                [{"role": "system", "content": "the-system"}, {"role": "user", "content": "the-user"}]
-            )
-        except (jinja2.TemplateError, ValueError):
-            return False
+            self._takes_system = takes_system(self.tokenizer)
+        return chat_text(self.tokenizer, system, user, apart=self._takes_system)

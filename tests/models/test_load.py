@@ -186,19 +186,6 @@ def test_hash_covers_every_weights_file(tmp_path: Path) -> None:
     assert len({one, two, base_hash(tmp_path)}) == 3
 
 
-def test_hash_of_a_file_in_the_hubs_cache_is_read_off_its_name(tmp_path: Path) -> None:
-    import hashlib
-
-    content = models_made.folder("llama") / "model.safetensors"
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
-    blobs.mkdir()
-    snapshot.mkdir(parents=True)
-    blob = blobs / hashlib.sha256(content.read_bytes()).hexdigest()
-    shutil.copy(content, blob)
-    (snapshot / "model.safetensors").symlink_to(blob)
-    assert base_hash(snapshot) == base_hash(models_made.folder("llama"))
-
-
 def adapter(folder: Path, base: Any, sha256: str) -> Path:
     """A LoRA adapter that changes answers, with the note that says whose it is."""
     from peft import LoraConfig, get_peft_model
