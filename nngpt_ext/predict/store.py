@@ -76,8 +76,8 @@ class PredictionStore:
             if not _sound(row):
                 raise UserError(
                     f"the answer about '{row['nn']}' ({row['dataset_1']}, {row['dataset_2']}) is not stored: log-odds "
-                    f"{row.get('log_odds')} and probability {row.get('probability_1')} must be finite and agree; "
-                    "ask again, or run the task again"
+                    f"{row.get('log_odds')}, probability {row.get('probability_1')} and winner {row.get('predicted')} "
+                    "must be finite and agree; ask again, or run the task again"
                 )
         # One order for all who write: no deadlock.
         values = [{name: _plain(found[key].get(name)) for name in COLUMNS} | {"created": now} for key in sorted(found)]

@@ -187,7 +187,7 @@ class AnswerTrainer(SFTTrainer):
                 f"training diverged at step {self.state.global_step + 1} (loss {loss}): lower tuning.learning_rate "
                 f"(now {self.args.learning_rate:g}) and start over in another folder"
             )
-        return torch.tensor(loss, device=self.args.device)
+        return torch.tensor(loss, dtype=torch.float32, device=self.args.device)
 
     def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
         """Add the gradients of a row's share in a mean over `n` examples; returns its sum of losses."""

@@ -59,6 +59,7 @@ def test_where_the_base_lay_and_who_wrote_the_file_make_no_other_adapter(adapter
 def test_two_adapters_with_the_same_weights_do_not_share_answers(run: RunResult, adapter: Path, tmp_path: Path) -> None:
     store, code = f"sqlite:///{tmp_path / 'p.db'}", models_made.sources()["AlexNet"]
     changed(adapter / "adapter_config.json", lora_alpha=256)
+    changed(adapter / "task.json", known_answer=None)  # which is not this one's any more
     one = Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn")
     other = Predictor.from_pretrained(adapter, store=store).compare(code, "mnist", "svhn")
     assert one.log_odds != other.log_odds
