@@ -35,7 +35,9 @@ class AskedModel:
         check_base(files.folder, self._loaded)
         try:
             with LOADING, quiet_transformers():
-                from peft import PeftModel  # now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
+                from peft import (
+                    PeftModel,
+                )  # now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
 
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
                 self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]

@@ -337,7 +337,10 @@ def _broken_answer(folder: Path) -> None:
         (_damage_weights, "the adapter in .* is damaged"),
         (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
         (lambda folder: _rewrite(folder, _not_numbers), "gives scores that are no numbers"),
-        (lambda folder: _rewrite(folder, _scaled), r"answers its control question with log-odds .* they were .*damaged"),
+        (
+            lambda folder: _rewrite(folder, _scaled),
+            r"answers its control question with log-odds .* they were .*damaged",
+        ),
         (_other_answer, r"when it was written \(cpu, float32\) they were"),
         (_broken_answer, r"task\.json' is damaged .*known_answer"),
         (_unfilled, r"task\.json' is damaged .*variable \{nope\} is not in input_list"),
