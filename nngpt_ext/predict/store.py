@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -210,7 +210,8 @@ class PredictionStore:
 
 def _sound(row: Mapping[Any, Any]) -> bool:
     """Whether a row's figures are finite and say the same."""
-    odds, probability, calibrated = (row.get(name) for name in ("log_odds", "probability_1", "calibrated_1"))
+    figures: Iterator[Any] = (row.get(name) for name in ("log_odds", "probability_1", "calibrated_1"))
+    odds, probability, calibrated = figures
     try:
         if not math.isfinite(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:
             return False

@@ -329,7 +329,7 @@ def test_threads_that_overlap_leave_the_terminal_as_it_was() -> None:
 
 def test_warnings_of_sources_are_ignored_by_many_threads_and_shown_afterwards() -> None:
     before = list(warnings.filters)
-    code = "x = '" + chr(92) + "d'  # an invalid escape\n" * 50
+    code = "x = '\\d'  # an invalid escape\n" * 50
 
     def compacted(_: int) -> str:
         return compact_code(check_source(code))

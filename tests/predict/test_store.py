@@ -27,7 +27,8 @@ def predictions(probability: float = 0.25, **changes) -> pd.DataFrame:
     frame = pd.DataFrame(QUESTIONS, columns=["nn", "dataset_1", "dataset_2"])
     first = probability >= 0.5
     frame = frame.assign(
-        epoch=5, probability_1=probability, log_odds=math.log(probability / (1.0 - probability)), flipped=[False, True, False], abstain=True,
+        epoch=5, probability_1=probability, log_odds=math.log(probability / (1.0 - probability)),
+        flipped=[False, True, False], abstain=True,
         predicted=frame["dataset_1"] if first else frame["dataset_2"], better_dataset=frame["dataset_1"],
         prompt="code_only", base_model="embedded", tuning_epoch=3, split="test", source=frame["nn"].str.lower(),
         given_1="", given_2="", prompt_hash="p", adapter="a", calibration="",

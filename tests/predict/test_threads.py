@@ -48,9 +48,7 @@ def quick_switches() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("predictors", [1, 2])
-def test_threads_of_a_cold_process_are_answered_as_one_alone(
-    run: RunResult, alone: list[float], predictors: int
-) -> None:
+def test_threads_of_a_cold_process(run: RunResult, alone: list[float], predictors: int) -> None:
     found = at_once(run.output_dir, predictors)
     np.testing.assert_allclose(found, [alone] * THREADS, rtol=0, atol=1e-9)
 
