@@ -32,13 +32,12 @@ class AskedModel:
     def __init__(self, files: AdapterFiles, base: str) -> None:
         self._note, self._folder = files.note, files.folder
         self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+        with LOADING:
+            from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base silences
+
         check_base(files.folder, self._loaded)
         try:
             with LOADING, quiet_transformers():
-                from peft import (
-                    PeftModel,
-                )  # now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
-
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
                 self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
             _all_there(self._model, files.folder / WEIGHTS)
