@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.models.load import LOADING
+
 if TYPE_CHECKING:
     from nngpt_ext.predict.predictor import Predictor
 
@@ -70,14 +72,15 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
 
 
 def _predictor(state: Any) -> Predictor:
-    from nngpt_ext.predict.predictor import Predictor
-
     run = _field(state, "dataset_compare_run") or os.environ.get(RUN)
     if not run:
         raise ValueError(f"no run to ask: set {RUN} to the folder of a finished run")
-    if run not in _predictors:
-        _predictors[run] = Predictor.from_run(run)
-    return _predictors[run]
+    with LOADING:  # branches of a graph run in threads, and a second predictor would load a second model
+        from nngpt_ext.predict.predictor import Predictor
+
+        if run not in _predictors:
+            _predictors[run] = Predictor.from_run(run)
+        return _predictors[run]
 
 
 def _field(state: Any, name: str) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from nngpt_ext.models.identity import base_hash, base_identity, differences, rea
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 from nngpt_ext.models.tokens import check_text
+from nngpt_ext.quiet import FILTERS
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BASE_FILE = "nngpt_ext.json"  # beside an adapter: which base it belongs to
+# Held by whoever loads a model or puts an adapter on one. While they do, transformers, PEFT and accelerate exchange
+# functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
+# exchanged functions behind, so that all later loads go wrong too.
+LOADING = threading.RLock()
 
 
 class Base(NamedTuple):
@@ -115,8 +121,14 @@ def load_base(
         UserError: for an unknown, unreachable or damaged base, missing libraries, and a tokenizer without a
             stop token or one that loses text.
     """
-    check_libraries(load_in_4bit)
-    folder = base_folder(base, revision=revision)
+    with LOADING:  # libraries are imported
+        check_libraries(load_in_4bit)
+    folder = base_folder(base, revision=revision)  # which may take long and is no reason to let others wait
+    with LOADING:
+        return _load(base, folder, load_in_4bit, trust_remote_code)
+
+
+def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) -> Base:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -173,9 +185,9 @@ def keep_compute_dtype(model: PreTrainedModel) -> None:
 @contextmanager
 def adapted(base: Base, folder: Path) -> Iterator[Any]:
     """The base model with an adapter (PEFT), for scoring; the base is as it was when the block ends."""
-    from peft import PeftModel
+    with LOADING, quiet_transformers():
+        from peft import PeftModel
 
-    with quiet_transformers():
         model = PeftModel.from_pretrained(base.model, str(folder))
     model.eval()
     try:
@@ -213,17 +225,35 @@ def check_base(folder: Path, base: Base) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal."""
+    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal.
+
+    These settings are the whole process's: of several threads inside, the last one to leave puts back what the
+    first one found.
+    """
+    with FILTERS:
+        _inside.append(_inside[0] if _inside else _silenced())
+    try:
+        yield
+    finally:
+        with FILTERS:
+            undo = _inside.pop()
+            if not _inside:
+                undo.close()
+
+
+_inside: list[ExitStack] = []  # one for each block that is being run, all the same
+
+
+def _silenced() -> ExitStack:
+    """Silences transformers; what is returned puts everything back when it is closed."""
     from transformers.utils import logging
 
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    undo = ExitStack()
+    undo.callback(logging.set_verbosity, logging.get_verbosity())
+    if logging.is_progress_bar_enabled():
+        undo.callback(logging.enable_progress_bar)
+    undo.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore", FutureWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    return undo

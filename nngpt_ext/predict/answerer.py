@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.lemur.facts import DatasetFacts
+from nngpt_ext.models.load import LOADING
 from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.predict.asked import Asked
@@ -75,11 +76,12 @@ class Answerer:
     def _compute(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         if not asked:
             return []
-        if self.loaded is None:
-            without_widgets()
-            from nngpt_ext.predict.model import AskedModel
+        with LOADING:  # the libraries are imported here; and no two threads load one adapter twice
+            if self.loaded is None:
+                without_widgets()
+                from nngpt_ext.predict.model import AskedModel
 
-            self.loaded = AskedModel(self._files, self._base)
+                self.loaded = AskedModel(self._files, self._base)
         sources = {one.source: one.query.nn_code for one in asked}
         odds = self.loaded.log_odds([one.question for one in asked], sources, self._facts)
         note, calibration, rows = self._files.note, self._files.calibration, []

@@ -106,10 +106,11 @@ class Asker:
                 log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
     def _source(self, query: Query) -> str:
-        if self._read is None or self._read[0] != query.nn_code:
+        read = self._read  # looked at once: another thread may put another source there
+        if read is None or read[0] != query.nn_code:
             code = check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
-            self._read = code, source_hash(code)
-        return self._read[1]
+            self._read = read = code, source_hash(code)
+        return read[1]
 
 
 def _query(given: Query | Sequence[Any]) -> Query:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,27 +15,29 @@ from nngpt_ext.batches.guard import checked_engine
 from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.lemur.facts import DatasetFacts
-from nngpt_ext.models.load import check_base, load_base, quiet_transformers
+from nngpt_ext.models.load import LOADING, check_base, load_base, quiet_transformers
 from nngpt_ext.predict.note import WEIGHTS, AdapterFiles
-from nngpt_ext.prompts.render import Question, Renderer
+from nngpt_ext.prompts.render import Question
 from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
 
 
 class AskedModel:
-    """A base model with an adapter, loaded.
+    """A base model with an adapter, loaded. One thread at a time computes with it; the others wait.
 
     Raises:
-        UserError: for an unreachable or another base, and for a damaged adapter.
+        UserError: for an unreachable or another base, for a damaged adapter, and for one that answers the question
+            that was kept with it otherwise than when it was written.
     """
 
     def __init__(self, files: AdapterFiles, base: str) -> None:
         self._note, self._folder = files.note, files.folder
         self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
-        from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
+        with LOADING:
+            from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base silences
 
         check_base(files.folder, self._loaded)
         try:
-            with quiet_transformers():
+            with LOADING, quiet_transformers():
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
                 self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
             _all_there(self._model, files.folder / WEIGHTS)
@@ -46,6 +49,8 @@ class AskedModel:
             ) from None
         self._model.eval()
         self._engine: str | None = None
+        self._computing = threading.RLock()  # neither the model's engine nor a fast tokenizer is for two at once
+        self._check_known_answer()
 
     @property
     def model(self) -> Any:
@@ -56,15 +61,9 @@ class AskedModel:
         self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
     ) -> EncodedPairs:
         """Questions as tokens, in both orders; arguments as of `log_odds`."""
-        note = self._note
-        renderer = Renderer(
-            note.template,
-            self._loaded.tokenizer,
-            code_tokens=note.code_tokens,
-            compact=note.compact_code,
-            facts=facts,
-        )
-        return encode_pairs(Encoder(renderer, sources, self._loaded.context, note.row_tokens), questions)
+        with self._computing:
+            renderer = self._note.renderer(self._loaded.tokenizer, facts)
+            return encode_pairs(Encoder(renderer, sources, self._loaded.context, self._note.row_tokens), questions)
 
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
@@ -79,19 +78,36 @@ class AskedModel:
         Raises:
             UserError: when a score is no finite number, for then the weights are damaged.
         """
-        encoded = self.encode(questions, sources, facts)
-        if self._engine is None:
-            longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
-            self._engine = checked_engine(
-                self._model, [scoring_example(one) for one in longest], encoded.pad, "shared",
-                min(self._loaded.context, self._note.row_tokens),
-            )  # fmt: skip
-        odds = pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)
+        with self._computing:
+            encoded = self.encode(questions, sources, facts)
+            if self._engine is None:
+                longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
+                self._engine = checked_engine(
+                    self._model, [scoring_example(one) for one in longest], encoded.pad, "shared",
+                    min(self._loaded.context, self._note.row_tokens),
+                )  # fmt: skip
+            odds = pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)
+        return self._finite(odds)
+
+    def _finite(self, odds: np.ndarray) -> np.ndarray:
         if not np.isfinite(odds).all():
             raise UserError(
                 f"the adapter in '{self._folder}' gives scores that are no numbers; fetch or train it again"
             )
         return odds
+
+    def _check_known_answer(self) -> None:
+        known = self._note.known_answer
+        if known is None:
+            return
+        found = self._finite(known.asked_again(self._model, self._loaded, self._note))
+        if not known.is_answered_by(found, self._loaded):
+            now, then = (", ".join(f"{value:.6g}" for value in values) for values in (found, known.log_odds))
+            raise UserError(
+                f"the adapter in '{self._folder}' answers its control question with log-odds {now}; when it was "
+                f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
+                "start Python again, and if that does not help, fetch or train the adapter again"
+            )
 
 
 def _all_there(model: Any, file: Path) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.files import file_digest, write_text
+from nngpt_ext.lemur.facts import DatasetFacts
 from nngpt_ext.models.identity import read_identity
 from nngpt_ext.models.load import BASE_FILE
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.predict.keys import digest, prompt_hash, question_hash
+from nngpt_ext.predict.known_answer import KnownAnswer
+from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template, checked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FILE = "task.json"
 RECORD = "run.json"  # of a run's folder
@@ -42,6 +48,7 @@ class Note(BaseModel):
     epoch: int = Field(ge=1, description="of the trials that it was trained on")
     row_tokens: int = Field(ge=64)
     datasets: list[str] = Field(description="the datasets it was trained on")
+    known_answer: KnownAnswer | None = Field(None, description="None in adapters of older versions: not checked")
 
     @property
     def template(self) -> Template:
@@ -52,6 +59,12 @@ class Note(BaseModel):
     def prompt_hash(self) -> str:
         """What decides a question's text beside the network and the datasets."""
         return prompt_hash(self.template, code_tokens=self.code_tokens, compact=self.compact_code, epoch=self.epoch)
+
+    def renderer(self, tokenizer: PreTrainedTokenizerBase, facts: Mapping[str, DatasetFacts] | None = None) -> Renderer:
+        """What makes the texts of its questions; `facts` of datasets as of `Renderer`."""
+        return Renderer(
+            self.template, tokenizer, code_tokens=self.code_tokens, compact=self.compact_code, facts=facts
+        )  # fmt: skip
 
     def save(self, folder: Path) -> None:
         """Write it beside an adapter."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.quiet import no_warnings
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 
@@ -38,8 +38,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
     if len(code) > LIMIT:
         raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the source's own escapes
+        with no_warnings():  # of the source's own escapes
             ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = f" (line {error.lineno}: {error.msg})" if isinstance(error, SyntaxError) else f" ({error})"

@@ -7,10 +7,11 @@ import io
 import re
 import sys
 import tokenize
-import warnings
 from collections.abc import Iterator
 from itertools import accumulate, takewhile
 from typing import NamedTuple
+
+from nngpt_ext.quiet import no_warnings
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
@@ -66,8 +67,7 @@ def compact_code(source: str) -> str:
 
 
 def _parses(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a network is not our user's concern
+    with no_warnings():  # an invalid escape in a network is not our user's concern
         # Compiling is faster than making a tree, but refuses more: a stray `return`, say.
         for flags in (0, ast.PyCF_ONLY_AST):
             try:
@@ -110,8 +110,7 @@ def _docstrings(text: str) -> Iterator[_Edit]:
     def offset(row: int | None, column: int | None) -> int:  # ast counts bytes
         return starts[(row or 0) - 1] + len(lines[(row or 0) - 1].encode()[:column].decode())
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with no_warnings():
         waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()

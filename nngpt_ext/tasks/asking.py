@@ -10,18 +10,20 @@ from nngpt_ext.config import TaskConfig
 from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.lemur.unpaired import source_hash
+from nngpt_ext.models.load import Base, adapted
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
+from nngpt_ext.predict.known_answer import known_answer
 from nngpt_ext.predict.note import Note, read_note, with_calibration
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.scoring.predictions import questions_of
 
 
-def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data: PairData) -> None:
-    """Write how the adapter's questions are asked beside it."""
+def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data: PairData, base: Base) -> None:
+    """Write how the adapter's questions are asked beside it, and its answer to one of them."""
     assert config.data.code_tokens is not None  # resolved
     names = data.pairs.loc[data.pairs["split"] == "train", ["dataset_1", "dataset_2"]]
-    Note(
+    note = Note(
         prompt=config.prompt if not config.prompt.endswith(".json") else template.name,
         system=template.system,
         text=template.prompt,
@@ -31,7 +33,9 @@ def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data
         epoch=config.data.epoch,
         row_tokens=config.tuning.row_tokens,
         datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
-    ).save(adapter)
+    )
+    with adapted(base, adapter) as model:
+        note.model_copy(update={"known_answer": known_answer(model, base, note)}).save(adapter)
 
 
 def with_questions(predictions: pd.DataFrame, template: Template, data: PairData) -> pd.DataFrame:

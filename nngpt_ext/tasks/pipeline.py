@@ -148,7 +148,7 @@ def _run(
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
-    describe_adapter(adapter, config, template, data)
+    describe_adapter(adapter, config, template, data, base)
     predictions = calibrated(with_questions(predictions, template, data), adapter, config.calibration.target)
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
