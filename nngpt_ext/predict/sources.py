@@ -41,7 +41,11 @@ def check_source(code: object, name: str = "the network's source") -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the source's own escapes
             ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        place = f" (line {error.lineno}: {error.msg})" if isinstance(error, SyntaxError) else f" ({error})"
-        raise UserError(f"{name} is not Python{place}") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{name} cannot be parsed: too deeply nested") from None
+    except SyntaxError as error:
+        line = f"line {error.lineno}: " if error.lineno else ""  # a null character has none
+        raise UserError(f"{name} is not Python ({line}{error.msg})") from None
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise UserError(f"{name} is not Python ({error})") from None
     return code
