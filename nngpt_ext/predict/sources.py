@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.compact import refuse_depth
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 
@@ -29,7 +30,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
     """The source, if it is Python of a sensible length.
 
     Raises:
-        UserError: for what is not text, empty, longer than `LIMIT`, or not Python.
+        UserError: for what is not text, empty, longer than `LIMIT`, not Python, or too deeply nested.
     """
     if not isinstance(code, str):
         raise UserError(f"{name} must be text, not {type(code).__name__}; read the file with encoding='utf-8'")
@@ -40,6 +41,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the source's own escapes
+            refuse_depth(code)
             ast.parse(code)
     except (RecursionError, MemoryError):
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import io
 import re
+import symtable
 import sys
 import tokenize
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 
@@ -75,9 +77,22 @@ def _tree(text: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an invalid escape in a network is not our user's concern
         try:
-            return ast.parse(text)
+            refuse_depth(text)
+            tree: ast.Module = compile(text, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            return tree
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
+
+
+def refuse_depth(text: str) -> None:
+    """Raise the error that Python 3.10 does not: it overruns its stack where a tree is too deep.
+
+    Raises:
+        RecursionError: for a source that is too deeply nested.
+    """
+    if sys.version_info < (3, 11):
+        with suppress(SyntaxError, ValueError):
+            symtable.symtable(text, "<source>", "exec")  # counts the depth
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
