@@ -279,7 +279,7 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
             ends.append(now(cuda))
 
     # Its tokenizer is only saved with checkpoints; nothing is tokenised here.
-    base = Base("random", Path(), "", tuned.get_base_model(), AutoTokenizer.from_pretrained(EMBEDDED), True)
+    base = Base("random", Path(), "", tuned.get_base_model(), AutoTokenizer.from_pretrained(EMBEDDED), True, {})
     with tempfile.TemporaryDirectory() as folder:
         trainer = AnswerTrainer(
             base, tuned, groups, plan, config, Path(folder), lambda _: {"accuracy": 0.0, "log_loss": 0.0}, []

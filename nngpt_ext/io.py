@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nngpt_ext.errors import UserError
 
@@ -42,6 +44,16 @@ def write_text(target: str | Path, text: str) -> None:
     """Write `text` to `target`, whole or not at all."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest(content: Any) -> str:
+    """sha256 of a value as JSON with sorted keys, in hexadecimal."""
+    return text_digest(json.dumps(content, sort_keys=True, ensure_ascii=False))
 
 
 def file_digest(file: Path) -> str:

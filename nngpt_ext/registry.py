@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from importlib import metadata
 from types import ModuleType
@@ -30,6 +31,7 @@ class Registry(Generic[T]):
         self._twice: dict[str, str] = {}  # names that two plugins claim: neither may quietly win
         self._loaded = False
         self._loading = False
+        self._lock = threading.RLock()  # a plugin's import may ask a registry
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: register an object under a name.
@@ -79,19 +81,20 @@ class Registry(Generic[T]):
         return list(self._broken)
 
     def _load(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = self._loading = True
-        for point in sorted(metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)):
-            try:
-                loaded = point.load()
-                if not isinstance(loaded, ModuleType):
-                    self.register(point.name)(loaded)
-            except Exception as error:  # whatever a plugin does wrong is its own; the others go on
-                why = " ".join(f"{type(error).__name__}: {error}".split())
-                self._broken.append(f"plugin '{point.name}' ({self.group}) failed to load: {why}")
-                log.warning(self._broken[-1])
-        self._loading = False
+        with self._lock:  # another thread must not look before all are there
+            if self._loaded:
+                return
+            self._loaded = self._loading = True
+            for point in sorted(metadata.entry_points(group=self.group), key=lambda p: (p.name, p.value)):
+                try:
+                    loaded = point.load()
+                    if not isinstance(loaded, ModuleType):
+                        self.register(point.name)(loaded)
+                except Exception as error:  # whatever a plugin does wrong is its own; the others go on
+                    why = " ".join(f"{type(error).__name__}: {error}".split())
+                    self._broken.append(f"plugin '{point.name}' ({self.group}) failed to load: {why}")
+                    log.warning(self._broken[-1])
+            self._loading = False
 
 
 def _identity(item: Any) -> str:

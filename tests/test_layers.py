@@ -14,7 +14,7 @@ FOLDERS = (
     "lemur", "prompts", "models", "batches", "scoring", "evaluation", "tuning", "predict", "tasks", "publish", "study",
     "host", "bench", "doctor", "cli",
 )  # fmt: skip
-GROUND = ("registry", "config", "errors", "files", "progress", "shell", "version")
+GROUND = ("registry", "config", "errors", "files", "progress", "quiet", "shell", "version")
 LINES = 300
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

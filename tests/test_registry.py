@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,17 @@ def test_a_template_itself_can_be_a_prompt_and_is_checked(monkeypatch):
     prompts.register("wrong")(given._replace(prompt="{c}"))
     with pytest.raises(UserError, match=r"variable \{c\} is not in input_list"):
         get_template("wrong")
+
+
+def test_a_thread_waits_until_another_has_loaded_all(monkeypatch):
+    class Slow:
+        name, value = "slow", "slow"
+
+        def load(self):
+            time.sleep(0.2)
+            return object
+
+    monkeypatch.setattr("nngpt_ext.registry.metadata.entry_points", lambda group: [Slow()])
+    registry = Registry("thing", GROUP)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(registry.get, ["slow"] * 4)) == [object] * 4

@@ -115,7 +115,7 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
         logits = model(**inputs, use_cache=False).logits[:, batch.keep]
     chosen = logits[batch.row, batch.column].float()
     each = torch.log_softmax(chosen, dim=-1).gather(1, batch.targets[:, None])[:, 0]
-    return torch.zeros(batch.n_answers, device=each.device).index_add(0, batch.answers, each)
+    return each.new_zeros(batch.n_answers).index_add(0, batch.answers, each)
 
 
 def takes_positions(model: Any) -> bool:

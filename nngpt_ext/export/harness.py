@@ -119,7 +119,6 @@ def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame,
 def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder]:
     from nngpt_ext.batches.encode import Encoder
     from nngpt_ext.models.base import check_base, load_base
-    from nngpt_ext.prompts.render import Renderer
 
     note, model = found.adapter.note, found.config.model
     base = load_base(
@@ -127,8 +126,7 @@ def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
     check_base(found.adapter.folder, base)
-    renderer = Renderer(note.template, base.tokenizer, code_tokens=note.code_tokens, compact=note.compact_code)
-    return base, Encoder(renderer, sources, base.context, note.row_tokens)
+    return base, Encoder(note.renderer(base.tokenizer), sources, base.context, note.row_tokens)
 
 
 def _write_questions(pairs: pd.DataFrame, encoder: Encoder, file: Path) -> None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from nngpt_ext.settings import dump_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
-from nngpt_ext.models.base import BASE_FILE, base_hash
+from nngpt_ext.models.identity import base_hash, base_identity, differences, told
+from nngpt_ext.models.base import BASE_FILE
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
 from nngpt_ext.predict.note import BASE_FOLDER, RECORD, SETTINGS
 from nngpt_ext.export.finished import FinishedRun, copy_files, portable, read_run
@@ -73,10 +74,13 @@ def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
     named = found.adapter.base_model
     location = preset(named).location
     if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
-        if base_hash(Path(location)) != found.adapter.base_sha256:
+        ships = Path(location)
+        adapter = found.adapter
+        other = differences((adapter.base_sha256, adapter.base_identity), (base_hash(ships), base_identity(ships)))
+        if other:
             raise UserError(
-                f"'{found.folder}' was trained on another '{named}' than this version ships "
-                f"(sha256 {found.adapter.base_sha256[:12]}…); run the task again"
+                f"'{found.folder}' was trained on another '{named}' than this version ships: {told(other)}; "
+                "run the task again"
             )
         # A hub repository can name no folder of its own as base_model, but it can name itself.
         return _Base(repo or BASE_FOLDER, named, Path(location))
@@ -145,7 +149,7 @@ code = open("network.py", encoding="utf-8").read()
 answer.winner, answer.probability, answer.abstain  # the probability is calibrated, and of the first dataset
 ```
 
-It compares {", ".join(note.datasets)}.
+It compares {", ".join(note.datasets)}; it abstains from answers about any other dataset.
 Its prompt is in `task.json`, with how much of the source it shows
 ({note.code_tokens} tokens); an answer is the difference of log p(name and stop token) of the two names, averaged
 over both orders.
@@ -167,6 +171,6 @@ def _files(base: _Base) -> str:
     return f"""
 ## Files
 
-`task.json` (prompt), `calibration.json` (temperature and threshold, fitted on validation), `nngpt_ext.json` (sha256 of
+`task.json` (prompt), `calibration.json` (temperature and threshold, fitted on validation), `nngpt_ext.json` (hashes of
 its base), and of the run `config.yaml`, `run.json` (versions, seeds) and `report.json` (all figures).
 {beside}"""

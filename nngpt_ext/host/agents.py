@@ -39,6 +39,7 @@ def make_state(host: Host | None = None) -> type[Any]:
         "predicted_best_dataset": (str | None, None),
         "probability": (float | None, None),
         "dataset_compare_error": (str | None, None),
+        "dataset_compare_note": (str | None, None),
     }
     new = {name: field for name, field in fields.items() if name not in state.model_fields}
     return create_model("DatasetCompareState", __base__=state, **new)

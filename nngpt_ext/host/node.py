@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.models.base import LOADING
+
 if TYPE_CHECKING:
     from nngpt_ext.predict.predictor import Predictor
 
@@ -14,7 +16,9 @@ log = logging.getLogger(__name__)
 
 RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` asks
 # What the node returns. LangGraph drops what a graph's state does not declare, so a state must have these.
-FIELDS = ("dataset_ranking", "predicted_best_dataset", "probability", "dataset_compare_error")
+FIELDS = (
+    "dataset_ranking", "predicted_best_dataset", "probability", "dataset_compare_error", "dataset_compare_note",
+)  # fmt: skip
 
 _predictors: dict[str, Predictor] = {}
 
@@ -28,7 +32,9 @@ def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str,
     - `dataset_ranking`: names of datasets, best first;
     - `predicted_best_dataset`: the first of them;
     - `probability`: of it being the best of all;
-    - `dataset_compare_error`: None, or why there is no answer; then the other three are None.
+    - `dataset_compare_error`: None, or why there is no answer; then the others are None;
+    - `dataset_compare_note`: None, or that the model abstains from the answer and why, for example because it was
+      not trained on one of the datasets.
 
     Whatever goes wrong in it is reported there and the graph goes on.
     """
@@ -59,19 +65,22 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
     except Exception as error:  # the agent's loop goes on without an answer
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.warning("dataset_compare: %s", reason)
-        return dict.fromkeys(FIELDS[:3]) | {FIELDS[3]: reason}
-    return dict(zip(FIELDS, (list(ranking.datasets), ranking.datasets[0], ranking.probability, None), strict=True))
+        return dict.fromkeys(FIELDS) | {"dataset_compare_error": reason}
+    note = f"abstains: {ranking.reason}" if ranking.abstain else None
+    answer = (list(ranking.datasets), ranking.datasets[0], ranking.probability, None, note)
+    return dict(zip(FIELDS, answer, strict=True))
 
 
 def _predictor(state: Any) -> Predictor:
-    from nngpt_ext.predict.predictor import Predictor
-
     run = _field(state, "dataset_compare_run") or os.environ.get(RUN)
     if not run:
         raise ValueError(f"no run to ask: set {RUN} to the folder of a finished run")
-    if run not in _predictors:
-        _predictors[run] = Predictor.from_run(run)
-    return _predictors[run]
+    with LOADING:  # branches of a graph run in threads, and a second predictor would load a second model
+        from nngpt_ext.predict.predictor import Predictor
+
+        if run not in _predictors:
+            _predictors[run] = Predictor.from_run(run)
+        return _predictors[run]
 
 
 def _field(state: Any, name: str) -> Any:

@@ -167,11 +167,13 @@ def _corpus(host: Host, asked: TaskConfig, template: Template, file: Path, conte
 
     from nngpt_ext.host.export import check_lengths
     from nngpt_ext.models.base import base_folder
+    from nngpt_ext.models.tokens import check_text
     from nngpt_ext.prompts.render import Renderer
     from nngpt_ext.tasks.pipeline import read_data
 
     base = base_folder(asked.model.base)
     ours, theirs = (AutoTokenizer.from_pretrained(base, trust_remote_code=False) for _ in range(2))
+    check_text(ours, asked.model.base)
     shown = chat_template(content, file, host, theirs)
     if shown is not None:
         theirs.chat_template = shown

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import file_digest
+from nngpt_ext.models.identity import base_hash, base_identity, differences, read_identity, told
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
+from nngpt_ext.models.tokens import check_text
+from nngpt_ext.quiet import FILTERS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+
 BASE_FILE = "nngpt_ext.json"  # beside an adapter: which base it belongs to
+# Held by whoever loads a model or puts an adapter on one. While they do, transformers, PEFT and accelerate exchange
+# functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
+# exchanged functions behind, so that all later loads go wrong too.
+LOADING = threading.RLock()
 
 
 class Base(NamedTuple):
@@ -27,10 +36,11 @@ class Base(NamedTuple):
 
     name: str  # as the configuration gives it
     folder: Path
-    sha256: str
+    sha256: str  # of its weights
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     load_in_4bit: bool
+    identity: Mapping[str, str]  # hashes of its configuration, tokenizer and chat template
 
     @property
     def device(self) -> torch.device:
@@ -85,18 +95,6 @@ def hub_folder(
         raise UserError(f"cannot get {kind} '{location}' from the hub ({reason}); {advice}") from None
 
 
-def base_hash(folder: Path) -> str:
-    """sha256 over the sha256 of each weights file, in text order of their names."""
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        blob = file.resolve().name
-        # The hub's cache names a large file by its sha256; hashing 14 GB again would take a minute.
-        known = len(blob) == 64 and set(blob) <= set("0123456789abcdef")
-        digest = blob if known else file_digest(file)
-        total.update(f"{file.name} {digest}\n".encode())
-    return total.hexdigest()
-
-
 def compute_dtype(device: str) -> torch.dtype:
     """bf16 on a card that has it, else fp32.
 
@@ -120,10 +118,17 @@ def load_base(
         trust_remote_code: run code that comes with the model; only if the user says so.
 
     Raises:
-        UserError: for an unknown, unreachable or damaged base, missing libraries, a tokenizer without a stop token.
+        UserError: for an unknown, unreachable or damaged base, missing libraries, and a tokenizer without a
+            stop token or one that loses text.
     """
-    check_libraries(load_in_4bit)
-    folder = base_folder(base, revision=revision)
+    with LOADING:  # libraries are imported
+        check_libraries(load_in_4bit)
+    folder = base_folder(base, revision=revision)  # which may take long and is no reason to let others wait
+    with LOADING:
+        return _load(base, folder, load_in_4bit, trust_remote_code)
+
+
+def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) -> Base:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -159,10 +164,11 @@ def load_base(
         tokenizer.pad_token = tokenizer.eos_token
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer of '{base}' is not a fast one; sources could not be cut by tokens")
+    check_text(tokenizer, base)
     model.eval()
     model.requires_grad_(False)
     keep_compute_dtype(model)
-    return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit)
+    return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit, base_identity(folder))
 
 
 def keep_compute_dtype(model: PreTrainedModel) -> None:
@@ -179,9 +185,9 @@ def keep_compute_dtype(model: PreTrainedModel) -> None:
 @contextmanager
 def adapted(base: Base, folder: Path) -> Iterator[Any]:
     """The base model with an adapter (PEFT), for scoring; the base is as it was when the block ends."""
-    from peft import PeftModel
+    with LOADING, quiet_transformers():
+        from peft import PeftModel
 
-    with quiet_transformers():
         model = PeftModel.from_pretrained(base.model, str(folder))
     model.eval()
     try:
@@ -198,32 +204,56 @@ def check_base(folder: Path, base: Base) -> None:
     if not note.is_file():
         raise UserError(f"'{folder}' does not say which base its adapter belongs to: it has no {BASE_FILE}")
     try:
-        trained = {name: str(json.loads(note.read_bytes())[name]) for name in ("base_model", "base_sha256")}
+        content = json.loads(note.read_bytes())
+        trained, sha256, identity = str(content["base_model"]), str(content["base_sha256"]), read_identity(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"'{note}' is damaged ({type(error).__name__}: {error}); fetch or train the adapter again"
         ) from None
-    if trained["base_sha256"] != base.sha256:
+    found = differences((sha256, identity), (base.sha256, base.identity))
+    if found:
         raise UserError(
-            f"the adapter in '{folder}' was trained on '{trained['base_model']}' "
-            f"(sha256 {trained['base_sha256'][:12]}…), "
-            f"not on '{base.name}' ({base.sha256[:12]}…); load it with its own base model"
+            f"the adapter in '{folder}' was trained on '{trained}', and '{base.name}' is another base model: "
+            f"{told(found)}; load it with its own base model"
         )
+    if not identity:
+        log.warning(
+            "the adapter in '%s' is of an older version, which recorded the weights of its base model only: "
+            "configuration, tokenizer and chat template were not compared", folder
+        )  # fmt: skip
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal."""
+    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal.
+
+    These settings are the whole process's: of several threads inside, the last one to leave puts back what the
+    first one found.
+    """
+    with FILTERS:
+        _inside.append(_inside[0] if _inside else _silenced())
+    try:
+        yield
+    finally:
+        with FILTERS:
+            undo = _inside.pop()
+            if not _inside:
+                undo.close()
+
+
+_inside: list[ExitStack] = []  # one for each block that is being run, all the same
+
+
+def _silenced() -> ExitStack:
+    """Silences transformers; what is returned puts everything back when it is closed."""
     from transformers.utils import logging
 
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    undo = ExitStack()
+    undo.callback(logging.set_verbosity, logging.get_verbosity())
+    if logging.is_progress_bar_enabled():
+        undo.callback(logging.enable_progress_bar)
+    undo.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore", FutureWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    return undo

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import io
 import re
+import symtable
 import sys
 import tokenize
-import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate, takewhile
 from typing import NamedTuple
+
+from nngpt_ext.quiet import no_warnings
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
@@ -27,8 +30,11 @@ _LEXEME = re.compile(
 )
 # From Python 3.12 on these may hold their own quotes, and comments: then only tokenize knows their end.
 _FORMATTED = re.compile("[fFtT][rR]?['\"]") if sys.version_info >= (3, 12) else re.compile("(?!)")
+_COPIES_LINES = (3, 12) <= sys.version_info < (3, 12, 4)  # tokenize does, for each token: quadratic in a long line
+_LONG = 20_000  # characters
 _SEMICOLON = re.compile(r"(?:[ \t\f]|\\\n)*;(?:[ \t\f]|\\\n)*")
-_DANGLING = re.compile(r"(?:[ \t\f]*\\\n)+(?=\n|\Z)")
+# It looks only where a run of blanks and backslashes begins: from each place within, it would read the rest again.
+_DANGLING = re.compile(r"(?<![ \t\f])(?<!\\\n)(?:[ \t\f]*\\\n)+(?=\n|\Z)")
 
 
 class _Edit(NamedTuple):
@@ -46,41 +52,55 @@ def compact_code(source: str) -> str:
     and docstrings; if it cannot even be cut into tokens, only its end is stripped.
     """
     text = source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    parses = _parses(text)
     try:
-        known = parses and not _FORMATTED.search(text)
+        tree = _tree(text)
+        known = tree is not None and not _FORMATTED.search(text)
         spans = [m.span() for m in _LEXEME.finditer(text)] if known else _spans(text)
         strings = [span for span in spans if text[span[0]] != "#"]
         edits = [_Edit(start, end, text[start:end].replace("\n", _HIDDEN)) for start, end in strings]
-        if not parses:
+        if tree is None:
             return _without_blanks(_edited(text, edits))
-        edits += [_Edit(start, end, "") for start, end in spans if text[start] == "#"]
-        if any(_may_document(text, start) for start, _ in strings):
-            edits = [*_docstrings(text), *edits]
-    except (SyntaxError, tokenize.TokenError, RecursionError, MemoryError):
+        comments = [_Edit(start, end, "") for start, end in spans if text[start] == "#"]
+        edits = [*_docstrings(text, tree), *edits, *comments]
+    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
         return _end_stripped(source)
     # A backslash must not reach past what was cut, to the line after it.
     result = _without_blanks(_DANGLING.sub("\n", _edited(text, edits)))
     # Some releases of tokenize gave wrong columns: where the cuts fail, nothing is cut.
-    return result if _parses(result) else _end_stripped(source)
+    return result if _tree(result) is not None else _end_stripped(source)
 
 
-def _parses(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a network is not our user's concern
-        # Compiling is faster than making a tree, but refuses more: a stray `return`, say.
-        for flags in (0, ast.PyCF_ONLY_AST):
-            try:
-                compile(text, "<compact>", "exec", flags, dont_inherit=True)
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                continue
-            return True
-    return False
+def _tree(text: str) -> ast.Module | None:
+    """The syntax tree of a source; None where it does not parse.
+
+    Only parsing takes time linear in the source's length: compiling is quadratic in functions that are alike.
+    """
+    with no_warnings():  # an invalid escape in a network is not our user's concern
+        try:
+            refuse_depth(text)
+            tree: ast.Module = compile(text, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            return tree
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def refuse_depth(text: str) -> None:
+    """Raise the error that Python 3.10 does not: it overruns its stack where a tree is too deep.
+
+    Raises:
+        RecursionError: for a source that is too deeply nested.
+    """
+    if sys.version_info < (3, 11):
+        with suppress(SyntaxError, ValueError):
+            symtable.symtable(text, "<source>", "exec")  # counts the depth
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
     """Start and end of each comment and string, by tokenize; an f-string is one, whatever it holds."""
-    starts = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    lengths = [len(line) + 1 for line in text.split("\n")]
+    if _COPIES_LINES and max(lengths) > _LONG:
+        raise tokenize.TokenError("a line too long for this Python's tokenize")
+    starts = [0, *accumulate(lengths)]
     spans, opened = [], []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
@@ -96,13 +116,7 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _may_document(text: str, start: int) -> bool:
-    """Whether a string is first in its line or after a colon: else no docstring, and no tree is needed."""
-    before = text[text.rfind("\n", 0, start) + 1 : start].rstrip(" \t\f(uUrR")
-    return not before or before.endswith(":")
-
-
-def _docstrings(text: str) -> Iterator[_Edit]:
+def _docstrings(text: str, tree: ast.Module) -> Iterator[_Edit]:
     """The cuts of the strings that open a body."""
     lines = text.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
@@ -110,9 +124,7 @@ def _docstrings(text: str) -> Iterator[_Edit]:
     def offset(row: int | None, column: int | None) -> int:  # ast counts bytes
         return starts[(row or 0) - 1] + len(lines[(row or 0) - 1].encode()[:column].decode())
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        waiting: list[ast.AST] = [ast.parse(text)]
+    waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         if isinstance(node, _DOCUMENTED):

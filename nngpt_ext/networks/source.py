@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.networks.compact import refuse_depth
+from nngpt_ext.quiet import no_warnings
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 
@@ -29,7 +30,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
     """The source, if it is Python of a sensible length.
 
     Raises:
-        UserError: for what is not text, empty, longer than `LIMIT`, or not Python.
+        UserError: for what is not text, empty, longer than `LIMIT`, not Python, or too deeply nested.
     """
     if not isinstance(code, str):
         raise UserError(f"{name} must be text, not {type(code).__name__}; read the file with encoding='utf-8'")
@@ -38,10 +39,14 @@ def check_source(code: object, name: str = "the network's source") -> str:
     if len(code) > LIMIT:
         raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the source's own escapes
+        with no_warnings():  # of the source's own escapes
+            refuse_depth(code)
             ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        place = f" (line {error.lineno}: {error.msg})" if isinstance(error, SyntaxError) else f" ({error})"
-        raise UserError(f"{name} is not Python{place}") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{name} cannot be parsed: too deeply nested") from None
+    except SyntaxError as error:
+        line = f"line {error.lineno}: " if error.lineno else ""  # a null character has none
+        raise UserError(f"{name} is not Python ({line}{error.msg})") from None
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise UserError(f"{name} is not Python ({error})") from None
     return code

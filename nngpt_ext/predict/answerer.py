@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.models.base import LOADING
 from nngpt_ext.models.requirements import without_widgets
+from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.answers import Comparison
-from nngpt_ext.predict.asked import Asked
 from nngpt_ext.predict.calibration import logistic
-from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.predict.question import CheckedQuery
 from nngpt_ext.predict.store import PredictionStore
 
 if TYPE_CHECKING:
-    from nngpt_ext.predict.model import AskedModel
+    from nngpt_ext.predict.model import AdaptedModel
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,10 @@ class Answerer:
         self, files: AdapterFiles, base: str, store: PredictionStore | None, facts: Mapping[str, DatasetFacts]
     ) -> None:
         self._files, self._base, self._store, self._facts = files, base, store, facts
-        self.loaded: AskedModel | None = None
+        self.loaded: AdaptedModel | None = None
         self._said = False
 
-    def __call__(self, asked: Sequence[Asked]) -> list[Comparison]:
+    def __call__(self, asked: Sequence[CheckedQuery]) -> list[Comparison]:
         """The answers, in the order of the questions.
 
         Raises:
@@ -49,11 +50,12 @@ class Answerer:
             return []
         self._say_if_it_always_abstains()
         stored = self._store.find(one.key for one in asked) if self._store is not None else []
-        rows = {str(row["question"]): row for row in stored}
+        corrected = self._corrected(stored)  # an older version may have stored another `abstain`
+        rows = {str(row["question"]): row for row in [*stored, *corrected]}
         new = self._compute(list({one.key: one for one in reversed(asked) if one.key not in rows}.values())[::-1])
         rows |= {str(row["question"]): row for row in new}
         if self._store is not None:
-            self._store.add_rows([*new, *_labels(asked, rows, [*stored, *new])])
+            self._store.add_rows([*corrected, *new, *_labels(asked, rows, [*stored, *new])])
         return [self._comparison(one, rows[one.key]) for one in asked]
 
     def _say_if_it_always_abstains(self) -> None:
@@ -63,19 +65,29 @@ class Answerer:
             why = "has no calibration" if found is None else f"never reached {found.target} on validation"
             log.warning("the adapter %s: every answer abstains", why)
 
-    def _compute(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    def _corrected(self, stored: Sequence[Row]) -> list[Row]:
+        """Those of stored rows whose `abstain` is not what the adapter's files say, with the right one."""
+        right = [
+            self._files.abstains(self._probability(row["log_odds"]), (row["dataset_1"], row["dataset_2"]))
+            for row in stored
+        ]
+        return [{**row, "abstain": own} for row, own in zip(stored, right, strict=True) if own != row["abstain"]]
+
+    def _compute(self, asked: Sequence[CheckedQuery]) -> list[dict[str, Any]]:
         if not asked:
             return []
-        if self.loaded is None:
-            without_widgets()
-            from nngpt_ext.predict.model import AskedModel
+        with LOADING:  # the libraries are imported here; and no two threads load one adapter twice
+            if self.loaded is None:
+                without_widgets()
+                from nngpt_ext.predict.model import AdaptedModel
 
-            self.loaded = AskedModel(self._files, self._base)
+                self.loaded = AdaptedModel(self._files, self._base, self._facts)
         sources = {one.source: one.query.nn_code for one in asked}
-        odds = self.loaded.log_odds([one.question for one in asked], sources, self._facts)
+        odds = self.loaded.scorer.log_odds([one.question for one in asked], sources)
         note, calibration, rows = self._files.note, self._files.calibration, []
         for one, (straight, turned) in zip(asked, odds, strict=True):
             mean = float((straight + turned) / 2)
+            names = one.question.dataset_1, one.question.dataset_2
             rows.append(
                 {
                     "question": one.key, "nn": one.name, "source": one.source, "epoch": note.epoch,
@@ -84,7 +96,7 @@ class Answerer:
                     "probability_1": float(logistic(mean)),
                     "calibrated_1": None if calibration is None else self._probability(mean),
                     "flipped": bool((straight >= 0) != (turned >= 0)),
-                    "abstain": calibration is None or bool(calibration.abstains(self._probability(mean))),
+                    "abstain": self._files.abstains(self._probability(mean), names),
                     "predicted": one.question.dataset_1 if mean >= 0 else one.question.dataset_2,
                     "prompt": note.prompt, "prompt_hash": note.prompt_hash, "adapter": self._files.hash,
                     "calibration": self._files.calibration_hash, "base_model": self._files.base_model,
@@ -96,7 +108,7 @@ class Answerer:
         calibration = self._files.calibration
         return float(calibration.probability(log_odds) if calibration else logistic(log_odds))
 
-    def _comparison(self, one: Asked, row: Row) -> Comparison:
+    def _comparison(self, one: CheckedQuery, row: Row) -> Comparison:
         same = one.query.dataset_1 == row["dataset_1"]
         odds = float(row["log_odds"])
         probability = self._probability(odds)
@@ -110,10 +122,11 @@ class Answerer:
             abstain=bool(row["abstain"]),
             model=self._files.model,
             nn=one.name,
+            unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
         )
 
 
-def _labels(asked: Sequence[Asked], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[dict[str, Any]]:
+def _labels(asked: Sequence[CheckedQuery], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[dict[str, Any]]:
     """Copies of rows under the names by which their networks are asked about, where these are new.
 
     What a run knows of its own network under its own name, the true answer and the part it is in, stays there.

@@ -1,32 +1,14 @@
-"""What a predictor is asked and what it answers."""
+"""What a predictor answers: comparisons, and rankings made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-Recipe = Mapping[str, Any]
+import numpy as np
 
-
-class Query(NamedTuple):
-    """One question to a predictor.
-
-    Attributes:
-        nn_code: the network's source.
-        dataset_1, dataset_2: two datasets; their order never changes the answer.
-        recipe: for a prompt that shows recipes: one for both datasets, or `{dataset: recipe}`.
-        accuracies: for a prompt that shows accuracies: `{dataset: normalised accuracy}`.
-        nn: a name for the network, under which the store keeps the answer; by default made of its hash.
-    """
-
-    nn_code: str
-    dataset_1: str
-    dataset_2: str
-    recipe: Recipe | Mapping[str, Recipe] | None = None
-    accuracies: Mapping[str, float] | None = None
-    nn: str | None = None
-
+_EDGE = 1e-9  # keeps a strength finite where a comparison is certain
 
 @dataclass(frozen=True)
 class Comparison:
@@ -38,9 +20,11 @@ class Comparison:
         probability: of `dataset_1` being the better one, calibrated where the adapter has a calibration.
         log_odds: of `dataset_1`, uncalibrated, mean of the two orders in which the names were offered.
         flipped: whether these two orders gave different winners.
-        abstain: whether the confidence is below the calibration's threshold (always, where there is none).
+        abstain: whether the confidence is below the calibration's threshold (always, where there is none), or the
+            adapter was not trained on one of the datasets.
         model: which model answered: base model and the beginning of its adapter's hash.
         nn: the network's name.
+        unseen: those of the two datasets that the adapter was not trained on.
     """
 
     dataset_1: str
@@ -52,11 +36,20 @@ class Comparison:
     abstain: bool
     model: str
     nn: str
+    unseen: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> float:
         """The winner's probability."""
         return max(self.probability, 1.0 - self.probability)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it abstains; None where it does not."""
+        if self.unseen:
+            return not_trained_on(self.unseen)
+        below = "the probability is below the calibration's threshold, or there is no calibration"
+        return below if self.abstain else None
 
     def _repr_html_(self) -> str:
         from nngpt_ext.predict.cell import comparison_cell
@@ -77,6 +70,8 @@ class Ranking:
         comparisons: of every pair.
         model: which model answered.
         nn: the network's name.
+        abstain: whether a comparison of the first dataset with another abstains.
+        unseen: those of the datasets that the adapter was not trained on; with one of them a ranking abstains.
     """
 
     datasets: tuple[str, ...]
@@ -86,8 +81,89 @@ class Ranking:
     comparisons: tuple[Comparison, ...]
     model: str
     nn: str
+    abstain: bool
+    unseen: tuple[str, ...]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it abstains; None where it does not."""
+        if self.unseen:
+            return not_trained_on(self.unseen)
+        own = abstentions(self.datasets[0], self.comparisons)
+        below = f"{sum(own)} of the {len(own)} comparisons of {self.datasets[0]} abstain"
+        return below if self.abstain else None
 
     def _repr_html_(self) -> str:
         from nngpt_ext.predict.cell import ranking_cell
 
         return ranking_cell(self)
+
+
+def not_trained_on(unseen: Sequence[str]) -> str:
+    """Why an answer about datasets that the adapter was not trained on abstains."""
+    return f"the adapter was not trained on {', '.join(unseen)}"
+
+
+def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:
+    """Whether each comparison of this dataset with another abstains."""
+    return [c.abstain for c in comparisons if dataset in (c.dataset_1, c.dataset_2)]
+
+
+def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Bradley–Terry strengths (Bradley and Terry 1952), mean zero: P(a before b) is the logistic of their difference.
+
+    The maximum of the likelihood in which each pair counts once and its probability is the share of wins.
+
+    Args:
+        datasets: two or more.
+        probability: for each pair in one of its orders, that its first is better.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    number = {name: i for i, name in enumerate(datasets)}
+    left = np.array([number[a] for a, _ in probability])
+    right = np.array([number[b] for _, b in probability])
+    share = np.clip(np.array(list(probability.values()), dtype="float64"), _EDGE, 1.0 - _EDGE)
+
+    def loss(value: np.ndarray) -> tuple[float, np.ndarray]:
+        difference = value[left] - value[right]
+        slope = expit(difference) - share
+        gradient = np.zeros_like(value)
+        np.add.at(gradient, left, slope)
+        np.add.at(gradient, right, -slope)
+        return float((np.logaddexp(0.0, difference) - share * difference).sum()), gradient
+
+    # The likelihood is concave; started from zero all means stay zero.
+    found = minimize(loss, np.zeros(len(datasets)), jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 1000})
+    value = found.x - found.x.mean()
+    return {name: float(value[i]) for name, i in number.items()}
+
+
+def intransitive_share(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> float | None:
+    """Share of the triples a > b > c > a; None where there is no triple."""
+    wins = {pair: value >= 0.5 for pair, value in probability.items()}
+    wins |= {(b, a): not first for (a, b), first in wins.items()}
+    triples = list(itertools.combinations(datasets, 3))
+    if not triples:
+        return None
+    return sum(wins[a, b] == wins[b, c] == wins[c, a] for a, b, c in triples) / len(triples)
+
+
+def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> Ranking:
+    """The ranking that the comparisons of all pairs of datasets give."""
+    probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
+    scores = strengths(datasets, probability)
+    best_first = tuple(sorted(datasets, key=lambda name: (-scores[name], name)))
+    values = np.array([scores[name] for name in best_first])
+    return Ranking(
+        best_first,
+        {name: scores[name] for name in best_first},
+        float(1.0 / np.exp(values - values[0]).sum()),
+        intransitive_share(datasets, probability),
+        comparisons,
+        comparisons[0].model,
+        comparisons[0].nn,
+        any(abstentions(best_first[0], comparisons)),
+        tuple(name for name in sorted(datasets) if any(name in c.unseen for c in comparisons)),
+    )

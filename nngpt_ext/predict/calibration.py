@@ -108,6 +108,8 @@ def fit_calibration(
     odds, wins = np.asarray(log_odds, dtype="float64"), np.asarray(first_wins, dtype=bool)
     if not len(odds):
         raise ValueError("no validation pair to calibrate on")
+    if not np.isfinite(odds).all():
+        raise ValueError("log-odds to calibrate on must be finite")
     signed = np.where(wins, odds, -odds)
 
     def loss(log_temperature: float) -> float:

@@ -17,10 +17,10 @@ def comparison_cell(found: Comparison) -> str:
     remarks = [f"Log-odds of {found.dataset_1}, uncalibrated: {found.log_odds:+.3f}; answered by {found.model}."]
     if found.flipped:
         remarks.append("The two orders of the names gave different winners.")
-    if found.abstain:
-        remarks.append("It abstains: the probability is below the calibration's threshold, or there is no calibration.")
+    if found.abstain and not found.unseen:
+        remarks.append(f"It abstains: {found.reason}.")
     return _cell(
-        f"{found.nn} does better on {found.winner}.",
+        _abstains(found) or f"{found.nn} does better on {found.winner}.",
         ("dataset", "", "probability"),
         [(name, value, (f"{value:.3f}",)) for name, value in sides],
         remarks,
@@ -40,7 +40,7 @@ def ranking_cell(found: Ranking) -> str:
     if found.intransitive:
         remarks.append(f"{share(found.intransitive)} of the triples contradict each other.")
     return _cell(
-        f"{found.nn} does best on {found.datasets[0]}.",
+        _abstains(found) or f"{found.nn} does best on {found.datasets[0]}.",
         ("dataset", "", "best of all", "strength"),
         [
             (name, chance, (f"{chance:.3f}", f"{value:+.3f}"))
@@ -48,6 +48,11 @@ def ranking_cell(found: Ranking) -> str:
         ],
         remarks,
     )
+
+
+def _abstains(found: Comparison | Ranking) -> str | None:
+    """What stands in place of an answer about a dataset that the adapter was not trained on."""
+    return f"About {found.nn} the model abstains: {found.reason}." if found.unseen else None
 
 
 def _cell(sentence: str, header: tuple[str, ...], rows: list[tuple[str, float, Any]], remarks: list[str]) -> str:

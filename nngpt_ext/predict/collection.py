@@ -31,6 +31,7 @@ class Scored(NamedTuple):
     networks: int
     rows: int
     refused: list[Refused]
+    unseen: tuple[str, ...]  # datasets that the adapter was not trained on: all rows about them abstain
 
 
 def score_collection(
@@ -64,7 +65,7 @@ def score_collection(
     """
     if not out.resolve().parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
-    predictor.check_datasets(job.datasets)
+    unseen = predictor.unseen(predictor.check_datasets(job.datasets))
     if engine == "ray":
         from nngpt_ext.predict.cluster import check_ray, score_on_ray
 
@@ -76,7 +77,7 @@ def score_collection(
         log.info("'%s' is complete", out)
         _list_refused(out, refused)
         parts.remove()
-        return Scored(out, len(networks), len(pd.read_parquet(out, columns=["nn"])), refused)
+        return Scored(out, len(networks), len(pd.read_parquet(out, columns=["nn"])), refused, unseen)
     shard = parts.claim(shard)
     shards = [networks[i : i + shard] for i in range(0, len(networks), shard)]
     missing = [i for i in range(len(shards)) if not parts.file(i).is_file()]
@@ -97,7 +98,7 @@ def score_collection(
         parts.remove(only_empty=True)
         raise
     parts.remove()
-    return Scored(out, len(networks), rows, refused)
+    return Scored(out, len(networks), rows, refused, unseen)
 
 
 def askable(

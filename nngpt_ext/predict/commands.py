@@ -61,14 +61,18 @@ def compare(
     prior = predictor.prior(dataset_1, dataset_2, **given)
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
-        print_json(shown | {"prior": {"probability": prior.probability, "log_odds": prior.log_odds}})
+        own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
+        print_json(shown | {"prior": own})
         return
-    if predictor.threshold is None:
-        sure = "this adapter has no threshold: all its answers abstain"
+    if found.unseen:  # the calibration knows nothing about these: a probability would say too much
+        typer.echo(f"{found.winner} (abstains: {found.reason})")
     else:
-        sure = f"{'below' if found.abstain else 'not below'} the threshold of this adapter, {predictor.threshold:.3f}"
-    typer.echo(f"{found.winner}, with probability {found.confidence:.3f} ({sure})")
-    typer.echo(f"P({dataset_1}) = {found.probability:.3f}; with no source shown {prior.probability:.3f}")
+        sure = "this adapter has no threshold: all its answers abstain"
+        if predictor.threshold is not None:
+            where = "below" if found.abstain else "not below"
+            sure = f"{where} the threshold of this adapter, {predictor.threshold:.3f}"
+        typer.echo(f"{found.winner}, with probability {found.confidence:.3f} ({sure})")
+        typer.echo(f"P({dataset_1}) = {found.probability:.3f}; with no source shown {prior.probability:.3f}")
     if found.flipped:
         typer.echo("the answer depends on the order of the two names")
 
@@ -98,6 +102,8 @@ def rank(
         typer.echo(f"{i}. {dataset} ({found.scores[dataset]:+.2f})")
     if found.intransitive is not None:
         typer.echo(f"{100 * found.intransitive:.0f} % of the triples of datasets contradict each other")
+    if found.abstain:
+        typer.echo(f"abstains: {found.reason}")
 
 
 def score(
@@ -118,6 +124,7 @@ def score(
 ) -> None:
     """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
     from nngpt_ext.errors import unknown
+    from nngpt_ext.predict.answers import not_trained_on
     from nngpt_ext.predict.cluster import ray_on_stderr
     from nngpt_ext.predict.collection import score_collection
     from nngpt_ext.predict.shards import Job
@@ -131,9 +138,11 @@ def score(
     with ray_on_stderr() if engine == "ray" else nullcontext():
         found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
     if as_json:
-        print_json({"out": str(found.out), "networks": found.networks, "rows": found.rows, "refused": found.refused})
+        print_json(found._asdict() | {"out": str(found.out)})
         return
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
+    if found.unseen:
+        typer.echo(f"predictions about {', '.join(found.unseen)} abstain: {not_trained_on(found.unseen)}")
 
 
 def _source(code: Path) -> str:

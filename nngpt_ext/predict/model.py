@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.engine import checked_engine
-from nngpt_ext.batches.rows import scoring_example
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.models.base import check_base, load_base, quiet_transformers
-from nngpt_ext.predict.note import WEIGHTS, AdapterFiles
-from nngpt_ext.prompts.fields import Question
-from nngpt_ext.prompts.render import Renderer
-from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
+from nngpt_ext.errors import UserError
+from nngpt_ext.models.base import LOADING, check_base, load_base, quiet_transformers
+from nngpt_ext.predict.adapter import WEIGHTS, AdapterFiles
+from nngpt_ext.scoring.scorer import LocalScorer
 
 
-class AskedModel:
-    """A base model with an adapter, loaded.
+class AdaptedModel:
+    """A base model with an adapter, loaded, and the scorer on it.
+
+    Args:
+        files: of the adapter.
+        base: where the base model is.
+        facts: facts about all datasets that are asked about.
 
     Raises:
-        UserError: for an unreachable or another base, and for a damaged adapter.
+        UserError: for an unreachable or another base, for a damaged adapter, and for one that answers the question
+            that was kept with it otherwise than when it was written.
     """
 
-    def __init__(self, files: AdapterFiles, base: str) -> None:
-        self._note, self._folder = files.note, files.folder
+    def __init__(self, files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts]) -> None:
         self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
-        from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base keeps off the terminal
+        with LOADING:
+            from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base silences
 
         check_base(files.folder, self._loaded)
         try:
-            with quiet_transformers():
+            with LOADING, quiet_transformers():
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
                 self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
             _all_there(self._model, files.folder / WEIGHTS)
@@ -46,53 +45,21 @@ class AskedModel:
                 "fetch or train it again"
             ) from None
         self._model.eval()
-        self._engine: str | None = None
+        self._check_control_question(files)
+        self.scorer = LocalScorer(self._loaded, files.note.template, files.note.budget, facts, self._model)
 
-    @property
-    def model(self) -> Any:
-        """The base model with the adapter."""
-        return self._model
-
-    def encode(
-        self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
-    ) -> EncodedPairs:
-        """Questions as tokens, in both orders; arguments as of `log_odds`."""
-        note = self._note
-        renderer = Renderer(
-            note.template,
-            self._loaded.tokenizer,
-            code_tokens=note.code_tokens,
-            compact=note.compact_code,
-            facts=facts,
-        )
-        return encode_pairs(Encoder(renderer, sources, self._loaded.context, note.row_tokens), questions)
-
-    def log_odds(
-        self, questions: Sequence[Question], sources: Mapping[str, str], facts: Mapping[str, DatasetFacts]
-    ) -> np.ndarray:
-        """Log-odds of dataset_1 in each order of the names, shape (questions, 2).
-
-        Args:
-            questions: `nn` of each is a key of `sources`; those about a network are computed together.
-            sources: the sources.
-            facts: of all datasets that are asked about.
-
-        Raises:
-            UserError: when a score is no finite number, for then the weights are damaged.
-        """
-        encoded = self.encode(questions, sources, facts)
-        if self._engine is None:
-            longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
-            self._engine = checked_engine(
-                self._model, [scoring_example(one) for one in longest], encoded.pad, "shared",
-                min(self._loaded.context, self._note.row_tokens),
-            )  # fmt: skip
-        odds = pair_log_odds(self._model, encoded, row_tokens=self._note.row_tokens, engine=self._engine)
-        if not np.isfinite(odds).all():
+    def _check_control_question(self, files: AdapterFiles) -> None:
+        known = files.note.known_answer
+        if known is None:
+            return
+        found = known.ask(self._model, self._loaded, files.note)
+        if not known.is_answered_by(found, self._loaded):
+            now, then = (", ".join(f"{value:.6g}" for value in values) for values in (found, known.log_odds))
             raise UserError(
-                f"the adapter in '{self._folder}' gives scores that are no numbers; fetch or train it again"
+                f"the adapter in '{files.folder}' answers its control question with log-odds {now}; when it was "
+                f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
+                "start Python again, and if that does not help, fetch or train the adapter again"
             )
-        return odds
 
 
 def _all_there(model: Any, file: Path) -> None:

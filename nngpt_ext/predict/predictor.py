@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import digest
 from nngpt_ext.predict.answerer import Answerer
-from nngpt_ext.predict.answers import Comparison, Query, Ranking, Recipe
-from nngpt_ext.predict.asked import Asked, Asker
-from nngpt_ext.predict.keys import digest
-from nngpt_ext.predict.note import AdapterFiles
-from nngpt_ext.predict.ranking import ranking_of
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
+from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 
 WINDOW = 256  # about how many questions of a stream are answered together
@@ -45,9 +45,9 @@ class Predictor:
         facts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._files = AdapterFiles(Path(adapter))
-        self._asker = Asker(self._files, facts)
+        self._check = QueryChecker(self._files, facts)
         opened = PredictionStore.open(store) if isinstance(store, str) else store
-        self._answer = Answerer(self._files, base or self._files.base_place, opened, self._asker.facts)
+        self._answer = Answerer(self._files, base or self._files.base_place, opened, self._check.facts)
 
     @classmethod
     def from_run(cls, folder: str | Path, **options: Any) -> Predictor:
@@ -87,14 +87,19 @@ class Predictor:
 
     @property
     def fingerprint(self) -> str:
-        """What decides its answers: hashes of adapter, prompt, calibration and facts."""
-        facts = {name: list(values) for name, values in self._asker.facts.items()}
-        return digest([self._files.hash, self._files.note.prompt_hash, self._files.calibration_hash, facts])
+        """What decides its answers: hashes of adapter, prompt, calibration, facts and the datasets of the training."""
+        facts = {name: astuple(values) for name, values in self._check.facts.items()}
+        files = self._files
+        return digest([files.hash, files.note.prompt_hash, files.calibration_hash, facts, sorted(self.datasets)])
 
     @property
     def datasets(self) -> list[str]:
         """The datasets that the adapter was trained on."""
         return list(self._files.note.datasets)
+
+    def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
+        """Those of some datasets that the adapter was not trained on: every answer about them abstains."""
+        return self._files.unseen(datasets)
 
     @property
     def threshold(self) -> float | None:
@@ -135,10 +140,10 @@ class Predictor:
         Raises:
             UserError: as `compare`, when the question's turn comes: those before it are answered.
         """
-        window: list[Asked] = []
+        window: list[CheckedQuery] = []
         for query in queries:
             try:
-                asked = self._asker(query)
+                asked = self._check(query)
             except UserError:
                 yield from self._answer(window)
                 raise
@@ -207,18 +212,19 @@ class Predictor:
         """
         names = self.check_datasets(datasets)
         for one, two in itertools.pairwise(names):
-            self._asker(Query("", one, two, recipe, accuracies), source_shown=False)
+            self._check(Query("", one, two, recipe, accuracies), source_shown=False)
 
     def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
         """The datasets of a ranking, in text order; by default those the adapter was trained on.
 
         Raises:
-            UserError: when there are fewer than two, or unknown ones among them.
+            UserError: when there are fewer than two, or one has no name, or no facts where the prompt shows them.
         """
         if isinstance(datasets, str):
             raise UserError(f"datasets are a list of names, not the text '{datasets}'")
-        names = list(dict.fromkeys(self.datasets if datasets is None else datasets))
-        self._asker.check_datasets(names)
+        given = list(self.datasets if datasets is None else datasets)
+        self._check.check_datasets(given)
+        names = list(dict.fromkeys(given))
         if len(names) < 2:
             raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
         return sorted(names)
@@ -233,4 +239,4 @@ class Predictor:
     ) -> Comparison:
         """The model's answer with no source shown: what it thinks of the pair before it sees a network."""
         query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE)
-        return self._answer([self._asker(query, source_shown=False)])[0]
+        return self._answer([self._check(query, source_shown=False)])[0]

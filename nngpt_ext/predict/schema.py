@@ -62,7 +62,14 @@ def connect(url: str) -> sa.Engine:
 
 
 def _arguments(url: str) -> dict[str, Any]:
-    return {"connect_args": {"timeout": _WAIT}} if url.startswith("sqlite") else {}
+    if not url.startswith("sqlite"):
+        return {}
+    found: dict[str, Any] = {"connect_args": {"timeout": _WAIT}}
+    if sa.make_url(url).database in (None, "", ":memory:"):
+        # One connection, for one thread at a time: SQLAlchemy would give each thread an empty database of its own.
+        found["connect_args"]["check_same_thread"] = False
+        found |= {"poolclass": sa.QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": _WAIT}
+    return found
 
 
 def _prepare(connection: Any, _: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +13,14 @@ import pandas as pd
 import sqlalchemy as sa
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.schema import FAULTS, check, make, predictions, unusable
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
 _KNOWN_TO_RUNS = ("better_dataset", "split", "tuning_epoch")
 NO_SOURCE = "no source"  # the name under which a model's own prior stands
+_ROUNDING = 1e-6  # between a probability and the logistic of its log-odds
 _CHUNK = 500  # values in one statement: SQLite takes 32,766 in all
 
 
@@ -62,9 +65,20 @@ class PredictionStore:
         return self.add_rows(frame.where(frame.notna(), None).to_dict("records"))
 
     def add_rows(self, rows: Iterable[Mapping[Any, Any]]) -> int:
-        """`add` for mappings by column; columns that a row lacks, or that are None in it, are unknown."""
+        """`add` for mappings by column; columns that a row lacks, or that are None in it, are unknown.
+
+        Raises:
+            UserError: for a row whose figures are not finite or contradict each other; then none is written.
+        """
         now = datetime.now(timezone.utc)
         found = {(row["question"], row["nn"]): row for row in rows}
+        for row in found.values():
+            if not _sound(row):
+                raise UserError(
+                    f"the answer about '{row['nn']}' ({row['dataset_1']}, {row['dataset_2']}) is not stored: log-odds "
+                    f"{row.get('log_odds')}, probability {row.get('probability_1')} and winner {row.get('predicted')} "
+                    "must be finite and agree; ask again, or run the task again"
+                )
         # One order for all who write: no deadlock.
         values = [{name: _plain(found[key].get(name)) for name in COLUMNS} | {"created": now} for key in sorted(found)]
         if self._engine.dialect.name == "postgresql":
@@ -106,14 +120,17 @@ class PredictionStore:
         return self.add(rows if answers else rows.drop(columns="better_dataset"))
 
     def find(self, questions: Iterable[str]) -> list[dict[str, Any]]:
-        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), one for each name of a network."""
+        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), one for each name of a network.
+
+        Rows that are damaged (figures not finite, or at odds with each other) count as absent.
+        """
         wanted = sorted(set(questions))
         found: list[dict[str, Any]] = []
         try:
             with self._reader.connect() as connection:
                 for i in range(0, len(wanted), _CHUNK):
                     chosen = sa.select(predictions).where(predictions.c.question.in_(wanted[i : i + _CHUNK]))
-                    found += [dict(row) for row in connection.execute(chosen).mappings()]
+                    found += [dict(row) for row in connection.execute(chosen).mappings() if _sound(row)]
         except FAULTS as error:
             raise self._unusable(error) from None
         return found
@@ -132,7 +149,7 @@ class PredictionStore:
     ) -> pd.DataFrame:
         """Stored predictions as a table with `COLUMNS`, all conditions met, in order of network and datasets.
 
-        Priors, which are about no network, are left out unless `nn` is `NO_SOURCE`.
+        Priors, which are about no network, are left out unless `nn` is `NO_SOURCE`; damaged rows always are.
 
         Args:
             nn: a network's name.
@@ -140,7 +157,8 @@ class PredictionStore:
             base_model: name of the base model.
             adapter: the adapter's hash (`Predictor.adapter`), or how it begins.
             prompt: name of the prompt.
-            min_confidence: probability of the predicted dataset at least, calibrated where it is.
+            min_confidence: probability of the predicted dataset at least, calibrated where it is. Rows that abstain
+                may be among them: those about datasets that the adapter was not trained on.
             since, until: when it was written; a time without a zone is UTC.
         """
         table = predictions.c
@@ -163,7 +181,7 @@ class PredictionStore:
             select = select.where(table.created <= self._time(until))
         try:
             with self._reader.connect() as connection:
-                rows = connection.execute(select).mappings().all()
+                rows = [row for row in connection.execute(select).mappings() if _sound(row)]
         except FAULTS as error:
             raise self._unusable(error) from None
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -189,6 +207,19 @@ class PredictionStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sound(row: Mapping[Any, Any]) -> bool:
+    """Whether a row's figures are finite and say the same."""
+    figures: Iterator[Any] = (row.get(name) for name in ("log_odds", "probability_1", "calibrated_1"))
+    odds, probability, calibrated = figures
+    try:
+        if not math.isfinite(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:
+            return False
+        winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]
+        return abs(probability - logistic(odds)) <= _ROUNDING and row["predicted"] == winner
+    except TypeError:  # a text or nothing, which SQLite may hold anywhere
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -88,7 +88,7 @@ class PromptField:
         columns: what templates call it: one column for a value of the network, two for one of each dataset.
         value: the value, or None where it is not known; called with the side for a value of a dataset.
         given: whether whoever asks gives it for each dataset; then the table of pairs has it as `NAME_1`, `NAME_2`.
-        advice: how to give it, for the error where it is missing.
+        noun, advice: for the error where it is missing: what it is for one dataset, and how to give it.
         host: whether NNGPT's own loader fills the columns.
     """
 
@@ -97,6 +97,7 @@ class PromptField:
     columns: tuple[str, ...]
     value: Callable[[Shown, Side], Any]
     given: bool = False
+    noun: str = ""
     advice: str = ""
     host: bool = True
 
@@ -136,6 +137,7 @@ FIELDS = Declarations(
             ("norm_acc", "norm_acc_2"),
             lambda _, side: side.given.get("norm_acc"),
             given=True,
+            noun="an accuracy",
             advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
         ),
         PromptField(
@@ -144,6 +146,7 @@ FIELDS = Declarations(
             ("recipe_1", "recipe_2"),
             _recipe,
             given=True,
+            noun="a recipe",
             advice=(
                 "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}, or one "
                 "for each dataset (--recipe, in JSON)"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
-
-import jinja2
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.prompts.chat import chat_text, takes_system
 from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.fields import Question, Shown, column_values
 from nngpt_ext.prompts.markers import text_markers
@@ -58,11 +59,13 @@ class Renderer:
         # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
         added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
         specials = {text for text, special in added.items() if special or text[:1] + text[-1:] == "<>"}
-        specials |= set(tokenizer.all_special_tokens)
-        texts = {text for text in specials | text_markers(tokenizer, specials) if len(text) > 1}
-        # Sorted, so that the longest of several that begin alike is met first.
-        longest_first = sorted(map(re.escape, sorted(texts)), key=len, reverse=True)
-        self._marked = re.compile("|".join(longest_first) or "(?!)")
+        # Blanks alone are ordinary text: a space more makes blanks again.
+        specials = {text for text in specials | set(tokenizer.all_special_tokens) if text.strip()}
+        # A token is found by what stands between its outer spaces: a space can break that only.
+        cores = {text.strip(" ") for text in specials | text_markers(tokenizer, specials)}
+        cores = {core for core in cores if len(core) > 1}
+        self._marked = _first_characters(cores)
+        self._gap = " " * (1 + max((len(run) for core in cores for run in re.findall(" +", core)), default=0))
 
     def code(self, source: str) -> Code:
         """The part of a source that a prompt shows, cut by tokens."""
@@ -78,9 +81,10 @@ class Renderer:
 
         Then no tokenizer parses them as such, and no model reads them so.
         """
-        while self._marked.search(text):  # again, for one may have lain across another
-            text = self._marked.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-        return text
+        broken = self._marked.sub(r"\g<0> ", text)
+        if self._marked.search(broken):  # `< a` is a token beside `<a`: more spaces then than any token holds
+            broken = self._marked.sub(rf"\g<0>{self._gap}", text)
+        return broken
 
     def messages(self, question: Question, code: str | None, source: str | None = None) -> Messages:
         """Fill the template for one question.
@@ -106,19 +110,27 @@ class Renderer:
         if not self.tokenizer.chat_template:
             return f"{system}\n\n{user}\n"
         if self._takes_system is None:
-            self._takes_system = self._shows_system()
-        if not self._takes_system:
-            return self._chat([{"role": "user", "content": f"{system}\n\n{user}"}])
-        return self._chat([{"role": "system", "content": system}, {"role": "user", "content": user}])
+            self._takes_system = takes_system(self.tokenizer)
+        return chat_text(self.tokenizer, system, user, apart=self._takes_system)
 
-    def _chat(self, messages: list[dict[str, str]]) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def _shows_system(self) -> bool:
-        """Whether the chat template takes a system message: some refuse it (Gemma), some leave it out."""
-        try:
-            return "the-system" in self._chat(
-                [{"role": "system", "content": "the-system"}, {"role": "user", "content": "the-user"}]
-            )
-        except (jinja2.TemplateError, ValueError):
-            return False
+def _first_characters(texts: Set[str]) -> re.Pattern[str]:
+    """Finds the first character of each of the texts, also where they lie across one another."""
+    groups = groupby(sorted(texts), key=lambda text: text[0])
+    branches = [f"{re.escape(first)}(?={_any_of({text[1:] for text in alike})})" for first, alike in groups]
+    return re.compile("|".join(branches) or "(?!)")
+
+
+def _any_of(texts: Set[str]) -> str:
+    """A pattern that matches where one of the texts begins.
+
+    It is a tree of what they share, so thousands of reserved tokens cost no more than one.
+    """
+    if "" in texts:
+        return ""
+    branches = []
+    for _, group in groupby(sorted(texts), key=lambda text: text[0]):
+        alike = list(group)
+        shared = os.path.commonprefix(alike)  # noqa: RUF071  of texts, not of paths
+        branches.append(re.escape(shared) + _any_of({text[len(shared) :] for text in alike}))
+    return f"(?:{'|'.join(branches)})"

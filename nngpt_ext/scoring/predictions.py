@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import GIVEN, Question
 from nngpt_ext.scoring.log_odds import log_odds
 
@@ -87,8 +88,17 @@ def predict_pairs(
     `encoded` holds the questions of these pairs (`encode_pairs(encoder, questions_of(pairs))`).
     `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` says that they gave
     different answers; a tie goes to dataset_1, as labels do.
+
+    Raises:
+        UserError: if a score is not finite.
     """
     odds = pair_log_odds(model, encoded, row_tokens=row_tokens, engine=engine, progress=progress)
+    if not np.isfinite(odds).all():
+        bad = int((~np.isfinite(odds)).any(axis=1).sum())
+        raise UserError(
+            f"the scores of {bad} of {len(odds)} pairs are not finite after epoch {tuning_epoch}: training diverged, "
+            "or the base model is damaged; lower tuning.learning_rate and start over in another folder"
+        )
     mean = odds.mean(axis=1)
     frame = pairs[["nn", "epoch", "dataset_1", "dataset_2"]].reset_index(drop=True)
     frame["probability_1"] = 1.0 / (1.0 + np.exp(-mean))

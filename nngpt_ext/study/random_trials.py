@@ -22,6 +22,7 @@ from nngpt_ext.io import replacing
 from nngpt_ext.data.load import PairData
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.calibration import read_calibration
+from nngpt_ext.predict.note import read_note, with_calibration
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import encode_pairs, predict_pairs, questions_of
@@ -83,8 +84,7 @@ def _predictions(run: Path, config: TaskConfig, data: PairData, pairs: pd.DataFr
     calibration = read_calibration(run / "adapter")
     if calibration is None:
         return predictions
-    probability = calibration.probability(predictions["log_odds"].to_numpy())
-    return predictions.assign(calibrated_1=probability, abstain=np.asarray(calibration.abstains(probability)))
+    return with_calibration(predictions, calibration, read_note(run / "adapter").datasets)
 
 
 def _report(

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.unpaired import source_hash
+from nngpt_ext.models.base import Base, adapted
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
-from nngpt_ext.predict.note import Note
+from nngpt_ext.predict.known_answer import known_answer
+from nngpt_ext.predict.note import Note, read_note, with_calibration
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.scoring.predictions import questions_of
 
 
-def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data: PairData) -> None:
-    """Write how the adapter's questions are asked beside it."""
+def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data: PairData, base: Base) -> None:
+    """Write how the adapter's questions are asked beside it, and its answer to one of them."""
     assert config.data.code_tokens is not None  # resolved
     names = data.pairs.loc[data.pairs["split"] == "train", ["dataset_1", "dataset_2"]]
-    Note(
+    note = Note(
         prompt=config.prompt if not config.prompt.endswith(".json") else template.name,
         system=template.system,
         text=template.prompt,
@@ -32,7 +33,9 @@ def describe_adapter(adapter: Path, config: TaskConfig, template: Template, data
         epoch=config.data.epoch,
         row_tokens=config.tuning.row_tokens,
         datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
-    ).save(adapter)
+    )
+    with adapted(base, adapter) as model:
+        note.model_copy(update={"known_answer": known_answer(model, base, note)}).save(adapter)
 
 
 def with_questions(predictions: pd.DataFrame, template: Template, data: PairData) -> pd.DataFrame:
@@ -57,5 +60,4 @@ def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.Da
     first_wins = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
     found = fit_calibration(validation["log_odds"].to_numpy(), first_wins, validation["nn"].to_numpy(), target)
     found.save(adapter)
-    probability = found.probability(predictions["log_odds"].to_numpy())
-    return predictions.assign(calibrated_1=probability, abstain=np.asarray(found.abstains(probability)))
+    return with_calibration(predictions, found, read_note(adapter).datasets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import shutil
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from pydantic import BaseModel
 from nngpt_ext.settings import dump_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, write_text
+
+log = logging.getLogger(__name__)
 
 CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
 INPUTS = "inputs.json"
@@ -76,26 +79,36 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
     return False
 
 
-def same_inputs(folder: Path, inputs: dict[str, str]) -> None:
+def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | None = None) -> None:
     """See that a run goes on with what it began with: hashes of data, prompt and base model, or some of them.
+
+    Args:
+        folder: of the run.
+        inputs: the hashes by what they are of.
+        later: those that older versions did not write down; a run that such a version began gets them now.
 
     Raises:
         UserError: when they have changed, for checkpoints and baselines would then be of something else.
     """
-    file = folder / INPUTS
+    file, later = folder / INPUTS, later or {}
     if not file.is_file():
-        write_text(file, json.dumps(inputs, indent=2) + "\n")
+        write_text(file, json.dumps(inputs | later, indent=2) + "\n")
         return
     try:
         began = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"cannot read '{file}': {error}") from None
-    changed = [name for name in inputs if began.get(name) != inputs[name]]
+    expected = inputs | {name: sha256 for name, sha256 in later.items() if name in began}
+    changed = [name for name in expected if began.get(name) != expected[name]]
     if changed:
         raise UserError(
             f"the run in '{folder}' was begun with other {' and '.join(changed)}; it has nothing to do with these: "
             "give another folder with --out, or remove this one"
         )
+    new = sorted(later.keys() - began.keys())
+    if new:
+        log.warning("the run in '%s' was begun by an older version, which recorded no %s", folder, ", ".join(new))
+        write_text(file, json.dumps(began | later, indent=2) + "\n")
 
 
 def read_config(file: Path) -> dict[str, Any]:

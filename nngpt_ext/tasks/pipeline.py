@@ -142,14 +142,14 @@ def _run(
         "prompt": digest(template),
         "base model": base.sha256,
     }
-    same_inputs(folder, inputs)
+    same_inputs(folder, inputs, {f"base model's {k.replace('_', ' ')}": v for k, v in base.identity.items()})
     with timings.stage("baselines"):
         write_baselines(data, folder, lambda: loader.baselines(config.data))
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
-    describe_adapter(adapter, config, template, data)
+    describe_adapter(adapter, config, template, data, base)
     predictions = calibrated(with_questions(predictions, template, data), adapter, config.calibration.target)
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
@@ -160,7 +160,7 @@ def _run(
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
         "data": {"source": data.source, "fingerprint": data.fingerprint},
-        "base_model": {"name": base.name, "sha256": base.sha256},
+        "base_model": {"name": base.name, "sha256": base.sha256, "identity": dict(base.identity)},
         "adapter_sha256": bench.adapter_hash(adapter),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
         "networks": {part: int(n) for part, n in data.pairs.groupby("split")["nn"].nunique().items()},

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.batches.rows import Example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
-from nngpt_ext.models.base import quiet_transformers
+from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.presets import preset
 from nngpt_ext.tuning.settings import TuneConfig
 
@@ -48,7 +48,8 @@ def add_lora(base: Base, config: TuneConfig) -> PeftModel:
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
     )
-    model = get_peft_model(base.model, lora)
+    with LOADING:
+        model = get_peft_model(base.model, lora)
     # PEFT notes the local folder of a hub model's snapshot, which means nothing elsewhere.
     model.peft_config["default"].base_model_name_or_path = preset(base.name).location
     return model

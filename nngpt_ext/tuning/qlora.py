@@ -81,5 +81,8 @@ def write_base_note(folder: Path, base: Base) -> None:
     """Say beside an adapter which base it belongs to."""
     from nngpt_ext.models.base import BASE_FILE
 
-    note = {"base_model": base.name, "base_sha256": base.sha256, "load_in_4bit": base.load_in_4bit}
+    note = {
+        "base_model": base.name, "base_sha256": base.sha256, "base_identity": dict(base.identity),
+        "load_in_4bit": base.load_in_4bit,
+    }  # fmt: skip
     write_text(folder / BASE_FILE, json.dumps(note, indent=2) + "\n")

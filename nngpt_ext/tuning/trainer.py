@@ -24,7 +24,7 @@ from nngpt_ext.batches.rows import Example, halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
-from nngpt_ext.models.base import quiet_transformers
+from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.progress import Progress, epoch_ended
 from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
 from nngpt_ext.tuning.history import HISTORY, read_history
@@ -67,7 +67,7 @@ def train(
     with with_adapter(base, config) as model:
         if not any(p.requires_grad for p in model.parameters()):
             raise RuntimeError("the adapter has no trainable parameters")
-        with quiet_transformers():
+        with LOADING, quiet_transformers():
             trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints, validate, history)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get others: keep fp32.
         for parameter in model.parameters():
@@ -163,6 +163,10 @@ class AnswerTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.plan.steps)
 
+    def _load_from_checkpoint(self, *given: Any, **named: Any) -> None:
+        with LOADING:
+            super()._load_from_checkpoint(*given, **named)
+
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
@@ -183,7 +187,7 @@ class AnswerTrainer(SFTTrainer):
                 f"training diverged at step {self.state.global_step + 1} (loss {loss}): lower tuning.learning_rate "
                 f"(now {self.args.learning_rate:g}) and start over in another folder"
             )
-        return torch.tensor(loss, device=self.args.device)
+        return torch.tensor(loss, dtype=torch.float32, device=self.args.device)
 
     def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
         """Add the gradients of a row's share in a mean over `n` examples; returns its sum of losses."""

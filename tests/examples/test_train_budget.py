@@ -101,9 +101,9 @@ def test_the_datasets_of_held_out_networks_can_be_named(installed: Path, run: Ru
     report = reported(asked(installed, tmp_path / "a", run=str(run.output_dir), datasets=["mnist", "cifar-10"]))
     assert report["datasets"] == ["cifar-10", "mnist"]
     assert {row["dataset"] for row in report["proposal"]} <= {"cifar-10", "mnist"}
-    assert "did you mean 'svhn'" in mistake(
-        asked(installed, tmp_path / "b", run=str(run.output_dir), datasets=["mnist", "svnh"])
-    )
+    mistyped = asked(installed, tmp_path / "b", run=str(run.output_dir), datasets=["mnist", "svnh"])
+    assert "no test network was trained on all of mnist, svnh; the commonest datasets" in mistake(mistyped)
+    assert "the adapter was not trained on 'svnh' (did you mean 'svhn'?)" in mistyped.stderr
     test = run.predictions[run.predictions["split"] == "test"]
     if "places365" not in {*test["dataset_1"], *test["dataset_2"]}:
         assert "no test network was trained on all of mnist, places365; the commonest datasets" in mistake(

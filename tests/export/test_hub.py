@@ -146,6 +146,7 @@ def test_a_run_is_never_replaced(copied: Path, tmp_path: Path, monkeypatch: pyte
         (lambda run: (run / "adapter" / "task.json").unlink(), "task.json"),
         (lambda run: (run / "adapter" / "adapter_model.safetensors").write_bytes(b"x"), "is not what the run wrote"),
         (lambda run: _base(run, base_sha256="0" * 64), "was trained on another 'embedded'"),
+        (lambda run: _base(run, base_identity={"tokenizer": "0" * 64}), "than this version ships: tokenizer (sha256 0"),
         (lambda run: _base(run, base_model=str(EMBEDDED.parent)), "--base-id OWNER/NAME"),
     ],
 )
@@ -176,7 +177,7 @@ def test_a_base_from_a_folder_is_named_by_its_hub_id(copied: Path, tmp_path: Pat
     assert not (folder / "base").exists()
 
 
-def _base(run: Path, **values: str) -> None:
+def _base(run: Path, **values: Any) -> None:
     file = run / "adapter" / "nngpt_ext.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 

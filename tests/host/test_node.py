@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,6 +33,7 @@ class State(TypedDict, total=False):
     predicted_best_dataset: str | None
     probability: float | None
     dataset_compare_error: str | None
+    dataset_compare_note: str | None
     rounds: int
 
 
@@ -44,7 +51,27 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
         "predicted_best_dataset": ranking.datasets[0],
         "probability": ranking.probability,
         "dataset_compare_error": None,
+        "dataset_compare_note": f"abstains: {ranking.reason}" if ranking.abstain else None,
     }
+
+
+def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:
+    assert run.adapter is not None
+    adapter = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    calibration = json.loads((adapter / "calibration.json").read_text())
+    (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 0.5}))
+    node = make_dataset_compare_node(Predictor.from_pretrained(adapter))
+    found = node({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
+    assert found["dataset_compare_note"] == "abstains: the adapter was not trained on flowers"
+    assert found["dataset_compare_error"] is None
+    assert sorted(found["dataset_ranking"]) == ["flowers", "mnist"]
+    assert node({"nn_code": CODE, "datasets": ["mnist", "svhn"]})["dataset_compare_note"] is None
+    graph = pytest.importorskip("langgraph.graph")
+    built = graph.StateGraph(State)
+    built.add_node("compare", node)
+    built.add_edge(graph.START, "compare")
+    state = built.compile().invoke({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
+    assert state["dataset_compare_note"] == found["dataset_compare_note"]
 
 
 def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +99,7 @@ def test_a_failure_is_reported_in_the_state(state: dict[str, Any], reason: str) 
     assert set(found) == set(FIELDS)
     assert reason in found["dataset_compare_error"]
     assert found["dataset_ranking"] is found["predicted_best_dataset"] is found["probability"] is None
+    assert found["dataset_compare_note"] is None
 
 
 def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +128,61 @@ def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytes
     assert state["predicted_best_dataset"] == state["dataset_ranking"][0]
     assert 1 / 3 <= state["probability"] <= 1
     assert state["rounds"] == 2
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of which predictors are made from now on; the node has none yet."""
+    folders: list[Path] = []
+    real = Predictor.__init__
+
+    def noted(self: Predictor, adapter: Path, **options: Any) -> None:
+        folders.append(adapter)
+        time.sleep(0.2)  # the other branch comes meanwhile
+        real(self, adapter, **options)
+
+    monkeypatch.setattr(Predictor, "__init__", noted)
+    monkeypatch.setattr("nngpt_ext.host.node._predictors", {})
+    return folders
+
+
+def test_threads_share_one_predictor(run: RunResult, made: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN, str(run.output_dir))
+    start = threading.Barrier(2)
+
+    def branch(code: str) -> dict[str, Any]:
+        start.wait()
+        return dataset_compare_node({"nn_code": code, "datasets": ["mnist", "svhn", "cifar-10"]})
+
+    codes = [CODE, models_made.sources()["VGG"]]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(branch, codes))
+    assert made == [run.output_dir / "adapter"]
+    alone = make_dataset_compare_node(Predictor.from_run(run.output_dir))
+    assert found == [alone({"nn_code": code, "datasets": ["mnist", "svhn", "cifar-10"]}) for code in codes]
+
+
+def test_parallel_branches_of_a_graph(run: RunResult, made: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = pytest.importorskip("langgraph.graph")
+    monkeypatch.setenv(RUN, str(run.output_dir))
+    codes = {"one": CODE, "other": models_made.sources()["VGG"]}
+
+    class Branches(TypedDict, total=False):
+        one: dict[str, Any]
+        other: dict[str, Any]
+
+    def branch(name: str) -> Callable[[Any], dict[str, Any]]:
+        return lambda state: {name: dataset_compare_node({"nn_code": codes[name], "datasets": ["mnist", "svhn"]})}
+
+    built = graph.StateGraph(Branches)
+    for name in codes:
+        built.add_node(f"ask {name}", branch(name))
+        built.add_edge(graph.START, f"ask {name}")
+    state = built.compile().invoke({})
+    assert made == [run.output_dir / "adapter"]
+    alone = make_dataset_compare_node(Predictor.from_run(run.output_dir))
+    for name, code in codes.items():
+        assert state[name] == alone({"nn_code": code, "datasets": ["mnist", "svhn"]})
 
 
 def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,19 @@ import pytest
 import torch
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.base import BASE_FILE, adapted, base_folder, base_hash, check_base, compute_dtype, load_base
+from nngpt_ext.models.base import (
+    BASE_FILE,
+    adapted,
+    base_folder,
+    base_hash,
+    check_base,
+    compute_dtype,
+    load_base,
+    quiet_transformers,
+)
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
+from nngpt_ext.networks.source import check_source
+from nngpt_ext.networks.compact import compact_code
 from tests import models_made
 from tests.models_made import KINDS
 
@@ -186,19 +201,6 @@ def test_hash_covers_every_weights_file(tmp_path: Path) -> None:
     assert len({one, two, base_hash(tmp_path)}) == 3
 
 
-def test_hash_of_a_file_in_the_hubs_cache_is_read_off_its_name(tmp_path: Path) -> None:
-    import hashlib
-
-    content = models_made.folder("llama") / "model.safetensors"
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
-    blobs.mkdir()
-    snapshot.mkdir(parents=True)
-    blob = blobs / hashlib.sha256(content.read_bytes()).hexdigest()
-    shutil.copy(content, blob)
-    (snapshot / "model.safetensors").symlink_to(blob)
-    assert base_hash(snapshot) == base_hash(models_made.folder("llama"))
-
-
 def adapter(folder: Path, base: Any, sha256: str) -> Path:
     """A LoRA adapter that changes answers, with the note that says whose it is."""
     from peft import LoraConfig, get_peft_model
@@ -285,3 +287,50 @@ def test_embedded_loads_in_4_bits() -> None:
     assert base.tokenizer.eos_token == "<|end|>"
     assert base.tokenizer.pad_token == "<|pad|>"
     assert len(base.tokenizer) == plain.model.get_input_embeddings().num_embeddings
+
+
+def test_threads_that_overlap_leave_the_terminal_as_it_was() -> None:
+    """The first to come in is the first to leave: what the second found is not how it was."""
+    from transformers.utils import logging
+
+    def state() -> tuple[Any, ...]:
+        return logging.get_verbosity(), logging.is_progress_bar_enabled(), list(warnings.filters)
+
+    before = state()
+    inside, out = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with quiet_transformers():
+            inside.set()
+            out.wait(10)
+            assert not logging.is_progress_bar_enabled()
+
+    thread = threading.Thread(target=second)
+    with quiet_transformers():
+        thread.start()
+        inside.wait(10)
+    out.set()
+    thread.join()
+    assert state() == before
+
+
+def test_warnings_of_sources_are_ignored_by_many_threads_and_shown_afterwards() -> None:
+    before = list(warnings.filters)
+    code = "x = '\\d'  # an invalid escape\n" * 50
+
+    def compacted(_: int) -> str:
+        return compact_code(check_source(code))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings(record=True) as shown, ThreadPoolExecutor(8) as pool:
+            warnings.simplefilter("always")
+            during = list(warnings.filters)
+            assert len(set(pool.map(compacted, range(400)))) == 1
+            after = list(warnings.filters)
+    finally:
+        sys.setswitchinterval(interval)
+    assert after == during
+    assert shown == []
+    assert list(warnings.filters) == before

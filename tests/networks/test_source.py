@@ -15,8 +15,14 @@ BAD = {
     "": "is empty; for the model's own prior use Predictor.prior(…)",
     " \n\t": "is empty",
     "x = 1\n" * 400_000: "has 2,400,000 characters; at most 1,000,000 are taken",
-    "x\0y": "is not Python",
-    "(" * 5_000 + ")" * 5_000: "is not Python",
+    "x\0y": "is not Python (source code string cannot contain null bytes)",
+    "x = '\ud800'": "is not Python ('utf-8' codec can't encode character",
+    "x = " + "9" * 5_000: "is not Python (",
+    "(" * 5_000 + ")" * 5_000: "is not Python (line 1: too many nested parentheses)",
+    "\n".join(" " * i + "if x:" for i in range(200)): "is not Python (line 101: too many levels of indentation)",
+    "-" * 10_000 + "1": "cannot be parsed: too deeply nested",
+    "x" + ".a" * 20_000: "cannot be parsed: too deeply nested",
+    "if x: pass\n" + "elif x: pass\n" * 20_000: "cannot be parsed: too deeply nested",
 }
 
 

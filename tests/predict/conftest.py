@@ -40,6 +40,7 @@ def asking(run: RunResult, tmp_path: Path) -> Callable[[str], Path]:
         note = json.loads((folder / "task.json").read_text())
         template = get_template(prompt)
         note |= {"prompt": prompt, "system": template.system, "text": template.prompt, "columns": template.columns}
+        note |= {"known_answer": None}  # which is another prompt's
         (folder / "task.json").write_text(json.dumps(note))
         return folder
 

@@ -116,3 +116,9 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, text: str | None) -> None:
 def test_no_pair_is_an_error() -> None:
     with pytest.raises(ValueError, match="no validation pair"):
         fit_calibration([], [], [])
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_log_odds_that_are_not_finite_are_refused(odd: float) -> None:
+    with pytest.raises(ValueError, match="log-odds to calibrate on must be finite"):
+        fit_calibration([1.0, odd], [True, False], ["a", "b"])

@@ -147,8 +147,8 @@ def test_a_mistake_leaves_nothing_that_blocks_the_next_run(
 ) -> None:
     out = tmp_path / "p.parquet"
     predictor = Predictor.from_run(run.output_dir)
-    with pytest.raises(UserError, match="did you mean 'svhn'"):
-        score_collection(predictor, job(run)._replace(datasets=("mnist", "svnh")), few, out)
+    with pytest.raises(UserError, match="a dataset's name must be printable text"):
+        score_collection(predictor, job(run)._replace(datasets=("mnist", "sv\nhn")), few, out)
     assert left(out) == []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)

@@ -30,7 +30,7 @@ def test_compare_and_its_complement(run: RunResult) -> None:
     assert abs(one["probability"] + other["probability"] - 1) < 1e-9
     assert one["winner"] == other["winner"]
     assert one["nn"] == "alexnet"
-    assert set(one["prior"]) == {"probability", "log_odds"}
+    assert set(one["prior"]) == {"probability", "log_odds", "abstain"}
     found = Predictor.from_run(run.output_dir).compare(ALEXNET.read_text(), "mnist", "svhn")
     assert found.log_odds == pytest.approx(one["log_odds"], abs=1e-5)
 
@@ -84,7 +84,7 @@ def test_rank(run: RunResult) -> None:
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--facts", "1,2,3,4"], "facts are of a dataset with a name"),
         (["score", "--run", "{run}", "--codes", "{tmp}", "--out", "{tmp}/o", "--engine", "rya"], "engine 'rya'"),
         (["score", "--run", "{run}", "--codes", "{tmp}/none", "--out", "{tmp}/o"], "there is no '"),
-        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist", "svnh"], "did you mean 'svhn'"),
+        (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist", " "], "a dataset's name must be"),
         (["score", "--run", "{run}", "--codes", "{run}", "--out", "{tmp}/o", "mnist"], "two datasets or more"),
     ],
 )  # fmt: skip

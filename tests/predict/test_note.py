@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.predict.keys import digest
 from nngpt_ext.predict.note import AdapterFiles
 from tests import models_made
 
@@ -35,6 +36,7 @@ def changed(file: Path, **values: Any) -> None:
         ("adapter_config.json", {"use_rslora": True}),
         ("adapter_config.json", {"alpha_pattern": {"q_proj": 1}}),
         ("nngpt_ext.json", {"base_sha256": "0" * 64}),
+        ("nngpt_ext.json", {"base_identity": {"configuration": "0" * 64}}),
         ("nngpt_ext.json", {"load_in_4bit": False}),
     ],
 )
@@ -56,9 +58,39 @@ def test_where_the_base_lay_and_who_wrote_the_file_make_no_other_adapter(adapter
     assert AdapterFiles(adapter).hash == before
 
 
+def test_an_adapter_of_an_older_version_keeps_its_hash(adapter: Path) -> None:
+    """With it, its answers in a store: the hash is the one that such a version computed."""
+    note = json.loads((adapter / "nngpt_ext.json").read_text())
+    assert set(note.pop("base_identity")) == {"configuration", "tokenizer", "chat_template"}
+    (adapter / "nngpt_ext.json").write_text(json.dumps(note))
+    files = AdapterFiles(adapter)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    idle = ("base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout")
+    shown = {k: sorted(v, key=str) if isinstance(v, list) else v for k, v in settings.items() if v is not None}
+    applied = {k: v for k, v in shown.items() if k not in idle}
+    assert files.hash == digest([files.weights_sha256, applied, note["base_sha256"], note["load_in_4bit"]])
+
+
+def test_an_adapter_of_an_older_version_answers_with_one_line(
+    run: RunResult, adapter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = models_made.sources()["AlexNet"]
+    changed(adapter / "nngpt_ext.json", base_identity={})
+    found = Predictor.from_pretrained(adapter).compare(code, "mnist", "svhn")
+    assert found.log_odds == Predictor.from_run(run.output_dir).compare(code, "mnist", "svhn").log_odds
+    assert len([message for message in caplog.messages if "older version" in message]) == 1
+
+
+def test_a_damaged_identity_is_one_line(adapter: Path) -> None:
+    changed(adapter / "nngpt_ext.json", base_identity=["x"])
+    with pytest.raises(UserError, match=r"nngpt_ext\.json' is damaged .*base_identity"):
+        AdapterFiles(adapter)
+
+
 def test_two_adapters_with_the_same_weights_do_not_share_answers(run: RunResult, adapter: Path, tmp_path: Path) -> None:
     store, code = f"sqlite:///{tmp_path / 'p.db'}", models_made.sources()["AlexNet"]
     changed(adapter / "adapter_config.json", lora_alpha=256)
+    changed(adapter / "task.json", known_answer=None)  # which is not this one's any more
     one = Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn")
     other = Predictor.from_pretrained(adapter, store=store).compare(code, "mnist", "svhn")
     assert one.log_odds != other.log_odds

@@ -202,7 +202,7 @@ def test_a_prompt_that_shows_the_networks_name_cannot_be_asked(run: RunResult, t
         (lambda p: list(p.compare_many(["abc"])), "a question is a Query or a tuple of its fields"),
         (lambda p: list(p.compare_many([None])), "a question is a Query or a tuple of its fields"),
         (lambda p: p.rank("x = 1", "mnist"), "datasets are a list of names, not the text 'mnist'"),
-        (lambda p: p.rank("x = 1", ["mnist", 3]), "unknown dataset '3'"),
+        (lambda p: p.rank("x = 1", ["mnist", 3]), "a dataset's name must be printable text on one line, not 3"),
         (lambda p: p.compare("x = 1", "mnist", "svhn", recipe={"mnist": RECIPE, "svhn": 3}), "the recipe for 'svhn'"),
     ],
 )  # fmt: skip
@@ -264,10 +264,7 @@ def test_accuracies_where_the_prompt_shows_them(asking: Callable[[str], Path], c
     ("arguments", "message"),
     [
         (("x = 1", "mnist", "mnist"), "'mnist' is compared with itself; name two datasets"),
-        (
-            ("x = 1", "mnist", "svnh"),
-            r"unknown dataset 'svnh' \(did you mean 'svhn'\?\); known: celeba-gender, cifar-10",
-        ),
+        (("x = 1", "mnist", "svhn\n"), "a dataset's name must be printable text on one line"),
         (("def (", "mnist", "svhn"), "the network's source is not Python"),
         (("", "mnist", "svhn"), "is empty"),
     ],
@@ -315,12 +312,34 @@ def _calibration_folder(folder: Path) -> None:
     (folder / "calibration.json").mkdir()
 
 
+def _scaled(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: values * 1.5 if "lora_B" in name else values for name, values in weights.items()}
+
+
+def _other_answer(folder: Path) -> None:
+    note = json.loads((folder / "task.json").read_text())
+    note["known_answer"]["log_odds"][1] += 0.01
+    (folder / "task.json").write_text(json.dumps(note))
+
+
+def _broken_answer(folder: Path) -> None:
+    note = json.loads((folder / "task.json").read_text())
+    note["known_answer"]["log_odds"] = [float("nan"), 0.0]
+    (folder / "task.json").write_text(json.dumps(note))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_damage_weights, "the adapter in .* is damaged"),
         (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
         (lambda folder: _rewrite(folder, _not_numbers), "gives scores that are no numbers"),
+        (
+            lambda folder: _rewrite(folder, _scaled),
+            r"answers its control question with log-odds .* they were .*damag",
+        ),
+        (_other_answer, r"when it was written \(cpu, float32\) they were"),
+        (_broken_answer, r"task\.json' is damaged .*known_answer"),
         (_unfilled, r"task\.json' is damaged .*variable \{nope\} is not in input_list"),
         (_calibration_folder, r"calibration\.json' is damaged"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), r"adapter_config\.json' is damaged"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
@@ -23,9 +25,10 @@ QUESTIONS = [
 def predictions(probability: float = 0.25, **changes) -> pd.DataFrame:
     """Rows as a run or a predictor writes them."""
     frame = pd.DataFrame(QUESTIONS, columns=["nn", "dataset_1", "dataset_2"])
-    first = probability > 0.5
+    first = probability >= 0.5
     frame = frame.assign(
-        epoch=5, probability_1=probability, log_odds=0.1, flipped=[False, True, False], abstain=True,
+        epoch=5, probability_1=probability, log_odds=math.log(probability / (1.0 - probability)),
+        flipped=[False, True, False], abstain=True,
         predicted=frame["dataset_1"] if first else frame["dataset_2"], better_dataset=frame["dataset_1"],
         prompt="code_only", base_model="embedded", tuning_epoch=3, split="test", source=frame["nn"].str.lower(),
         given_1="", given_2="", prompt_hash="p", adapter="a", calibration="",
@@ -181,7 +184,7 @@ def test_no_more_than_the_columns_is_stored(store, tmp_path):
 def test_a_fault_in_the_middle_leaves_the_former_rows(store):
     store.add(predictions(0.25))
     wrong = predictions(0.75)
-    wrong["predicted"] = [wrong["predicted"][0], None, "svhn"]
+    wrong["prompt"] = ["code_only", None, "code_only"]
     assert "NOT NULL" in line(store.add, wrong)
     assert store.query()["probability_1"].tolist() == [0.25] * 3
 
@@ -266,3 +269,54 @@ def test_check_of_a_store_that_is_there(url, store):
     store.add(predictions())
     PredictionStore.check(url)
     assert len(store.query()) == 3
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log_odds": NAN}, {"log_odds": INF}, {"log_odds": -INF, "probability_1": 0.0}, {"log_odds": None},
+        {"probability_1": NAN}, {"probability_1": INF}, {"probability_1": 0.75}, {"calibrated_1": INF},
+        {"calibrated_1": 1.5}, {"log_odds": "1e36"}, {"predicted": "imagenette"},
+    ],
+)  # fmt: skip
+def test_figures_that_are_none_or_disagree_are_not_stored(store, changes):
+    rows = predictions()
+    good, bad = rows.iloc[0].to_dict(), rows.iloc[1].to_dict() | changes
+    said = line(store.add_rows, [good, bad])
+    assert said.startswith("the answer about 'AlexNet' (mnist, svhn) is not stored: log-odds ")
+    with pytest.raises(UserError, match="is not stored"):
+        store.add(rows.assign(**changes))
+    assert store.query().empty  # not the good one either
+
+
+def test_large_log_odds_are_stored(store):
+    rows = predictions().assign(log_odds=-800.0, probability_1=0.0)
+    assert store.add(rows) == 3
+    assert len(store.find(rows["question"])) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["log_odds = 9e999", "log_odds = 1e36", "log_odds = 'x'", "probability_1 = 9e999", "probability_1 = 0.9",
+     "calibrated_1 = -9e999", "predicted = dataset_1"],
+)  # fmt: skip
+def test_a_damaged_row_counts_as_absent(store, url, damage):
+    rows = predictions()
+    store.add(rows)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(f"UPDATE predictions SET {damage} WHERE nn = 'ResNet'")
+    assert {row["nn"] for row in store.find(rows["question"])} == {"AlexNet"}
+    assert set(store.query()["nn"]) == {"AlexNet"}
+    assert len(store.query()) == 2
+    store.add(rows)  # asked again, it is there again
+    assert len(store.query()) == 3
+
+
+def test_a_store_in_memory_is_one_for_all_threads():
+    rows = predictions()
+    with PredictionStore.open("sqlite://") as store, ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: store.add(rows.assign(nn=f"Net{i}")), range(40))) == [3] * 40
+        assert set(pool.map(lambda _: len(store.query()), range(4))) == {120}

@@ -11,6 +11,7 @@ from nngpt_ext import PredictionStore
 
 ROWS = 50
 _SCRIPT = """
+import math
 import sys
 import pandas as pd
 from nngpt_ext import PredictionStore
@@ -18,8 +19,8 @@ url, number, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def row(question, adapter):
     return dict(
         question=question, nn="n", source="s", dataset_1="mnist", dataset_2="svhn", given_1="", given_2="",
-        log_odds=float(number), probability_1=0.5, flipped=False, abstain=True, predicted="mnist", prompt="p",
-        prompt_hash="h", adapter=adapter, calibration="", base_model="b",
+        log_odds=float(number), probability_1=1 / (1 + math.exp(-number)), flipped=False, abstain=True,
+        predicted="mnist", prompt="p", prompt_hash="h", adapter=adapter, calibration="", base_model="b",
     )
 with PredictionStore.open(url) as store:
     for i in range(rows):  # a question of its own and one that all ten write

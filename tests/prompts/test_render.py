@@ -17,6 +17,7 @@ from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.fields import Question, Side
 from nngpt_ext.prompts.render import Code, Renderer
 from tests import models_made
+from tests.deadline import deadline
 
 from .real import ACCURACIES, CODE, QUESTION, RECIPES
 
@@ -127,6 +128,74 @@ def test_chat_markers_that_are_not_called_special_are_text_too() -> None:
     assert marker not in ids(chosen.code("x = '<|User|>'").text, tokenizer)
     # Dataset names are added tokens as well, and stay.
     assert chosen.code("x = 'cifar-10'").text == "x = 'cifar-10'"
+
+
+def renderer_with(specials: list[str]) -> Renderer:
+    """A renderer whose tokenizer has these special tokens."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"?": 0}, unk_token="?")))
+    tokenizer.add_special_tokens({"additional_special_tokens": specials})
+    return renderer(tokenizer=tokenizer)
+
+
+def assert_inert(specials: list[str], text: str) -> None:
+    """Only spaces are put in, none where no token is, and no token is left that a space can break."""
+    shown = renderer_with(specials).inert(text)
+    cores = [special.strip(" ") for special in specials if special.strip() and len(special.strip(" ")) > 1]
+    assert shown.replace(" ", "") == text.replace(" ", "")
+    assert not [core for core in cores if core in shown]
+    assert shown == text or [core for core in cores if core in text]
+
+
+SPECIALS = [
+    ([" "], "x = 1 + 1"),
+    (["  ", "   ", "\t\t", "\n\n"], "x  = 1\n\n\t\ty"),
+    (["<a", "< a", "<  a"], "<a < a <  a"),
+    ([" <a", "  <a"], "x <a  <a <a"),
+    ([" a", "a "], " a a "),
+    (["aa", " aa", "aa "], " aaaa aa "),
+    (["a\n", "\na"], "a\na\n"),
+    (["ab", "aa b", "aa a"], "aaaab"),
+    (["xa", " aa"], "xaaaaa"),
+]
+
+
+@pytest.mark.parametrize(("specials", "text"), SPECIALS)
+def test_any_special_tokens_are_broken_and_that_ends(specials: list[str], text: str) -> None:
+    with deadline(30):
+        assert_inert(specials, text)
+        for piece in {text, text[0], text[-1]}:
+            assert_inert(specials, text + piece * (100_000 // len(piece)) + text)
+
+
+ALPHABET = st.sampled_from(list("<a> \n\t"))
+
+
+@given(st.lists(st.text(ALPHABET, min_size=1, max_size=5), max_size=5), st.text(ALPHABET, max_size=40))
+def test_no_set_of_special_tokens_is_left_in_any_text(specials: list[str], text: str) -> None:
+    with deadline(30):
+        assert_inert(specials, text)
+
+
+def test_thousands_of_reserved_tokens_take_no_longer() -> None:
+    reserved = [f"<unused{i}>" for i in range(6_000)]
+    with deadline(60):
+        text = "<unused" * 60_000 + "<" * 300_000
+        assert_inert(reserved, text)
+        assert renderer_with(reserved).inert("<unused42>") == "< unused42>"
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "a", "0", "<|end|>", "<", "x = 1\n"])
+def test_no_source_stops_the_tokenizer(piece: str) -> None:
+    run = piece * (200_000 // len(piece))
+    for tokenizer in (models_made.tokenizer(), models_made.pieces_tokenizer()):
+        with deadline():
+            code = renderer(tokenizer=tokenizer, compact=False).code(f"x{run}y")
+        assert code.cut
+        assert len(ids(code.text, tokenizer)) <= 100
 
 
 @pytest.mark.parametrize(

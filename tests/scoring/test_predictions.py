@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nngpt_ext.batches.attention import install
+from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import Base
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.scoring.predictions import (
@@ -174,3 +176,19 @@ def test_no_pairs() -> None:
 
 def test_groups_follow_the_first_appearance() -> None:
     assert [rows.tolist() for rows in group_by_network(["b", "a", "b", "c", "a"])] == [[0, 2], [1, 4], [3]]
+
+
+def test_scores_that_are_not_finite_are_no_predictions() -> None:
+    base = models_made.base("llama")
+    head = base.model.get_output_embeddings().weight
+    before = head.detach().clone()
+    try:
+        with torch.no_grad():
+            head[-1] = float("nan")
+        with pytest.raises(UserError, match=r"of 7 of 7 pairs are not finite after epoch \d+: training") as error:
+            predict(base, pairs_frame())
+    finally:
+        with torch.no_grad():
+            head.copy_(before)
+    assert "\n" not in str(error.value)
+    assert np.isfinite(predict(base, pairs_frame())["log_odds"]).all()

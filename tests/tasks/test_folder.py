@@ -108,6 +108,19 @@ def test_a_run_goes_on_only_with_what_it_began_with(claimed):
     assert "cannot read" in line(same_inputs, claimed, {"pairs": "a"})
 
 
+def test_a_run_that_an_older_version_began_goes_on_and_is_held_from_then_on(claimed, caplog):
+    same_inputs(claimed, {"pairs": "a"})
+    same_inputs(claimed, {"pairs": "a"}, {"base model's tokenizer": "b"})
+    assert caplog.messages == [
+        f"the run in '{claimed}' was begun by an older version, which recorded no base model's tokenizer"
+    ]
+    same_inputs(claimed, {"pairs": "a"}, {"base model's tokenizer": "b"})
+    assert len(caplog.messages) == 1
+    message = line(same_inputs, claimed, {"pairs": "a"}, {"base model's tokenizer": "c"})
+    assert "was begun with other base model's tokenizer;" in message
+    assert "was begun with other prompt;" in line(same_inputs, claimed, {"pairs": "a", "prompt": "p"})
+
+
 def test_folder_with_other_files(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()

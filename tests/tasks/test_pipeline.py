@@ -13,6 +13,7 @@ import yaml
 from nngpt_ext import PredictionStore, TaskConfig, UserError, register_finetuner, run_task
 from nngpt_ext.settings import build_config
 from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.registry import finetuners
 from nngpt_ext.tasks.pipeline import read_data
 from nngpt_ext.tasks.reporting import rebuild_report
@@ -119,6 +120,28 @@ def test_another_base_model_does_not_go_on_with_the_checkpoints(project, result,
     monkeypatch.chdir(project)
     with pytest.raises(UserError, match="begun with other base model"):
         run_task("dataset_compare", output_dir=copy, resume=True)
+
+
+def test_a_base_that_was_changed_between_is_not_gone_on_with(tmp_path, monkeypatch):
+    """A run on a folder whose configuration is edited; the weights stay."""
+    base = Path(shutil.copytree(EMBEDDED, tmp_path / "base"))
+    monkeypatch.chdir(tmp_path)
+    model = {"base": str(base)}
+    first = run_task("dataset_compare", TASK, model=model, output_dir="run")
+    record = json.loads(Path("run/run.json").read_text())["base_model"]
+    assert json.loads(Path("run/adapter/nngpt_ext.json").read_text())["base_identity"] == record["identity"]
+    inputs = Path("run/inputs.json")
+    older = {k: v for k, v in json.loads(inputs.read_text()).items() if not k.startswith("base model's ")}
+    assert set(older) == {"pairs", "sources", "prompt", "base model"}
+    inputs.write_text(json.dumps(older))
+    Path("run/report.json").unlink()
+    again = run_task("dataset_compare", TASK, model=model, output_dir="run", resume=True)
+    assert again.predictions["log_odds"].tolist() == first.predictions["log_odds"].tolist()
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    Path("run/report.json").unlink()
+    with pytest.raises(UserError, match="was begun with other base model's configuration;"):
+        run_task("dataset_compare", TASK, model=model, output_dir="run", resume=True)
 
 
 def test_a_prompt_file_that_was_changed_is_another_run(project, result, tmp_path, monkeypatch):

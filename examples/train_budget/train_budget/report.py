@@ -11,7 +11,7 @@ class Choice(BaseModel):
     """A network and the dataset to train it on.
 
     `probability` is that of the dataset being the best of all; `abstains` counts the comparisons of this dataset
-    with the `others` that are below the adapter's threshold.
+    with the `others` that abstain: below the adapter's threshold, or about a dataset it was not trained on.
     """
 
     nn: str

@@ -1,0 +1,146 @@
+"""Which base model a folder holds: its weights, configuration, tokenizer and chat template, as hashes.
+
+Files of JSON count by their content, without what only says who wrote them and where: saved again by another version
+of transformers, a base is the same where nothing that matters changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nngpt_ext.io import file_digest
+
+WEIGHTS = "weights"
+_CONFIGURATION = ("config.json", "adapter_config.json", "*.safetensors.index.json")
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "tekken.json", "*.model",
+)  # fmt: skip
+# Loading sets the type of numbers itself (`load.compute_dtype`), whatever stands there.
+_BOOKKEEPING = {
+    "config.json": ("transformers_version", "_name_or_path", "_commit_hash", "dtype", "torch_dtype"),
+    "tokenizer_config.json": (
+        "transformers_version", "name_or_path", "tokenizer_file", "special_tokens_map_file", "backend", "is_local",
+        "local_files_only", "chat_template",
+    ),
+}  # fmt: skip
+
+
+def base_hash(folder: Path) -> str:
+    """sha256 over the sha256 of each weights file, in text order of their names."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        total.update(f"{file.name} {_cached_digest(file) or file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def base_identity(folder: Path) -> dict[str, str]:
+    """What decides a base model's answers beside its weights, a hash for each kind of it."""
+    return {
+        "configuration": _digest(_contents(folder, _CONFIGURATION)),
+        "tokenizer": _digest(_contents(folder, _TOKENIZER)),
+        "chat_template": _digest(_chat_templates(folder)),
+    }
+
+
+class Difference(NamedTuple):
+    """What of two bases is not the same, with both hashes."""
+
+    kind: str
+    there: str
+    here: str
+
+
+def differences(trained: tuple[str, Mapping[str, str]], present: tuple[str, Mapping[str, str]]) -> list[Difference]:
+    """In what two bases differ; each is the hash of its weights and its identity.
+
+    What one of them does not say, as the notes of older versions do not, is not compared.
+    """
+    one, other = ({WEIGHTS: sha256, **identity} for sha256, identity in (trained, present))
+    return [Difference(kind, one[kind], other[kind]) for kind in one if kind in other and one[kind] != other[kind]]
+
+
+def told(found: Iterable[Difference]) -> str:
+    """Differences in a line."""
+    return ", ".join(
+        f"{kind.replace('_', ' ')} (sha256 {there[:12]}… in training, {here[:12]}… here)" for kind, there, here in found
+    )
+
+
+def read_identity(note: Mapping[str, Any]) -> dict[str, str]:
+    """The identity that the note beside an adapter holds; empty in one of an older version.
+
+    Raises:
+        TypeError: when it is no mapping of texts.
+    """
+    found = note.get("base_identity", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise TypeError("base_identity is no mapping of hashes")
+    return found
+
+
+def _cached_digest(file: Path) -> str | None:
+    """The sha256 by which the hub's cache names a large file: hashing 14 GB again would take a minute.
+
+    A name is believed in that cache alone (`models--*/snapshots/<revision>/<file>`, a link to
+    `../../blobs/<sha256>`); anywhere else a link may have any name.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache, blob = Path(HF_HUB_CACHE).resolve(), file.resolve()
+    repository = file.parent.resolve().parent.parent  # above snapshots/<revision>
+    cached = (
+        repository.parent == cache
+        and file.parent.resolve().parent.name == "snapshots"
+        and blob.parent == repository / "blobs"
+        and len(blob.name) == 64
+        and set(blob.name) <= set("0123456789abcdef")
+    )
+    return blob.name if cached else None
+
+
+def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, Any]:
+    """What the files hold: JSON without bookkeeping, a hash of anything else."""
+    found: dict[str, Any] = {}
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+        content = _json(file) if file.suffix == ".json" else None
+        found[file.name] = file_digest(file) if content is None else _without(content, _BOOKKEEPING.get(file.name, ()))
+    return found
+
+
+def _chat_templates(folder: Path) -> dict[str, Any]:
+    """The chat templates by name, wherever they stand: files of their own replace those of tokenizer_config.json."""
+    content = _json(folder / "tokenizer_config.json")
+    template = content.get("chat_template") if isinstance(content, dict) else None
+    found: dict[str, Any] = {} if template is None else {"default": template}
+    if isinstance(template, list):  # [{"name": …, "template": …}]
+        found = {str(one.get("name")): one.get("template") for one in template if isinstance(one, dict)}
+    for file in (folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))):
+        if file.is_file():
+            found["default" if file.parent == folder else file.stem] = file.read_bytes().decode(errors="replace")
+    return found | _contents(folder, ("chat_template.json",))
+
+
+def _json(file: Path) -> Any:
+    """A file's content; None where there is none or it is no JSON."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _without(content: Any, keys: tuple[str, ...]) -> Any:
+    """A configuration without some keys, in those inside it too; 1.0 and 1 are one number."""
+    if not keys:
+        return content
+    if isinstance(content, dict):
+        return {key: _without(value, keys) for key, value in content.items() if key not in keys}
+    return int(content) if isinstance(content, float) and content.is_integer() else content
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

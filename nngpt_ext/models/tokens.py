@@ -1,0 +1,35 @@
+"""Whether a base model's tokenizer keeps the text that it is given."""
+
+from __future__ import annotations
+
+import unicodedata
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.prompts.chat import SAMPLE, takes_system
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
+    """See that a piece of code comes back from the tokenizer, and that the chat template, if any, shows it.
+
+    transformers 5.0 to 5.21 replace the pre-tokenizer of a byte-level tokenizer that a local folder labels
+    `LlamaTokenizerFast`, as DeepSeek-Coder's does: all white space is lost, and training goes on without an error.
+    A blank added before or behind the text (sentencepiece) and the composition of accents are no loss.
+
+    Raises:
+        UserError: when some of the text is lost.
+    """
+    ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
+    back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    if unicodedata.normalize("NFC", back).strip(" ") != SAMPLE:
+        raise UserError(
+            f"the tokenizer of '{base}' loses text: {SAMPLE!r} comes back as {back[:200]!r} "
+            f"(transformers {metadata.version('transformers')}); some tokenizers need a later version: "
+            "pip install 'transformers>=5.22', or use another base model"
+        )
+    if tokenizer.chat_template:
+        takes_system(tokenizer)

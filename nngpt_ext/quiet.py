@@ -1,0 +1,20 @@
+"""Silencing warnings without changing what other threads see: Python keeps one list of filters for all threads."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Whoever exchanges the filters and puts them back holds this meanwhile: two threads that overlap would leave one
+# another's filters behind for good.
+FILTERS = threading.RLock()
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Ignores all warnings in a short block."""
+    with FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

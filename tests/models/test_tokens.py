@@ -1,0 +1,224 @@
+"""A tokenizer or a chat template that loses text is refused where the base is loaded; one that keeps it is not."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.models.base import load_base
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
+from tests import models_made
+
+FIB = "def fib(n):\n    return n"
+BEGIN, STOP = "<｜begin▁of▁sentence｜>", "<|EOT|>"
+
+
+def trained(core: Tokenizer, alphabet: list[str], special: tuple[str, ...] = ("<unk>", STOP)) -> Tokenizer:
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+    )
+    core.train_from_iterator(models_made.sources().values(), trainer)
+    return core
+
+
+def byte_level(before: list[Any], normalizer: Any = None, words: bool = False) -> Tokenizer:
+    """Byte-level BPE with other splits before it; `words`: and GPT-2's own."""
+    core = Tokenizer(models.BPE())
+    if normalizer is not None:
+        core.normalizer = normalizer
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [*before, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words or not before)]
+    )
+    core.decoder = decoders.ByteLevel()
+    return trained(core, pre_tokenizers.ByteLevel.alphabet(), (BEGIN, STOP))
+
+
+def deepseek_coder() -> Tokenizer:
+    """The layout of DeepSeek-Coder's tokenizer.json."""
+    splits = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+"]
+    before = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in splits]
+    core = byte_level([*before, pre_tokenizers.Digits(individual_digits=True)], normalizers.Sequence([]))
+    core.post_processor = processors.ByteLevel(trim_offsets=False)
+    return core
+
+
+def smollm() -> Tokenizer:
+    return byte_level([pre_tokenizers.Digits(individual_digits=True)], words=True)
+
+
+def qwen() -> Tokenizer:
+    return byte_level([pre_tokenizers.Split(Regex(r"\s+|\S+"), behavior="isolated")], normalizers.NFC())
+
+
+def decomposing() -> Tokenizer:
+    return byte_level([], normalizers.NFD())
+
+
+def sentencepiece(prefix: bool) -> Tokenizer:
+    """Llama 2 (a blank goes before the text) and Gemma (none does), with bytes for what is not in the vocabulary."""
+    pieces = ["<unk>", STOP, *(f"<0x{i:02X}>" for i in range(256)), "▁", *map(chr, range(33, 127))]
+    core = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if prefix:
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        steps.append(decoders.Strip(" ", 1, 0))
+    else:
+        core.normalizer = normalizers.Replace(" ", "▁")
+    core.decoder = decoders.Sequence(steps)
+    return core
+
+
+def prefix_left() -> Tokenizer:
+    """The blank before the text stays when it is decoded."""
+    core = sentencepiece(True)
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return core
+
+
+def whitespace_splits() -> Tokenizer:
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return trained(core, [])
+
+
+def collapsing() -> Tokenizer:
+    """As T5: runs of white space become one blank."""
+    return byte_level([], normalizers.Replace(Regex(r"\s+"), " "))
+
+
+def lower_case() -> Tokenizer:
+    return byte_level([], normalizers.Lowercase())
+
+
+def other_decoder() -> Tokenizer:
+    """What transformers 5.0 to 5.21 made of DeepSeek-Coder's: Llama's pre-tokenizer and decoder."""
+    core = deepseek_coder()
+    core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return core
+
+
+def folder(to: Path, core: Tokenizer | None = None, **config: Any) -> Path:
+    """A base model with this tokenizer, and these values in tokenizer_config.json."""
+    place = Path(shutil.copytree(models_made.folder("llama"), to / "model"))
+    said = json.loads((place / "tokenizer_config.json").read_text())
+    if core is not None:
+        core.save(str(place / "tokenizer.json"))
+        said = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": STOP}
+    (place / "tokenizer_config.json").write_text(json.dumps(said | config))
+    return place
+
+
+def line(place: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_base(str(place), load_in_4bit=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_deepseek_coders_layout_in_a_local_folder_is_read_right(tmp_path: Path) -> None:
+    labels = {"tokenizer_class": "LlamaTokenizerFast", "legacy": True, "bos_token": BEGIN, "unk_token": None}
+    place = folder(tmp_path, deepseek_coder(), **labels, add_bos_token=True, add_eos_token=False)
+    tokenizer = load_base(str(place), load_in_4bit=False).tokenizer
+    ids = tokenizer(FIB, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == FIB
+    assert ids == deepseek_coder().encode(FIB, add_special_tokens=False).ids
+
+
+def test_what_older_versions_made_of_it_is_refused_with_the_version_that_reads_it(tmp_path: Path) -> None:
+    place = folder(tmp_path, other_decoder())
+    message = line(place)
+    assert message.startswith(f"the tokenizer of '{place}' loses text: 'class Net:\\n\\n    def f(self, n):")
+    assert "comes back as 'classNet:deff(self,n):" in message
+    assert f"(transformers {transformers.__version__}); some tokenizers need a later version: " in message
+    assert message.endswith("pip install 'transformers>=5.22', or use another base model")
+
+
+@pytest.mark.parametrize("make", [whitespace_splits, collapsing, lower_case])
+def test_a_tokenizer_that_loses_text_is_refused(tmp_path: Path, make: Callable[[], Tokenizer]) -> None:
+    assert "loses text" in line(folder(tmp_path, make()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [deepseek_coder, smollm, qwen, decomposing, lambda: sentencepiece(True), lambda: sentencepiece(False), prefix_left],
+    ids=["deepseek-coder", "smollm", "qwen", "decomposing", "llama", "gemma", "prefix left"],
+)
+def test_a_tokenizer_that_keeps_it_is_taken(tmp_path: Path, make: Callable[[], Tokenizer]) -> None:
+    assert load_base(str(folder(tmp_path, make())), load_in_4bit=False).tokenizer.eos_token == STOP
+
+
+def test_a_tokenizer_that_was_saved_with_a_limit_is_taken(tmp_path: Path) -> None:
+    """The limit is not applied where none is asked for."""
+    core = smollm()
+    core.enable_truncation(5)
+    core.enable_padding(length=20)
+    assert load_base(str(folder(tmp_path, core)), load_in_4bit=False)
+
+
+@pytest.mark.parametrize("base", [EMBEDDED, EMBEDDED_SMALL])
+def test_ours_keep_it(base: Path) -> None:
+    assert load_base(str(base), load_in_4bit=False)
+
+
+SYSTEM_ONLY = "{% for m in messages if m.role == 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+PARTS = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
+CUT = "{% for m in messages %}<{{ m.role }}>{{ m.content[:300] }}{% endfor %}"
+ONE_LINE = "{% for m in messages %}{{ m.content | replace('\n', ' ') }}{% endfor %}"
+FAILS = "{{ raise_exception('no chat') }}"
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate user/assistant') }}{% endif %}[INST] {{ m.content | trim }} [/INST]"
+    "{% endfor %}"
+)
+FIRST = "{{ messages[0].content }}\n### Response:\n"
+
+
+@pytest.mark.parametrize("template", [SYSTEM_ONLY, PARTS, CUT, ONE_LINE], ids=["system", "parts", "cut", "one line"])
+def test_a_chat_template_that_drops_the_users_text_is_refused(tmp_path: Path, template: str) -> None:
+    place = folder(tmp_path, chat_template=template)
+    assert line(place) == (
+        f"the chat template of the tokenizer in '{place}' does not show the user's whole text; "
+        "correct its chat template, or use another base model"
+    )
+
+
+def test_a_chat_template_that_fails_is_refused_with_its_reason(tmp_path: Path) -> None:
+    assert "does not show the user's whole text (no chat); correct" in line(folder(tmp_path, chat_template=FAILS))
+
+
+@pytest.mark.parametrize("template", [ALTERNATING, FIRST], ids=["alternating", "first message"])
+def test_where_all_goes_into_the_users_message(tmp_path: Path, template: str) -> None:
+    """Templates that take no system message, and those that show one message only, are asked with one."""
+    from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.prompts.render import Renderer
+    from tests.prompts.real import CODE, QUESTION
+
+    tokenizer = load_base(str(folder(tmp_path, chat_template=template)), load_in_4bit=False).tokenizer
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100)
+    system, user = renderer.messages(QUESTION, CODE)
+    assert f"{system}\n\n{user}" in renderer.text(QUESTION, CODE)
+
+
+def test_a_renderer_refuses_it_too() -> None:
+    from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.prompts.render import Renderer
+    from tests.prompts.real import CODE, QUESTION
+
+    tokenizer = copy.deepcopy(models_made.tokenizer())
+    tokenizer.chat_template = SYSTEM_ONLY
+    with pytest.raises(UserError, match="does not show the user's whole text"):
+        Renderer(get_template("code_only"), tokenizer, code_tokens=100).text(QUESTION, CODE)
