@@ -7,8 +7,8 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.files import text_digest
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
-from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.answers import Query, Recipe
 from nngpt_ext.predict.keys import question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
@@ -65,7 +65,7 @@ class Asker:
         self.check_datasets((query.dataset_1, query.dataset_2))
         if query.dataset_1 == query.dataset_2:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
-        source = self._source(query) if source_shown else source_hash(query.nn_code)
+        source = self._source(query) if source_shown else text_digest(query.nn_code)
         one, two = sorted((query.dataset_1, query.dataset_2))
         recipe_1, recipe_2 = (recipe_of(query.recipe, name) for name in (one, two))
         accuracy_1, accuracy_2 = (accuracy_of(query.accuracies, name) for name in (one, two))
@@ -97,7 +97,7 @@ class Asker:
     def _source(self, query: Query) -> str:
         if self._read is None or self._read[0] != query.nn_code:
             code = check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
-            self._read = code, source_hash(code)
+            self._read = code, text_digest(code)
         return self._read[1]
 
 
