@@ -1,4 +1,4 @@
-"""Measuring: ways in turn, medians, seconds and memory of a block."""
+"""Measuring: ways in turn, medians, seconds and memory."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import time
 import numpy as np
 import pytest
 
-from nngpt_ext.bench.measure import Clock, Work, in_turn, peak_memory
+from nngpt_ext.bench.stopwatch import Clock, Rate, Work, in_turn, with_peak_memory
 
 
-def test_ways_are_measured_in_turn_and_their_medians_told() -> None:
+def test_ways_are_measured_in_turn_and_give_medians() -> None:
     seconds = {"ours": iter([1.0, 4.0, 2.0]), "theirs": iter([10.0, 10.0, 40.0])}
-    asked: list[str] = []
+    measured: list[str] = []
 
     def way(name: str) -> Work:
-        asked.append(name)
+        measured.append(name)
         return Work(20, 1000, next(seconds[name]))
 
     told: list[str] = []
     rates = in_turn({"ours": lambda: way("ours"), "theirs": lambda: way("theirs")}, 3, told.append)
-    assert asked == ["ours", "theirs"] * 3
+    assert measured == ["ours", "theirs"] * 3
     assert told[:3] == ["ours, round 1 of 3", "theirs, round 1 of 3", "ours, round 2 of 3"]
-    assert rates["ours"][:2] == (10.0, 500.0)
-    assert rates["theirs"][:2] == (2.0, 100.0)
-    assert rates["ours"].rounds == 3
+    assert rates["ours"] == Rate(10.0, 500.0, rates["ours"].peak_mb, 3)
+    assert rates["theirs"] == Rate(2.0, 100.0, rates["theirs"].peak_mb, 3)
 
 
 def test_a_clock_reads_the_time_of_its_block() -> None:
@@ -34,8 +33,10 @@ def test_a_clock_reads_the_time_of_its_block() -> None:
 
 
 def test_memory_is_what_came_on_top() -> None:
-    with peak_memory() as peak:
+    def way() -> Work:
         held = np.ones(50 * 2**17)  # 50 MB
         time.sleep(0.1)
-        del held
-    assert peak["mb"] == pytest.approx(50, abs=20)
+        return Work(len(held), 0, 0.1)
+
+    _, peak = with_peak_memory(way)
+    assert peak == pytest.approx(50, abs=20)
