@@ -33,13 +33,13 @@ def prefix(
     as_json: AsJson = False,
 ) -> None:
     """Shared prefixes against one example a row: equal results first, then time."""
-    console = _console()
+    from nngpt_ext.models.requirements import check_libraries
+
+    check_libraries(load_in_4bit=True)
     from nngpt_ext.bench.throughput import PrefixSettings, bench_prefix
 
     prompts = tuple(prompt or ("code_only", "recipe"))
-    settings = PrefixSettings(base, prompts, networks, code_tokens, row_tokens, rounds, device)
-    with console.status("loading") as status:
-        found = bench_prefix(settings, status.update)
+    found = bench_prefix(PrefixSettings(base, prompts, networks, code_tokens, row_tokens, rounds, device))
     if as_json:
         print_json(found)
         return
@@ -55,11 +55,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """A predictor's `rank` against one question at a time and against sampled generation."""
-    console = _console()
+    from nngpt_ext.models.requirements import check_libraries
+
+    check_libraries(load_in_4bit=True)
     from nngpt_ext.bench.throughput import bench_predict
 
-    with console.status("loading") as status:
-        found = bench_predict(run, networks=networks, rounds=rounds, tell=status.update)
+    found = bench_predict(run, networks=networks, rounds=rounds)
     if as_json:
         print_json(found)
         return
@@ -80,12 +81,9 @@ def host(
     as_json: AsJson = False,
 ) -> None:
     """Pairs and prompts beside NNGPT's own: the same answers first, then time and memory."""
-    from rich.console import Console
-
     from nngpt_ext.bench.host_comparison import bench_host
 
-    with Console(stderr=True).status("loading") as status:
-        found = bench_host(database, folder=folder, prompts=prompts, tell=status.update)
+    found = bench_host(database, folder=folder, prompts=prompts)
     if as_json:
         print_json(found)
         return
@@ -102,16 +100,6 @@ def host(
         f"{same['same_answers']:,} of {same['host']['rows']:,} answers are the same; normalised accuracies differ by "
         f"at most {same['norm_acc_max_difference']:.1e}"
     )
-
-
-def _console() -> Any:
-    """A console on standard error, once the libraries that load a model are known to work."""
-    from rich.console import Console
-
-    from nngpt_ext.models.requirements import check_libraries
-
-    check_libraries(load_in_4bit=True)
-    return Console(stderr=True)
 
 
 def _print_prefix(found: dict[str, Any]) -> None:

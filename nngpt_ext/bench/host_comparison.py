@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +28,14 @@ _SIDES = {"ours": "nngpt_ext.bench.host_comparison", "host": "nngpt_ext.host.wor
 
 
 def bench_host(
-    database: str | Path = DATABASE, *, folder: str | Path | None = None, prompts: int = 1024,
-    tell: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+    database: str | Path = DATABASE, *, folder: str | Path | None = None, prompts: int = 1024
+) -> dict[str, Any]:
     """Measure both sides on one database: wall-clock and processor seconds without imports, and peak memory.
 
     Args:
         database: LEMUR's ab.nn.db.
         folder: where NNGPT is, if not where Python finds it.
         prompts: how many prompts to render; 0 for none, because NNGPT needs more than a minute for them.
-        tell: is called with what is being measured.
 
     Returns:
         `pairs` and `prompts`, each with `ours`, `host` (rows, seconds, cpu_seconds, peak_mb), `times_faster`,
@@ -54,7 +51,7 @@ def bench_host(
         raise UserError(f"{error}; to build it, type: nngpt-ext host database --out {file}") from None
 
     def compared(what: str, own: list[str], theirs: list[str]) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-        return _compare(what, host, file, {"ours": own, "host": theirs}, tell)
+        return _compare(what, host, file, {"ours": own, "host": theirs})
 
     figures, ours, theirs = compared(
         "pairs", [], [host.module("builder"), str(host.conf / "dataset_meta.json"), str(EPOCH)]
@@ -83,15 +80,15 @@ def bench_host(
 
 
 def _compare(
-    what: str, host: Host, database: Path, arguments: dict[str, list[str]], tell: Callable[[str], None]
+    what: str, host: Host, database: Path, arguments: dict[str, list[str]]
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Run both sides; gives the figures and the two tables."""
     import pandas as pd
+    from rich.console import Console
 
     figures, tables = {}, []
     for side, module in _SIDES.items():
-        tell(f"{what}, {side}")
-        with bare_root(host, database) as root:
+        with Console(stderr=True).status(f"{what}, {side}"), bare_root(host, database) as root:
             out, cache = root / "table.parquet", root / "cache"  # an empty cache: nothing is kept from an earlier run
             command = ["-m", module, what, str(out), *arguments[side]]
             done = run_in(root, host, command, environment={"NNGPT_EXT_CACHE": str(cache)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import itertools
 import statistics
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,15 @@ def now() -> float:
     return time.perf_counter()
 
 
-def in_turn(ways: Mapping[str, Callable[[], Work]], rounds: int, tell: Callable[[str], None]) -> dict[str, Rate]:
-    """Measure all ways `rounds` times, one after the other, so that a slow minute affects each of them."""
+def in_turn(ways: Mapping[str, Callable[[], Work]], rounds: int, title: str) -> dict[str, Rate]:
+    """Measure all ways `rounds` times, one after the other, so that a slow minute affects each of them.
+
+    The terminal shows `title` and what is being measured.
+    """
     runs: dict[str, list[tuple[Work, float]]] = {name: [] for name in ways}
-    for number in range(rounds):
-        for name, way in ways.items():
-            tell(f"{name}, round {number + 1} of {rounds}")
+    with Console(stderr=True).status(title) as status:
+        for number, (name, way) in itertools.product(range(rounds), ways.items()):
+            status.update(f"{title}: {name}, round {number + 1} of {rounds}")
             runs[name].append(with_peak_memory(way))
     return {
         name: Rate(

@@ -38,7 +38,6 @@ UNDECIDED = 1e-4  # log-odds below which rounding may decide
 RANK, ONE, SAMPLED = "rank", "one question at a time", f"{peers.GENERATED} sampled tokens"
 PEER_PAIRS = 12  # pairs that the slow ways answer in a round
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,8 @@ class PrefixSettings:
     device: str | None = None  # None: whatever the machine has
 
 
-def bench_prefix(settings: PrefixSettings, tell: Tell = lambda _: None) -> dict[str, Any]:
+def bench_prefix(settings: PrefixSettings) -> dict[str, Any]:
     """Compare shared prefixes with one example a row on real examples.
-
-    Args:
-        settings: what is measured.
-        tell: is called with what is being measured.
 
     Returns:
         The first prompt's figures, and those of the others under their names: `training_ratio` and `scoring_ratio`
@@ -83,7 +78,7 @@ def bench_prefix(settings: PrefixSettings, tell: Tell = lambda _: None) -> dict[
     }
     for prompt in settings.prompts:
         found = make_workload(base, prompt, settings.networks, settings.code_tokens, settings.row_tokens)
-        figures = _figures(found, settings.rounds, _prefixed(tell, prompt))
+        figures = _figures(found, settings.rounds)
         result |= figures if prompt == settings.prompts[0] else {prompt: figures}
     return result
 
@@ -97,12 +92,11 @@ def _check(settings: PrefixSettings) -> None:
         raise UserError("there is a CUDA device, and models are loaded there; hide it with CUDA_VISIBLE_DEVICES=")
 
 
-def _figures(found: Workload, rounds: int, tell: Tell) -> dict[str, Any]:
-    tell("equality")
+def _figures(found: Workload, rounds: int) -> dict[str, Any]:
     equality = peers.gradient_error(found) | _agreement(found)
     check_equal(equality["loss_difference"], equality["winners"]["different"], mask_dtype(found.base.model))
-    training = in_turn(_training_ways(found), rounds, tell)
-    scoring = in_turn(_scoring_ways(found), rounds, tell)
+    training = in_turn(_training_ways(found), rounds, f"{found.prompt}, training")
+    scoring = in_turn(_scoring_ways(found), rounds, f"{found.prompt}, scoring")
     gains = [_gain(rates) for rates in (training, scoring)]
     bounds = found.lengths.bound, _scoring_bound(found)
     return {
@@ -117,7 +111,7 @@ def _figures(found: Workload, rounds: int, tell: Tell) -> dict[str, Any]:
         "lengths": {**asdict(found.lengths), "code_tokens": found.code_tokens, "row_tokens": found.row_tokens},
         "training": {name: asdict(rate) for name, rate in training.items()},
         "scoring": {name: asdict(rate) for name, rate in scoring.items()},
-        "by_questions": [_by_questions(found, k, rounds, tell) for k in QUESTIONS],
+        "by_questions": [_by_questions(found, k, rounds) for k in QUESTIONS],
     }
 
 
@@ -182,7 +176,7 @@ def _scoring_ways(found: Workload) -> dict[str, Callable[[], Work]]:
     }
 
 
-def _by_questions(found: Workload, questions: int, rounds: int, tell: Tell) -> dict[str, Any]:
+def _by_questions(found: Workload, questions: int, rounds: int) -> dict[str, Any]:
     """Training examples per second with that many questions a network, in parts and behind one mask."""
     some = found.with_questions(questions, max(2, min(10, 200 // questions)))
     whole = replace(some, row_tokens=max(lengths([group]).once for group in some.training))
@@ -192,7 +186,7 @@ def _by_questions(found: Workload, questions: int, rounds: int, tell: Tell) -> d
         "shared, whole networks": partial(peers.forward_and_backward, whole, "shared"),
         "masked, whole networks": partial(peers.forward_and_backward, whole, "masked"),
     }
-    rates = in_turn(ways, rounds, _prefixed(tell, f"{questions} questions a network"))
+    rates = in_turn(ways, rounds, f"{found.prompt}, {questions} questions a network")
     figures = {name: rate.examples_per_second for name, rate in rates.items()}
     return {"questions": questions, "bound": some.lengths.bound, **figures}
 
@@ -203,16 +197,12 @@ def _scoring_bound(found: Workload) -> float:
     return single / lengths([[scoring_example(e) for e in group] for group in found.groups]).once
 
 
-def _prefixed(tell: Tell, before: str) -> Tell:
-    return lambda what: tell(f"{before}: {what}")
-
-
 def _gain(rates: dict[str, Rate]) -> float:
     peer = max(rate.examples_per_second for name, rate in rates.items() if "one a row" in name)
     return rates["shared"].examples_per_second / peer
 
 
-def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3, tell: Tell = lambda _: None) -> dict[str, Any]:
+def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[str, Any]:
     """Rank all datasets for real test networks of a run, and answer some of the same pairs in two other ways.
 
     One question at a time is a forward pass for each order of a pair's names; sampled generation writes 150
@@ -222,7 +212,6 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3, tell: Tell
         run: folder of a finished run.
         networks: how many networks are ranked.
         rounds: how often each way is measured, in turn.
-        tell: is called with what is being measured.
 
     Returns:
         `pairs_per_second` by way, and `rank`'s ratios `against_one_question` and `against_generation`.
@@ -265,7 +254,7 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3, tell: Tell
         ONE: one_at_a_time,
         SAMPLED: partial(peers.generate, model.model, straight, encoded.pad),
     }
-    rates = {name: rate.examples_per_second for name, rate in in_turn(ways, rounds, tell).items()}
+    rates = {name: rate.examples_per_second for name, rate in in_turn(ways, rounds, predictor.prompt).items()}
     return {
         "run": str(run),
         "prompt": predictor.prompt,
