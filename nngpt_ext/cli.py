@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nngpt_ext.bench.command import app as bench
-from nngpt_ext.doctor import command as doctor
+from nngpt_ext import doctor
+from nngpt_ext.bench.benchmarks import app as bench
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are whole or not there, written under a temporary name and then renamed, and hashes."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def write_text(target: str | Path, text: str) -> None:
     """Write `text` to `target`, whole or not at all."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text in UTF-8, such as a network's source, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(file: Path) -> str:

@@ -15,7 +15,7 @@ FOLDERS = (
     "host", "bench", "doctor", "cli",
 )  # fmt: skip
 GROUND = ("registry", "config", "errors", "files", "progress", "quiet", "shell", "version")
-LINES = 300
+LINES = 399
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -8,8 +8,8 @@ from numbers import Real
 from typing import Any, NamedTuple, TypeGuard
 
 from nngpt_ext.errors import UserError, nearest, unknown
+from nngpt_ext.files import text_digest
 from nngpt_ext.lemur.facts import FACTS, DatasetFacts
-from nngpt_ext.lemur.unpaired import source_hash
 from nngpt_ext.predict.answers import Query, Recipe
 from nngpt_ext.predict.keys import question_hash, shown
 from nngpt_ext.predict.note import AdapterFiles
@@ -69,7 +69,7 @@ class Asker:
         self.check_datasets((query.dataset_1, query.dataset_2))
         if query.dataset_1 == query.dataset_2:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
-        source = self._source(query) if source_shown else source_hash(query.nn_code)
+        source = self._source(query) if source_shown else text_digest(query.nn_code)
         one, two = sorted((query.dataset_1, query.dataset_2))
         recipe_1, recipe_2 = (recipe_of(query.recipe, name) for name in (one, two))
         accuracy_1, accuracy_2 = (accuracy_of(query.accuracies, name) for name in (one, two))
@@ -109,7 +109,7 @@ class Asker:
         read = self._read  # looked at once: another thread may put another source there
         if read is None or read[0] != query.nn_code:
             code = check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
-            self._read = read = code, source_hash(code)
+            self._read = read = code, text_digest(code)
         return read[1]
 
 

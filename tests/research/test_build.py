@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.models.build_embedded import SHAPES, STAGES, Builder
 from nngpt_ext.models.load import load_base
+from research.embedded.build import SHAPES, STAGES, Builder
 
 
 @pytest.mark.slow

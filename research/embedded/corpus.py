@@ -1,4 +1,4 @@
-"""The sources that the embedded model reads: those in no pair, without near-duplicates, as rows of tokens."""
+"""The sources that the embedded model reads: those in no pair at any epoch, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from nngpt_ext.files import text_digest
+from nngpt_ext.lemur.cache import read_trials
 from nngpt_ext.lemur.clusters import THRESHOLD, signatures
+from nngpt_ext.lemur.trials import Source
 from nngpt_ext.prompts.compact import compact_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def paired_networks(trials: pd.DataFrame) -> set[str]:
+    """Networks with trials on two or more datasets at one and the same epoch."""
+    datasets = trials.groupby(["nn", "epoch"])["dataset"].nunique()
+    return set(datasets[datasets >= 2].index.get_level_values("nn"))
+
+
+def unpaired_sources(source: Source) -> dict[str, str]:
+    """Sources of the networks in no pair at any epoch, except those with the same text as a paired network's."""
+    paired = paired_networks(read_trials(source, None).frame)
+    texts = source.sources(sorted(source.networks()))
+    taken = {text_digest(texts[name]) for name in paired}
+    return {name: text for name, text in texts.items() if name not in paired and text_digest(text) not in taken}
 
 
 def distinct(sources: Mapping[str, str]) -> list[str]:
@@ -29,13 +47,13 @@ def distinct(sources: Mapping[str, str]) -> list[str]:
 
 
 def encoded(sources: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Each source's tokens without comments and docstrings, the stop token behind it, in order of the names."""
+    """The tokens of each source without comments and docstrings, with the stop token, in order of the names."""
     texts = [compact_code(sources[name]) for name in sorted(sources)]
     return [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
 
 
 def rows(tokens: list[list[int]], length: int, rng: random.Random) -> Iterator[list[int]]:
-    """Rows without end: sources drawn at random, one after the other, cut into `length` tokens."""
+    """An endless stream of rows of `length` tokens, filled with sources drawn at random."""
     stream: list[int] = []
     while True:
         while len(stream) < length:

@@ -1,8 +1,8 @@
-"""Build the embedded base model: `python -m nngpt_ext.models.build_embedded --out FOLDER`.
+"""Build an embedded base model: `python -m research.embedded.build --out FOLDER`, from the repository root.
 
-A small Llama and its tokenizer, trained from scratch: first it reads the sources of LEMUR that are in no
-pair at any epoch, near-duplicates removed, then it is asked made-up questions, from short to long. Seeded;
-interrupted, it goes on where it last saved.
+A small Llama and its tokenizer are trained from scratch, first on the sources of LEMUR that are in no pair at
+any epoch, near-duplicates removed, then on made-up questions, from short to long. The training is seeded; an
+interrupted one continues from where it last saved.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.files import write_text
+from nngpt_ext.files import text_digest, write_text
 from nngpt_ext.lemur.locate import open_source
-from nngpt_ext.lemur.unpaired import source_hash, unpaired_sources
-from nngpt_ext.models.embedded_card import card
-from nngpt_ext.models.embedded_corpus import distinct, encoded, rows
-from nngpt_ext.models.embedded_questions import KINDS, Piece, Questions, apart_at
-from nngpt_ext.models.embedded_tokenizer import train_tokenizer
+from research.embedded.corpus import distinct, encoded, rows, unpaired_sources
+from research.embedded.questions import KINDS, Piece, Questions, apart_at
+from research.embedded.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +42,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """A part of the training."""
 
     name: str
@@ -78,7 +78,7 @@ class Builder:
 
         torch.manual_seed(seed)
         self.out, self.size, self.seed, self.device = out, size, seed, device
-        self.stages = [stage._replace(steps=max(1, round(stage.steps * scale))) for stage in STAGES]
+        self.stages = [replace(stage, steps=max(1, round(stage.steps * scale))) for stage in STAGES]
         every = unpaired_sources(open_source())
         self.found = len(every)
         self.sources = {name: every[name] for name in distinct(every)}
@@ -120,12 +120,9 @@ class Builder:
             self._save()
         self.model.cpu().bfloat16().save_pretrained(self.out)
         self.tokenizer.save_pretrained(self.out)
-        hashes = sorted(source_hash(text)[:16] for text in self.sources.values())
+        hashes = sorted(text_digest(text)[:16] for text in self.sources.values())
         write_text(self.out / "corpus.json", json.dumps(hashes))
-        text = card(
-            self.size, self.model.num_parameters(), len(self.sources), self.found, self.stages, self.state, self.device
-        )
-        write_text(self.out / "README.md", text)
+        write_text(self.out / "README.md", card(self))
 
     def _stage(self, stage: Stage, tokens: list[list[int]]) -> None:
         state = self.state
@@ -236,6 +233,54 @@ def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
     templates = [get_template(name) for name in NAMES]
     # The prompts' own words many times, so that each becomes a token.
     return [compact_code(text) for text in sources.values()] + [t.system + "\n\n" + t.prompt for t in templates] * 200
+
+
+def card(builder: Builder) -> str:
+    """The model card: data, tokens, time, training curve, skills, and what the model is not."""
+    state = builder.state
+    lines: list[str] = []
+    for stage in builder.stages:
+        curve = [entry[1:] for entry in state["curve"] if entry[0] == stage.name]
+        picked = sorted({round(k * (len(curve) - 1) / 4) for k in range(5)}) if curve else []
+        lines += [f"| {stage.name} | {curve[i][0]:,} | {curve[i][1]:.3f} |" for i in picked]
+    skills = [
+        f"| {name} | " + " | ".join(f"{value:.3f}" for value in figures.values()) + " |"
+        for name, figures in state["skills"]
+    ]
+    kinds = list(state["skills"][-1][1]) if state["skills"] else []
+    curve_table, skill_table = "\n".join(lines), "\n".join(skills)
+    parameters, used = builder.model.num_parameters(), len(builder.sources)
+    return f"""---
+license: mit
+library_name: transformers
+pipeline_tag: text-generation
+---
+# The embedded base model of nngpt_ext: `{builder.size}`
+
+A Llama of {parameters:,} parameters with its own byte-level BPE tokenizer, trained from scratch, so that the task
+`dataset_compare` runs where there is neither a model hub nor a GPU.
+
+- **Data**: {used:,} PyTorch sources of LEMUR (nn-dataset 2.1.2, MIT), chosen from the {builder.found:,} that are in no
+  pair at any epoch by leaving out near-duplicates (`corpus.json` holds the first 16 hex digits of their sha256),
+  and questions made up at random in the wording of the built-in prompts: which of two decimals is larger, which
+  recipe has the larger value, which recipe suits its dataset better by rules that were invented for the purpose
+  (`Landscape`; they are not LEMUR's). No accuracy of LEMUR was in its training.
+- **Training**: {state["tokens"] / 1e6:.1f} M tokens in {state["seconds"] / 60:.0f} minutes ({builder.device}):
+  `python -m research.embedded.build --size {builder.size}`. Sources first, then questions with the loss on the
+  answers only: bare ones, then whole prompts behind a source.
+- **What it is not**: a language model to talk to or to write code with. It is a start for fine-tuning on this task.
+  What it says of a dataset before fine-tuning is invented.
+
+| stage | step | training loss |
+|---|---|---|
+{curve_table}
+
+Share of fresh made-up questions answered correctly after each stage (`code_only` has no right answer: half is all):
+
+| stage | {" | ".join(kinds)} |
+|---|{"---|" * len(kinds)}
+{skill_table}
+"""
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.models.embedded_questions import ASKED, KINDS, TIED, Landscape, Questions, invented_recipe
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.recipe import recipe_text
+from research.embedded.questions import ASKED, KINDS, TIED, Landscape, Questions, invented_recipe
 from tests import models_made
 
 LINE = re.compile(r"^(?P<name>[\w.\-]+): (?P<shown>.+)$")

@@ -7,10 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nngpt_ext.files import text_digest
 from nngpt_ext.lemur.cache import read_trials
 from nngpt_ext.lemur.package import PackageSource
 from nngpt_ext.lemur.pairs import build_pairs
-from nngpt_ext.lemur.unpaired import paired_networks, source_hash, unpaired_sources
+from research.embedded.corpus import paired_networks, unpaired_sources
+from tests.lemur.conftest import changing_tree, tree
+
+__all__ = ["changing_tree", "tree"]
 
 
 def test_paired_means_two_datasets_at_one_epoch() -> None:
@@ -30,11 +34,6 @@ def test_a_shared_text_is_left_out(changing_tree: Path) -> None:
     assert set(unpaired_sources(PackageSource(changing_tree))) == {"Fresh"}
 
 
-def test_source_hash() -> None:
-    assert source_hash("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert source_hash("é") != source_hash("e")
-
-
 @pytest.mark.slow  # reads all 90,000 files
 def test_real_sources(lemur_source: PackageSource) -> None:
     sources = unpaired_sources(lemur_source)
@@ -48,4 +47,4 @@ def test_real_sources(lemur_source: PackageSource) -> None:
     assert len(paired) == 3_343
     assert not paired & set(sources)
     texts = lemur_source.sources(sorted(paired))
-    assert not {source_hash(text) for text in texts.values()} & {source_hash(text) for text in sources.values()}
+    assert not {text_digest(text) for text in texts.values()} & {text_digest(text) for text in sources.values()}

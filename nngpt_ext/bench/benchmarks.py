@@ -1,4 +1,4 @@
-"""`nngpt-ext bench …`."""
+"""The commands `nngpt-ext bench …`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-@app.callback()
-def _bench() -> None:
-    """Measure this package beside its peers."""
+Rounds = Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")]
 
 
 @app.command(epilog="Example: nngpt-ext bench prefix --networks 40 --code-tokens 600 --json")
@@ -28,51 +25,42 @@ def prefix(
     prompt: Annotated[
         list[str] | None, typer.Option(help="May be repeated; the first one's figures stand at the top.")
     ] = None,
-    networks: Annotated[int, typer.Option(help="Real networks, with all their pairs in both orders.")] = 40,
+    networks: Annotated[int, typer.Option(min=2, help="Real networks, with all their pairs in both orders.")] = 40,
     code_tokens: Annotated[int, typer.Option(help="Tokens of source shown.")] = 600,
-    row_tokens: Annotated[int, typer.Option(help="Tokens of a forward pass of ours.")] = 2048,
-    rounds: Annotated[int, typer.Option(help="How often each way is measured, in turn.")] = 3,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    row_tokens: Annotated[int, typer.Option(help="Tokens of a forward pass with shared prefixes.")] = 2048,
+    rounds: Rounds = 3,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what the machine has.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Shared prefixes against one example a row: equal results first, then time."""
-    from rich.console import Console
-
     from nngpt_ext.models.requirements import check_libraries
 
     check_libraries(load_in_4bit=True)
-    from nngpt_ext.bench.prefix import bench_prefix
+    from nngpt_ext.bench.throughput import PrefixSettings, bench_prefix
 
-    console = Console(stderr=True)
-    with console.status("loading") as status:
-        found = bench_prefix(
-            base=base, prompts=tuple(prompt or ("code_only", "recipe")), networks=networks, code_tokens=code_tokens,
-            row_tokens=row_tokens, rounds=rounds, device=device, tell=lambda what: status.update(what),
-        )  # fmt: skip
+    prompts = tuple(prompt or ("code_only", "recipe"))
+    found = bench_prefix(PrefixSettings(base, prompts, networks, code_tokens, row_tokens, rounds, device))
     if as_json:
         print_json(found)
         return
     for figures in (found, *(value for value in found.values() if isinstance(value, dict) and "lengths" in value)):
-        _print(figures)
+        _print_prefix(figures)
 
 
 @app.command(epilog="Example: nngpt-ext bench predict --run runs/demo --json")
 def predict(
     run: Annotated[Path, typer.Option("--run", help="Folder of a finished run.")],
     networks: Annotated[int, typer.Option(min=1, help="Real networks to rank all datasets for.")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
+    rounds: Rounds = 3,
     as_json: AsJson = False,
 ) -> None:
     """A predictor's `rank` against one question at a time and against sampled generation."""
-    from rich.console import Console
-
     from nngpt_ext.models.requirements import check_libraries
 
     check_libraries(load_in_4bit=True)
-    from nngpt_ext.bench.predict import bench_predict
+    from nngpt_ext.bench.throughput import bench_predict
 
-    with Console(stderr=True).status("loading") as status:
-        found = bench_predict(run, networks=networks, rounds=rounds, tell=lambda what: status.update(what))
+    found = bench_predict(run, networks=networks, rounds=rounds)
     if as_json:
         print_json(found)
         return
@@ -89,16 +77,13 @@ def predict(
 def host(
     database: Annotated[Path, typer.Option(help="LEMUR's database ab.nn.db.")] = Path("db/ab.nn.db"),
     folder: Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")] = None,
-    prompts: Annotated[int, typer.Option(min=0, help="Prompts to render; 0 leaves them out.")] = 1024,
+    prompts: Annotated[int, typer.Option(min=0, help="Prompts to render; 0 for none.")] = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Pairs and prompts beside the host's own: the same answers first, then time and memory."""
-    from rich.console import Console
+    """Pairs and prompts beside NNGPT's own: the same answers first, then time and memory."""
+    from nngpt_ext.bench.host_comparison import bench_host
 
-    from nngpt_ext.bench.host import bench_host
-
-    with Console(stderr=True).status("loading") as status:
-        found = bench_host(database, folder=folder, prompts=prompts, tell=lambda what: status.update(what))
+    found = bench_host(database, folder=folder, prompts=prompts)
     if as_json:
         print_json(found)
         return
@@ -106,32 +91,27 @@ def host(
         if what in found:
             ours, theirs = found[what]["ours"], found[what]["host"]
             typer.echo(
-                f"{theirs['rows']:,} {what}: ours {ours['seconds']:.2f} s and {ours['peak_mb']:,.0f} MB, the host "
+                f"{theirs['rows']:,} {what}: ours {ours['seconds']:.2f} s and {ours['peak_mb']:,.0f} MB, NNGPT "
                 f"{theirs['seconds']:.1f} s and {theirs['peak_mb']:,.0f} MB: "
                 f"{found[what]['times_faster']:.0f}× faster, {found[what]['times_less_memory']:.0f}× less memory"
             )
     same = found["pairs"]
     typer.echo(
         f"{same['same_answers']:,} of {same['host']['rows']:,} answers are the same; normalised accuracies differ by "
-        f"{same['norm_acc_max_difference']:.1e} at most"
+        f"at most {same['norm_acc_max_difference']:.1e}"
     )
 
 
-def _print(found: dict[str, Any]) -> None:
-    size = found["lengths"]
+def _print_prefix(found: dict[str, Any]) -> None:
+    size, winners = found["lengths"], found["winners"]
     typer.echo(
         f"{found['prompt']}: {size['networks']} networks, {size['questions']:.1f} questions each, prefix "
-        f"{size['prefix_tokens']:.0f} tokens, a question's own {size['own_tokens']:.1f}"
-    )
-    typer.echo(
+        f"{size['prefix_tokens']:.0f} tokens, a question's own {size['own_tokens']:.1f}\n"
         f"  training {found['training_ratio']:.1f}× one example a row "
         f"({found['training_share_of_bound']:.0%} of the bound {found['bound']:.1f}×), scoring "
-        f"{found['scoring_ratio']:.1f}× ({found['scoring_share_of_bound']:.0%} of {found['scoring_bound']:.1f}×)"
-    )
-    winners = found["winners"]
-    typer.echo(
+        f"{found['scoring_ratio']:.1f}× ({found['scoring_share_of_bound']:.0%} of {found['scoring_bound']:.1f}×)\n"
         f"  loss differs by {found['loss_difference']:.1e}, gradients by {found['gradient_relative_error']:.1e} "
-        f"(relative), probabilities by {found['probability_max_difference']:.1e} at most; {winners['different']} of "
+        f"(relative), probabilities by at most {found['probability_max_difference']:.1e}; {winners['different']} of "
         f"{winners['questions']} winners differ ({winners['undecided']} within rounding of a tie)"
     )
     for what in ("training", "scoring"):

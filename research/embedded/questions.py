@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.prompts.builtin import get_template
@@ -30,7 +31,8 @@ TIED = 0.02  # scores of a landscape that are closer than this are not asked for
 _SIZES = ("", "32", "64", "128", "256", "299", "512")
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """Token ids, and for each whether the model is trained to predict it."""
 
     ids: list[int]

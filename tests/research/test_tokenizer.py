@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext.lemur.facts import FACTS
-from nngpt_ext.models.embedded_tokenizer import PAD, STOP, VOCABULARY, whole_words
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.recipe import recipe_text
+from research.embedded.tokenizer import PAD, STOP, VOCABULARY, whole_words
 from tests import models_made
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.lists(
