@@ -1,45 +1,49 @@
-"""The grid of a study: a YAML file, read into cells; each cell is the configuration of an ordinary run."""
+"""The grid of a study: a YAML file read into cells, each of which is the configuration of an ordinary run."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 
 from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
-from nngpt_ext.errors import UserError
-from nngpt_ext.study.names import check_names
-from nngpt_ext.study.schema import Place
+from nngpt_ext.errors import UserError, nearest
+from nngpt_ext.lemur.words import LABELS, SPLITS
+from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.prompts.template import load_template
+from nngpt_ext.registry import prompts
+from nngpt_ext.study.outcome import Place
 
-_NAMED = ("prompts", "bases", "splits", "labels")  # lists of names that must be known
-# What the lists of a block decide; set elsewhere it would be overwritten without a word.
+# What the lists of a block decide; set elsewhere, it would be overwritten silently.
 _OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
+_RANDOM = ".random_trials"
 
 
 class Block(Stage):
     """Cells: every combination of the lists."""
 
     prompts: list[str] = Field(min_length=1, description="registered prompts, or paths of prompt files")
-    bases: list[str] = Field(min_length=1, description="base models, as of model.base")
+    bases: list[str] = Field(min_length=1, description="base models, as in model.base")
     splits: list[str] = Field(["by_network"], min_length=1)
     labels: list[str] = Field(["normalized"], min_length=1)
     seeds: list[int] = Field([0], min_length=1, description="of split, trials and tuning")
     train_networks: list[int | None] = Field([None], min_length=1, description="sizes for the learning curve")
     tested_on: list[Literal["best", "random"]] = Field(
-        ["best"], min_length=1, description="random: the same run, asked about one random trial a network and dataset"
+        ["best"], min_length=1, description="random: the same run, tested on one random trial per network and dataset"
     )
     settings: dict[str, Any] = Field({}, description="keys of a run's configuration for these cells")
-    tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$", description="tells cells of different settings apart")
+    tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$", description="distinguishes cells of different settings")
     not_here: str | None = Field(None, description="why these cells are shown as not run where nobody has run them")
 
 
 class StudyConfig(Stage):
-    """A study as its file gives it."""
+    """A study as its file describes it."""
 
     title: str = "What the task can and cannot do"
     common: dict[str, Any] = Field({}, description="keys of a run's configuration for all cells")
@@ -48,18 +52,19 @@ class StudyConfig(Stage):
 
 
 class Cell(Place):
-    """One cell: where it stands in the grid, and the run that it is."""
+    """One cell: where it stands in the grid, and the configuration of its run."""
 
     not_here: str | None
     config: TaskConfig
 
     @property
     def run(self) -> str:
-        """The name of the run that is asked: for `random` that of the cell which is tested on the best trials."""
+        """The name of the run that answers: a `random` cell asks the run that was tested on the best trials."""
         return self.name.removesuffix(_RANDOM) if self.tested_on == "random" else self.name
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """A study's cells, in the order of its file, each once."""
 
     title: str
@@ -67,14 +72,11 @@ class Grid(NamedTuple):
     learning_curve: list[int]
 
 
-_RANDOM = ".random_trials"
-
-
 def read_grid(file: Path) -> Grid:
     """Read a study's file.
 
     Raises:
-        UserError: one line with everything that is wrong, all unknown prompts, bases, splits and labels among it.
+        UserError: one line with everything that is wrong, including all unknown prompts, bases, splits and labels.
     """
     study = build_config(StudyConfig, read_project(file, "study"))
     blocks, faults = [], []
@@ -85,26 +87,16 @@ def read_grid(file: Path) -> Grid:
             faults.append(f"cells, block {i}: {str(error).removeprefix('configuration: ')}")
     for place, settings in (("common", study.common), *(("settings", block.settings) for block in blocks)):
         faults += [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if _has(settings, key)]
-    # Of all blocks, also of those with other faults: whoever mends a name shall not meet the next one afterwards.
-    named = ([name for content in study.cells for name in _texts(content.get(key))] for key in _NAMED)
-    faults += check_names(*named)
-    faults += [f"learning_curve: {n} is no number of networks" for n in study.learning_curve if n < 1]
-    if faults:
-        raise UserError(f"the study '{file}': {'; '.join(faults)}")
+    faults += _unknown_names(study.cells)
+    faults += [f"learning_curve: {n} is not a number of networks" for n in study.learning_curve if n < 1]
     cells: dict[str, Cell] = {}
-    for block in blocks:
+    for block in [] if faults else blocks:
         for cell in _cells(block, study.common, faults):
-            present = cells.setdefault(cell.name, cell)
-            if present != cell:
+            if cells.setdefault(cell.name, cell) != cell:
                 faults.append(f"two blocks make the cell {cell.name} with different settings: give one of them a tag")
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
     return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)))
-
-
-def _texts(given: Any) -> list[str]:
-    """The texts of a list, whatever else is in it; what is no list is told by the block's own check."""
-    return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
 
 
 def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterator[Cell]:
@@ -135,8 +127,8 @@ def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterat
 
 
 def _slug(name: str) -> str:
-    """A name that a folder can have; two different names never have the same."""
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_-]*(\.[0-9][A-Za-z0-9_-]*)*", name):  # deepseek-coder-1.3b
+    """The name as part of a folder's name; two different names never give the same."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+(\.[0-9][A-Za-z0-9_-]*)*", name):  # deepseek-coder-1.3b
         return name
     short = re.sub(r"[^A-Za-z0-9_-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-")
     return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -144,7 +136,39 @@ def _slug(name: str) -> str:
 
 def _has(settings: Mapping[str, Any], key: str) -> bool:
     first, _, rest = key.partition(".")
-    if first not in settings:
-        return False
-    inner = settings[first]
-    return not rest or (isinstance(inner, Mapping) and _has(inner, rest))
+    inner = settings.get(first)
+    return first in settings and (not rest or (isinstance(inner, Mapping) and _has(inner, rest)))
+
+
+def _unknown_names(blocks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The unknown prompts, bases, splits and labels of all blocks, those with other faults included.
+
+    A base model that is known but not available here is not a fault: its cells are recorded as not run.
+    """
+    kinds: dict[str, tuple[str, Iterable[str], Callable[[str], bool]]] = {
+        "prompts": ("prompt", prompts.names(), lambda name: name.endswith(".json")),
+        "bases": ("base model", PRESETS, _is_folder_or_hub_id),
+        "splits": ("split", SPLITS, lambda _: False),
+        "labels": ("label", LABELS, lambda _: False),
+    }
+    faults = []
+    for key, (kind, known, otherwise) in kinds.items():
+        given = [name for block in blocks if isinstance(block.get(key), list) for name in block[key]]
+        names = [name for name in dict.fromkeys(map(str, given)) if name not in known]
+        wrong = [f"'{name}'{nearest(name, known)}" for name in names if not otherwise(name)]
+        if wrong:
+            more = ", a folder or a hub id (owner/name)" if key == "bases" else ""
+            plural = "s" if len(wrong) > 1 else ""
+            faults.append(f"unknown {kind}{plural} {', '.join(wrong)}; known: {', '.join(known)}{more}")
+            faults += prompts.broken() if key == "prompts" else []
+        for name in names if key == "prompts" else []:
+            if name.endswith(".json"):
+                try:
+                    load_template(name)
+                except UserError as error:
+                    faults.append(str(error))
+    return faults
+
+
+def _is_folder_or_hub_id(base: str) -> bool:
+    return Path(base).is_dir() or (base.count("/") == 1 and not base.startswith((".", "/", "~")))
