@@ -7,18 +7,18 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from nngpt_ext.config import Stage, TaskConfig, build_config, read_project
-from nngpt_ext.errors import UserError, nearest
+from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.lemur.words import LABELS, SPLITS
 from nngpt_ext.models.presets import PRESETS
-from nngpt_ext.prompts.template import load_template
-from nngpt_ext.registry import prompts
 from nngpt_ext.study.outcome import Place
+from nngpt_ext.tasks.pipeline import find_template
 
 # What the lists of a block decide; set elsewhere, it would be overwritten silently.
 _OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
@@ -141,34 +141,31 @@ def _has(settings: Mapping[str, Any], key: str) -> bool:
 
 
 def _unknown_names(blocks: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The unknown prompts, bases, splits and labels of all blocks, those with other faults included.
-
-    A base model that is known but not available here is not a fault: its cells are recorded as not run.
-    """
-    kinds: dict[str, tuple[str, Iterable[str], Callable[[str], bool]]] = {
-        "prompts": ("prompt", prompts.names(), lambda name: name.endswith(".json")),
-        "bases": ("base model", PRESETS, _is_folder_or_hub_id),
-        "splits": ("split", SPLITS, lambda _: False),
-        "labels": ("label", LABELS, lambda _: False),
+    """The unknown prompts, bases, splits and labels of all blocks, those with other faults included."""
+    checks: dict[str, Callable[[str], object]] = {
+        "prompts": find_template,
+        "bases": _check_base,
+        "splits": partial(_check, "split", SPLITS),
+        "labels": partial(_check, "label", LABELS),
     }
     faults = []
-    for key, (kind, known, otherwise) in kinds.items():
+    for key, check in checks.items():
         given = [name for block in blocks if isinstance(block.get(key), list) for name in block[key]]
-        names = [name for name in dict.fromkeys(map(str, given)) if name not in known]
-        wrong = [f"'{name}'{nearest(name, known)}" for name in names if not otherwise(name)]
-        if wrong:
-            more = ", a folder or a hub id (owner/name)" if key == "bases" else ""
-            plural = "s" if len(wrong) > 1 else ""
-            faults.append(f"unknown {kind}{plural} {', '.join(wrong)}; known: {', '.join(known)}{more}")
-            faults += prompts.broken() if key == "prompts" else []
-        for name in names if key == "prompts" else []:
-            if name.endswith(".json"):
-                try:
-                    load_template(name)
-                except UserError as error:
-                    faults.append(str(error))
+        for name in dict.fromkeys(map(str, given)):
+            try:
+                check(name)
+            except UserError as error:
+                faults.append(str(error))
     return faults
 
 
-def _is_folder_or_hub_id(base: str) -> bool:
-    return Path(base).is_dir() or (base.count("/") == 1 and not base.startswith((".", "/", "~")))
+def _check(kind: str, known: Iterable[str], name: str) -> None:
+    if name not in known:
+        raise unknown(kind, name, known)
+
+
+def _check_base(name: str) -> None:
+    """A base model that is known but not available here is no fault: its cells are recorded as not run."""
+    is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if not is_hub_id and not Path(name).is_dir():
+        _check("base model", [*PRESETS, "a folder", "a hub id (owner/name)"], name)

@@ -15,11 +15,10 @@ from nngpt_ext.config import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.groups import difference
-from nngpt_ext.evaluation.report import PRIOR, read_report
-from nngpt_ext.evaluation.schema import Accuracy
+from nngpt_ext.evaluation.report import PRIOR, Report, read_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.lemur.splits import origin
-from nngpt_ext.study.outcome import Comparison, CurvePoint, Figures, Place, Slice
+from nngpt_ext.study.outcome import BaselineResult, Comparison, CurvePoint, Figures, Place, Slice
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
 from nngpt_ext.tasks.folder import PREDICTIONS, read_record
@@ -59,37 +58,23 @@ def measure(folder: Path, run: Path) -> Figures:
             "continue with --resume"
         )
     first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
-    probability, prior = test["probability_1"], baselines[PRIOR]
-    calibrated = test.get("calibrated_1")
-    return Figures(
-        n_train_pairs=report.n_train_pairs,
-        n_train_networks=record["networks"]["train"],
-        n_test_pairs=report.n_test_pairs,
-        n_test_networks=report.n_test_networks,
-        accuracy=report.accuracy,
-        prior=Accuracy(
-            value=report.baselines[PRIOR].accuracy, ci95=report.baselines[PRIOR].ci95, n=report.n_test_pairs
-        ),
-        skill=report.skill,
-        peak_test_accuracy=report.peak_test_accuracy,
-        selected_epoch=report.selected_epoch,
-        epochs=report.epochs,
-        baselines={name: baseline.accuracy for name, baseline in report.baselines.items()},
-        against={
-            name: baseline.difference
-            for name, baseline in report.baselines.items()
-            if name != PRIOR and baseline.difference is not None
-        },
-        within_pair_auc=report.within_pair_auc,
-        log_loss=report.log_loss,
-        ece=report.ece,
-        ece_calibrated=None if calibrated is None else metrics.ece(calibrated, first),
-        flip_rate=report.flip_rate,
-        slices=slices(test, metrics.correct(prior, first), record),
-        reliability=metrics.reliability(probability, first),
-        reliability_calibrated=[] if calibrated is None else metrics.reliability(calibrated, first),
-        coverage=_coverage(probability, first),
-        coverage_prior=_coverage(prior, first),
+    probability, prior, calibrated = test["probability_1"], baselines[PRIOR], test.get("calibrated_1")
+    shared = Figures.model_fields.keys() & Report.model_fields.keys()
+    return Figures.model_validate(
+        report.model_dump(include=shared - {"baselines"})
+        | {
+            "n_train_networks": record["networks"]["train"],
+            "baselines": {
+                name: found.model_dump(include=set(BaselineResult.model_fields))
+                for name, found in report.baselines.items()
+            },
+            "ece_calibrated": None if calibrated is None else metrics.ece(calibrated, first),
+            "slices": slices(test, metrics.correct(prior, first), record),
+            "reliability": metrics.reliability(probability, first),
+            "reliability_calibrated": [] if calibrated is None else metrics.reliability(calibrated, first),
+            "coverage": _coverage(probability, first),
+            "coverage_prior": _coverage(prior, first),
+        }
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.evaluation.metrics import Answered, Bin
+from nngpt_ext.evaluation.report import PRIOR
 from nngpt_ext.evaluation.schema import Accuracy, Ci95, Epoch, Number, Skill
 
 RULE = "If the interval of the skill includes 0, no skill was shown."
@@ -38,21 +39,27 @@ class Slice(_Frozen):
     gain_ci95: Ci95 | None = None
 
 
+class BaselineResult(_Frozen):
+    """A baseline on the test pairs of a cell; `difference` is the cell's accuracy minus the baseline's."""
+
+    accuracy: float
+    ci95: Ci95 | None = None
+    difference: Skill | None = None
+
+
 class Figures(_Frozen):
-    """What was measured of a finished cell, on its test pairs."""
+    """What was measured of a finished cell, on its test pairs; the names are those of report.json where it has them."""
 
     n_train_pairs: int
     n_train_networks: int
     n_test_pairs: int
     n_test_networks: int
     accuracy: Accuracy
-    prior: Accuracy
     skill: Skill
+    baselines: dict[str, BaselineResult]
     peak_test_accuracy: Number
     selected_epoch: int | float | None
     epochs: list[Epoch]
-    baselines: dict[str, float]  # accuracies, the pair prior's among them
-    against: dict[str, Skill]  # accuracy minus that of each other baseline on the same pairs
     within_pair_auc: Number
     log_loss: float
     ece: float
@@ -63,6 +70,16 @@ class Figures(_Frozen):
     reliability_calibrated: list[Bin]
     coverage: list[Answered]
     coverage_prior: list[Answered]  # of the pair prior, by its own confidence
+
+    @property
+    def prior(self) -> float:
+        """The accuracy of the pair prior."""
+        return self.baselines[PRIOR].accuracy
+
+    @property
+    def others(self) -> dict[str, BaselineResult]:
+        """The baselines other than the pair prior."""
+        return {name: found for name, found in self.baselines.items() if name != PRIOR}
 
 
 class Place(_Frozen):

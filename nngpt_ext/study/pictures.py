@@ -207,7 +207,7 @@ def epochs(group: Group) -> Picture | None:
             for epoch, value in tested:
                 if epoch == line.figures.selected_epoch:
                     axes.plot([epoch], [value], ms=6, **line.style)
-        axes.axhline(group.lines[0].figures.prior.value, **_PRIOR)
+        axes.axhline(group.lines[0].figures.prior, **_PRIOR)
         axes.set(xlabel="epoch", ylabel="test accuracy")
         axes.xaxis.get_major_locator().set_params(integer=True)
         return group.picture(

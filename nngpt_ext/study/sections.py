@@ -10,7 +10,7 @@ from pathlib import Path
 from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as markdown_table
 from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.report import PRIOR, split_note
+from nngpt_ext.evaluation.report import split_note
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.terminal import rendered
 from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number
@@ -123,7 +123,7 @@ def sections(study: Study) -> list[Section]:
             "paper's protocol (the peak in the table): it is chosen by looking at the test set, and so too high.",
             _of_cells(
                 study, "Two protocols", ("chosen epoch", "accuracy, epoch by validation", "prior", "peak over epochs"),
-                lambda f: (str(f.selected_epoch), *map(number, (f.accuracy.value, f.prior.value, f.peak_test_accuracy))),
+                lambda f: (f"{f.selected_epoch}", *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy))),
             ),
             _drawn(*map(pictures.epochs, groups)),
         ),
@@ -177,20 +177,20 @@ def verdicts(study: Study) -> Table:
     """Every cell with its verdict and what it follows from; the cells of a prompt stand together."""
     adjusted, n = study.adjusted(), len(study.compared())
     prompts = list(dict.fromkeys(cell.prompt for cell in study.cells))
-    rows, marked = [], set()
+    rows: list[tuple[str, ...]] = []
+    marked: set[int] = set()
     for cell in sorted(study.cells, key=lambda cell: prompts.index(cell.prompt)):
         if cell.verdict == "skill shown":
             marked.add(len(rows))
         measured = [NO_NUMBER] * 10
         if (found := cell.figures) is not None:
-            others = {name: value for name, value in found.baselines.items() if name != PRIOR}
-            best = max(others, key=lambda name: others[name], default=None)
+            best = max(found.others.items(), key=lambda other: other[1].accuracy, default=None)
             holm = adjusted.get(cell.name)
             measured = [
                 number(found.skill.value, sign=True), interval(found.skill.ci95, sign=True), f"{found.skill.p:.4f}",
                 NO_NUMBER if holm is None else f"{holm:.4f}", number(found.accuracy.value),
-                interval(found.accuracy.ci95), number(found.prior.value),
-                NO_NUMBER if best is None else f"{best} {others[best]:.3f}", f"{found.n_test_pairs:,}",
+                interval(found.accuracy.ci95), number(found.prior),
+                NO_NUMBER if best is None else f"{best[0]} {best[1].accuracy:.3f}", f"{found.n_test_pairs:,}",
                 f"{found.n_test_networks:,}",
             ]  # fmt: skip
         rows.append((cell.prompt, cell.base, cell.setting, cell.verdict or cell.status, *measured))
@@ -216,7 +216,7 @@ def _of_cells(
 def curve(study: Study) -> Table:
     """The baselines after so many training networks."""
     names = list(dict.fromkeys(name for point in study.learning_curve for name in point.accuracy))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for p in study.learning_curve:
         sides = [word for name in names for word in (number(p.accuracy.get(name)), interval(p.ci95.get(name)))]
         rows.append((f"{p.networks:,}", f"{p.train_pairs:,}", *sides, f"{p.n_test_pairs:,}"))
@@ -227,7 +227,7 @@ def curve(study: Study) -> Table:
 def comparisons(study: Study) -> Table:
     """One base model against another, on the same test pairs."""
     cells = {cell.name: cell for cell in study.cells}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in study.comparisons:
         first, second, gain = cells[one.first], cells[one.second], one.difference
         rows.append(
@@ -250,10 +250,10 @@ def comparisons(study: Study) -> Table:
 def slices(figures: Figures) -> list[Table]:
     """A cell beside each baseline, and on each slice of its test pairs."""
     against = [
-        (name, number(figures.baselines[name]), number(gain.value, sign=True), interval(gain.ci95, sign=True),
-         f"{gain.p:.4f}")
-        for name, gain in figures.against.items()
-    ]  # fmt: skip
+        (name, number(other.accuracy), number(gain.value, sign=True), interval(gain.ci95, sign=True), f"{gain.p:.4f}")
+        for name, other in figures.others.items()
+        if (gain := other.difference) is not None
+    ]
     tables = [Table("Other baselines", ("baseline", "its accuracy", "accuracy − it", "95 % interval", "p"), against)]
     header = ("accuracy", "95 % interval", "prior", "accuracy − prior", "95 % interval", "n", "networks")
     for title, parts in figures.slices.items():

@@ -55,15 +55,10 @@ class StudyFolder:
         """Remove a cell's note, because it is tried again."""
         self._note(name).unlink(missing_ok=True)
 
-    def noted(self, name: str) -> tuple[str, str] | None:
-        """The status and the reason that were noted for a cell."""
-        try:
-            found = json.loads(self._note(name).read_text(encoding="utf-8"))
-            return str(found["status"]), str(found["reason"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return "failed", "its note cannot be read; continue with --resume"
+    def noted(self, name: str) -> dict[str, object]:
+        """The status and the reason that were noted for a cell; empty if nothing was."""
+        file = self._note(name)
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def _note(self, name: str) -> Path:
         return self.folder / "notes" / f"{name}.json"

@@ -103,10 +103,7 @@ def _unavailable(cell: Cell) -> str | None:
 def _curve(grid: Grid, place: StudyFolder, loader: Loader, *, compute: bool) -> list[CurvePoint]:
     """The baselines' learning curve, which is kept in the study's folder."""
     if place.curve.is_file():
-        try:
-            return [CurvePoint.model_validate(point) for point in json.loads(place.curve.read_text(encoding="utf-8"))]
-        except (OSError, TypeError, ValueError):
-            log.warning("study: '%s' is damaged; computing it again", place.curve)
+        return [CurvePoint.model_validate(point) for point in json.loads(place.curve.read_text(encoding="utf-8"))]
     if not compute or not grid.learning_curve:
         return []
     found = learning_curve(grid.cells[0].config.data, grid.learning_curve, loader)
@@ -119,10 +116,11 @@ def _collected(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command:
     """All cells of a grid with what was measured of those that are finished."""
     cells = [_result(cell, place) for cell in grid.cells]
     finished = [cell for cell, result in zip(grid.cells, cells, strict=True) if result.figures is not None]
+    reports = {cell.name: read_report(place.cell(cell.name)) for cell in finished}
     found: dict[str, set[str]] = {}
-    for cell in finished:  # sessions may have used several versions: all of them are named
-        for name, version in read_record(place.cell(cell.run))["versions"].items():
-            found.setdefault(name, set()).add(version)
+    for report in reports.values():  # sessions may have used several versions: all of them are named
+        for name, version in report.versions.items():
+            found.setdefault(name, set()).add(str(version))
     return Study(
         title=grid.title,
         command=command,
@@ -130,7 +128,7 @@ def _collected(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command:
         learning_curve=curve,
         comparisons=compare_bases([(cell, place.cell(cell.name)) for cell in finished]),
         versions={name: " and ".join(sorted(known)) for name, known in found.items()} or versions(),
-        timings={cell.name: _seconds(place.cell(cell.name)) for cell in finished},
+        timings={name: round(sum(report.timings.values()), 1) for name, report in reports.items()},
     )
 
 
@@ -141,12 +139,10 @@ def _result(cell: Cell, place: StudyFolder) -> CellResult:
         try:
             run = place.cell(cell.run)
             is_finished(run, resolve(cell.config, run), resume=True)  # raises if it is of another config
-            record = read_record(run, ("versions",))
-            dict(record["versions"])
             figures = measure(place.cell(cell.name), run)
-            template = find_template(cell.prompt)
+            template, device = find_template(cell.prompt), read_record(run).get("device")
             shown = template.needs("norm_acc") or template.needs("norm_acc_2")
-            found = {"status": "finished", "device": record.get("device"), "shows_answer": shown, "figures": figures}
+            found = {"status": "finished", "device": device, "shows_answer": shown, "figures": figures}
         except Exception as error:  # a file that somebody changed fails in as many ways as there are libraries
             reason = _one_line(error)
             if not isinstance(error, UserError):
@@ -154,7 +150,7 @@ def _result(cell: Cell, place: StudyFolder) -> CellResult:
             found = {"status": "failed", "reason": reason}
             log.debug("study: %s cannot be shown", cell.name, exc_info=error)
     elif noted := place.noted(cell.name):
-        found = dict(zip(("status", "reason"), noted, strict=True))
+        found = noted
     elif cell.not_here is not None:
         found = {"status": "not run", "reason": cell.not_here}
     return CellResult.model_validate({**cell.model_dump(exclude={"config", "not_here"}), **found})
@@ -164,9 +160,3 @@ def _one_line(error: Exception) -> str:
     """What an error says, on one line; with its type if it was not written for the user."""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return " ".join(f"{kind}{error}".split())
-
-
-def _seconds(folder: Path) -> float:
-    """How long a finished cell took in its last session."""
-    timings = read_report(folder).timings
-    return round(sum(value for value in timings.values() if isinstance(value, (int, float))), 1)
