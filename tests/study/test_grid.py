@@ -59,7 +59,10 @@ def test_all_unknown_names_are_told_at_once(tmp_path):
     line = fault(tmp_path, grid(cells=cells))
     assert "unknown prompt 'code_onyl' (did you mean 'code_only'?); known: code_only, " in line
     assert "unknown base model 'embeded' (did you mean 'embedded'?); known: " in line
-    assert all(f"unknown {what}" in line for what in ("prompt 'story'", "base model './none'", "base model 'deepseek-coder-70b'"))
+    assert all(
+        f"unknown {what}" in line
+        for what in ("prompt 'story'", "base model './none'", "base model 'deepseek-coder-70b'")
+    )
     assert "unknown split 'by_networks' (did you mean 'by_network'?); known: by_" in line
     assert "unknown label 'percent' (did you mean 'percentile'?); known: normalized, percentile" in line
     assert "cannot read the prompt file 'none.json'" in line

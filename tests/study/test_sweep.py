@@ -170,7 +170,10 @@ def test_a_base_that_is_not_here_is_no_failure(tmp_path):
         ({"common": {**COMMON, "tuning": {"epochs": 2}}}, f"tuning.epochs 1 there, 2 now, in {CODE}; "),
         ({"learning_curve": [3]}, "learning_curve [3, 6] there, [3] now"),
         ({"cells": grid()["cells"][:3]}, f"cell {DEEPSEEK} only there"),
-        ({"cells": [*grid()["cells"], {"prompts": ["metadata"], "bases": ["embedded"]}]}, "cell metadata.embedded.by_network.normalized.seed0 only now"),
+        (
+            {"cells": [*grid()["cells"], {"prompts": ["metadata"], "bases": ["embedded"]}]},
+            "cell metadata.embedded.by_network.normalized.seed0 only now",
+        ),
     ],
 )
 def test_another_config_says_what_differs(studied, tmp_path, changes, reason):
