@@ -11,6 +11,7 @@ from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as markdown_table
 from nngpt_ext.evaluation.page import template
 from nngpt_ext.evaluation.report import split_note
+from nngpt_ext.evaluation.schema import Skill
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.terminal import rendered
 from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number
@@ -93,8 +94,8 @@ def sentences(study: Study) -> list[str]:
         f"Of {count(len(study.cells), 'cell')} (each a prompt, a base model, a split and a label), {len(finished)} are "
         f"finished, and {len(compared)} of these can show skill: their prompt does not hold the answer, and their "
         "split is not leaky.",
-        f"{len(shown)} showed skill, which means that they were more often correct than the pair prior, the usual "
-        f"winner of each two datasets{f': {where}' if where else ''}.",
+        f"{len(shown)} of them showed skill{f' ({where})' if where else ''}: they were correct more often than the "
+        "pair prior, which always names the usual winner of the two datasets.",
         "Compare skill, not accuracy, between splits: each has its own test pairs and its own prior, and they differ "
         f"in how many test networks have a near-duplicate in training{f' ({resembling})' if near else ''}.",
     ]
@@ -104,6 +105,7 @@ def sections(study: Study) -> list[Section]:
     """The sections that have something to show."""
     groups, finished = pictures.groups(study), study.finished()
     notes = [(note,) for note in map(split_note, dict.fromkeys(cell.split for cell in study.cells)) if note]
+    made = Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
     found = [
         Section(
             "verdicts", "Verdicts",
@@ -123,7 +125,7 @@ def sections(study: Study) -> list[Section]:
             "paper's protocol (the peak in the table): it is chosen by looking at the test set, and so too high.",
             _of_cells(
                 study, "Two protocols", ("chosen epoch", "accuracy, epoch by validation", "prior", "peak over epochs"),
-                lambda f: (f"{f.selected_epoch}", *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy))),
+                lambda f: (_epoch(f), *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy))),
             ),
             _drawn(*map(pictures.epochs, groups)),
         ),
@@ -164,7 +166,7 @@ def sections(study: Study) -> list[Section]:
                 for cell, figures in finished
             ],
         ),
-        Section("made", "How this was made", "", [states(study), _made(study)]),
+        Section("made", "How this was made", "", [states(study), made]),
     ]  # fmt: skip
     return [section for section in found if section.tables or section.pictures or section.details]
 
@@ -187,8 +189,7 @@ def verdicts(study: Study) -> Table:
             best = max(found.others.items(), key=lambda other: other[1].accuracy, default=None)
             holm = adjusted.get(cell.name)
             measured = [
-                number(found.skill.value, sign=True), interval(found.skill.ci95, sign=True), f"{found.skill.p:.4f}",
-                NO_NUMBER if holm is None else f"{holm:.4f}", number(found.accuracy.value),
+                *_gain(found.skill), NO_NUMBER if holm is None else f"{holm:.4f}", number(found.accuracy.value),
                 interval(found.accuracy.ci95), number(found.prior),
                 NO_NUMBER if best is None else f"{best[0]} {best[1].accuracy:.3f}", f"{found.n_test_pairs:,}",
                 f"{found.n_test_networks:,}",
@@ -227,32 +228,21 @@ def curve(study: Study) -> Table:
 def comparisons(study: Study) -> Table:
     """One base model against another, on the same test pairs."""
     cells = {cell.name: cell for cell in study.cells}
-    rows: list[tuple[str, ...]] = []
-    for one in study.comparisons:
-        first, second, gain = cells[one.first], cells[one.second], one.difference
-        rows.append(
-            (first.prompt, first.setting, f"{first.base} − {second.base}", number(gain.value, sign=True),
-             interval(gain.ci95, sign=True), f"{gain.p:.4f}", f"{one.n:,}", f"{one.networks:,}")
-        )  # fmt: skip
-    header = (
-        "prompt",
-        "tested under",
-        "base models",
-        "difference of accuracies",
-        "95 % interval",
-        "p",
-        "pairs",
-        "networks",
-    )
-    return Table("Differences", header, rows)
+    rows = [
+        (cells[one.first].prompt, cells[one.first].setting, f"{cells[one.first].base} − {cells[one.second].base}",
+         *_gain(one.difference), f"{one.n:,}", f"{one.networks:,}")
+        for one in study.comparisons
+    ]  # fmt: skip
+    what = ("prompt", "tested under", "base models", "difference of accuracies")
+    return Table("Differences", (*what, "95 % interval", "p", "pairs", "networks"), rows)
 
 
 def slices(figures: Figures) -> list[Table]:
     """A cell beside each baseline, and on each slice of its test pairs."""
     against = [
-        (name, number(other.accuracy), number(gain.value, sign=True), interval(gain.ci95, sign=True), f"{gain.p:.4f}")
+        (name, number(other.accuracy), *_gain(other.difference))
         for name, other in figures.others.items()
-        if (gain := other.difference) is not None
+        if other.difference is not None
     ]
     tables = [Table("Other baselines", ("baseline", "its accuracy", "accuracy − it", "95 % interval", "p"), against)]
     header = ("accuracy", "95 % interval", "prior", "accuracy − prior", "95 % interval", "n", "networks")
@@ -268,11 +258,15 @@ def slices(figures: Figures) -> list[Table]:
 
 def states(study: Study) -> Table:
     """Every cell, what became of it, and how long its run took."""
-    rows = []
-    for cell in study.cells:
-        seconds = study.timings.get(cell.name)
-        took = NO_NUMBER if seconds is None else f"{seconds / 60:.1f} min"
-        rows.append((cell.name, _state(cell), took, cell.device or NO_NUMBER))
+    rows = [
+        (
+            cell.name,
+            _state(cell),
+            f"{study.timings[cell.name] / 60:.1f} min" if cell.name in study.timings else NO_NUMBER,
+            cell.device or NO_NUMBER,
+        )
+        for cell in study.cells
+    ]
     return Table("Cells", ("cell", "state", "time", "device"), rows)
 
 
@@ -280,5 +274,9 @@ def _state(cell: CellResult) -> str:
     return f"{cell.status}: {cell.reason}" if cell.reason else cell.status
 
 
-def _made(study: Study) -> Table:
-    return Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
+def _epoch(figures: Figures) -> str:
+    return NO_NUMBER if figures.selected_epoch is None else f"{figures.selected_epoch:g}"
+
+
+def _gain(gain: Skill) -> tuple[str, str, str]:
+    return number(gain.value, sign=True), interval(gain.ci95, sign=True), f"{gain.p:.4f}"

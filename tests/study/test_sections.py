@@ -109,8 +109,7 @@ def test_three_sentences_count_the_cells():
     many, skill, splits = sentences(found)
     assert many.startswith("Of 3 cells ")
     assert "3 are finished, and 2 of these can show skill" in many
-    assert skill.startswith("1 showed skill")
-    assert "recipe under by_network" in skill
+    assert skill.startswith("1 of them showed skill (recipe under by_network)")
     assert "75% under by_network" in splits
     assert len(sentences(study(cell("recipe")))) == 3
 
