@@ -100,14 +100,17 @@ def read_grid(file: Path) -> Grid:
 
 
 def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterator[Cell]:
-    axes = (
-        block.prompts, block.bases, block.splits, block.labels, block.seeds, block.train_networks, block.tested_on,
-    )  # fmt: skip
-    for prompt, base, split, label, seed, size, tested_on in itertools.product(*axes):
+    axes: dict[str, list[Any]] = {
+        "prompt": block.prompts, "base": block.bases, "split": block.splits, "label": block.labels,
+        "seed": block.seeds, "train_networks": block.train_networks, "tested_on": block.tested_on,
+    }  # fmt: skip
+    for values in itertools.product(*axes.values()):
+        place: dict[str, Any] = dict(zip(axes, values, strict=True))
+        size, seed = place["train_networks"], place["seed"]
         own = {
-            "prompt": prompt,
-            "model": {"base": base},
-            "data": {"split": split, "label": label, "seed": seed},
+            "prompt": place["prompt"],
+            "model": {"base": place["base"]},
+            "data": {"split": place["split"], "label": place["label"], "seed": seed},
             "tuning": {"seed": seed},
         }
         limit = {} if size is None else {"data": {"train_networks": size}}
@@ -116,14 +119,11 @@ def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterat
         except UserError as error:
             faults.append(str(error).removeprefix("configuration: "))
             continue
-        parts = [_slug(prompt), _slug(base), split, label, f"seed{seed}"]
+        parts = [_slug(place["prompt"]), _slug(place["base"]), place["split"], place["label"], f"seed{seed}"]
         parts += [] if size is None else [f"{size}networks"]
         parts += [] if block.tag is None else [block.tag]
-        yield Cell(
-            name=".".join(parts) + (_RANDOM if tested_on == "random" else ""),
-            prompt=prompt, base=base, split=split, label=label, seed=seed, train_networks=size, tested_on=tested_on,
-            tag=block.tag, not_here=block.not_here, config=config,
-        )  # fmt: skip
+        name = ".".join(parts) + (_RANDOM if place["tested_on"] == "random" else "")
+        yield Cell(name=name, **place, tag=block.tag, not_here=block.not_here, config=config)
 
 
 def _slug(name: str) -> str:

@@ -55,26 +55,11 @@ class Line:
     style: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Finished cells of one setting, which share their test pairs and their prior."""
-
-    lines: list[Line]
-
-    def picture(self, drawn: Figure, axes: Any, kind: str, words: Callable[[Figures], str]) -> Picture:
-        """The picture with its legend; `words` says what it shows of one cell."""
-        legend(drawn, axes)
-        first = self.lines[0]
-        caption = (
-            f"{first.cell.setting}: {count(first.figures.n_test_pairs, 'test pair')} of "
-            f"{count(first.figures.n_test_networks, 'network')}"
-        )
-        alt = "; ".join(f"{line.name}: {words(line.figures)}" for line in self.lines)
-        return Picture(caption, alt, as_svg(drawn, f"{kind} {first.cell.name}"))
+Group = list[Line]
 
 
 def groups(study: Study) -> list[Group]:
-    """The finished cells by setting.
+    """The finished cells by setting: those of one setting share their test pairs and their prior.
 
     Those whose prompt shows the answer are by themselves: beside them, all others would be one line.
     """
@@ -84,9 +69,8 @@ def groups(study: Study) -> list[Group]:
     for cell, figures in study.finished():
         prompt, base = prompts.index(cell.prompt), bases.index(cell.base)
         style = {"color": SERIES[prompt % len(SERIES)], "marker": MARKERS[base % 6], "ls": DASHES[base % 4]}
-        line = Line(cell.title, cell, figures, style)
-        found.setdefault((cell.setting, cell.shows_answer), []).append(line)
-    return [Group(lines) for lines in found.values()]
+        found.setdefault((cell.setting, cell.shows_answer), []).append(Line(cell.title, cell, figures, style))
+    return list(found.values())
 
 
 def check_matplotlib() -> None:
@@ -128,6 +112,15 @@ def legend(drawn: Figure, axes: Any) -> None:
     drawn.legend(list(found.values()), list(found), loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
+def _picture(drawn: Figure, axes: Any, group: Group, kind: str, words: Callable[[Figures], str]) -> Picture:
+    """A group's picture with its legend; `words` says what it shows of one cell."""
+    legend(drawn, axes)
+    cell, figures = group[0].cell, group[0].figures
+    tested = f"{count(figures.n_test_pairs, 'test pair')} of {count(figures.n_test_networks, 'network')}"
+    alt = "; ".join(f"{line.name}: {words(line.figures)}" for line in group)
+    return Picture(f"{cell.setting}: {tested}", alt, as_svg(drawn, f"{kind} {cell.name}"))
+
+
 def skills(study: Study) -> Picture | None:
     """The skill of every cell that can show any, with its interval; None where there is no such cell."""
     from matplotlib.transforms import blended_transform_factory
@@ -164,10 +157,10 @@ def skills(study: Study) -> Picture | None:
 
 def datasets(group: Group) -> Picture:
     """Accuracy on the pairs that involve each dataset, with intervals, beside the prior on the same pairs."""
-    parts = group.lines[0].figures.slices[DATASETS]
-    with figure(0.9 + len(parts) * max(0.3, 0.08 * len(group.lines))) as (drawn, axes):
-        for i, line in enumerate(group.lines):
-            shift = 0.7 * ((i + 0.5) / len(group.lines) - 0.5)  # the cells' points stand below one another
+    parts = group[0].figures.slices[DATASETS]
+    with figure(0.9 + len(parts) * max(0.3, 0.08 * len(group))) as (drawn, axes):
+        for i, line in enumerate(group):
+            shift = 0.7 * ((i + 0.5) / len(group) - 0.5)  # the cells' points stand below one another
             known = [(row + shift, part) for row, part in enumerate(line.figures.slices[DATASETS]) if part.n]
             for row, part in known:
                 axes.hlines(row, *(part.ci95 or [part.accuracy] * 2), color=line.style["color"], lw=1)
@@ -182,7 +175,7 @@ def datasets(group: Group) -> Picture:
             own = figures.slices[DATASETS]
             return ", ".join(f"{part.name} {number(part.accuracy)} (prior {number(part.prior)})" for part in own)
 
-        return group.picture(drawn, axes, "datasets", words)
+        return _picture(drawn, axes, group, "datasets", words)
 
 
 def _rows(axes: Any, names: Sequence[str], what: str) -> None:
@@ -198,20 +191,20 @@ def epochs(group: Group) -> Picture | None:
     def points(figures: Figures) -> list[tuple[float, float]]:
         return [(e.epoch, e.test_accuracy) for e in figures.epochs if e.test_accuracy is not None]
 
-    if all(len(points(line.figures)) < 2 for line in group.lines):
+    if all(len(points(line.figures)) < 2 for line in group):
         return None
     with figure(2.9) as (drawn, axes):
-        for line in group.lines:
+        for line in group:
             tested = points(line.figures)
             axes.plot(*zip(*tested, strict=True), mfc="none", ms=4, label=line.name, **line.style)
             for epoch, value in tested:
                 if epoch == line.figures.selected_epoch:
                     axes.plot([epoch], [value], ms=6, **line.style)
-        axes.axhline(group.lines[0].figures.prior, **_PRIOR)
+        axes.axhline(group[0].figures.prior, **_PRIOR)
         axes.set(xlabel="epoch", ylabel="test accuracy")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        return group.picture(
-            drawn, axes, "epochs",
+        return _picture(
+            drawn, axes, group, "epochs",
             lambda f: ", ".join(f"{value:.3f} after epoch {epoch:g}" for epoch, value in points(f)),
         )  # fmt: skip
 
@@ -220,13 +213,13 @@ def reliability(group: Group) -> Picture:
     """How often dataset 1 wins at each probability given for it, calibrated where there is a calibration."""
     with figure(3.2) as (drawn, axes):
         axes.plot([0, 1], [0, 1], **_PRIOR | {"label": "perfectly calibrated"})
-        for line in group.lines:
+        for line in group:
             bins = line.figures.reliability_calibrated or line.figures.reliability
             points = [one.probability for one in bins], [one.share for one in bins]
             axes.plot(*points, ms=3, label=line.name, **line.style)
         axes.set(xlabel="probability of dataset 1", ylabel="share of pairs that it wins")
-        return group.picture(
-            drawn, axes, "reliability",
+        return _picture(
+            drawn, axes, group, "reliability",
             lambda f: f"calibration error {number(f.ece)} as trained, {number(f.ece_calibrated)} calibrated",
         )  # fmt: skip
 
@@ -234,17 +227,17 @@ def reliability(group: Group) -> Picture:
 def coverage(group: Group) -> Picture:
     """Accuracy among the most confident answers, and the pair prior's by its own confidence."""
     with figure(2.9) as (drawn, axes):
-        for line in group.lines:
+        for line in group:
             points = line.figures.coverage
             axes.plot(*zip(*points, strict=True), markevery=len(points), label=line.name, **line.style)
-        axes.plot(*zip(*group.lines[0].figures.coverage_prior, strict=True), marker=".", ms=3, **_PRIOR)
+        axes.plot(*zip(*group[0].figures.coverage_prior, strict=True), marker=".", ms=3, **_PRIOR)
         axes.set(xlabel="share of pairs answered, the most confident first", ylabel="accuracy among them")
 
         def words(figures: Figures) -> str:
             half = min(figures.coverage, key=lambda point: abs(point.coverage - 0.5))
             return f"{half.accuracy:.3f} at {half.coverage:.0%} coverage, {figures.accuracy.value:.3f} at 100%"
 
-        return group.picture(drawn, axes, "coverage", words)
+        return _picture(drawn, axes, group, "coverage", words)
 
 
 def learning_curve(study: Study) -> Picture | None:

@@ -42,10 +42,10 @@ def test_cells_of_one_setting_share_a_picture_and_a_prompt_its_colour():
             cell("normalized_accuracy", figures(0.19)), cell("metadata"),
         )
     )  # fmt: skip
-    assert [[line.cell.prompt for line in group.lines] for group in found] == [
+    assert [[line.cell.prompt for line in group] for group in found] == [
         ["code_only", "recipe"], ["recipe"], ["normalized_accuracy"],
     ]  # fmt: skip
-    assert found[0].lines[1].style == found[1].lines[0].style
+    assert found[0][1].style == found[1][0].style
 
 
 @pytest.mark.parametrize("draw", [pictures.datasets, pictures.epochs, pictures.reliability, pictures.coverage])
