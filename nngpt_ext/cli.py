@@ -17,7 +17,6 @@ from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
 from nngpt_ext.publish.commands import app as export
 from nngpt_ext.shell import AsJson, print_json
-from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -179,7 +178,28 @@ def report(
 
 # Behind run and report, so that --help begins with them.
 ask.register(app)
-study.register(app)
+
+
+@app.command(epilog="Example: nngpt-ext study --config examples/study_quick.yaml --out runs/study --resume")
+def study(
+    config: Annotated[Path, typer.Option(help="The study's file: what its cells are.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is not repeated.")] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of what is finished.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a grid of prompts, base models, splits and labels, and draw what it shows as one page."""
+    from nngpt_ext.study.sections import print_study
+    from nngpt_ext.study.sweep import run_study
+
+    found = run_study(config, out, resume=resume, draw_only=draw)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_study(found)
+    typer.echo(f"The page is {out / 'index.html'}", err=True)
+
+
 doctor.register(app)
 
 

@@ -15,9 +15,8 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import UserError, run_task
-from nngpt_ext.study import run as running
-from nngpt_ext.study.curve import FILE as CURVE
-from nngpt_ext.study.run import run_study
+from nngpt_ext.study import sweep
+from nngpt_ext.study.sweep import run_study
 from nngpt_ext.tasks import loading
 from tests.study.conftest import CODE, COMMON, CUT, RANDOM, RECIPE, Studied, grid, written
 
@@ -46,7 +45,7 @@ def test_what_became_of_each_cell(studied):
     assert "tuning.row_tokens is 64; raise it" in reasons[CUT]
     assert reasons[DEEPSEEK] == "needs a card & time"
     assert {path.name for path in studied.folder.iterdir()} == {
-        "cells", "notes", "study.yaml", "study.json", "study.md", "index.html", CURVE,
+        "cells", "notes", "study.yaml", "study.json", "study.md", "index.html", "learning_curve.json",
     }  # fmt: skip
 
 
@@ -84,7 +83,7 @@ def test_finished_cells_are_not_repeated(studied, copied):
 
 def test_what_is_missing_is_made_again_and_the_same(studied, copied):
     shutil.rmtree(copied / "cells" / RANDOM)
-    (copied / CURVE).unlink()
+    (copied / "learning_curve.json").unlink()
     (copied / "index.html").unlink()
     again = Studied(studied.file, copied, run_study(studied.file, copied, resume=True))
     assert again.content == studied.content
@@ -130,19 +129,7 @@ def test_however_a_cell_is_damaged_the_others_are_shown(studied, copied, damage,
     found = {c.name: c for c in run_study(studied.file, copied, draw_only=True).cells}
     assert found[CODE].status == "failed"
     assert reason in found[CODE].reason
-    assert f"remove '{cell}' and go on" in found[CODE].reason
-    assert found[RECIPE].status == "finished"
-
-
-@pytest.mark.parametrize(("versions", "reason"), [(None, "it has no versions"), (3, "TypeError")])
-def test_a_record_without_versions_ends_nothing(studied, copied, versions, reason):
-    record = copied / "cells" / CODE / "run.json"
-    content = json.loads(record.read_text())
-    del content["versions"]
-    record.write_text(json.dumps(content if versions is None else {**content, "versions": versions}))
-    found = {c.name: c for c in run_study(studied.file, copied, draw_only=True).cells}
-    assert found[CODE].status == "failed"
-    assert reason in found[CODE].reason
+    assert f"remove '{cell}' and continue" in found[CODE].reason
     assert found[RECIPE].status == "finished"
 
 
@@ -159,13 +146,13 @@ def test_a_cell_that_was_brought_from_elsewhere_must_be_of_this_config(studied, 
 def test_a_run_that_failed_is_not_tried_twice(tmp_path, monkeypatch):
     """The cell that would ask it about random trials fails with it."""
     tried = []
-    pipeline = running.run_pipeline
-    monkeypatch.setattr(running, "run_pipeline", lambda *a, **o: tried.append(a[1].name) or pipeline(*a, **o))
+    pipeline = sweep.run_pipeline
+    monkeypatch.setattr(sweep, "run_pipeline", lambda *a, **o: tried.append(a[1].name) or pipeline(*a, **o))
     block = {"prompts": ["recipe"], "bases": ["embedded"], "tested_on": ["best", "random"]}
     block["settings"] = {"tuning": {"row_tokens": 64}}
     found = run_study(written(tmp_path, grid(cells=[block], learning_curve=[])), tmp_path / "out")
     assert [cell.status for cell in found.cells] == ["failed", "failed"]
-    assert found.cells[1].reason == f"the run that it asks failed: {RECIPE}"
+    assert found.cells[1].reason == f"the run that this cell asks has failed: {RECIPE}"
     assert tried == [RECIPE]
 
 
@@ -180,10 +167,13 @@ def test_a_base_that_is_not_here_is_no_failure(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"common": {**COMMON, "tuning": {"epochs": 2}}}, "tuning.epochs 1 there, 2 now (in "),
+        ({"common": {**COMMON, "tuning": {"epochs": 2}}}, f"tuning.epochs 1 there, 2 now, in {CODE}; "),
         ({"learning_curve": [3]}, "learning_curve [3, 6] there, [3] now"),
-        ({"cells": grid()["cells"][:3]}, f"cells only there: {DEEPSEEK}"),
-        ({"cells": [*grid()["cells"], {"prompts": ["metadata"], "bases": ["embedded"]}]}, "cells only now: metadata."),
+        ({"cells": grid()["cells"][:3]}, f"cell {DEEPSEEK} only there"),
+        (
+            {"cells": [*grid()["cells"], {"prompts": ["metadata"], "bases": ["embedded"]}]},
+            "cell metadata.embedded.by_network.normalized.seed0 only now",
+        ),
     ],
 )
 def test_another_config_says_what_differs(studied, tmp_path, changes, reason):
@@ -196,10 +186,10 @@ def test_another_config_says_what_differs(studied, tmp_path, changes, reason):
 
 def test_folders_that_are_not_free(studied, tmp_path):
     assert line(run_study, studied.file, studied.folder) == (
-        f"a study is in '{studied.folder}'; go on with --resume, or give another folder with --out"
+        f"'{studied.folder}' already holds this study; continue it with --resume, or give another folder with --out"
     )
     (tmp_path / "thesis.tex").touch()
-    assert "holds files and no study" in line(run_study, studied.file, tmp_path, resume=True)
+    assert "holds files that are not of a study" in line(run_study, studied.file, tmp_path, resume=True)
     assert "is a file" in line(run_study, studied.file, tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
