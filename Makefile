@@ -76,5 +76,5 @@ study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, a
 	mkdir -p docs/study
 	cp runs/study/index.html runs/study/study.json runs/study/study.md docs/study/
 
-embedded: $(VENV)/run ## train the embedded base model anew (74 minutes) into runs/embedded
-	$(BIN)/python -m nngpt_ext.models.build_embedded --out runs/embedded
+embedded: $(VENV)/run ## train the embedded base model again (74 minutes) into runs/embedded
+	$(BIN)/python -m research.embedded.build --out runs/embedded

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from nngpt_ext.config import TaskConfig
     from nngpt_ext.errors import UserError
     from nngpt_ext.evaluation.curves import LiveCurves
-    from nngpt_ext.predict.answers import Comparison, Query, Ranking
+    from nngpt_ext.predict.answers import Comparison, Ranking
+from nngpt_ext.predict.question import Query
     from nngpt_ext.predict.predictor import Predictor
     from nngpt_ext.predict.store import PredictionStore
     from nngpt_ext.prompts.template import Template

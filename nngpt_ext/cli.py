@@ -10,20 +10,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nngpt_ext.bench.command import app as bench
+from nngpt_ext import doctor
+from nngpt_ext.bench.benchmarks import app as bench
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
-from nngpt_ext.doctor import command as doctor
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
 from nngpt_ext.export.commands import app as export
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
-from nngpt_ext.study import commands as study
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -189,7 +188,28 @@ def report(
 
 # Behind run and report, so that --help begins with them.
 ask.register(app)
-study.register(app)
+
+
+@app.command(epilog="Example: nngpt-ext study --config examples/study_quick.yaml --out runs/study --resume")
+def study(
+    config: Annotated[Path, typer.Option(help="The study's file: what its cells are.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is not repeated.")] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of what is finished.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a grid of prompts, base models, splits and labels, and draw what it shows as one page."""
+    from nngpt_ext.study.sections import print_study
+    from nngpt_ext.study.sweep import run_study
+
+    found = run_study(config, out, resume=resume, draw_only=draw)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_study(found)
+    typer.echo(f"The page is {out / 'index.html'}", err=True)
+
+
 doctor.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are whole or not there, written under a temporary name and then renamed, and hashes."""
 
 from __future__ import annotations
 

@@ -18,16 +18,7 @@ sys.path.insert(0, str(ROOT))  # this tree's package, whatever is installed
 
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.study.canvas import LINE, SERIES, SOFT, TEXT, check_matplotlib, figure, picture
-
-# Of nngpt_ext's own pages; the picture brings its ground along, for a page may be dark where the system is light.
-STYLE = """
-svg { --page: #ffffff; --text: #1c2024; --soft: #555d66; --line: #c9ced4; --series-1: #1f6fb5; --series-2: #c2571a; }
-@media (prefers-color-scheme: dark) {
-  svg { --page: #15181b; --text: #e8eaed; --soft: #a9b1ba; --line: #4a5159; --series-1: #6cb2f0; --series-2: #f0965a; }
-}
-text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif !important; }
-"""
+from nngpt_ext.study.pictures import INK, SERIES, as_svg, check_matplotlib, figure
 
 
 def accuracies(axes: Any, runs: dict[str, Any]) -> str:
@@ -35,7 +26,7 @@ def accuracies(axes: Any, runs: dict[str, Any]) -> str:
     first = next(iter(runs.values())).per_dataset.sort_values("involving_prior")
     names, words = list(first.index), []
     for row in range(len(names)):
-        axes.axhline(row, color=LINE, lw=0.5)
+        axes.axhline(row, color=INK, alpha=0.4, lw=0.5)
     for shift, (name, report), colour, marker in zip((-0.16, 0.16), runs.items(), SERIES[:2], "os", strict=True):
         table = report.per_dataset.loc[names]
         value, low, high = (table[f"involving_{part}"] for part in ("accuracy", "low", "high"))
@@ -45,7 +36,7 @@ def accuracies(axes: Any, runs: dict[str, Any]) -> str:
         )  # fmt: skip
         words.append(f"{name}: " + ", ".join(f"{dataset} {found:.3f}" for dataset, found in value.items()))
     axes.plot(
-        first["involving_prior"], range(len(names)), ls="", marker="D", ms=6, mfc="none", mec=TEXT, label="pair prior"
+        first["involving_prior"], range(len(names)), ls="", marker="D", ms=6, mfc="none", mec=INK, label="pair prior"
     )
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="test accuracy on pairs with this dataset")
     axes.set_title("Right how often, on networks never seen?", loc="left", weight="bold")
@@ -63,10 +54,10 @@ def order(axes: Any, predictor: Predictor, code: str) -> str:
     values = [0.0, *against]  # the first has nothing to beat
     rows = range(len(values), 0, -1)
     axes.barh(rows, values, height=0.62, color=SERIES[0], alpha=0.85)
-    axes.axvline(0.5, color=TEXT, lw=1, ls="--")
+    axes.axvline(0.5, color=INK, lw=1, ls="--")
     for row, value in zip(rows, values, strict=True):
         said = "does best" if row == len(values) else f"{value:.2f}"
-        axes.text(value + 0.012, row, said, va="center", color=SOFT)
+        axes.text(value + 0.012, row, said, va="center", color=INK)
     axes.set(yticks=list(rows), yticklabels=ranked.datasets, xlim=(0, 0.55), xlabel=f"probability of beating {best}")
     axes.grid(visible=False, axis="y")
     axes.set_title("AlexNet: on which does it do best?", loc="left", weight="bold")
@@ -96,17 +87,8 @@ def main() -> None:
         handles, labels = left.get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower left", ncols=3)
         drawn.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-        title = (
-            f"Accuracy on {one.n_test_pairs:,} test pairs of {one.n_test_networks} networks, and an order for AlexNet"
-        )
-        shown = picture(drawn, "answer", title, f"{words}. AlexNet: {ranking}.")
-    svg = shown.svg.replace(
-        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
-    )
-    ground = '<rect width="100%" height="100%" rx="6" fill="var(--page)" />'
-    svg = svg.replace(">", f"><style>{STYLE}</style>{ground}", 1).replace(" href=", " xlink:href=")
-    given.out.write_text(svg + "\n", encoding="utf-8")
-    print(shown.alt)
+        given.out.write_text(as_svg(drawn, "answer"), encoding="utf-8")
+    print(f"{words}. AlexNet: {ranking}.")  # for whoever does not see the picture
 
 
 if __name__ == "__main__":

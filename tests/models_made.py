@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from nngpt_ext.data.sources.package import PackageSource, installed_folder
-from nngpt_ext.models.embedded_tokenizer import train_tokenizer
 from nngpt_ext.models.base import Base, load_base
 from nngpt_ext.prompts.builtin import NAMES, get_template
+from research.embedded.tokenizer import train_tokenizer
 
 NETWORKS = ("AirNet", "AlexNet", "DenseNet", "MobileNetV3", "ResNet", "VGG")
 KINDS = ("llama", "qwen2", "gpt_neox")

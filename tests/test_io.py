@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import replacing, replacing_folder, write_text
+from nngpt_ext.io import file_digest, replacing, replacing_folder, text_digest, write_text
 
 
 class Mishap(Exception):
@@ -176,3 +176,12 @@ def test_a_file_is_in_the_way_of_a_folder(tmp_path):
     with pytest.raises(UserError, match="Not a directory"), replacing_folder(tmp_path / "adapter" / "inner"):
         pass
     assert names(tmp_path) == ["adapter"]
+
+
+# Hashes
+
+
+def test_digests_are_sha256_of_the_bytes(tmp_path):
+    assert text_digest("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    (tmp_path / "a.txt").write_text("é", encoding="utf-8")
+    assert file_digest(tmp_path / "a.txt") == text_digest("é") != text_digest("e")

@@ -10,7 +10,7 @@ from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.evaluation.schema import Report
-from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.tasks.folder import CONFIG, read_config, read_record
 
 # Never what may run code when it is read, such as *.bin or *.py.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
-from nngpt_ext.predict.keys import digest
+from nngpt_ext.io import digest
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nngpt_ext.io import replacing
-from nngpt_ext.predict.answers import Query
+from nngpt_ext.predict.question import Query
 from nngpt_ext.predict.codes import Network
 from nngpt_ext.predict.predictor import Predictor
 

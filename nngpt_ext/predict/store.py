@@ -109,7 +109,7 @@ class PredictionStore:
         Raises:
             UserError: when the folder holds no finished run.
         """
-        from nngpt_ext.predict.note import stored_rows
+        from nngpt_ext.predict.adapter import stored_rows
 
         file = Path(folder) / "predictions.parquet"
         try:

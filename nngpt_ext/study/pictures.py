@@ -1,177 +1,284 @@
-"""The pictures of one cell, and the one of all cells' skill."""
+"""The pictures of a study, drawn by matplotlib in colours that can be read on a light and on a dark page."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.evaluation.wording import interval, number
-from nngpt_ext.study.canvas import (
-    ABOVE,
-    BELOW,
-    DASHES,
-    LINE,
-    MARKERS,
-    PAGE,
-    SERIES,
-    SOFT,
-    TEXT,
-    Picture,
-    figure,
-    legend,
-    picture,
-)
-from nngpt_ext.study.schema import CellResult, Figures, Part, Study
-from nngpt_ext.study.words import full_name, judged, setting, tested, verdict
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.wording import count, interval, number
+from nngpt_ext.study.measurement import DATASETS
+from nngpt_ext.study.outcome import CellResult, Figures, Study, Verdict
 
-_LABEL = 32  # letters beside a cell's skill: a path of somebody's own prompt would leave no room for the picture
-_FULL = 0.25  # a difference from the prior that is drawn in full colour
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Each has a contrast of at least 3.7 both on white and on the dark page's #15181b.
+INK = "#7d7d7d"
+SERIES = ("#3b82d6", "#d0661f", "#2a9265", "#9463dd", "#d14a86", "#9c7c14", "#0f8fa3")
+MARKERS, DASHES = "os^DvP", ("-", "--", "-.", ":")
+_PRIOR: dict[str, Any] = {"color": INK, "lw": 1.2, "ls": (0, (2, 1)), "label": "pair prior"}
+_VERDICTS: dict[Verdict, dict[str, Any]] = {
+    "skill shown": {"color": SERIES[2], "marker": "o"},
+    "no skill shown": {"color": INK, "marker": "o", "mfc": "none"},
+    "below the prior": {"color": SERIES[1], "marker": "s"},
+}
+WIDTH = 4.2  # inches of 72 units: narrow enough that the text can be read on a telephone
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 8.5, "axes.titlesize": 8.5,
+    "legend.fontsize": 8, "legend.frameon": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": INK, "grid.alpha": 0.3, "grid.linewidth": 0.5, "axes.axisbelow": True, "savefig.transparent": True,
+}  # fmt: skip
 
 
-def skills(study: Study, key: str) -> Picture | None:
-    """The skill of every cell that can tell, with its interval, beside none; None where there is no such cell."""
+@dataclass(frozen=True)
+class Picture:
+    """An SVG with its caption and what it shows, in words for those who do not see it."""
+
+    caption: str
+    alt: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cell in a picture: its name there, its colour by prompt, its marker and dash by base model."""
+
+    name: str
+    cell: CellResult
+    figures: Figures
+    style: dict[str, Any]
+
+
+Group = list[Line]
+
+
+def groups(study: Study) -> list[Group]:
+    """The finished cells by setting: those of one setting share their test pairs and their prior.
+
+    Those whose prompt shows the answer are by themselves: beside them, all others would be one line.
+    """
+    prompts = list(dict.fromkeys(cell.prompt for cell in study.cells))
+    bases = list(dict.fromkeys(cell.base for cell in study.cells))
+    found: dict[tuple[str, bool], list[Line]] = {}
+    for cell, figures in study.finished():
+        prompt, base = prompts.index(cell.prompt), bases.index(cell.base)
+        style = {"color": SERIES[prompt % len(SERIES)], "marker": MARKERS[base % 6], "ls": DASHES[base % 4]}
+        found.setdefault((cell.setting, cell.shows_answer), []).append(Line(cell.title, cell, figures, style))
+    return list(found.values())
+
+
+def check_matplotlib() -> None:
+    """Check that pictures can be drawn.
+
+    Raises:
+        UserError: with what to install.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("the study's pictures need matplotlib; type: pip install 'nngpt-ext[study]'")
+
+
+@contextmanager
+def figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of `width` by `height` inches and its axes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        yield drawn, drawn.subplots(1, columns, **options)
+
+
+def as_svg(drawn: Figure, key: str) -> str:
+    """The figure as SVG, the same each time; `key` makes the ids that it refers to unique among those of a page."""
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}):
+        drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return file.getvalue()[file.getvalue().index("<svg") :]  # without the XML prolog, which HTML does not have
+
+
+def legend(drawn: Figure, axes: Any) -> None:
+    """A legend below the axes, where it covers nothing; one entry for each label."""
+    handles, labels = axes.get_legend_handles_labels()
+    found = dict(zip(labels, handles, strict=True))
+    columns = 1 if max(map(len, found), default=0) > 26 else 2
+    drawn.legend(list(found.values()), list(found), loc="outside lower left", ncols=columns, handlelength=2.6)
+
+
+def _picture(drawn: Figure, axes: Any, group: Group, kind: str, words: Callable[[Figures], str]) -> Picture:
+    """A group's picture with its legend; `words` says what it shows of one cell."""
+    legend(drawn, axes)
+    cell, figures = group[0].cell, group[0].figures
+    tested = f"{count(figures.n_test_pairs, 'test pair')} of {count(figures.n_test_networks, 'network')}"
+    alt = "; ".join(f"{line.name}: {words(line.figures)}" for line in group)
+    return Picture(f"{cell.setting}: {tested}", alt, as_svg(drawn, f"{kind} {cell.name}"))
+
+
+def skills(study: Study) -> Picture | None:
+    """The skill of every cell that can show any, with its interval; None where there is no such cell."""
     from matplotlib.transforms import blended_transform_factory
 
-    found = judged(study.cells)
+    found = study.compared()
     if not found:
         return None
-    styles: dict[str, dict[str, Any]] = {
-        "beats the prior": {"color": ABOVE, "marker": "o", "mfc": ABOVE, "label": "beats the prior"},
-        "is not told apart from the prior": {"color": SOFT, "marker": "o", "mfc": PAGE, "label": "not told apart"},
-        "is below the prior": {"color": BELOW, "marker": "s", "mfc": BELOW, "label": "below the prior"},
-    }
-    groups: dict[str, list[tuple[CellResult, Figures]]] = {}
-    for cell, figures in found:
-        groups.setdefault(setting(cell), []).append((cell, figures))
+    settings = list(dict.fromkeys(cell.setting for cell, _ in found))
     names: list[str] = []
-    with figure(0.8 + 0.2 * (len(found) + len(groups))) as (drawn, axes):
-        for group, cells in groups.items():
-            heading = axes.text(  # from the figure's edge on: it may be long
-                0.005, len(names), group, transform=blended_transform_factory(drawn.transFigure, axes.transData),
-                va="center", fontweight="bold", bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 1},
-            )  # fmt: skip
+    with figure(0.8 + 0.2 * (len(found) + len(settings))) as (drawn, axes):
+        across = blended_transform_factory(drawn.transFigure, axes.transData)
+        for setting in settings:
+            # From the figure's edge on, because a setting may be long.
+            heading = axes.text(0.005, len(names), setting, transform=across, va="center", fontweight="bold")
             heading.set_in_layout(False)
             names.append("")
-            for cell, figures in cells:
-                style = styles[verdict(figures, len(found))]
-                axes.hlines(len(names), *figures.skill.ci95, color=style["color"], lw=1.6)
-                axes.plot([figures.skill.value], [len(names)], ls="", ms=5, **style)
-                name = f"{cell.prompt}, {cell.base}" + (f", seed {cell.seed}" if cell.seed else "")
-                names.append(name if len(name) <= _LABEL else f"…{name[1 - _LABEL :]}")
-        axes.axvline(0, color=TEXT, lw=1, ls="--")
-        axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6), xlabel="skill: accuracy minus prior")
-        axes.set_yticklabels(names)
-        axes.locator_params(axis="x", nbins=5)
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
+            for cell, figures in found:
+                if cell.setting == setting and cell.verdict is not None:
+                    style = _VERDICTS[cell.verdict]
+                    axes.hlines(len(names), *figures.skill.ci95, color=style["color"], lw=1.6)
+                    axes.plot([figures.skill.value], [len(names)], ls="", ms=5, label=cell.verdict, **style)
+                    names.append(cell.title if len(cell.title) <= 32 else f"…{cell.title[-31:]}")
+        axes.axvline(0, color=INK, lw=1, ls="--")
+        _rows(axes, names, "skill: accuracy minus pair prior")
         axes.spines["left"].set_visible(False)
-        legend(drawn, axes, 3)
-        words = "; ".join(
-            f"{full_name(cell)}: {number(f.skill.value, sign=True)} ({interval(f.skill.ci95, sign=True)})"
+        legend(drawn, axes)
+        alt = "; ".join(
+            f"{cell.title}, {cell.setting}: {number(f.skill.value, sign=True)} ({interval(f.skill.ci95, sign=True)})"
             for cell, f in found
         )
-        return picture(
-            drawn, key, "Skill over the pair prior with its 95 % interval over networks", f"Points. {words}."
-        )
+        caption = f"Skill of {count(len(found), 'cell')} over the pair prior, with 95 % intervals over networks"
+        return Picture(caption, alt, as_svg(drawn, "skills"))
 
 
-def bars(cell: CellResult, found: Figures, key: str) -> Picture:
-    """Accuracy per dataset with intervals, and the prior on the same pairs as a mark."""
-    sides = (("pairs it wins", found.as_answer), ("pairs that involve it", found.involving))
-    names = [part.name for part in found.involving]
-    with figure(0.95 + 0.25 * len(names), columns=2, sharey=True) as (drawn, both):
-        for axes, (title, parts) in zip(both, sides, strict=True):
-            known = [(i, part) for i, part in enumerate(parts) if part.accuracy is not None]
-            where = [i for i, _ in known]
-            axes.barh(where, [p.accuracy for _, p in known], height=0.62, color=SERIES[0], alpha=0.55, label="accuracy")
-            sure = [(i, *part.ci95) for i, part in known if part.ci95 is not None]
-            if sure:
-                axes.hlines(*zip(*sure, strict=True), color=TEXT, lw=1.2, label="95 % interval")
-            priors = [p.prior for _, p in known]
-            axes.plot(priors, where, ls="", marker="D", ms=5, mfc=PAGE, mec=TEXT, label="pair prior")
-            axes.set(
-                xlim=(0, 1.03),
-                xticks=(0, 0.5, 1),
-                xticklabels=("0", "0.5", "1"),
-                yticks=range(len(names)),
-                yticklabels=names,
-                xlabel="accuracy",
-                title=title,
-            )
-            axes.grid(axis="y", visible=False)
-        both[0].invert_yaxis()
-        legend(drawn, both[0], 3)
-        words = "; ".join(f"{p.name} {_against(p)}" for p in found.involving)
-        alt = f"Bars. Pairs that involve each dataset: {words}. The tables of this section have all numbers."
-        title = f"Accuracy per dataset: {full_name(cell)}; {tested(found)}"
-        return picture(drawn, key, title, alt)
+def datasets(group: Group) -> Picture:
+    """Accuracy on the pairs that involve each dataset, with intervals, beside the prior on the same pairs."""
+    parts = group[0].figures.slices[DATASETS]
+    with figure(0.9 + len(parts) * max(0.3, 0.08 * len(group))) as (drawn, axes):
+        for i, line in enumerate(group):
+            shift = 0.7 * ((i + 0.5) / len(group) - 0.5)  # the cells' points stand below one another
+            known = [(row + shift, part) for row, part in enumerate(line.figures.slices[DATASETS]) if part.n]
+            for row, part in known:
+                axes.hlines(row, *(part.ci95 or [part.accuracy] * 2), color=line.style["color"], lw=1)
+            points = [part.accuracy for _, part in known], [row for row, _ in known]
+            axes.plot(*points, ms=3.5, label=line.name, **line.style | {"ls": ""})
+        rows = [row for row, part in enumerate(parts) if part.n]
+        ends = [row - 0.42 for row in rows], [row + 0.42 for row in rows]
+        axes.vlines([parts[row].prior for row in rows], *ends, **_PRIOR | {"ls": "-", "lw": 1.8})
+        _rows(axes, [part.name for part in parts], "accuracy")
+
+        def words(figures: Figures) -> str:
+            own = figures.slices[DATASETS]
+            return ", ".join(f"{part.name} {number(part.accuracy)} (prior {number(part.prior)})" for part in own)
+
+        return _picture(drawn, axes, group, "datasets", words)
 
 
-def heat_map(cell: CellResult, found: Figures, key: str) -> Picture:
-    """Accuracy minus prior of each pair of datasets, with the number of test pairs; bold where it is clear of zero."""
-    from matplotlib.patches import Rectangle
-
-    names = sorted({name for part in found.pairs for name in (part.dataset_1, part.dataset_2)})
-    n = len(names)
-    with figure(0.9 + 0.42 * n) as (drawn, axes):
-        for part in found.pairs:
-            column, row = names.index(part.dataset_1), names.index(part.dataset_2)
-            gain = part.gain or 0.0
-            for x, y in ((column, row), (row, column)):
-                colour = ABOVE if gain > 0 else BELOW
-                strength = min(1.0, abs(gain) / _FULL) * 0.75
-                axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, alpha=strength, lw=0))
-                axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=LINE, lw=0.5))
-                weight = "bold" if _clear(part) else "normal"
-                axes.text(x, y, f"{gain:+.2f}", ha="center", va="bottom", fontsize=8, color=TEXT, fontweight=weight)
-                axes.text(x, y + 0.1, f"{part.n:,}", ha="center", va="top", fontsize=7, color=TEXT)
-        axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(n), yticks=range(n), yticklabels=names)
-        axes.set_xticklabels(names, rotation=35, ha="right", rotation_mode="anchor")
-        axes.grid(visible=False)
-        axes.tick_params(length=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        known = [part for part in found.pairs if part.gain is not None]
-        best, worst = max(known, key=lambda p: p.gain or 0.0), min(known, key=lambda p: p.gain or 0.0)
-        alt = (
-            f"A square for each two datasets. Largest difference from the prior: {best.name} {best.gain:+.3f} on "
-            f"{best.n:,} pairs; smallest: {worst.name} {worst.gain:+.3f} on {worst.n:,}. The table has all."
-        )
-        title = (
-            f"Accuracy minus prior, and below it the number of test pairs: {full_name(cell)}; {tested(found)}. Bold: "
-            "its own 95 % interval is clear of zero, as that of one in twenty is by chance."
-        )
-        return picture(drawn, key, title, alt)
+def _rows(axes: Any, names: Sequence[str], what: str) -> None:
+    """Rows with names, the first at the top."""
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6), xlabel=what)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
 
 
-def reliability(cell: CellResult, found: Figures, key: str) -> Picture:
-    """How often dataset_1 wins at each probability that is given for it, before and after calibration."""
-    with figure(3.0) as (drawn, axes):
-        axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--", label="as it should be")
-        sides: list[tuple[str, Any, float | None]] = [
-            ("as trained", found.reliability, found.ece),
-            ("calibrated", found.reliability_calibrated, found.ece_calibrated),
-        ]
-        for i, (name, bins, error) in enumerate(sides):
-            if bins:
-                axes.plot(
-                    [b.probability for b in bins], [b.share for b in bins], color=SERIES[i], ls=DASHES[i],
-                    marker=MARKERS[i], ms=4, label=f"{name}: ECE {number(error)}",
-                )  # fmt: skip
-        axes.set(
-            xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability given to dataset 1", ylabel="share it wins"
-        )
+def epochs(group: Group) -> Picture | None:
+    """Test accuracy after each epoch; None where no cell was tested after two: that is not a curve."""
+
+    def points(figures: Figures) -> list[tuple[float, float]]:
+        return [(e.epoch, e.test_accuracy) for e in figures.epochs if e.test_accuracy is not None]
+
+    if all(len(points(line.figures)) < 2 for line in group):
+        return None
+    with figure(2.9) as (drawn, axes):
+        for line in group:
+            tested = points(line.figures)
+            axes.plot(*zip(*tested, strict=True), mfc="none", ms=4, label=line.name, **line.style)
+            for epoch, value in tested:
+                if epoch == line.figures.selected_epoch:
+                    axes.plot([epoch], [value], ms=6, **line.style)
+        axes.axhline(group[0].figures.prior, **_PRIOR)
+        axes.set(xlabel="epoch", ylabel="test accuracy")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return _picture(
+            drawn, axes, group, "epochs",
+            lambda f: ", ".join(f"{value:.3f} after epoch {epoch:g}" for epoch, value in points(f)),
+        )  # fmt: skip
+
+
+def reliability(group: Group) -> Picture:
+    """How often dataset 1 wins at each probability given for it, calibrated where there is a calibration."""
+    with figure(3.2) as (drawn, axes):
+        axes.plot([0, 1], [0, 1], **_PRIOR | {"label": "perfectly calibrated"})
+        for line in group:
+            bins = line.figures.reliability_calibrated or line.figures.reliability
+            points = [one.probability for one in bins], [one.share for one in bins]
+            axes.plot(*points, ms=3, label=line.name, **line.style)
+        axes.set(xlabel="probability of dataset 1", ylabel="share of pairs that it wins")
+        return _picture(
+            drawn, axes, group, "reliability",
+            lambda f: f"calibration error {number(f.ece)} as trained, {number(f.ece_calibrated)} calibrated",
+        )  # fmt: skip
+
+
+def coverage(group: Group) -> Picture:
+    """Accuracy among the most confident answers, and the pair prior's by its own confidence."""
+    with figure(2.9) as (drawn, axes):
+        for line in group:
+            points = line.figures.coverage
+            axes.plot(*zip(*points, strict=True), markevery=len(points), label=line.name, **line.style)
+        axes.plot(*zip(*group[0].figures.coverage_prior, strict=True), marker=".", ms=3, **_PRIOR)
+        axes.set(xlabel="share of pairs answered, the most confident first", ylabel="accuracy among them")
+
+        def words(figures: Figures) -> str:
+            half = min(figures.coverage, key=lambda point: abs(point.coverage - 0.5))
+            return f"{half.accuracy:.3f} at {half.coverage:.0%} coverage, {figures.accuracy.value:.3f} at 100%"
+
+        return _picture(drawn, axes, group, "coverage", words)
+
+
+def learning_curve(study: Study) -> Picture | None:
+    """Accuracy over the number of training networks: the baselines, and the cells tested on the same pairs."""
+    lines: dict[str, list[tuple[int, float, Sequence[float]]]] = {}
+    for point in study.learning_curve:
+        for name, value in point.accuracy.items():
+            lines.setdefault(name.replace("_", " "), []).append((point.networks, value, point.ci95.get(name, ())))
+    n_baselines = len(lines)
+    for cell, found in study.compared():
+        if (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == (
+            "by_network",
+            "normalized",
+            "best",
+            None,
+            0,
+        ):
+            line = (found.n_train_networks, found.accuracy.value, found.accuracy.ci95)
+            lines.setdefault(cell.title, []).append(line)
+    if not lines:
+        return None
+    with figure(3.4) as (drawn, axes):
+        for i, (name, points) in enumerate(lines.items()):
+            is_baseline = i < n_baselines
+            colour = INK if is_baseline else SERIES[(i - n_baselines) % len(SERIES)]
+            points.sort()
+            # Points at the same number of networks stand a little beside each other.
+            at = [n * 1.025 ** (i - len(lines) / 2) for n, *_ in points]
+            values, dash = [value for _, value, _ in points], DASHES[i % 4] if is_baseline else "-"
+            axes.plot(at, values, color=colour, marker=MARKERS[i % 6], ms=4, lw=1.2, ls=dash, label=name)
+            for x, (_, _, ci95) in zip(at, points, strict=True):
+                if ci95:
+                    axes.vlines(x, *ci95, color=colour, lw=0.8)
+        ticks = sorted({n for points in lines.values() for n, *_ in points})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel="training networks", ylabel="test accuracy")
         legend(drawn, axes)
-        alt = (
-            f"Reliability diagram of {sum(b.n for b in found.reliability):,} test pairs in {len(found.reliability)} "
-            f"bins of like size. Expected calibration error {number(found.ece)} as trained, "
-            f"{number(found.ece_calibrated)} calibrated."
+        alt = "; ".join(
+            f"{name}: {', '.join(f'{value:.3f} after {n:,}' for n, value, _ in points)}"
+            for name, points in lines.items()
         )
-        return picture(drawn, key, f"Reliability: {full_name(cell)}; {tested(found)}", alt)
-
-
-def _against(part: Part) -> str:
-    return f"{number(part.accuracy)} (prior {number(part.prior)}, n = {part.n:,})"
-
-
-def _clear(part: Part) -> bool:
-    return part.gain_ci95 is not None and (part.gain_ci95[0] > 0 or part.gain_ci95[1] < 0)
+        return Picture("Split by_network, normalized label, with 95 % intervals", alt, as_svg(drawn, "learning curve"))

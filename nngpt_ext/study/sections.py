@@ -1,156 +1,282 @@
-"""A study in its order: what each section says and shows. page.py and the Markdown only lay it out."""
+"""A study as a page and as Markdown: three sentences, the verdicts, then pictures and tables, section by section."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from nngpt_ext.evaluation.markdown import plain
+from nngpt_ext.evaluation.markdown import section as markdown_table
+from nngpt_ext.evaluation.page import template
+from nngpt_ext.evaluation.report import split_note
+from nngpt_ext.evaluation.schema import Skill
 from nngpt_ext.evaluation.tables import Table
-from nngpt_ext.evaluation.wording import number
-from nngpt_ext.study import lines, pictures, tables
-from nngpt_ext.study.canvas import Picture
-from nngpt_ext.study.conclusions import conclusions
-from nngpt_ext.study.glossary import glossary
-from nngpt_ext.study.paper import EXAMPLES
-from nngpt_ext.study.schema import CellResult, Figures, Study
-from nngpt_ext.study.words import finished, full_name, judged, setting, shows_the_answer
+from nngpt_ext.evaluation.terminal import rendered
+from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number
+from nngpt_ext.io import write_text
+from nngpt_ext.study import pictures
+from nngpt_ext.study.measurement import NEAR
+from nngpt_ext.study.outcome import RULE, CellResult, Figures, Study
+from nngpt_ext.study.pictures import Picture
+
+PAGE, MARKDOWN, JSON = "index.html", "study.md", "study.json"
+_SHORT = 6  # columns of the verdicts that a terminal has room for
 
 
-class Detail(NamedTuple):
-    """What a section shows of one cell, to be unfolded."""
-
-    label: str
-    tables: Sequence[Table]
-    pictures: Sequence[Picture]
-
-
-class Section(NamedTuple):
-    """A part of the page; `key` is its id."""
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `key` is its id. `details` are tables of one cell each, to be unfolded."""
 
     key: str
     title: str
     text: str
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
-    details: Sequence[Detail] = ()
-    points: Sequence[str] = ()
-    terms: Sequence[tuple[str, str]] = ()
+    details: Sequence[tuple[str, Sequence[Table]]] = ()
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Write study.json, study.md and index.html; each is whole or left as it was.
+
+    Raises:
+        UserError: when a file cannot be written.
+    """
+    found = sections(study)
+    text = json.dumps(study.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    for name, content in ((JSON, text + "\n"), (MARKDOWN, to_markdown(study, found)), (PAGE, to_html(study, found))):
+        write_text(folder / name, content)
+
+
+def to_html(study: Study, found: Sequence[Section]) -> str:
+    """The page: one file that requests nothing from the network. Everything that comes from the study is escaped."""
+    page = template("nngpt_ext.study/page.html.jinja")
+    return page.render(study=study, sections=found, sentences=sentences(study), skills=pictures.skills(study))
+
+
+def to_markdown(study: Study, found: Sequence[Section]) -> str:
+    """The sentences and tables of the page; the pictures are left out."""
+    parts = [f"# {plain(study.title)}", *map(plain, sentences(study))]
+    for section in found:
+        if section.tables or section.details:
+            parts += [f"## {plain(section.title)}", plain(section.text)]
+            parts += [markdown_table(table, 3) for table in section.tables]
+            for label, tables in section.details:
+                parts += [f"### {plain(label)}", *(markdown_table(table, 4) for table in tables)]
+    return "\n\n".join(parts) + "\n"
+
+
+def print_study(study: Study) -> None:
+    """Print the sentences, the first columns of the verdicts, and what is not finished."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console, whole = Console(), verdicts(study)
+    console.print(*map(Text, sentences(study)), sep="\n")
+    shown = [Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)]
+    missing = [(f"{cell.name}: {_state(cell)}",) for cell in study.cells if cell.figures is None]
+    for table in [*shown, *([Table("Not finished", ("cell",), missing)] if missing else [])]:
+        console.print()
+        console.print(rendered(table))
+
+
+def sentences(study: Study) -> list[str]:
+    """How many cells there are, how many showed skill, and what the splits mean for that."""
+    finished, compared = study.finished(), study.compared()
+    shown = [cell for cell, _ in compared if cell.verdict == "skill shown"]
+    where = ", ".join(dict.fromkeys(f"{cell.prompt} under {cell.split}" for cell in shown))
+    near: dict[str, float] = {}
+    for cell, figures in finished:
+        near.setdefault(cell.split, figures.slices[NEAR][0].networks / figures.n_test_networks)
+    resembling = ", ".join(f"{share:.0%} under {split}" for split, share in near.items())
+    return [
+        f"Of {count(len(study.cells), 'cell')} (each a prompt, a base model, a split and a label), {len(finished)} are "
+        f"finished, and {len(compared)} of these can show skill: their prompt does not hold the answer, and their "
+        "split is not leaky.",
+        f"{len(shown)} of them showed skill{f' ({where})' if where else ''}: they were correct more often than the "
+        "pair prior, which always names the usual winner of the two datasets.",
+        "Compare skill, not accuracy, between splits: each has its own test pairs and its own prior, and they differ "
+        f"in how many test networks have a near-duplicate in training{f' ({resembling})' if near else ''}.",
+    ]
 
 
 def sections(study: Study) -> list[Section]:
-    """All sections, always the same ones, whatever is finished."""
-    done = finished(study.cells)
-    intervals = "Intervals are 95 %, over networks; the prior is measured on the same pairs."
-    narrow = (
-        "An interval of no width is no certainty: all networks of that part were answered alike, and drawing them anew "
-        "shows no spread."
-    )
-    known = judged(study.cells)
-    return [
-        Section("conclusions", "Conclusions", "Made from the figures below by fixed rules, none of them by hand.",
-                [tables.verdicts(study)] if known else [], _present(pictures.skills(study, "skills")),
-                points=conclusions(study)),
-        Section("words", "Words", "", terms=glossary(study)),
+    """The sections that have something to show."""
+    groups, finished = pictures.groups(study), study.finished()
+    notes = [(note,) for note in map(split_note, dict.fromkeys(cell.split for cell in study.cells)) if note]
+    made = Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
+    found = [
         Section(
-            "prompts", "Prompts and base models",
-            "Two accuracies stand side by side. The peak is the paper's protocol: the best test accuracy of any epoch, "
-            "chosen by looking at the test set, and so too good. What may be claimed is the accuracy at the epoch that "
-            f"validation chose; skill, interval and p are of that one. {intervals} Boosted trees see the same pairs "
-            "without a language model.",
-            [*tables.headline(study), *([tables.trees(study)] if done else [])], _curves(done),
+            "verdicts", "Verdicts",
+            "The pair prior names the dataset that usually wins and never looks at the network; skill is accuracy "
+            "minus the accuracy of the pair prior on the same pairs.",
+            [verdicts(study), *([Table("About the splits", ("note",), notes)] if notes else [])],
         ),
-        Section("datasets", "Per dataset",
-                "Pairs that involve a dataset tell how well it is judged. Pairs whose answer it is are picked by their "
-                "outcome: the prior has them all right where the dataset is the usual winner, and all wrong where it "
-                f"is not, so they show what is found and what is missed, not skill. {intervals} {narrow}",
-                details=_details(done, "bars", tables.per_dataset, pictures.bars)),
-        Section("pairs", "Pairs of datasets",
-                f"Accuracy minus prior of each pair of datasets, and how many test pairs that is of. {narrow}",
-                details=_details(done, "heat", lambda f: [tables.pair_table(f), tables.pair_list(f)],
-                                 pictures.heat_map)),
-        Section("parts", "Easy and hard pairs, origins, near-duplicates",
-                "The margin is the distance of the two scores that the label compares: near-ties are hard, and luck "
-                "decides them. The origin is a network's name before the first hyphen; those of few test networks "
-                f"stand together. {intervals} {narrow}",
-                details=_details(done, "parts", tables.by_part, None)),
-        Section("splits", "The same prompt under other splits",
-                "by_network tests on networks that training never saw, most of which have a near-duplicate there; "
-                "by_cluster on such as have none; random_pairs is leaky, for comparison with published figures only. "
-                "Each split has test pairs and a prior of its own: compare skills, not accuracies.",
-                tables.along(study, "split")),
-        Section("labels", "Other labels and other trials",
-                "The percentile label takes the datasets' own difficulty out of the answer, and with it most of the "
-                "prior. Random trials: the run of the same name asked about one random trial for each network and "
-                "dataset, instead of the best ones.",
-                [*tables.along(study, "label"), *tables.along(study, "tested_on")]),
-        Section("capacity", "Capacity", "The same question put to base models of other sizes, on the same test pairs.",
-                [*tables.along(study, "base"), *([tables.comparisons(study)] if study.comparisons else [])]),
-        Section("paper", "The paper's figures",
-                f"Theirs are of {EXAMPLES} examples an epoch, at their best epoch, without a split: the examples are "
-                "drawn from the rows that are trained on. Their interval is Wilson's, as if the examples were "
-                "independent, which those of one network are not: it is rather too narrow. Ours are of networks that "
-                "training never saw. Of theirs no prior is known.", [tables.paper(study)]),
-        Section("reliability", "Reliability",
-                "Whether a probability means what it says: of the pairs to whose first dataset it gives 0.8, eight in "
-                "ten should go to it. ECE, the expected calibration error, is the mean distance from that, in 15 bins "
-                "of equally many pairs; calibration is fitted on the validation networks.",
-                details=_details(done, "reliability", None, pictures.reliability)),
-        Section("coverage", "Accuracy against coverage",
-                "What is left when the least sure answers are held back. The prior holds back too, where the winner is "
-                "least usual: a prompt is of use where its line lies above that one.", pictures=_coverages(done)),
-        Section("learning", "Learning curve",
-                "Accuracy after so many training networks, on the same test pairs, under by_network with the "
-                "normalized label. The baselines learn from best trials; a prompt with recipes may learn from all.",
-                [tables.curve(study)] if study.learning_curve else [],
-                _present(lines.learning_curve(study, "learning"))),
-        Section("made", "How this was made", "", [tables.states(study), *_made(study)]),
+        Section(
+            "datasets", "Accuracy per dataset",
+            "Points: accuracy on the test pairs that involve the dataset, with 95 % intervals over networks. Bars: the "
+            "pair prior on the same pairs. The slices below have the numbers.",
+            pictures=[pictures.datasets(cells) for cells in groups],
+        ),
+        Section(
+            "epochs", "Accuracy by epoch",
+            "Filled: the epoch that validation chose, of which all other figures are. The best of all epochs is the "
+            "paper's protocol (the peak in the table): it is chosen by looking at the test set, and so too high.",
+            _of_cells(
+                study, "Two protocols", ("chosen epoch", "accuracy, epoch by validation", "prior", "peak over epochs"),
+                lambda f: (_epoch(f), *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy))),
+            ),
+            _drawn(*map(pictures.epochs, groups)),
+        ),
+        Section(
+            "learning", "Learning curve",
+            "Baselines and prompts after training on more and more networks, always on the same test pairs.",
+            [curve(study)] if study.learning_curve else [], _drawn(pictures.learning_curve(study)),
+        ),
+        Section(
+            "reliability", "Reliability of the probabilities",
+            "Of the pairs to whose first dataset a probability of 0.8 is given, it should win eight in ten. ECE, the "
+            "expected calibration error, is the mean distance from that in 15 bins of equally many pairs; calibration "
+            "is fitted on the validation networks.",
+            _of_cells(
+                study, "Probabilities", ("log loss", "ECE", "ECE, calibrated", "flip rate", "AUC within pairs"),
+                lambda f: tuple(map(number, (f.log_loss, f.ece, f.ece_calibrated, f.flip_rate, f.within_pair_auc))),
+            ),
+            [pictures.reliability(cells) for cells in groups],
+        ),
+        Section(
+            "coverage", "Accuracy against coverage",
+            "Accuracy when the least confident answers are left out. The prior can leave out answers too, so a prompt "
+            "is of use where its line is above that of the prior.",
+            pictures=[pictures.coverage(cells) for cells in groups],
+        ),
+        Section(
+            "bases", "Base models compared",
+            "The same question, answered by two base models on the same test pairs, compared pair by pair.",
+            [comparisons(study)] if study.comparisons else [],
+        ),
+        Section(
+            "slices", "Slices of each cell",
+            "Intervals are 95 %, over networks; about one in twenty of accuracy − prior excludes 0 by chance. Pairs "
+            "whose answer is a dataset are chosen by their outcome: they show what is found and what is missed, not "
+            "skill.",
+            details=[
+                (f"{cell.title}, {cell.setting}: accuracy {number(figures.accuracy.value)}", slices(figures))
+                for cell, figures in finished
+            ],
+        ),
+        Section("made", "How this was made", "", [states(study), made]),
     ]  # fmt: skip
+    return [section for section in found if section.tables or section.pictures or section.details]
 
 
-def _present(picture: Picture | None) -> list[Picture]:
-    return [] if picture is None else [picture]
+def _drawn(*found: Picture | None) -> list[Picture]:
+    return [picture for picture in found if picture is not None]
 
 
-def _groups(done: lines.Found) -> Iterator[list[tuple[CellResult, Figures]]]:
-    """Cells of one setting, base and seed: those that share their test pairs, and so their prior.
-
-    Those whose prompt holds the answer are by themselves: beside them all others would be one line.
-    """
-    groups: dict[tuple[str, str, int, bool], list[tuple[CellResult, Figures]]] = {}
-    for cell, figures in done:
-        groups.setdefault((setting(cell), cell.base, cell.seed, shows_the_answer(cell)), []).append((cell, figures))
-    yield from groups.values()
-
-
-def _curves(done: lines.Found) -> list[Picture]:
-    drawn = (lines.epoch_curves(cells, f"epochs-{i}") for i, cells in enumerate(_groups(done)))
-    return [picture for picture in drawn if picture is not None]
-
-
-def _coverages(done: lines.Found) -> list[Picture]:
-    return [lines.coverage(cells, f"coverage-{i}") for i, cells in enumerate(_groups(done))]
-
-
-def _details(
-    done: lines.Found,
-    key: str,
-    made: Callable[[Figures], Sequence[Table]] | None,
-    drawn: Callable[[CellResult, Figures, str], Picture] | None,
-) -> list[Detail]:
-    return [
-        Detail(
-            f"{full_name(cell)}: {number(figures.accuracy.value)}, prior {number(figures.prior.value)}",
-            made(figures) if made else [],
-            [drawn(cell, figures, f"{key}-{i}")] if drawn else [],
-        )
-        for i, (cell, figures) in enumerate(done)
-    ]
+def verdicts(study: Study) -> Table:
+    """Every cell with its verdict and what it follows from; the cells of a prompt stand together."""
+    adjusted, n = study.adjusted(), len(study.compared())
+    prompts = list(dict.fromkeys(cell.prompt for cell in study.cells))
+    rows: list[tuple[str, ...]] = []
+    marked: set[int] = set()
+    for cell in sorted(study.cells, key=lambda cell: prompts.index(cell.prompt)):
+        if cell.verdict == "skill shown":
+            marked.add(len(rows))
+        measured = [NO_NUMBER] * 10
+        if (found := cell.figures) is not None:
+            best = max(found.others.items(), key=lambda other: other[1].accuracy, default=None)
+            holm = adjusted.get(cell.name)
+            measured = [
+                *_gain(found.skill), NO_NUMBER if holm is None else f"{holm:.4f}", number(found.accuracy.value),
+                interval(found.accuracy.ci95), number(found.prior),
+                NO_NUMBER if best is None else f"{best[0]} {best[1].accuracy:.3f}", f"{found.n_test_pairs:,}",
+                f"{found.n_test_networks:,}",
+            ]  # fmt: skip
+        rows.append((cell.prompt, cell.base, cell.setting, cell.verdict or cell.status, *measured))
+    header = (
+        "prompt", "base model", "tested under", "verdict", "skill", "95 % interval", "p", "p (Holm)", "accuracy",
+        "95 % interval", "prior", "best other baseline", "pairs", "networks",
+    )  # fmt: skip
+    caption = (
+        f"{RULE} {count(n, 'cell')} {'was' if n == 1 else 'were'} compared, so some intervals may exclude 0 by chance; "
+        "p (Holm) is p adjusted for their number."
+    )
+    return Table("Verdicts by cell", header, rows, caption, frozenset(marked))
 
 
-def _made(study: Study) -> list[Table]:
+def _of_cells(
+    study: Study, title: str, columns: tuple[str, ...], measured: Callable[[Figures], tuple[str, ...]]
+) -> list[Table]:
+    """A table with a row for each finished cell, if there are any."""
+    rows = [(cell.prompt, cell.base, cell.setting, *measured(figures)) for cell, figures in study.finished()]
+    return [Table(title, ("prompt", "base model", "tested under", *columns), rows)] if rows else []
+
+
+def curve(study: Study) -> Table:
+    """The baselines after so many training networks."""
+    names = list(dict.fromkeys(name for point in study.learning_curve for name in point.accuracy))
+    rows: list[tuple[str, ...]] = []
+    for p in study.learning_curve:
+        sides = [word for name in names for word in (number(p.accuracy.get(name)), interval(p.ci95.get(name)))]
+        rows.append((f"{p.networks:,}", f"{p.train_pairs:,}", *sides, f"{p.n_test_pairs:,}"))
+    head = [word for name in names for word in (name, "95 % interval")]
+    return Table("Baselines", ("training networks", "training pairs", *head, "test pairs"), rows)
+
+
+def comparisons(study: Study) -> Table:
+    """One base model against another, on the same test pairs."""
+    cells = {cell.name: cell for cell in study.cells}
     rows = [
-        ("command", study.command),
-        *((f"machine that drew this page: {name}", str(value)) for name, value in study.hardware.items()),
-        *(study.versions.items()),
+        (cells[one.first].prompt, cells[one.first].setting, f"{cells[one.first].base} − {cells[one.second].base}",
+         *_gain(one.difference), f"{one.n:,}", f"{one.networks:,}")
+        for one in study.comparisons
+    ]  # fmt: skip
+    what = ("prompt", "tested under", "base models", "difference of accuracies")
+    return Table("Differences", (*what, "95 % interval", "p", "pairs", "networks"), rows)
+
+
+def slices(figures: Figures) -> list[Table]:
+    """A cell beside each baseline, and on each slice of its test pairs."""
+    against = [
+        (name, number(other.accuracy), *_gain(other.difference))
+        for name, other in figures.others.items()
+        if other.difference is not None
     ]
-    return [Table("Command, machine and versions", ("what", "value"), rows)]
+    tables = [Table("Other baselines", ("baseline", "its accuracy", "accuracy − it", "95 % interval", "p"), against)]
+    header = ("accuracy", "95 % interval", "prior", "accuracy − prior", "95 % interval", "n", "networks")
+    for title, parts in figures.slices.items():
+        rows = [
+            (part.name, number(part.accuracy), interval(part.ci95), number(part.prior), number(part.gain, sign=True),
+             interval(part.gain_ci95, sign=True), f"{part.n:,}", f"{part.networks:,}")
+            for part in parts
+        ]  # fmt: skip
+        tables.append(Table(title, ("test pairs", *header), rows))
+    return [table for table in tables if table.rows]
+
+
+def states(study: Study) -> Table:
+    """Every cell, what became of it, and how long its run took."""
+    rows = [
+        (
+            cell.name,
+            _state(cell),
+            f"{study.timings[cell.name] / 60:.1f} min" if cell.name in study.timings else NO_NUMBER,
+            cell.device or NO_NUMBER,
+        )
+        for cell in study.cells
+    ]
+    return Table("Cells", ("cell", "state", "time", "device"), rows)
+
+
+def _state(cell: CellResult) -> str:
+    return f"{cell.status}: {cell.reason}" if cell.reason else cell.status
+
+
+def _epoch(figures: Figures) -> str:
+    return NO_NUMBER if figures.selected_epoch is None else f"{figures.selected_epoch:g}"
+
+
+def _gain(gain: Skill) -> tuple[str, str, str]:
+    return number(gain.value, sign=True), interval(gain.ci95, sign=True), f"{gain.p:.4f}"

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.io import text_digest
 from nngpt_ext.data.load import PairData
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.data.unpaired import source_hash
 from nngpt_ext.models.base import Base, adapted
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.keys import shown
-from nngpt_ext.predict.known_answer import known_answer
-from nngpt_ext.predict.note import Note, read_note, with_calibration
+from nngpt_ext.predict.control import known_answer
+from nngpt_ext.predict.adapter import Note, read_note, with_calibration
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.scoring.predictions import questions_of
 
@@ -43,7 +43,7 @@ def with_questions(predictions: pd.DataFrame, template: Template, data: PairData
     keys = ["nn", "dataset_1", "dataset_2"]
     asked = predictions[keys].merge(data.pairs, on=keys, how="left", validate="one_to_one")
     given = [shown(template, question, LEMUR_FACTS) for question in questions_of(asked)]
-    hashes = {nn: source_hash(data.sources[nn]) for nn in asked["nn"].unique()}
+    hashes = {nn: text_digest(data.sources[nn]) for nn in asked["nn"].unique()}
     return predictions.assign(
         source=predictions["nn"].map(hashes), given_1=[one for one, _ in given], given_2=[two for _, two in given]
     )

@@ -20,7 +20,7 @@ from nngpt_ext.data.load import PairData
 from nngpt_ext.data.splits import pairs_hash, split_hash
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.models.presets import preset
-from nngpt_ext.predict.keys import digest
+from nngpt_ext.io import digest
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template

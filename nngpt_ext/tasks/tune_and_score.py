@@ -19,7 +19,7 @@ from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import file_digest, replacing_folder
 from nngpt_ext.data.load import PairData
 from nngpt_ext.models.base import BASE_FILE, Base, adapted, check_base
-from nngpt_ext.predict.note import WEIGHTS
+from nngpt_ext.predict.adapter import WEIGHTS
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import Comparison, RunResult
-from nngpt_ext.predict.ranking import ranking_of
+from nngpt_ext.predict.answers import ranking_of
 
 from .conftest import TEST_ROWS, made_report, pair_rows, predicted
 

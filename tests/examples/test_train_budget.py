@@ -17,7 +17,7 @@ import yaml
 
 from nngpt_ext import Comparison, Ranking, RunResult
 from nngpt_ext.settings import build_config, read_project
-from nngpt_ext.predict.ranking import ranking_of
+from nngpt_ext.predict.answers import ranking_of
 from nngpt_ext.registry import tasks
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "train_budget"

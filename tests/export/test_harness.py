@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from nngpt_ext import RunResult, UserError, cli, run_task
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import adapted, load_base
-from nngpt_ext.predict.model import AskedModel
+from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.export import harness, questions
@@ -48,7 +48,7 @@ def ours(run: Path, networks: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The test pairs, and our log-odds of dataset_1 in both orders, by the predictor's own way."""
     found = read_run(run)
     pairs, sources = harness.asked_pairs(found, networks)
-    return pairs, AskedModel(found.adapter, "embedded").log_odds(questions_of(pairs), sources, LEMUR_FACTS)
+    return pairs, AdaptedModel(found.adapter, "embedded").log_odds(questions_of(pairs), sources, LEMUR_FACTS)
 
 
 def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, asked: pd.DataFrame) -> None:
@@ -72,7 +72,7 @@ def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, a
 def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, asked: pd.DataFrame) -> None:
     found = read_run(run.output_dir)
     pairs, sources = harness.asked_pairs(found, None)
-    model = AskedModel(found.adapter, "embedded")
+    model = AdaptedModel(found.adapter, "embedded")
     encoded = model.encode(questions_of(pairs), sources, LEMUR_FACTS)
     known = asked.set_index(["pair", "turned"])
     tokenizer = load_base("embedded").tokenizer
@@ -90,7 +90,7 @@ def test_the_base_written_out_scores_as_in_4_bits(run: RunResult, exported: Expo
     pairs, expected = ours(run.output_dir, exported.networks)
     found = read_run(run.output_dir)
     _, sources = harness.asked_pairs(found, None)
-    encoded = AskedModel(found.adapter, "embedded").encode(questions_of(pairs), sources, LEMUR_FACTS)
+    encoded = AdaptedModel(found.adapter, "embedded").encode(questions_of(pairs), sources, LEMUR_FACTS)
     written = load_base(exported.model_args["pretrained"], load_in_4bit=False)
     with adapted(written, Path(exported.model_args["peft"])) as model:
         scored = pair_log_odds(model, encoded, row_tokens=2048, engine="plain")

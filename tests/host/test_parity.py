@@ -15,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from nngpt_ext.bench.host import bench_host
+from nngpt_ext.bench.host_comparison import bench_host
 from nngpt_ext.cli import app
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import work

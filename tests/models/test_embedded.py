@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from nngpt_ext.io import text_digest
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.sources.discovery import open_source
-from nngpt_ext.data.unpaired import paired_networks, source_hash
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
+from research.embedded.corpus import paired_networks
 
 BOTH = pytest.mark.parametrize("folder", [EMBEDDED, EMBEDDED_SMALL])
 
@@ -19,14 +20,14 @@ def test_it_has_read_no_network_of_any_pair(folder):
     paired = paired_networks(read_trials(lemur, None).frame)
     assert len(paired) == 3343
     assert len(corpus) > 1000
-    assert corpus.isdisjoint(source_hash(text)[:16] for text in lemur.sources(sorted(paired)).values())
+    assert corpus.isdisjoint(text_digest(text)[:16] for text in lemur.sources(sorted(paired)).values())
 
 
 @BOTH
 def test_what_it_has_read_is_lemurs(folder):
     corpus = set(json.loads((folder / "corpus.json").read_text()))
     lemur = open_source("package")
-    every = {source_hash(text)[:16] for text in lemur.sources(sorted(lemur.networks())).values()}
+    every = {text_digest(text)[:16] for text in lemur.sources(sorted(lemur.networks())).values()}
     assert corpus <= every
 
 

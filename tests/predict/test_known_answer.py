@@ -12,9 +12,9 @@ import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.known_answer import known_answer
-from nngpt_ext.predict.model import AskedModel
-from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.predict.control import known_answer
+from nngpt_ext.predict.model import AdaptedModel
+from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from tests import models_made
 
@@ -39,7 +39,7 @@ def test_a_run_keeps_it_and_the_adapter_gives_it_again(run: RunResult) -> None:
     assert known is not None
     assert list(known.datasets) == files.note.datasets[:2]
     assert (known.device, known.dtype) == ("cpu", "float32")
-    asked = AskedModel(files, "embedded")
+    asked = AdaptedModel(files, "embedded")
     again = known.asked_again(asked.model, asked._loaded, files.note)
     np.testing.assert_allclose(again, known.log_odds, rtol=0, atol=1e-5)
     # It is the adapter's answer, not the base model's.

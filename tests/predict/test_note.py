@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
-from nngpt_ext.predict.keys import digest
-from nngpt_ext.predict.note import AdapterFiles
+from nngpt_ext.io import digest
+from nngpt_ext.predict.adapter import AdapterFiles
 from tests import models_made
 
 

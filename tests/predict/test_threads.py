@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult
-from nngpt_ext.data.unpaired import source_hash
+from nngpt_ext.io import text_digest
 from tests.predict.askers import THREADS, questions
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_a_source_is_never_taken_for_another(run: RunResult, quick_switches: Non
         return {predictor._asker(Query(code, "mnist", "svhn")).source for _ in range(2000)}
 
     with ThreadPoolExecutor(len(codes)) as pool:
-        assert list(pool.map(ask, codes)) == [{source_hash(code)} for code in codes]
+        assert list(pool.map(ask, codes)) == [{text_digest(code)} for code in codes]
 
 
 def test_what_threads_store_is_what_one_alone_stores(run: RunResult, alone: list[float], tmp_path: Path) -> None:

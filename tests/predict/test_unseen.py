@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
 from nngpt_ext.cli import app
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.predict.note import AdapterFiles, stored_rows
+from nngpt_ext.predict.adapter import AdapterFiles, stored_rows
 from nngpt_ext.tasks.asking import calibrated
 from tests import models_made
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from nngpt_ext.study.run import run_study
-from nngpt_ext.study.schema import Study
+from nngpt_ext.study.outcome import Study
+from nngpt_ext.study.sweep import run_study
 from tests.models_made import one_thread
 
 __all__ = ["one_thread"]

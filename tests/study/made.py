@@ -5,33 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from nngpt_ext.evaluation.metrics import Answered, Bin
-from nngpt_ext.evaluation.schema import Accuracy, Epoch, Skill
-from nngpt_ext.study.schema import CellResult, Figures, PairPart, Part, Study
+from nngpt_ext.study.measurement import DATASETS, NEAR
+from nngpt_ext.study.outcome import CellResult, Figures, Slice, Study
 
 
-def part(name: str, gain: float, networks: int = 40, n: int = 100, p: float | None = 0.0001) -> Part:
-    """A part whose interval is the gain ± 0.02."""
-    return Part(
+def part(name: str, gain: float, networks: int = 40, n: int = 100) -> Slice:
+    """A slice whose interval is the gain ± 0.02."""
+    return Slice(
         name=name, n=n, networks=networks, accuracy=0.8 + gain, ci95=(0.7, 0.9), prior=0.8, gain=gain,
-        gain_ci95=(gain - 0.02, gain + 0.02), gain_p=p,
+        gain_ci95=(gain - 0.02, gain + 0.02),
     )  # fmt: skip
 
 
 def figures(skill: float = 0.05, p: float = 0.0001, **changes: Any) -> Figures:
     """Figures with that skill, its interval ± 0.02."""
-    pair = PairPart(**part("cifar-10 / mnist", skill).model_dump(), dataset_1="cifar-10", dataset_2="mnist")
     found = {
         "n_train_pairs": 900, "n_train_networks": 90, "n_test_pairs": 100, "n_test_networks": 40,
-        "accuracy": Accuracy(value=0.8 + skill, ci95=(0.7, 0.9), n=100),
-        "prior": Accuracy(value=0.8, ci95=(0.7, 0.9), n=100),
-        "skill": Skill(value=skill, ci95=(skill - 0.02, skill + 0.02), p=p),
+        "accuracy": {"value": 0.8 + skill, "ci95": (0.7, 0.9), "n": 100},
+        "skill": {"value": skill, "ci95": (skill - 0.02, skill + 0.02), "p": p},
         "peak_test_accuracy": 0.88, "selected_epoch": 1,
-        "epochs": [Epoch(epoch=1, test_accuracy=0.8 + skill), Epoch(epoch=2, test_accuracy=0.88)],
-        "baselines": {"pair_prior": 0.8}, "within_pair_auc": 0.6, "log_loss": 0.4, "ece": 0.05, "ece_calibrated": None,
-        "flip_rate": 0.1,
-        "involving": [part("cifar-10", skill), part("mnist", 0.0)], "as_answer": [part("mnist", skill)],
-        "pairs": [pair], "margin": [part("easy", skill)], "origin": [part("ga", skill)],
-        "near_duplicate": [part("with", skill), part("without", 0.01)], "cut": [part("cut", skill)],
+        "epochs": [{"epoch": 1, "test_accuracy": 0.8 + skill}, {"epoch": 2, "test_accuracy": 0.88}],
+        "baselines": {"pair_prior": {"accuracy": 0.8}}, "within_pair_auc": 0.6, "log_loss": 0.4, "ece": 0.05,
+        "ece_calibrated": None, "flip_rate": 0.1,
+        "slices": {
+            DATASETS: [part("cifar-10", skill), part("mnist", 0.0)],
+            NEAR: [part("with", skill, networks=30), part("without", 0.01, networks=10)],
+        },
         "reliability": [Bin(0.4, 0.5, 50), Bin(0.9, 0.9, 50)], "reliability_calibrated": [],
         "coverage": [Answered(0.5, 0.95), Answered(1.0, 0.8 + skill)],
         "coverage_prior": [Answered(0.5, 0.9), Answered(1.0, 0.8)],
@@ -44,7 +43,8 @@ def cell(prompt: str = "recipe", found: Figures | None = None, **changes: Any) -
     own: dict[str, Any] = {
         "prompt": prompt, "base": "embedded", "split": "by_network", "label": "normalized", "seed": 0,
         "train_networks": None, "tested_on": "best", "tag": None, "status": "not run" if found is None else "finished",
-        "reason": "no card" if found is None else None, "figures": found, **changes,
+        "reason": "no card" if found is None else None, "figures": found,
+        "shows_answer": prompt == "normalized_accuracy", **changes,
     }  # fmt: skip
     name = ".".join(
         str(own[key]) for key in ("prompt", "base", "split", "label", "seed", "train_networks", "tested_on")
@@ -55,7 +55,7 @@ def cell(prompt: str = "recipe", found: Figures | None = None, **changes: Any) -
 def study(*cells: CellResult, **changes: Any) -> Study:
     """A study of these cells."""
     own: dict[str, Any] = {
-        "title": "A study", "command": "nngpt-ext study", "learning_curve": [], "hardware": {"cores": 2},
+        "title": "A study", "command": "nngpt-ext study", "learning_curve": [], "comparisons": [],
         "versions": {"torch": "2"}, "timings": {c.name: 60.0 for c in cells if c.figures is not None},
     }  # fmt: skip
     return Study(cells=list(cells), **{**own, **changes})

@@ -31,7 +31,8 @@ def test_a_finished_study_is_printed(call, studied):
     assert f"The page is {studied.folder / 'index.html'}" in err
     assert CODE in out
     assert "failed: a question about" in out
-    assert "Not run: code_only, deepseek-coder-7b, by_network, normalized label." in " ".join(out.split())
+    assert "not run: needs a card & time" in out
+    assert "no skill shown" in out
 
 
 def test_json_is_what_study_json_says(call, studied):

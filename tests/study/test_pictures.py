@@ -1,11 +1,14 @@
-"""What the pictures show, read off their words and marks."""
+"""What the pictures show, read off their texts and descriptions."""
 
 from __future__ import annotations
 
 import re
 
-from nngpt_ext.study import lines, pictures
-from nngpt_ext.study.schema import CurvePoint
+import pytest
+
+from nngpt_ext.study import pictures
+from nngpt_ext.study.measurement import DATASETS
+from nngpt_ext.study.outcome import CurvePoint, Slice
 from tests.study.made import cell, figures, part, study
 
 
@@ -13,52 +16,79 @@ def texts(picture) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg)
 
 
-def test_the_skill_of_every_cell_that_can_tell_is_shown():
+def test_the_skill_of_every_cell_that_can_show_any():
     found = study(
         cell("recipe", figures(0.05)), cell("code_only", figures(0.0, 0.9)), cell("metadata", figures(-0.05)),
         cell("normalized_accuracy", figures(0.19)), cell("recipe", figures(0.05), split="random_pairs"),
         cell("a" * 60, figures(0.05), split="by_cluster"),
     )  # fmt: skip
-    shown = pictures.skills(found, "skills")
+    shown = pictures.skills(found)
     words = texts(shown)
-    assert [name for name in words if ", embedded" in name][:3] == [
-        "recipe, embedded", "code_only, embedded", "metadata, embedded",
-    ]  # fmt: skip
-    assert {"beats the prior", "not told apart", "below the prior"} <= set(words)
+    assert {"recipe, embedded", "code_only, embedded", "metadata, embedded"} <= set(words)
+    assert {"skill shown", "no skill shown", "below the prior"} <= set(words)
     assert "normalized_accuracy, embedded" not in words
-    assert not any("leaky" in name for name in words)
     assert max(map(len, words)) <= 32
-    assert "code_only, embedded, by_network, normalized label: +0.000 (-0.020 to +0.020)" in shown.alt
+    assert "code_only, embedded, by_network, normalized: +0.000 (-0.020 to +0.020)" in shown.alt
 
 
-def test_without_a_cell_that_can_tell_there_is_no_picture_of_skill():
-    assert pictures.skills(study(cell("normalized_accuracy", figures(0.19)), cell("recipe")), "skills") is None
+def test_without_a_cell_that_can_show_skill_there_is_no_picture_of_it():
+    assert pictures.skills(study(cell("normalized_accuracy", figures(0.19)), cell("recipe"))) is None
 
 
-def test_what_is_clear_of_zero_is_bold():
-    def bold(gain: float) -> int:
-        pair = figures(gain).pairs[0]
-        return pictures.heat_map(cell("recipe"), figures(pairs=[pair]), "heat").svg.count("font-weight: 700")
+def test_cells_of_one_setting_share_a_picture_and_a_prompt_its_colour():
+    found = pictures.groups(
+        study(
+            cell("code_only", figures()), cell("recipe", figures(), split="by_cluster"), cell("recipe", figures()),
+            cell("normalized_accuracy", figures(0.19)), cell("metadata"),
+        )
+    )  # fmt: skip
+    assert [[line.cell.prompt for line in group] for group in found] == [
+        ["code_only", "recipe"], ["recipe"], ["normalized_accuracy"],
+    ]  # fmt: skip
+    assert found[0][1].style == found[1][0].style
 
-    assert bold(0.05) == 2  # either side of the diagonal
-    assert bold(0.01) == 0
+
+@pytest.mark.parametrize("draw", [pictures.datasets, pictures.epochs, pictures.reliability, pictures.coverage])
+def test_every_picture_names_its_cells_and_is_the_same_each_time(draw):
+    (group,) = pictures.groups(study(cell("recipe", figures()), cell("code_only", figures(0.0))))
+    found = draw(group)
+    assert {"recipe, embedded", "code_only, embedded"} <= set(texts(found))
+    assert found.caption == "by_network, normalized: 100 test pairs of 40 networks"
+    assert found == draw(group)
 
 
-def test_parts_without_pairs_are_left_out_of_the_bars():
-    empty = part("svhn", 0.1).model_copy(update={"n": 0, "accuracy": None, "ci95": None, "prior": None})
+def test_two_pictures_share_no_id_that_is_referred_to():
+    (group,) = pictures.groups(study(cell("recipe", figures())))
+    one, two = (
+        set(re.findall(r"#([pm][0-9a-f]{10})", draw(group).svg)) for draw in (pictures.epochs, pictures.coverage)
+    )
+    assert one
+    assert not one & two
+
+
+def test_one_epoch_is_not_a_curve():
+    one = figures(epochs=[{"epoch": 1, "test_accuracy": 0.8}], selected_epoch=1)
+    (alone,) = pictures.groups(study(cell("code_only", one)))
+    (beside,) = pictures.groups(study(cell("code_only", one), cell("recipe", figures())))
+    assert pictures.epochs(alone) is None
+    assert "0.800 after epoch 1" in pictures.epochs(beside).alt
+
+
+def test_datasets_without_pairs_have_no_point():
     alone = part("places365", 0.1).model_copy(update={"ci95": None})
-    found = figures(involving=[part("mnist", 0.1), empty, alone], as_answer=[part("mnist", 0.1), empty, alone])
-    assert "svhn – (prior –, n = 0)" in pictures.bars(cell("recipe"), found, "bars").alt
+    own = figures(slices={DATASETS: [part("mnist", 0.1), Slice(name="svhn", n=0, networks=0), alone]})
+    (group,) = pictures.groups(study(cell("recipe", own)))
+    assert "svhn – (prior –)" in pictures.datasets(group).alt
 
 
 def test_the_learning_curve_has_baselines_and_prompts():
     points = [
-        CurvePoint(networks=n, train_pairs=n, n_test_pairs=8, accuracy={"pair_prior": 0.8, "code_gbm": 0.7})
+        CurvePoint(networks=n, train_pairs=n, n_test_pairs=8, accuracy={"pair_prior": 0.8, "a_new_one": 0.7})
         for n in (10, 90)
     ]
     cells = [cell("recipe", figures()), cell("normalized_accuracy", figures(0.19)), cell("recipe", figures(), seed=1)]
-    words = texts(lines.learning_curve(study(*cells, learning_curve=points), "learning"))
-    assert {"pair prior", "trees on the source", "recipe, embedded", "10", "90"} <= set(words)
-    assert not {"trees on the recipes", "normalized_accuracy, embedded"} & set(words)
-    assert lines.learning_curve(study(cells[1]), "learning") is None
-    assert "pair prior" not in texts(lines.learning_curve(study(cells[0]), "learning"))
+    words = texts(pictures.learning_curve(study(*cells, learning_curve=points)))
+    assert {"pair prior", "a new one", "recipe, embedded", "10", "90"} <= set(words)
+    assert "normalized_accuracy, embedded" not in words
+    assert pictures.learning_curve(study(cells[1])) is None
+    assert "pair prior" not in texts(pictures.learning_curve(study(cells[0])))

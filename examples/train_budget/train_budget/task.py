@@ -147,7 +147,7 @@ def _ranking(predictor: Predictor, nn: str, code: str, pairs: pd.DataFrame, know
 
 
 def _within(ranking: Ranking, datasets: list[str]) -> Ranking:
-    from nngpt_ext.predict.ranking import ranking_of
+    from nngpt_ext.predict.answers import ranking_of
 
     own = tuple(c for c in ranking.comparisons if c.dataset_1 in datasets and c.dataset_2 in datasets)
     return ranking_of(datasets, own)

@@ -1,0 +1,194 @@
+"""What study.json holds, typed, and the verdict that follows from it.
+
+A number that could not be computed is null: no data, no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nngpt_ext.evaluation.metrics import Answered, Bin
+from nngpt_ext.evaluation.report import PRIOR
+from nngpt_ext.evaluation.schema import Accuracy, Ci95, Epoch, Number, Skill
+
+RULE = "If the interval of the skill includes 0, no skill was shown."
+Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]
+_LEAKY = ("random_pairs",)  # splits that have the same networks in training and in test
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slice(_Frozen):
+    """Some of the test pairs: how many of how many networks, accuracy, pair prior, and the first minus the second.
+
+    Both intervals are 95 %, over networks, and null where there is only one network: it has no spread.
+    """
+
+    name: str
+    n: int
+    networks: int
+    accuracy: Number = None
+    ci95: Ci95 | None = None
+    prior: Number = None
+    gain: Number = None
+    gain_ci95: Ci95 | None = None
+
+
+class BaselineResult(_Frozen):
+    """A baseline on the test pairs of a cell; `difference` is the cell's accuracy minus the baseline's."""
+
+    accuracy: float
+    ci95: Ci95 | None = None
+    difference: Skill | None = None
+
+
+class Figures(_Frozen):
+    """What was measured of a finished cell, on its test pairs; the names are those of report.json where it has them."""
+
+    n_train_pairs: int
+    n_train_networks: int
+    n_test_pairs: int
+    n_test_networks: int
+    accuracy: Accuracy
+    skill: Skill
+    baselines: dict[str, BaselineResult]
+    peak_test_accuracy: Number
+    selected_epoch: int | float | None
+    epochs: list[Epoch]
+    within_pair_auc: Number
+    log_loss: float
+    ece: float
+    ece_calibrated: Number
+    flip_rate: float
+    slices: dict[str, list[Slice]]  # by what the test pairs are divided by
+    reliability: list[Bin]
+    reliability_calibrated: list[Bin]
+    coverage: list[Answered]
+    coverage_prior: list[Answered]  # of the pair prior, by its own confidence
+
+    @property
+    def prior(self) -> float:
+        """The accuracy of the pair prior."""
+        return self.baselines[PRIOR].accuracy
+
+    @property
+    def others(self) -> dict[str, BaselineResult]:
+        """The baselines other than the pair prior."""
+        return {name: found for name, found in self.baselines.items() if name != PRIOR}
+
+
+class Place(_Frozen):
+    """Where a cell stands in the grid."""
+
+    name: str
+    prompt: str
+    base: str
+    split: str
+    label: str
+    seed: int
+    train_networks: int | None
+    tested_on: Literal["best", "random"]
+    tag: str | None
+
+    @property
+    def setting(self) -> str:
+        """How a cell is tested: split, label, and whatever differs from the defaults."""
+        words = [self.split, self.label]
+        words += ["random trials"] if self.tested_on == "random" else []
+        words += [] if self.train_networks is None else [f"at most {self.train_networks:,} training networks"]
+        words += [self.tag] if self.tag else []
+        words += [f"seed {self.seed}"] if self.seed else []
+        return ", ".join(words)
+
+    @property
+    def title(self) -> str:
+        """Prompt and base model."""
+        return f"{self.prompt}, {self.base}"
+
+
+class CellResult(Place):
+    """A cell of the grid and what became of it."""
+
+    status: Literal["finished", "failed", "not run", "waiting"]
+    reason: str | None = None  # why it failed or was not run
+    device: str | None = None
+    shows_answer: bool = False  # the prompt holds both accuracies, so that the answer can be read off them
+    figures: Figures | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What may be said of the skill, by `RULE`; None without figures.
+
+        A prompt that shows the answer, and a leaky split, say nothing about skill. One network has no spread, so
+        its interval is a point and shows nothing about others.
+        """
+        if self.figures is None:
+            return None
+        if self.shows_answer:
+            return "answer in prompt"
+        if self.split in _LEAKY:
+            return "leaky split"
+        skill = self.figures.skill
+        if not skill.clear_of_zero or self.figures.n_test_networks < 2:
+            return "no skill shown"
+        return "skill shown" if skill.value > 0 else "below the prior"
+
+
+class CurvePoint(_Frozen):
+    """The baselines' accuracies after so many training networks, always on the same test pairs."""
+
+    networks: int
+    train_pairs: int
+    n_test_pairs: int
+    accuracy: dict[str, float]
+    ci95: dict[str, Ci95] = {}
+
+
+class Comparison(_Frozen):
+    """Two cells on the same test pairs: the first one's accuracy minus the second one's."""
+
+    first: str
+    second: str
+    n: int
+    networks: int
+    difference: Skill
+
+
+class Study(_Frozen):
+    """All cells, and how they were made. Only `timings` differs when the same study is run again."""
+
+    format: Literal[2] = 2  # raised when a reader of study.json would have to change
+    title: str
+    command: str
+    cells: list[CellResult]
+    learning_curve: list[CurvePoint]
+    comparisons: list[Comparison]
+    versions: dict[str, str]
+    timings: dict[str, float]  # seconds of each run, in its last session
+
+    def finished(self) -> list[tuple[CellResult, Figures]]:
+        """The cells that have figures, with them."""
+        return [(cell, cell.figures) for cell in self.cells if cell.figures is not None]
+
+    def compared(self) -> list[tuple[CellResult, Figures]]:
+        """The finished cells that can show skill: no answer in the prompt, no leaky split."""
+        return [(c, f) for c, f in self.finished() if c.verdict not in ("answer in prompt", "leaky split")]
+
+    def adjusted(self) -> dict[str, float]:
+        """Holm's p of the skill of each compared cell, by the cell's name."""
+        found = self.compared()
+        return dict(zip([c.name for c, _ in found], holm([f.skill.p for _, f in found]), strict=True))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for the number of tests (Holm 1979): the family-wise error stays below the level of each test."""
+    adjusted, last, n = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):
+        last = max(last, min(1.0, (n - rank) * p_values[i]))
+        adjusted[i] = last
+    return adjusted

@@ -1,0 +1,1 @@
+"""What was run once to make parts of the package; not in the wheel."""

@@ -1,0 +1,1 @@
+"""How the embedded base models were built (docs/embedded.md)."""
