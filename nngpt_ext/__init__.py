@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nngpt_ext.errors import UserError
     from nngpt_ext.evaluation.curves import LiveCurves
     from nngpt_ext.predict.answers import Comparison, Ranking
-from nngpt_ext.predict.question import Query
     from nngpt_ext.predict.predictor import Predictor
+    from nngpt_ext.predict.question import Query
     from nngpt_ext.predict.store import PredictionStore
     from nngpt_ext.prompts.template import Template
     from nngpt_ext.registry import register_finetuner, register_prompt, register_task
@@ -33,7 +33,7 @@ _HOMES = {
     "LiveCurves": "nngpt_ext.evaluation.curves",
     "PredictionStore": "nngpt_ext.predict.store",
     "Predictor": "nngpt_ext.predict.predictor",
-    "Query": "nngpt_ext.predict.answers",
+    "Query": "nngpt_ext.predict.question",
     "Ranking": "nngpt_ext.predict.answers",
     "RunResult": "nngpt_ext.tasks.protocol",
     "Task": "nngpt_ext.tasks.protocol",

@@ -130,12 +130,13 @@ def _own_prompts(tokenizer: Any, limit: int) -> pd.DataFrame:
 
     from nngpt_ext.host.export import chat_rows
     from nngpt_ext.data.load import load_pairs
+    from nngpt_ext.data.selection import DataConfig
     from nngpt_ext.models.presets import PRESETS
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.render import Renderer
 
-    data = load_pairs(source="sqlite", path=str(DATABASE), epoch=EPOCH)
-    renderer = Renderer(get_template(PROMPT), tokenizer, code_tokens=PRESETS["embedded"].code_tokens)
+    data = load_pairs(DataConfig(source="sqlite", path=str(DATABASE), epoch=EPOCH))
+    renderer = Renderer(get_template(PROMPT), tokenizer, code_tokens=PRESETS["embedded"].code_tokens, facts=data.facts)
     rows = []
     shuffled = data.training.sample(frac=1.0, random_state=0)
     for row in itertools.islice(chat_rows(shuffled, renderer, data.sources), limit):

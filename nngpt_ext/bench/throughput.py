@@ -22,7 +22,6 @@ from nngpt_ext.bench.workload import Workload, lengths, make_workload
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.settings import build_config
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import load_base
 from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.predict.adapter import AdapterFiles
@@ -233,10 +232,11 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
 
     rank(names[:1])  # loads the model
     files = AdapterFiles(run / "adapter")
-    model = AdaptedModel(files, files.base_model)
+    model = AdaptedModel(files, files.base_model, data.facts)
     chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
-    asked = [Question(nn, a, b, files.note.epoch, 0.5, 0.5, RECIPE, RECIPE) for nn, a, b in chosen]
-    encoded = model.encode(asked, data.sources, LEMUR_FACTS)
+    given = {"norm_acc": (0.5, 0.5), "recipe": (RECIPE, RECIPE)}
+    asked = [Question.of(nn, a, b, files.note.epoch, **given) for nn, a, b in chosen]
+    encoded = model.scorer.encode(asked, data.sources)
     straight = [group[i] for group in encoded.groups for i in range(len(group) // 2)]
 
     def timed_rank() -> Work:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Encoded, Encoder
-from nngpt_ext.batches.engine import checked_engine
+from nngpt_ext.batches.encode import Encoded
 from nngpt_ext.batches.rows import Example, own_length, scoring_example, shared_length, training_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
+from nngpt_ext.scoring.scorer import Budget, LocalScorer
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def make_workload(base: Base, prompt: str, networks: int, code_tokens: int, row_
         UserError: if a question does not fit into the base's context or a row, or if shared prefixes are not exact
             on the base model.
     """
-    data = load_pairs(networks={"train": networks, "validation": 1, "test": 1}, seed=0)
+    data = load_pairs(DataConfig(train_networks=networks, validation_networks=1, test_networks=1))
     pairs = data.part("train")
-    renderer = Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens)
-    encoder = Encoder(renderer, data.sources, base.context, row_tokens)
+    scorer = LocalScorer(base, get_template(prompt), Budget(code_tokens, True, row_tokens), data.facts)
+    encoder = scorer.encoder(data.sources)
     questions = questions_of(pairs)
     first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
     groups, training = [], []
@@ -87,7 +87,7 @@ def make_workload(base: Base, prompt: str, networks: int, code_tokens: int, row_
         training.append([training_example(e, r) for e, r in zip(encoded, right, strict=True)])
     found = Workload(base, prompt, code_tokens, row_tokens, groups, training)
     examples = [scoring_example(encoded) for encoded in groups[0]]
-    if checked_engine(base.model, examples, found.pad, "shared", min(base.context, row_tokens)) != "shared":
+    if scorer.check_engine(examples) != "shared":
         raise UserError(
             f"base model '{base.name}' cannot share prefixes (see the warning): there is nothing to measure"
         )

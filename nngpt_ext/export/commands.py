@@ -7,6 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.sources.discovery import KINDS
+from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.data.trials import USES
+from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
@@ -53,12 +58,12 @@ def hub(
 @app.command(epilog="Example: nngpt-ext export dataset --split by_network --out lemur-pairs --json")
 def dataset(
     out: Out,
-    split: Annotated[str, typer.Option(help="by_network, by_cluster, by_origin or random_pairs.")] = "by_network",
+    split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
     hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
     epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
-    trials: Annotated[str, typer.Option(help="best, random, or all: training pairs of all trials.")] = "best",
+    trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")] = 0,
-    source: Annotated[str, typer.Option(help="auto, package, sqlite or api.")] = "auto",
+    source: Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))] = "auto",
     lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
     push: Push = None,
     private: Private = False,
@@ -68,10 +73,12 @@ def dataset(
     """The pairs in Parquet with fixed parts, the networks' sources, and a card; datasets.load_dataset takes it."""
     from nngpt_ext.export.dataset import export_dataset
 
-    done, counts = export_dataset(
-        out, epoch=epoch, split=split, hold_out=hold_out, seed=seed, trials=trials, source=source, path=lemur,
-        repo=push, private=private, force=force,
-    )  # fmt: skip
+    options = {
+        "epoch": epoch, "split": split, "hold_out": hold_out, "seed": seed, "trials": trials, "source": source,
+        "path": lemur,
+    }  # fmt: skip
+    config = build_config(DataConfig, options, what="options")
+    done, counts = export_dataset(out, config, repo=push, private=private, force=force)
     shown = "; ".join(f"{part}: {n['pairs']:,} pairs of {n['networks']:,} networks" for part, n in counts.items())
     _say({"out": str(done.folder), "pushed": done.pushed, "split": counts}, f"{shown}; in {done.folder}", as_json)
 

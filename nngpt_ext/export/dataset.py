@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.io import write_text
 from nngpt_ext.data.families import clusters, signatures
+from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.pairs import datasets_of
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import origin
 from nngpt_ext.data.splits import PARTS
 from nngpt_ext.export.dataset_card import Figures, Part, dataset_card
 from nngpt_ext.export.hub import CARD, Exported
 from nngpt_ext.export.push import check_repo, push
 from nngpt_ext.export.target import check_target, exporting
-from nngpt_ext.tasks.inspection import check_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,14 +30,8 @@ _KEYS = ["nn", "dataset_1", "dataset_2"]
 
 def export_dataset(
     out: str | Path,
+    config: DataConfig,
     *,
-    epoch: int = 5,
-    split: str = "by_network",
-    hold_out: str | None = None,
-    seed: int = 0,
-    trials: str = "best",
-    source: str = "auto",
-    path: str | None = None,
     repo: str | None = None,
     private: bool = False,
     force: bool = False,
@@ -45,8 +40,7 @@ def export_dataset(
 
     Args:
         out: the folder to write.
-        epoch, split, hold_out, seed, trials, source, path: as of `load_pairs`; with `trials="all"` the training
-            pairs are of all trials.
+        config: which pairs; the labels are all there, whatever it says.
         repo: push it there (`owner/name`); None for no push.
         private: whether a new repository is.
         force: replace what is in `out`, whatever it is.
@@ -57,17 +51,13 @@ def export_dataset(
     Raises:
         UserError: as `load_pairs`, for a folder that holds something else, and a hub that cannot be reached.
     """
-    check_words("normalized", trials, split, hold_out)
     if repo is not None:
         check_repo(repo)
     out = Path(out)
-    made_of = {"epoch": epoch, "split": split, "hold_out": hold_out, "seed": seed, "trials": trials}
+    made_of = config.model_dump(include={"epoch", "split", "hold_out", "seed", "trials"})
     check_target(out, "dataset", force=force)
-    records = read_records(source, path, epoch)
-    data, other = (
-        load_pairs(epoch=epoch, label=label, trials=trials, split=split, hold_out=hold_out, seed=seed, records=records)
-        for label in ("normalized", "percentile")
-    )
+    records = read_records(config)
+    data, other = (load_pairs(config.model_copy(update={"label": label}), records) for label in LABELS)
     with exporting(out, "dataset", made_of, force=force) as folder:
         figures = _write(folder, data, other, {**made_of, "fingerprint": data.fingerprint})
         licensed = _licence(folder)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nngpt_ext.data.families import PERMUTATIONS, SHINGLE, THRESHOLD
+from nngpt_ext.data.splits import SPLITS
 
 
 class Part(NamedTuple):
@@ -30,16 +31,6 @@ class Figures(NamedTuple):
     test_with_near_duplicate: int
     excluded: dict[str, int]
     source: str
-
-
-_SPLITS = {
-    "by_network": "70 / 10 / 20 % of the networks, stratified by the datasets they have; a network is in one part only",
-    "by_cluster": "near-duplicate groups stay together; those of more than 10 % of the networks train, the others are "
-    "dealt one third to validation and two thirds to test, so the test part is not a sample of all networks",
-    "by_origin": "the networks of one origin (the name before the first `-`) test, 10 % of the rest validate",
-    "random_pairs": "pairs are dealt at random, so a network is in several parts: **leaky**, for comparison with "
-    "figures that were measured so",
-}
 
 
 def dataset_card(found: Figures, licensed: bool, name: str) -> str:
@@ -100,7 +91,7 @@ to load and to keep in memory.
 
 ## Parts
 
-Split {split}, seed {made["seed"]}: {_SPLITS[made["split"]]}.
+Split {split}, seed {made["seed"]}: {SPLITS[made["split"]].description}.
 
 The *pair prior* answers the usual winner of a dataset pair among the training networks and never sees the network: any
 accuracy belongs beside it.

@@ -117,8 +117,8 @@ def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame,
 
 
 def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder]:
-    from nngpt_ext.batches.encode import Encoder
     from nngpt_ext.models.base import check_base, load_base
+    from nngpt_ext.scoring.scorer import LocalScorer
 
     note, model = found.adapter.note, found.config.model
     base = load_base(
@@ -126,7 +126,7 @@ def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
     check_base(found.adapter.folder, base)
-    return base, Encoder(note.renderer(base.tokenizer), sources, base.context, note.row_tokens)
+    return base, LocalScorer(base, note.template, note.budget, note.known_facts()).encoder(sources)
 
 
 def _write_questions(pairs: pd.DataFrame, encoder: Encoder, file: Path) -> None:
@@ -148,7 +148,7 @@ def _questions(pairs: pd.DataFrame, encoder: Encoder) -> Iterator[dict[str, Any]
         for i in rows:
             for turned, question in enumerate((asked[i], asked[i].turned())):
                 names = (question.dataset_1, question.dataset_2)
-                text = encoder.renderer.text(question, code)
+                text = encoder.renderer.text(question, code, encoder.sources[nn])
                 choices = [encoder.renderer.inert(name) + stop for name in names]
                 _check(encoder, question, text, choices)
                 yield {

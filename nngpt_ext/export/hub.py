@@ -120,12 +120,12 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
     note = found.adapter.note
     one, two = note.datasets[:2]
     given = before = ""
-    if note.template.needs("recipe_1"):
+    if note.template.shows("recipe"):
         before = (
             'recipe = {"lr": 0.01, "batch": 64, "momentum": 0.9, "transform": "norm_32"}  # or one for each dataset\n'
         )
         given = ", recipe=recipe"
-    if note.template.needs("norm_acc"):
+    if note.template.shows("norm_acc"):
         given += f', accuracies={{"{one}": 0.9, "{two}": 0.8}}'
     place = f'f"{{folder}}/{BASE_FOLDER}"' if base.folder else f'"{base.location}"'
     on_hub = base.location == name  # the base is in a folder of the repository, which must be here to be loaded

@@ -16,7 +16,8 @@ from pydantic import Field
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.data.words import LABELS, SPLITS
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.study.outcome import Place
 from nngpt_ext.tasks.pipeline import find_template

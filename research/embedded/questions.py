@@ -98,7 +98,7 @@ class Questions:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> None:
         self.rng = rng
         self.tokenizer = tokenizer
-        self.renderers = {name: Renderer(get_template(name), tokenizer, code_tokens=10_000) for name in KINDS}
+        self.renderers = {name: Renderer(get_template(name), tokenizer, code_tokens=10_000, facts=LEMUR_FACTS) for name in KINDS}
         names = random.Random("names")
         # Few invented ones beside the real: each has a rule of its own to be learnt.
         self.names = [*sorted(LEMUR_FACTS), *(invented_name(names) for _ in range(3))]
@@ -117,7 +117,7 @@ class Questions:
         rng = self.rng
         one, two = rng.sample(sorted(LEMUR_FACTS), 2)
         first, second = _decimals(rng, apart if rng.random() < 0.5 else math.exp(rng.uniform(math.log(apart), 0)))
-        text = self.renderers["normalized_accuracy"].text(Question(one, one, two, 5, first, second), "")
+        text = self.renderers["normalized_accuracy"].text(Question.of(one, one, two, 5, norm_acc=(first, second)), "")
         return self._piece(text[text.index("Which dataset") :], one if first > second else two)
 
     def whole(self, source: str, room: int) -> Piece:
@@ -152,7 +152,9 @@ class Questions:
             scores = [self.landscapes[name].score(recipe) for name, recipe in zip((one, two), recipes, strict=True)]
             if abs(scores[0] - scores[1]) < TIED:
                 return self.question(shown, kinds)
-        question = Question(one, one, two, rng.choice([1, 2, 5, 10, 20]), first, second, *recipes)
+        question = Question.of(
+            one, one, two, rng.choice([1, 2, 5, 10, 20]), norm_acc=(first, second), recipe=tuple(recipes)
+        )
         text = self.renderers[kind].text(question, shown)
         if kind == "normalized_accuracy":
             return text, one if first > second else two
@@ -163,8 +165,8 @@ class Questions:
         # What is larger is asked in the same words as the task's own question.
         if kind == "metadata":
             field = rng.choice(["training images", "classes"])
-            which = 0 if field == "training images" else 3
-            left, right = float(LEMUR_FACTS[one][which]), float(LEMUR_FACTS[two][which])
+            which = "train_images" if field == "training images" else "classes"
+            left, right = (float(getattr(LEMUR_FACTS[name], which)) for name in (one, two))
         else:
             field = rng.choice(["lr", "batch", "momentum"])
             left, right = (_step(recipe, field) for recipe in recipes)

@@ -220,13 +220,14 @@ def test_presets_of_bases() -> None:
 def test_the_chat_template_says_what_we_say_without_one() -> None:
     from transformers import AutoTokenizer
 
+    from nngpt_ext.data.facts import LEMUR_FACTS
     from nngpt_ext.prompts.fields import Question
-from nngpt_ext.prompts.render import Renderer
+    from nngpt_ext.prompts.render import Renderer
 
     words = AutoTokenizer.from_pretrained(EMBEDDED)
     assert not words.chat_template
-    question = Question("AlexNet", "mnist", "svhn", 5)
-    renderer = Renderer(get_template("code_only"), words, code_tokens=8)
+    question = Question.of("AlexNet", "mnist", "svhn", 5)
+    renderer = Renderer(get_template("code_only"), words, code_tokens=8, facts=LEMUR_FACTS)
     plain = renderer.text(question, "import torch")
     system, user = renderer.messages(question, "import torch")
     words.chat_template = CHAT_TEMPLATE

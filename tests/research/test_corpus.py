@@ -7,12 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-<<<<<<<< HEAD:tests/data/test_unpaired.py
-from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.sources.package import PackageSource
-from nngpt_ext.data.pairs import build_pairs
-from nngpt_ext.data.unpaired import paired_networks, source_hash, unpaired_sources
-========
 from nngpt_ext.io import text_digest
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.sources.package import PackageSource
@@ -21,7 +15,6 @@ from research.embedded.corpus import paired_networks, unpaired_sources
 from tests.data.conftest import changing_tree, tree
 
 __all__ = ["changing_tree", "tree"]
->>>>>>>> main:tests/research/test_corpus.py
 
 
 def test_paired_means_two_datasets_at_one_epoch() -> None:

@@ -81,11 +81,12 @@ def test_the_adapter_is_plain_peft(run):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+    from nngpt_ext.data.facts import LEMUR_FACTS
     from nngpt_ext.data.sources.discovery import open_source
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.fields import Question
-from nngpt_ext.prompts.render import Renderer
+    from nngpt_ext.prompts.render import Renderer
 
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     base = AutoModelForCausalLM.from_pretrained(EMBEDDED, quantization_config=nf4, dtype=torch.float32)
