@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.files import cannot_write, inside, write_text
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.tasks.folder import REPORT, read_config
 from nngpt_ext.tasks.pipeline import resolve
@@ -34,7 +34,7 @@ class StudyFolder:
 
     def cell(self, name: str) -> Path:
         """Where a cell's results are."""
-        return self.folder / "cells" / name
+        return inside(self.folder, "cells", name)
 
     def is_study(self) -> bool:
         """Whether it holds a study."""
@@ -65,15 +65,17 @@ class StudyFolder:
             return "failed", "the note of it cannot be read; go on with --resume"
 
     def _note(self, name: str) -> Path:
-        return self.folder / "notes" / f"{name}.json"
+        return inside(self.folder, "notes") / f"{name}.json"
 
     def check(self, grid: Grid, resume: bool) -> None:
         """See that the folder is free for a study, or holds this very one. Nothing is written.
 
         Raises:
             UserError: when it holds something else, a study and `resume` is not set, or one of another
-                configuration: the line says what differs.
+                configuration: the line says what differs; and when a link in it leads elsewhere.
         """
+        for name in ("cells", "notes"):
+            inside(self.folder, name)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"the output folder '{self.folder}' is a file; give another with --out")
         present = self.folder / GRID

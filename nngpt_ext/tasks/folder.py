@@ -80,21 +80,26 @@ def same_inputs(folder: Path, inputs: dict[str, str]) -> None:
     """See that a run goes on with what it began with: hashes of data, prompt and base model, or some of them.
 
     Raises:
-        UserError: when they have changed, for checkpoints and baselines would then be of something else.
+        UserError: when they have changed or are not known, for checkpoints and baselines would then be of something
+            else.
     """
-    file = folder / INPUTS
+    file, other = folder / INPUTS, "give another folder with --out, or remove this one"
     if not file.is_file():
+        if (folder / REPORT).is_file():  # finished: nothing more is computed from them
+            return
+        if any(place.name != CONFIG and not place.name.startswith(".") for place in folder.iterdir()):
+            raise UserError(f"'{file}' is missing, so nothing tells what the run began with; {other}")
         write_text(file, json.dumps(inputs, indent=2) + "\n")
         return
     try:
         began = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read '{file}': {error}") from None
+        raise UserError(f"cannot read '{file}', which tells what the run began with ({error}); {other}") from None
     changed = [name for name in inputs if began.get(name) != inputs[name]]
     if changed:
         raise UserError(
             f"the run in '{folder}' was begun with other {' and '.join(changed)}; it has nothing to do with these: "
-            "give another folder with --out, or remove this one"
+            f"{other}"
         )
 
 
