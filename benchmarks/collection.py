@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.errors import UserError
 from nngpt_ext.networks.source import check_source
 
 KEYS = ["nn", "dataset_1", "dataset_2"]

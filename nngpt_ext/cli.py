@@ -18,9 +18,9 @@ from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError
+from nngpt_ext.export.commands import app as export
 from nngpt_ext.host.commands import app as host
 from nngpt_ext.predict import commands as ask
-from nngpt_ext.export.commands import app as export
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.version import __version__

@@ -83,4 +83,3 @@ def choice(default: str, subject: str, declared: Mapping[str, Any], *others: str
     list of names (`choices`) that the reference page shows.
     """
     return Field(default, description=subject, json_schema_extra={"choices": [*others, *declared]})
-

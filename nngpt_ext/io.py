@@ -1,4 +1,4 @@
-"""Files that are whole or not there, written under a temporary name and then renamed, and hashes."""
+"""Files that are whole or absent, written under a temporary name and then renamed, never outside the given folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,38 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+
+
+def inside(folder: str | Path, *names: str | Path) -> Path:
+    """The path of something below a folder, checked before it is written to.
+
+    The folder itself may be a link, and links may lead from one place in it to another. A file that is replaced by
+    renaming needs no check of its own, for a link in its place is replaced too: check the folder it is in.
+
+    Raises:
+        UserError: when a link leads out of the folder.
+    """
+    path = Path(folder, *names)
+    try:
+        place, top = path.resolve(), Path(folder).resolve()
+    except (OSError, RuntimeError):
+        raise UserError(f"'{path}' is a link that leads to itself; remove it") from None
+    if not place.is_relative_to(top):
+        raise UserError(f"'{path}' leads to '{place}', outside '{folder}'; remove the link, or give another folder")
+    return path
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there; of a link, only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -33,6 +60,8 @@ def replacing(target: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as written:  # a name must not reach the disk before its content
+            os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
         raise cannot_write(target, error) from None
@@ -76,6 +105,8 @@ def cannot_write(target: Path, error: OSError) -> UserError:
 def replacing_folder(target: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; put it in `target`'s place when the block ends without error.
 
+    If `target` is a link, the link is replaced and what it leads to stays.
+
     Raises:
         UserError: when the disk is full or the folder may not be written; `target` is left as it was.
     """
@@ -97,4 +128,5 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
         if former.is_dir() and not target.exists():
             former.rename(target)
         for left in (temporary, former):
-            shutil.rmtree(left, ignore_errors=True)
+            with suppress(OSError):
+                remove(left)

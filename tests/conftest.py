@@ -11,9 +11,9 @@ import pytest
 from hypothesis import settings
 
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.data.sources.package import PackageSource
-from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.trials import Trials
 
 # The same examples in each run, nothing kept between runs, no failure because the machine is busy.

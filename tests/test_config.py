@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nngpt_ext import run_task
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.settings import build_config, dump_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.registry import tasks
+from nngpt_ext.settings import build_config, dump_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.tasks.dataset_compare import DatasetCompare
 
 TASK = "dataset_compare"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import file_digest, replacing, replacing_folder, text_digest, write_text
+from nngpt_ext.io import file_digest, inside, remove, replacing, replacing_folder, text_digest, write_text
 
 
 class Mishap(Exception):
@@ -185,3 +185,50 @@ def test_digests_are_sha256_of_the_bytes(tmp_path):
     assert text_digest("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     (tmp_path / "a.txt").write_text("é", encoding="utf-8")
     assert file_digest(tmp_path / "a.txt") == text_digest("é") != text_digest("e")
+
+
+def test_a_link_is_replaced_by_a_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "one").touch()
+    (tmp_path / "adapter").symlink_to("mine")
+    with replacing_folder(tmp_path / "adapter") as temporary:
+        (temporary / "two").touch()
+    assert names(tmp_path) == ["adapter", "mine"]
+    assert names(tmp_path / "adapter") == ["two"]
+    assert names(tmp_path / "mine") == ["one"]
+
+
+# Links
+
+
+def test_inside(tmp_path):
+    folder, mine = tmp_path / "folder", tmp_path / "mine"
+    for place in (folder / "real", mine):
+        place.mkdir(parents=True)
+    (folder / "within").symlink_to("real")
+    (folder / "without").symlink_to(mine)
+    (folder / "dangling").symlink_to(tmp_path / "none")
+    (folder / "loop").symlink_to("loop")
+    (tmp_path / "latest").symlink_to(folder)
+    for given in (folder, tmp_path / "latest", str(folder)):
+        for names in ((), ("real",), ("within", "a"), ("none", "a", "b"), ("real", "..", "real")):
+            assert inside(given, *names) == Path(given, *names)
+    for names in (("without",), ("without", "a"), ("real", "..", "..", "mine"), ("dangling",), ("..",)):
+        with pytest.raises(UserError, match=r"^'.*' leads to '.*', outside '.*folder'; remove the link"):
+            inside(folder, *names)
+    with pytest.raises(UserError, match="is a link that leads to itself; remove it"):
+        inside(folder, "loop")
+
+
+def test_remove_never_follows_a_link(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "one").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(mine)
+    (tmp_path / "link").symlink_to(mine)
+    (tmp_path / "file").touch()
+    for name in ("folder", "link", "file", "none"):
+        remove(tmp_path / name)
+    assert names(tmp_path) == ["mine"]
+    assert names(mine) == ["one"]

@@ -61,7 +61,7 @@ def test_imports_go_down_only(module):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("lemur/pairs.py", "from nngpt_ext.prompts.render import Renderer"), 
+        ("lemur/pairs.py", "from nngpt_ext.prompts.render import Renderer"),
         ("lemur/pairs.py", "def f():\n    import nngpt_ext.tasks.run"),
         ("config.py", "if TYPE_CHECKING:\n    from nngpt_ext.data import pairs"),
         ("tasks/run.py", "from nngpt_ext import cli"),

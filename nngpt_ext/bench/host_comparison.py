@@ -128,9 +128,9 @@ def _own_pairs() -> pd.DataFrame:
 def _own_prompts(tokenizer: Any, limit: int) -> pd.DataFrame:
     import pandas as pd
 
-    from nngpt_ext.host.export import chat_rows
     from nngpt_ext.data.load import load_pairs
     from nngpt_ext.data.selection import DataConfig
+    from nngpt_ext.host.export import chat_rows
     from nngpt_ext.models.presets import PRESETS
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.render import Renderer
@@ -154,8 +154,8 @@ def _main(what: str, out: str, *arguments: str) -> None:
         return
     from transformers import AutoTokenizer
 
-    from nngpt_ext.host import export  # noqa: F401
     from nngpt_ext.data import dataset  # noqa: F401
+    from nngpt_ext.host import export  # noqa: F401
 
     folder, template, limit = arguments
     tokenizer = AutoTokenizer.from_pretrained(folder)

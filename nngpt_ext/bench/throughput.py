@@ -20,14 +20,14 @@ from nngpt_ext.bench import peers
 from nngpt_ext.bench.stopwatch import Clock, Rate, Work, in_turn
 from nngpt_ext.bench.workload import Workload, lengths, make_workload
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import build_config
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.scoring.log_odds import log_odds
+from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.folder import CONFIG, read_config, versions
 from nngpt_ext.tasks.pipeline import read_data
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from nngpt_ext.batches.encode import Encoded
 from nngpt_ext.batches.rows import Example, own_length, scoring_example, shared_length, training_example
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.scoring.predictions import group_by_network, questions_of

@@ -12,9 +12,9 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nngpt_ext.data.trials import COLUMNS, Source, Trials, collect, say_excluded
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import replacing
-from nngpt_ext.data.trials import COLUMNS, Source, Trials, collect, say_excluded
 
 log = logging.getLogger(__name__)
 

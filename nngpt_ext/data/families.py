@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nngpt_ext.data.cache import cache_folder
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import replacing
-from nngpt_ext.data.cache import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.trials import RECIPE, USES, in_order
+from nngpt_ext.errors import UserError
 
 PAIR_COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "accuracy_1", "accuracy_2", "norm_acc_1", "norm_acc_2",

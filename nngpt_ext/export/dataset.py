@@ -7,18 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.io import write_text
 from nngpt_ext.data.families import clusters, signatures
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.splits import origin
-from nngpt_ext.data.splits import PARTS
+from nngpt_ext.data.splits import PARTS, origin
 from nngpt_ext.export.dataset_card import Figures, Part, dataset_card
 from nngpt_ext.export.hub import CARD, Exported
 from nngpt_ext.export.push import check_repo, push
 from nngpt_ext.export.target import check_target, exporting
+from nngpt_ext.io import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

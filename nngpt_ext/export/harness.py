@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
 from nngpt_ext.export.finished import FinishedRun, copy_files, read_run
 from nngpt_ext.export.harness_texts import group_of_files, readme
 from nngpt_ext.export.target import check_target, exporting
+from nngpt_ext.io import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

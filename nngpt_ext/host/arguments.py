@@ -9,12 +9,12 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nngpt_ext.settings import find_project, read_project
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.reading import constant, parameters
 from nngpt_ext.host.root import CONF
 from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.settings import find_project, read_project
 
 if TYPE_CHECKING:
     from nngpt_ext.tasks.protocol import RunResult

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, write_text
+from nngpt_ext.io import cannot_write, inside, write_text
 
 
 class Change(NamedTuple):
@@ -49,13 +49,9 @@ def check_inside(root: Path, path: str) -> None:
     Raises:
         UserError: when it is not.
     """
-    place, top = (root / path).parent.resolve(), root.resolve()
-    if {"site-packages", "dist-packages"} & set(place.parts):
+    if {"site-packages", "dist-packages"} & set((root / path).parent.resolve().parts):
         raise UserError(f"'{root / path}' is inside an installed package; give a folder of your project with --folder")
-    if place != top and top not in place.parents:
-        raise UserError(
-            f"'{root / path}' is in '{place}', outside '{root}'; take the link away or give another --folder"
-        )
+    inside(root, Path(path).parent)
 
 
 def read(file: Path) -> str | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.io import cannot_write
 from nngpt_ext.host.changes import Change, apply, check_inside, link_change, read
 from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE, dataset_meta, llm_preset, prompt_json
 from nngpt_ext.host.root import BUILT_IN_PRESET, CONF
+from nngpt_ext.io import cannot_write
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import load_template
 

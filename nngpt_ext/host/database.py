@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write
 from nngpt_ext.host.reading import lacking_of
 from nngpt_ext.host.root import DATABASE, check_database
+from nngpt_ext.io import cannot_write
 
 
 def build_database(out: Path) -> int:

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.data.load import PairData
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import replacing
-from nngpt_ext.data.load import PairData
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import questions_of
 

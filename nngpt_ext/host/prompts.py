@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.errors import UserError
 from nngpt_ext.models.presets import preset
 from nngpt_ext.prompts.template import COLUMNS, Template
 

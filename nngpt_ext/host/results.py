@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, replacing, write_text
 from nngpt_ext.host.outputs import Outputs, read_outputs
+from nngpt_ext.io import cannot_write, replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,9 +130,9 @@ def _counts(found: Outputs, table: pd.DataFrame) -> dict[str, Any]:
 
 def _prior(rows: pd.DataFrame, epoch: int, source: str, lemur: str | None) -> Any:
     """P(dataset_1) by the usual winner among LEMUR's pairs, all of them: the host holds no network out."""
-    from nngpt_ext.evaluation.baselines import pair_prior
     from nngpt_ext.data.kept import kept_pairs
     from nngpt_ext.data.sources.discovery import open_source
+    from nngpt_ext.evaluation.baselines import pair_prior
 
     pairs = kept_pairs(open_source(source, lemur), epoch, label="normalized", use="best", seed=0).frame()
     return pair_prior(pairs, rows)

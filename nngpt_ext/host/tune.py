@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import build_config, find_project, parse_settings, read_project
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
 from nngpt_ext.host.changes import new_folder
 from nngpt_ext.host.conf import enable, prompt_file
 from nngpt_ext.host.layout import Host, find_host
@@ -19,8 +17,10 @@ from nngpt_ext.host.presets import base_of, chat_template, find_preset, read_pre
 from nngpt_ext.host.prompts import TEMPLATE_FILE, llm_preset, prompt_json
 from nngpt_ext.host.reading import check_parameters
 from nngpt_ext.host.root import CONF, DATABASE, check_database, run_in, write_empty_database
+from nngpt_ext.io import write_text
 from nngpt_ext.models.presets import preset
 from nngpt_ext.prompts.template import Template
+from nngpt_ext.settings import build_config, find_project, parse_settings, read_project
 
 if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData

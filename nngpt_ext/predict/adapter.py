@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
+from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
-from nngpt_ext.models.identity import read_identity
 from nngpt_ext.models.base import BASE_FILE
+from nngpt_ext.models.identity import read_identity
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.predict.control import KnownAnswer
 from nngpt_ext.prompts.template import Template, checked
@@ -240,7 +240,6 @@ def stored_rows(predicted: pd.DataFrame, adapter: Path) -> pd.DataFrame:
     if files.calibration is not None:
         rows = with_calibration(rows, files.calibration, files.note.datasets)
     rows["question"] = [
-        files.question_key(source, filled)
-        for source, filled in zip(rows["source"], rows["prompt_sha256"], strict=True)
+        files.question_key(source, filled) for source, filled in zip(rows["source"], rows["prompt_sha256"], strict=True)
     ]
     return rows

@@ -10,6 +10,7 @@ import numpy as np
 
 _EDGE = 1e-9  # keeps a strength finite where a comparison is certain
 
+
 @dataclass(frozen=True)
 class Comparison:
     """On which of two datasets a network does better.

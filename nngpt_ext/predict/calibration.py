@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
-from nngpt_ext.io import digest
+from nngpt_ext.io import digest, write_text
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
+from nngpt_ext.io import digest, write_text
 from nngpt_ext.predict.codes import Network, Refused, read_codes
-from nngpt_ext.io import digest
 from nngpt_ext.predict.parts import Parts
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.shards import Job, score_shard

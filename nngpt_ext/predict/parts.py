@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import replacing, write_text
+from nngpt_ext.io import inside, remove, replacing, write_text
 
 _PLAN = "plan.json"
 _MARK = b"nngpt_ext.collection"
@@ -21,11 +20,14 @@ class Parts:
     Args:
         out: the file that the shards become.
         plan: a hash of all that decides its rows.
+
+    Raises:
+        UserError: when the folder is a link to elsewhere.
     """
 
     def __init__(self, out: Path, plan: str) -> None:
         self.out, self.plan = out, plan
-        self.folder = out.with_name(f"{out.name}.parts")
+        self.folder = inside(out.parent, f"{out.name}.parts")
 
     def file(self, number: int) -> Path:
         """Where a shard's answers lie."""
@@ -83,7 +85,7 @@ class Parts:
     def remove(self, *, only_empty: bool = False) -> None:
         """Remove the folder, if it is this plan's; with `only_empty`, if no shard in it is finished."""
         if self._begun()[0] == self.plan and not (only_empty and self._kept()):
-            shutil.rmtree(self.folder)
+            remove(self.folder)
 
     def _begun(self) -> tuple[str | None, int]:
         try:

@@ -10,8 +10,8 @@ from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
-from nngpt_ext.predict.answerer import Answerer
 from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.answerer import Answerer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore

@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nngpt_ext.settings import hide_password
 from nngpt_ext.errors import UserError
+from nngpt_ext.settings import hide_password
 
 SCHEMA = 2
 _WAIT = 60  # seconds a writer waits for another

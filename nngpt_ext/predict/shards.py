@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nngpt_ext.io import replacing
-from nngpt_ext.predict.question import Query
 from nngpt_ext.predict.codes import Network
 from nngpt_ext.predict.predictor import Predictor
+from nngpt_ext.predict.question import Query
 
 COLUMNS = (
     "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "log_odds", "flipped", "abstain", "model",

@@ -44,7 +44,9 @@ class Question:
             epoch: at which accuracies are compared.
             **given: by the names of `GIVEN`, a pair of values, one for each dataset.
         """
-        sides = [Side(name, {key: pair[i] for key, pair in given.items()}) for i, name in enumerate((dataset_1, dataset_2))]
+        sides = [
+            Side(name, {key: pair[i] for key, pair in given.items()}) for i, name in enumerate((dataset_1, dataset_2))
+        ]
         return cls(nn, sides[0], sides[1], epoch)
 
     @property

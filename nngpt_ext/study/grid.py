@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import Stage, build_config, read_project
-from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.study.outcome import Place
 from nngpt_ext.tasks.pipeline import find_template
 

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.splits import origin
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.groups import difference
 from nngpt_ext.evaluation.report import PRIOR, Report, read_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks
-from nngpt_ext.data.splits import origin
 from nngpt_ext.study.outcome import BaselineResult, Comparison, CurvePoint, Figures, Place, Slice
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS

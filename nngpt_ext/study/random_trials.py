@@ -16,8 +16,8 @@ from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.report import build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
-from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.predict.adapter import read_note, with_calibration
+from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS, baseline_probabilities
 from nngpt_ext.tasks.folder import PREDICTIONS, read_record

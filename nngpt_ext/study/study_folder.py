@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, write_text
+from nngpt_ext.io import cannot_write, inside, write_text
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.tasks.folder import REPORT, read_config
 from nngpt_ext.tasks.pipeline import resolve
@@ -36,7 +36,7 @@ class StudyFolder:
 
     def cell(self, name: str) -> Path:
         """Where a cell's results are."""
-        return self.folder / "cells" / name
+        return inside(self.folder, "cells", name)
 
     def is_study(self) -> bool:
         """Whether the folder holds a study."""
@@ -61,15 +61,18 @@ class StudyFolder:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def _note(self, name: str) -> Path:
-        return self.folder / "notes" / f"{name}.json"
+        return inside(self.folder, "notes") / f"{name}.json"
 
     def claim(self, grid: Grid, resume: bool) -> None:
         """Make the folder this study's own.
 
         Raises:
             UserError: when it holds something else, a study and `resume` is not set, or one of another
-                configuration (the line says what differs), and when it cannot be made.
+                configuration (the line says what differs), when a link in it leads elsewhere, and when it cannot
+                be made.
         """
+        for name in ("cells", "notes"):
+            inside(self.folder, name)
         content = _content(grid, self)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"the output folder '{self.folder}' is a file; give another with --out")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.io import text_digest
-from nngpt_ext.data.load import PairData
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.load import PairData
+from nngpt_ext.io import text_digest
 from nngpt_ext.models.base import Base, adapted
-from nngpt_ext.predict.calibration import fit_calibration
-from nngpt_ext.predict.keys import shown
-from nngpt_ext.predict.control import known_answer
 from nngpt_ext.predict.adapter import Note, read_note, with_calibration
+from nngpt_ext.predict.calibration import fit_calibration
+from nngpt_ext.predict.control import known_answer
+from nngpt_ext.predict.keys import shown
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.scoring.predictions import questions_of
 

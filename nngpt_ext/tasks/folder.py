@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from nngpt_ext.settings import dump_config
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, write_text
+from nngpt_ext.settings import dump_config
 
 log = logging.getLogger(__name__)
 
@@ -88,22 +88,27 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
         later: those that older versions did not write down; a run that such a version began gets them now.
 
     Raises:
-        UserError: when they have changed, for checkpoints and baselines would then be of something else.
+        UserError: when they have changed or are not known, for checkpoints and baselines would then be of something
+            else.
     """
-    file, later = folder / INPUTS, later or {}
+    file, later, other = folder / INPUTS, later or {}, "give another folder with --out, or remove this one"
     if not file.is_file():
+        if (folder / REPORT).is_file():  # finished: nothing more is computed from them
+            return
+        if any(place.name != CONFIG and not place.name.startswith(".") for place in folder.iterdir()):
+            raise UserError(f"'{file}' is missing, so nothing tells what the run began with; {other}")
         write_text(file, json.dumps(inputs | later, indent=2) + "\n")
         return
     try:
         began = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read '{file}': {error}") from None
+        raise UserError(f"cannot read '{file}', which tells what the run began with ({error}); {other}") from None
     expected = inputs | {name: sha256 for name, sha256 in later.items() if name in began}
     changed = [name for name in expected if began.get(name) != expected[name]]
     if changed:
         raise UserError(
             f"the run in '{folder}' was begun with other {' and '.join(changed)}; it has nothing to do with these: "
-            "give another folder with --out, or remove this one"
+            f"{other}"
         )
     new = sorted(later.keys() - began.keys())
     if new:

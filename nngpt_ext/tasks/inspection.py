@@ -35,9 +35,7 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
 
     records = read_records(config)
     # Unlike a run, which validates and tests on the best trials, this shows the pairs of all of them.
-    pairs = build_pairs(
-        records.trials.frame, config.epoch, label=config.label, use=config.trials, seed=config.seed
-    )
+    pairs = build_pairs(records.trials.frame, config.epoch, label=config.label, use=config.trials, seed=config.seed)
     summary: dict[str, Any] = {
         "pairs": len(pairs),
         "networks": int(pairs["nn"].nunique()),

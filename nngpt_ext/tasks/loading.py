@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nngpt_ext.config import ModelConfig
-from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.models.base import load_base
 

@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import Stage
-from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.io import replacing
 from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData
 from nngpt_ext.data.splits import pairs_hash, split_hash
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.io import digest, inside, replacing
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.models.presets import preset
-from nngpt_ext.io import digest
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
+from nngpt_ext.settings import Stage
 from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.baselines import write_baselines
-from nngpt_ext.tasks.folder import PREDICTIONS, claim, is_finished, same_inputs, versions, write_record
+from nngpt_ext.tasks.folder import PREDICTIONS, REPORT, claim, is_finished, same_inputs, versions, write_record
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import read_table, rebuild_report
@@ -51,7 +50,9 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader 
         same_inputs(folder, {"prompt": digest(find_template(config.prompt))})
         return finished(folder)
     # What may be wrong with the configuration shows before anything is written; quick looks come first.
-    faults += _faults([lambda: base_folder(model.base, revision=model.revision)])
+    faults += _faults(
+        [lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder)]
+    )
     if faults:
         raise UserError("; ".join(faults))
     config, template = resolved, find_template(config.prompt)
@@ -86,6 +87,15 @@ def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
     return faults
 
 
+def _check_links(config: TaskConfig, folder: Path) -> None:
+    """See that no link leads out of the run's folder from where something is written."""
+    names = ["adapter", "checkpoints"]
+    if (config.store or "").startswith(below := f"sqlite:///{folder}/"):
+        names.append(str(config.store).removeprefix(below))  # SQLite itself follows no link beside a database
+    for name in names:
+        inside(folder, name)
+
+
 def find_template(prompt: str) -> Template:
     """A registered prompt, or one read from a file."""
     return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
@@ -115,11 +125,20 @@ def _unset(stage: Stage, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> RunResult:
-    """The result of a finished run."""
-    adapter = folder / "adapter"
-    return RunResult(
-        folder, read_report(folder), read_table(folder / PREDICTIONS), adapter if adapter.is_dir() else None
-    )
+    """The result of a finished run.
+
+    Raises:
+        UserError: when its report or its predictions are damaged.
+    """
+    adapter, report = folder / "adapter", read_report(folder)
+    try:
+        predictions = read_table(folder / PREDICTIONS)
+    except UserError:
+        raise UserError(
+            f"'{folder / PREDICTIONS}' is missing or damaged; to score again, remove '{folder / REPORT}' and go on "
+            "with --resume"
+        ) from None
+    return RunResult(folder, report, predictions, adapter if adapter.is_dir() else None)
 
 
 class Timings(dict[str, float]):

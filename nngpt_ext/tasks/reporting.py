@@ -10,7 +10,7 @@ import pandas as pd
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
-from nngpt_ext.io import write_text
+from nngpt_ext.io import inside, write_text
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS
@@ -27,9 +27,10 @@ def rebuild_report(folder: Path) -> Report:
     """Build the report's files and the adapter's card from predictions.parquet, baselines.parquet and run.json.
 
     Raises:
-        UserError: when the folder holds no finished run, or files of it are missing or damaged.
+        UserError: when the folder holds no finished run, files of it are missing or damaged, or its adapter is a
+            link to another folder.
     """
-    record = read_record(folder, NEEDED)
+    card, record = inside(folder, "adapter") / "README.md", read_record(folder, NEEDED)
     predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
@@ -58,7 +59,7 @@ def rebuild_report(folder: Path) -> Report:
         calibration=None if calibration is None else calibration.model_dump(),
     )
     # The card first: with the report a run counts as finished.
-    write_text(folder / "adapter" / "README.md", model_card(report, TaskConfig.model_validate(config)))
+    write_text(card, model_card(report, TaskConfig.model_validate(config)))
     write_report(report, folder)
     return report
 

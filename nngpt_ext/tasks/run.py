@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.settings import build_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.errors import UserError
 from nngpt_ext.progress import OnEpoch, calling
 from nngpt_ext.registry import tasks
+from nngpt_ext.settings import build_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.tasks.protocol import RunResult
 
 

@@ -14,10 +14,10 @@ from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example, scoring_example, training_example
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
-from nngpt_ext.io import file_digest, replacing_folder
-from nngpt_ext.data.load import PairData
+from nngpt_ext.io import file_digest, inside, replacing_folder
 from nngpt_ext.models.base import BASE_FILE, Base, adapted, check_base
 from nngpt_ext.predict.adapter import WEIGHTS
 from nngpt_ext.progress import Progress
@@ -119,7 +119,7 @@ class Workbench:
         )
         finetuner = finetuners.get(tuning.finetuner)
         made = Path(finetuner(self.base, self.training, Validation(self._validate), settings, folder))
-        adapter = folder / "adapter"
+        adapter = inside(folder, "adapter")
         if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may keep it elsewhere
             with replacing_folder(adapter) as copy:
                 shutil.copytree(made, copy, dirs_exist_ok=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import replacing_folder, write_text
+from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
-from nngpt_ext.tuning.history import select_epoch
+from nngpt_ext.tuning.history import ADAPTER_FILES, select_epoch
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Example
@@ -53,18 +53,17 @@ def fit(
         The adapter's folder, in PEFT's layout.
 
     Raises:
-        UserError: when there is nothing to train on, or training does not change the model.
+        UserError: when there is nothing to train on, or a link leads out of `output_dir`.
     """
     from nngpt_ext.tuning.trainer import train
 
     if not examples:
         raise UserError("no training pairs: the split leaves none; use more networks or another split")
-    checkpoints = output_dir / "checkpoints"
+    checkpoints, adapter = inside(output_dir, "checkpoints"), inside(output_dir, "adapter")
     checkpoints.mkdir(parents=True, exist_ok=True)
     history = train(base, examples, validation.score, config, checkpoints)
     best = select_epoch(history)
     log.info("epoch %d of %d is best on validation", best["epoch"], len(history))
-    adapter = output_dir / "adapter"
     with replacing_folder(adapter) as folder:
         for file in (checkpoints / best["checkpoint"]).iterdir():
             if file.name in ADAPTER_FILES:
@@ -72,9 +71,6 @@ def fit(
         base.tokenizer.save_pretrained(folder)
         write_base_note(folder, base)
     return adapter
-
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def write_base_note(folder: Path, base: Base) -> None:

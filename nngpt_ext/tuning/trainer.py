@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import operator
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +22,11 @@ from trl import SFTConfig, SFTTrainer
 from nngpt_ext.batches.rows import Example, halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
+from nngpt_ext.io import inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.progress import Progress, epoch_ended
 from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
-from nngpt_ext.tuning.history import HISTORY, read_history
+from nngpt_ext.tuning.history import HISTORY, checkpoint_files, read_history, usable_entries
 from nngpt_ext.tuning.plan import Plan, make_plan
 from nngpt_ext.tuning.settings import TuneConfig
 
@@ -56,11 +55,16 @@ def train(
         engine=config.engine,
         seed=config.seed,
     )
-    history = read_history(checkpoints.parent) if config.resume else []
-    history = [entry for entry in history if _is_whole(checkpoints / entry["checkpoint"])]
-    for folder in checkpoints.glob("checkpoint-*"):
-        if folder.name not in {entry["checkpoint"] for entry in history}:
-            shutil.rmtree(folder)  # cut off while it was written, or of a run that was started over
+    there = read_history(checkpoints.parent) if config.resume else []
+    history = usable_entries(there, checkpoints, plan.epoch_ends)
+    names = {entry["checkpoint"] for entry in history}
+    # Of what is trained again, or cut off while it was written.
+    found = [place.name for place in checkpoints.glob("checkpoint-*") if place.name not in names]
+    stray = [inside(checkpoints.parent, checkpoints.name, name) for name in found]
+    if (checkpoints / HISTORY).is_file():
+        _write_history(checkpoints, history)  # first: no entry is ever without its checkpoint
+    for place in stray:
+        remove(place)
     if len(history) == config.epochs:
         return history
     set_seed(config.seed)
@@ -90,9 +94,8 @@ def _check_answers(examples: Sequence[Sequence[Example]], stop: int) -> None:
                     raise RuntimeError("a training answer was cut: it does not end with the stop token")
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    # Trainer writes trainer_state.json last.
-    return (checkpoint / "trainer_state.json").is_file() and (checkpoint / "adapter_model.safetensors").is_file()
+def _write_history(checkpoints: Path, history: Sequence[dict[str, Any]]) -> None:
+    write_text(checkpoints / HISTORY, json.dumps(history, indent=2) + "\n")
 
 
 class AnswerTrainer(SFTTrainer):
@@ -237,7 +240,7 @@ class AnswerTrainer(SFTTrainer):
 
 
 class EpochEnd(TrainerCallback):
-    """After each epoch: validation, a line of history, a checkpoint."""
+    """After each epoch: validation, a checkpoint, an entry of history with the hashes of its files."""
 
     def __init__(self, trainer: AnswerTrainer, validate: Callable[[Any], dict[str, float]], checkpoints: Path) -> None:
         self.trainer = trainer
@@ -273,8 +276,6 @@ class EpochEnd(TrainerCallback):
             "seconds": round(seconds, 2),
         }
         trainer.history.append(entry)
-        # Before the checkpoint: an entry without one is dropped when the run goes on, the reverse is not.
-        write_text(self.checkpoints / HISTORY, json.dumps(trainer.history, indent=2) + "\n")
         log.info(
             "epoch %d: training loss %.4f, validation accuracy %.3f, log loss %.4f",
             epoch, loss, figures["accuracy"], figures["log_loss"],
@@ -284,3 +285,9 @@ class EpochEnd(TrainerCallback):
         self.began = time.monotonic()
         control.should_save = True
         return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put the epoch into the history: killed before, it is trained again."""
+        entry = self.trainer.history[-1]
+        entry["files"] = checkpoint_files(self.checkpoints / entry["checkpoint"])
+        _write_history(self.checkpoints, self.trainer.history)

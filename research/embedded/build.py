@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.io import text_digest, write_text
 from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.io import text_digest, write_text
 from research.embedded.corpus import distinct, encoded, rows, unpaired_sources
 from research.embedded.questions import KINDS, Piece, Questions, apart_at
 from research.embedded.tokenizer import train_tokenizer
@@ -227,8 +227,8 @@ class Builder:
 
 
 def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
-    from nngpt_ext.prompts.builtin import NAMES, get_template
     from nngpt_ext.networks.compact import compact_code
+    from nngpt_ext.prompts.builtin import NAMES, get_template
 
     templates = [get_template(name) for name in NAMES]
     # The prompts' own words many times, so that each becomes a token.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Renderer
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class Questions:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> None:
         self.rng = rng
         self.tokenizer = tokenizer
-        self.renderers = {name: Renderer(get_template(name), tokenizer, code_tokens=10_000, facts=LEMUR_FACTS) for name in KINDS}
+        self.renderers = {
+            name: Renderer(get_template(name), tokenizer, code_tokens=10_000, facts=LEMUR_FACTS) for name in KINDS
+        }
         names = random.Random("names")
         # Few invented ones beside the real: each has a rule of its own to be learnt.
         self.names = [*sorted(LEMUR_FACTS), *(invented_name(names) for _ in range(3))]

@@ -7,8 +7,8 @@ import pytest
 
 from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.batches.rows import shared_length
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.render import Renderer

@@ -12,7 +12,15 @@ import transformers as t
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from nngpt_ext.batches.attention import installed
-from nngpt_ext.batches.engine import ENGINES, SAME, TOLERANCE, checked_engine, largest_difference, leak, positions_matter
+from nngpt_ext.batches.engine import (
+    ENGINES,
+    SAME,
+    TOLERANCE,
+    checked_engine,
+    largest_difference,
+    leak,
+    positions_matter,
+)
 from nngpt_ext.batches.rows import Example, scoring_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import quiet_transformers

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.sources.package import installed_folder
+from nngpt_ext.errors import UserError
 
 EPOCHS = (1, 2, 5)
 # One of each kind: hand-written, generated, genetic, with all seven datasets and with fewer.

@@ -20,8 +20,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from nngpt_ext.data import cache as caching
-from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.cache import cache_folder
+from nngpt_ext.data.cache import cache_folder, read_trials
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from tests.data.small import add_trials, record_file, write_database

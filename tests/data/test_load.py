@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.load import load_pairs
-from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS
+from nngpt_ext.errors import UserError
 from tests.data.small import one_line
 
 KEYS = ["nn", "dataset_1", "dataset_2"]

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
 from nngpt_ext.data.trials import RECIPE, collect
+from nngpt_ext.errors import UserError
 from tests.data.small import one_line
 
 
@@ -121,7 +121,9 @@ TRIALS = st.lists(
 
 
 def frame_of(rows: list[tuple]) -> pd.DataFrame:
-    return collect([(nn, d, 5, acc, lr, 8, None, 0.5, t) for nn, d, acc, lr, t in rows], {r[0] for r in rows}, LEMUR_FACTS).frame
+    return collect(
+        [(nn, d, 5, acc, lr, 8, None, 0.5, t) for nn, d, acc, lr, t in rows], {r[0] for r in rows}, LEMUR_FACTS
+    ).frame
 
 
 def pairable(rows: list[tuple]) -> dict[str, list[str]]:

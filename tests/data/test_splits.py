@@ -10,11 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.families import THRESHOLD, clusters, near, signatures, with_near_duplicate
 from nngpt_ext.data.pairs import datasets_of
-from nngpt_ext.data.splits import assign_split, origin, shuffled, split_hash
-from nngpt_ext.data.splits import PARTS
+from nngpt_ext.data.splits import PARTS, assign_split, origin, shuffled, split_hash
+from nngpt_ext.errors import UserError
 from tests.data.small import one_line
 
 

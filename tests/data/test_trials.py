@@ -71,7 +71,9 @@ def test_each_trial_has_one_reason() -> None:
 
 
 def test_columns_and_types() -> None:
-    frame = collect([record(1, lr="0.5", batch=4, transform="norm_32"), record(0.5, transform=None)], {"net"}, LEMUR_FACTS).frame
+    frame = collect(
+        [record(1, lr="0.5", batch=4, transform="norm_32"), record(0.5, transform=None)], {"net"}, LEMUR_FACTS
+    ).frame
     assert tuple(frame.columns) == COLUMNS
     assert {name: str(kind) for name, kind in frame.dtypes.items() if str(kind) in {"float64", "int64"}} == {
         "epoch": "int64", "accuracy": "float64", "lr": "float64", "batch": "float64", "momentum": "float64",

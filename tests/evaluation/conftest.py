@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nngpt_ext.evaluation.report import Report, build_report
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.trials import RECIPE, collect
+from nngpt_ext.evaluation.report import Report, build_report
 
 RECIPE_A = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 

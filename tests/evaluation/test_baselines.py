@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from nngpt_ext.evaluation.baselines import BASELINES, code_gbm, pair_prior, recipe_gbm
+from nngpt_ext.evaluation.baselines import code_gbm, pair_prior, recipe_gbm
 from nngpt_ext.evaluation.baselines.trees import MAX_TRANSFORMS, _code_features
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import groups
-from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.report import read_report, write_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 

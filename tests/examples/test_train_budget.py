@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from nngpt_ext import Comparison, Ranking, RunResult
-from nngpt_ext.settings import build_config, read_project
 from nngpt_ext.predict.answers import ranking_of
 from nngpt_ext.registry import tasks
+from nngpt_ext.settings import build_config, read_project
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "train_budget"
 

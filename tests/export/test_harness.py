@@ -19,17 +19,17 @@ from typer.testing import CliRunner
 
 from nngpt_ext import RunResult, UserError, cli, run_task
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.export import harness, questions
+from nngpt_ext.export.finished import read_run
+from nngpt_ext.export.harness import ExportedTask, export_harness
 from nngpt_ext.models.base import adapted, load_base
 from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
-from nngpt_ext.export import harness, questions
-from nngpt_ext.export.finished import read_run
-from nngpt_ext.export.harness import ExportedTask, export_harness
 from nngpt_ext.scoring.predictions import pair_log_odds, questions_of
 from tests import models_made
-from tests.predict.conftest import SMALL
 from tests.export.conftest import tree
+from tests.predict.conftest import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from huggingface_hub import ModelCard
 
 from nngpt_ext import Predictor, Query, RunResult, UserError
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.export.hub import export_hub
 from nngpt_ext.export.push import push
+from nngpt_ext.models.presets import EMBEDDED
 from tests.export.conftest import tree
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from nngpt_ext.data.load import PairData, load_pairs
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.export import check_lengths, export_pairs
 from nngpt_ext.host.prompts import CHAT_TEMPLATE
-from nngpt_ext.data.load import PairData, load_pairs
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from tests import models_made

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.host import probe, work
 from nngpt_ext.host.answers import TRICKY, parse_answer
 from nngpt_ext.host.conf import enable, prompt_file
@@ -18,8 +20,6 @@ from nngpt_ext.host.prompts import CHAT_TEMPLATE, TEMPLATE_FILE
 from nngpt_ext.host.results import import_outputs
 from nngpt_ext.host.root import CONF, bare_root, run_in, said
 from nngpt_ext.host.status import host_status, probed
-from nngpt_ext.data.load import load_pairs
-from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import get_template

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from nngpt_ext.bench.host_comparison import bench_host
 from nngpt_ext.cli import app
+from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.sources.package import PackageSource
+from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import work
 from nngpt_ext.host.layout import Host, find_host
 from nngpt_ext.host.root import bare_root, run_in, said
-from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.sources.package import PackageSource
-from nngpt_ext.data.pairs import build_pairs
-from nngpt_ext.data.sources.sqlite import SqliteSource
 from tests.host.conftest import installed
 
 KEYS = ["nn", "dataset_1", "dataset_2"]

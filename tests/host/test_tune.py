@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import build_config, known_keys
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conf import enable
 from nngpt_ext.host.layout import Host, find_host
@@ -18,6 +17,7 @@ from nngpt_ext.host.root import CONF
 from nngpt_ext.host.tune import NOT_APPLIED, Obstacles, _arguments, tune_host
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import FOLDER
+from nngpt_ext.settings import build_config, known_keys
 from nngpt_ext.tasks.pipeline import resolve
 from tests.host.test_layout import made
 

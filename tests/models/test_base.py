@@ -26,8 +26,8 @@ from nngpt_ext.models.base import (
     quiet_transformers,
 )
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
-from nngpt_ext.networks.source import check_source
 from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.networks.source import check_source
 from tests import models_made
 from tests.models_made import KINDS
 

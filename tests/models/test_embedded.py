@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nngpt_ext.io import text_digest
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.io import text_digest
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
 from research.embedded.corpus import paired_networks
 

@@ -238,3 +238,23 @@ def test_one_bad_recipe_is_one_refused_network(
             predictor, asked._replace(recipe=given[1]), tmp_path / "codes.parquet", tmp_path / "p.parquet"
         )  # fmt: skip
     assert left(tmp_path / "p.parquet") == []
+
+
+def test_parts_are_never_behind_a_link(run: RunResult, codes: Path, tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "out" / "p.parquet"
+    mine.mkdir()
+    out.parent.mkdir()
+    (out.parent / "p.parquet.parts").symlink_to(mine)
+    with pytest.raises(UserError, match=rf"^'.*p\.parquet\.parts' leads to '{mine}', outside '{out.parent}'"):
+        score_collection(Predictor.from_run(run.output_dir), job(run), codes, out)
+    assert not list(mine.iterdir())
+    assert [file.name for file in out.parent.iterdir()] == ["p.parquet.parts"]
+
+
+def test_parts_behind_a_link_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "p.parquet.parts").symlink_to("kept")
+    parts = Parts(tmp_path / "p.parquet", "plan")
+    parts.claim(5)
+    parts.remove()
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]

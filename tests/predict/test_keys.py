@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.io import file_digest
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
-from nngpt_ext.io import digest, prompt_hash, question_hash, shown
+from nngpt_ext.io import digest, file_digest, prompt_hash, question_hash, shown
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked

@@ -12,9 +12,9 @@ import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
 from nngpt_ext.models.base import load_base
+from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.control import known_answer
 from nngpt_ext.predict.model import AdaptedModel
-from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from tests import models_made
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
+from nngpt_ext.predict.keys import question_hash
 
 from nngpt_ext import PredictionStore, UserError
-from nngpt_ext.predict.keys import question_hash
 from tests.predict.writers import write_at_once
 
 QUESTIONS = [

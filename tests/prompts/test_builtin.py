@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
+from nngpt_ext.prompts.fields import COLUMNS
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Renderer
-from nngpt_ext.prompts.fields import COLUMNS
 from nngpt_ext.registry import prompts
 from tests import models_made
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nngpt_ext.io import text_digest
 from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.sources.package import PackageSource
+from nngpt_ext.io import text_digest
 from research.embedded.corpus import paired_networks, unpaired_sources
 from tests.data.conftest import changing_tree, tree
 

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score
 
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import pair_prior
-from nngpt_ext.data.load import load_pairs
 from nngpt_ext.study import measurement
 from nngpt_ext.study.grid import read_grid
 from nngpt_ext.study.measurement import DATASETS, NEAR, compare_bases, learning_curve, measure

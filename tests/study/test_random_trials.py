@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import Predictor, Query
-from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.study.random_trials import same_pairs
 from tests.study.conftest import COMMON, RANDOM, RECIPE
 

@@ -228,3 +228,18 @@ def test_killed_and_resumed_it_is_the_same(studied, tmp_path):
     assert (first / "report.json").stat().st_mtime_ns == before
     assert json.loads(done.stdout)["cells"] == studied.content["cells"]
     assert Studied(studied.file, out, studied.study).content == studied.content
+
+
+@pytest.mark.parametrize("name", ["cells", "notes", f"cells/{CODE}"])
+@pytest.mark.parametrize("draw", [False, True])
+def test_a_study_never_follows_a_link(studied, copied, tmp_path, name, draw):
+    mine, place = tmp_path / "mine", copied / name
+    place.rename(mine)
+    (mine / "thesis.tex").write_text("mine")
+    place.symlink_to(mine)
+    (copied / "index.html").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (copied, *mine.rglob("*"))}
+    assert line(run_study, studied.file, copied, resume=True, draw_only=draw) == (
+        f"'{place}' leads to '{mine}', outside '{copied}'; remove the link, or give another folder"
+    )
+    assert {p: p.stat().st_mtime_ns for p in (copied, *mine.rglob("*"))} == before

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.settings import build_config
 from nngpt_ext.errors import UserError
+from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
 
 CONFIG = TaskConfig(prompt="recipe")

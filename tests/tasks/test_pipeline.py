@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from nngpt_ext import PredictionStore, TaskConfig, UserError, register_finetuner, run_task
-from nngpt_ext.settings import build_config
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.registry import finetuners
+from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import read_data
 from nngpt_ext.tasks.reporting import rebuild_report
 

@@ -122,9 +122,9 @@ def test_learning_rate_zero_leaves_the_scores_of_the_base(run, tmp_path):
 
 def _base_probabilities(result):
     from nngpt_ext.config import TaskConfig
-    from nngpt_ext.settings import build_config
     from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.pipeline import read_data, resolve
     from nngpt_ext.tasks.tune_and_score import Workbench
 
@@ -159,9 +159,9 @@ def test_it_learns_eight_networks_by_heart(tmp_path):
 
 def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.config import TaskConfig
-    from nngpt_ext.settings import build_config
     from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.pipeline import read_data, resolve
     from nngpt_ext.tasks.tune_and_score import Workbench
 

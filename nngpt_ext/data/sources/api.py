@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, TASK
+from nngpt_ext.errors import UserError
 
 
 class ApiSource:

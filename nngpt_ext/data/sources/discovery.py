@@ -95,9 +95,7 @@ def _say(source: Source, why: str) -> Source:
 KINDS = Declarations(
     "data source",
     [
-        SourceKind(
-            "auto", "the path if given, else db/ab.nn.db here, else the installed package, else the API", _auto
-        ),
+        SourceKind("auto", "the path if given, else db/ab.nn.db here, else the installed package, else the API", _auto),
         SourceKind("package", "the folder tree ab/nn that nn-dataset 2.1.2 ships", _package),
         SourceKind("sqlite", "the database ab.nn.db", lambda path: SqliteSource(path or DATABASE)),
         SourceKind("api", "ab.nn.api, which downloads or builds its database", lambda _path: ApiSource()),

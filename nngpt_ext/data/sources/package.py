@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, TASK
+from nngpt_ext.errors import UserError
 
 
 def installed_folder() -> Path | None:

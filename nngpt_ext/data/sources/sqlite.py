@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
+from nngpt_ext.errors import UserError
 
 _PARAMETERS = ", ".join(
     f"(SELECT value FROM prm WHERE prm.uid = s.prm AND prm.name = '{name}' LIMIT 1)" for name in RECIPE[:-1]

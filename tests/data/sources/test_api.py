@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from nngpt_ext.errors import UserError
-from nngpt_ext.data.sources.api import ApiSource
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.sources.api import ApiSource
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.data.sources.package import PackageSource
+from nngpt_ext.errors import UserError
 from tests.data.small import api_data, one_line, write_database
 
 

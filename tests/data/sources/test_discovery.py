@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from nngpt_ext import cli
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.sources.api import ApiSource
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
+from nngpt_ext.errors import UserError
 from tests.data.small import one_line
 
 

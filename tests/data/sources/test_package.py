@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.sources.package import PackageSource, installed_folder
 from nngpt_ext.data.trials import collect
+from nngpt_ext.errors import UserError
 from tests.data.small import EPOCHS, NETWORKS, RENAMED, add_trials, one_line, record_file
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from pandas.testing import assert_frame_equal
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.data.trials import collect
+from nngpt_ext.errors import UserError
 from tests.data.small import one_line, write_database
 
 
