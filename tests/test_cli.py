@@ -248,11 +248,10 @@ def test_output_folders_of_others(call, tmp_path, there, reason):
 def test_unfinished_run(call, tmp_path):
     from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.folder import claim
-    from nngpt_ext.tasks.pipeline import resolve
 
     (tmp_path / "nngpt.yaml").write_text(PROJECT)
     out = Path("out")
-    claim(out, resolve(build_config(TaskConfig, {"model": {"base": "embedded"}}), out), resume=False)
+    claim(out, build_config(TaskConfig, {"model": {"base": "embedded"}}).resolved(out), resume=False)
     assert check_mistake(call, tmp_path, RUN, "an unfinished run is in 'out'; go on with --resume") == []
     assert check_mistake(call, tmp_path, ("report", "out"), "'out' holds an unfinished run: go on with --resume") == []
 

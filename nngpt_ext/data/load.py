@@ -131,3 +131,7 @@ def _training(config: DataConfig, trials: pd.DataFrame, pairs: pd.DataFrame) -> 
     every = build_pairs(trials, config.epoch, label=config.label, use="all", seed=config.seed)
     keys = ["nn", "dataset_1", "dataset_2"]
     return every.merge(training[[*keys, "split"]], on=keys)
+
+
+def _fingerprint(trials: pd.DataFrame) -> str:
+    return hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,8 @@ def group_by_network(names: Sequence[str]) -> list[np.ndarray]:
     return [np.array(rows) for rows in numbers.values()]
 
 
-class EncodedPairs(NamedTuple):
+@dataclass(frozen=True)
+class EncodedPairs:
     """Questions about pairs as tokens, by network: to score them again without tokenising them again."""
 
     rows: list[np.ndarray]  # numbers of each network's pairs
@@ -71,28 +73,22 @@ def pair_log_odds(
     return result
 
 
-def predict_pairs(
-    model: Any,
-    encoded: EncodedPairs,
-    pairs: pd.DataFrame,
-    *,
-    prompt: str,
-    base_model: str,
-    tuning_epoch: int,
-    row_tokens: int,
-    engine: str = "shared",
-    progress: Any = None,
+def predicted_pairs(
+    odds: np.ndarray, pairs: pd.DataFrame, *, prompt: str, base_model: str, tuning_epoch: int
 ) -> pd.DataFrame:
-    """Predict pairs (columns of `build_pairs` and `split`); one row each, in their order, with `COLUMNS`.
+    """Predictions from log-odds: one row a pair, in their order, with `COLUMNS`.
 
-    `encoded` holds the questions of these pairs (`encode_pairs(encoder, questions_of(pairs))`).
     `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` says that they gave
     different answers; a tie goes to dataset_1, as labels do.
+
+    Args:
+        odds: log-odds of dataset_1 in each order, shape (pairs, 2).
+        pairs: columns of `build_pairs`, and `split`.
+        prompt, base_model, tuning_epoch: of the model that was asked.
 
     Raises:
         UserError: if a score is not finite.
     """
-    odds = pair_log_odds(model, encoded, row_tokens=row_tokens, engine=engine, progress=progress)
     if not np.isfinite(odds).all():
         bad = int((~np.isfinite(odds)).any(axis=1).sum())
         raise UserError(

@@ -116,8 +116,6 @@ class LocalScorer:
             model: another model on the same base; by default the scorer's own.
             advance: called with the number of questions just scored.
 
-        Raises:
-            UserError: when a score is not finite.
         """
         if not encoded.groups:
             return np.empty((0, 2))
@@ -131,12 +129,15 @@ class LocalScorer:
                 engine=engine,
                 progress=advance,
             )
-        if not np.isfinite(odds).all():
-            raise UserError("the model gives scores that are not finite numbers: its weights are damaged or diverged")
         return odds
 
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None
     ) -> np.ndarray:
         """See `Scorer.log_odds`."""
-        return self.score(self.encode(questions, sources), advance=advance)
+        odds = self.score(self.encode(questions, sources), advance=advance)
+        if not np.isfinite(odds).all():
+            raise UserError(
+                "the model's scores are not finite numbers: its weights are damaged; train or fetch it again"
+            )
+        return odds

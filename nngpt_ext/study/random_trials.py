@@ -8,6 +8,7 @@ run learned from: only the trials that are judged are drawn at random.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +23,8 @@ from nngpt_ext.tasks.baselines import FILE as BASELINES
 from nngpt_ext.tasks.baselines import KEYS, baseline_probabilities
 from nngpt_ext.tasks.folder import PREDICTIONS, read_record
 from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.pipeline import find_template, resolve
-from nngpt_ext.tasks.tune_and_score import Workbench
+from nngpt_ext.tasks.pipeline import find_template
+from nngpt_ext.tasks.workbench import Workbench
 
 _NOTE = "Tested on one random trial for each network and dataset; trained as the run's configuration says."
 
@@ -35,7 +36,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
         UserError: as loading data and the base model does, and for a damaged record.
     """
     began = time.monotonic()
-    config = resolve(config, run)
+    resolved = config.resolved(run)
     needed = ("versions", "base_model", "training_pairs", "excluded", "near_duplicates", "near_duplicate_threshold")
     record = read_record(run, (*needed, "selected_epoch"))
     best = loader.data(config.data)
@@ -44,14 +45,14 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     base = loader.base(config.model)
     check_base(run / "adapter", base)
     # Nothing is trained, so the questions that are asked also stand where those of training would.
-    bench = Workbench(config, find_template(config.prompt), base, best._replace(pairs=asked, training=asked))
+    bench = Workbench(resolved, find_template(config.prompt), base, replace(best, pairs=asked, training=asked))
     with adapted(base, run / "adapter") as model:
         predictions = bench.predict(model, "test", record["selected_epoch"] or 0)
     calibration = read_calibration(run / "adapter")
     if calibration is not None:
         predictions = with_calibration(predictions, calibration, read_note(run / "adapter").datasets)
     train = best.pairs[best.pairs["split"] == "train"]
-    baselines = baseline_probabilities(best._replace(pairs=pd.concat([train, asked], ignore_index=True)))
+    baselines = baseline_probabilities(replace(best, pairs=pd.concat([train, asked], ignore_index=True)))
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in ((PREDICTIONS, predictions), (BASELINES, asked[KEYS].assign(**baselines))):
         with replacing(folder / name) as temporary:
@@ -71,7 +72,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
         selected_epoch=record["selected_epoch"],
         timings={"asking": round(time.monotonic() - began, 2)},
         versions=record["versions"],
-        config=config.model_dump(mode="json"),
+        config=resolved.model_dump(mode="json"),
         notes=[_NOTE],
         calibration=None if calibration is None else calibration.model_dump(),
     )

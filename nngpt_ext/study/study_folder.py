@@ -20,7 +20,6 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, inside, write_text
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.tasks.folder import REPORT, read_config
-from nngpt_ext.tasks.pipeline import resolve
 
 GRID = "study.yaml"
 _ELSEWHERE = ("output_dir", "store")  # where results go does not change what they are
@@ -106,7 +105,7 @@ def _content(grid: Grid, place: StudyFolder) -> dict[str, Any]:
     """What decides the results of a study; its title, and why a cell is not run here, do not."""
     cells = {}
     for cell in grid.cells:
-        config = resolve(cell.config, place.cell(cell.run)).model_dump(mode="json")
+        config = cell.config.resolved(place.cell(cell.run)).model_dump(mode="json")
         cells[cell.name] = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     return {"learning_curve": grid.learning_curve, "cells": cells}
 

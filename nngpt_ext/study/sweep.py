@@ -20,7 +20,7 @@ from nngpt_ext.study.sections import write_study
 from nngpt_ext.study.study_folder import StudyFolder
 from nngpt_ext.tasks.folder import is_finished, read_record, versions
 from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.pipeline import find_template, resolve, run_pipeline
+from nngpt_ext.tasks.pipeline import find_template, run_pipeline
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _result(cell: Cell, place: StudyFolder) -> CellResult:
     if place.is_finished(cell.name):
         try:
             run = place.cell(cell.run)
-            is_finished(run, resolve(cell.config, run), resume=True)  # raises if it is of another config
+            is_finished(run, cell.config.resolved(run), resume=True)  # raises if it is of another config
             figures = measure(place.cell(cell.name), run)
             template, device = find_template(cell.prompt), read_record(run).get("device")
             shown = template.needs("norm_acc") or template.needs("norm_acc_2")

@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import TaskConfig
+from nngpt_ext.config import ResolvedConfig, TaskConfig
 from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData
 from nngpt_ext.data.splits import pairs_hash, split_hash
@@ -18,13 +19,10 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import digest, inside, replacing
 from nngpt_ext.models.base import base_folder
-from nngpt_ext.models.presets import preset
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
-from nngpt_ext.settings import Stage
-from nngpt_ext.tasks.asking import calibrated, describe_adapter, with_questions
 from nngpt_ext.tasks.baselines import write_baselines
 from nngpt_ext.tasks.folder import PREDICTIONS, REPORT, claim, is_finished, same_inputs, versions, write_record
 from nngpt_ext.tasks.loading import Loader
@@ -33,7 +31,7 @@ from nngpt_ext.tasks.reporting import read_table, rebuild_report
 from nngpt_ext.tuning.history import read_history
 
 if TYPE_CHECKING:
-    from nngpt_ext.tasks.tune_and_score import Workbench
+    from nngpt_ext.tasks.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +43,9 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader 
         lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner),
     ]  # fmt: skip
     faults = _faults(looks)
-    resolved = resolve(config, folder)
+    resolved = config.resolved(folder)
     if not faults and is_finished(folder, resolved, resume):
-        same_inputs(folder, {"prompt": digest(find_template(config.prompt))})
+        same_inputs(folder, {"prompt": digest(astuple(find_template(config.prompt)))})
         return finished(folder)
     # What may be wrong with the configuration shows before anything is written; quick looks come first.
     faults += _faults(
@@ -55,21 +53,21 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader 
     )
     if faults:
         raise UserError("; ".join(faults))
-    config, template = resolved, find_template(config.prompt)
-    if config.store is not None:
-        PredictionStore.check(config.store)
+    template = find_template(config.prompt)
+    if resolved.store is not None:
+        PredictionStore.check(resolved.store)
     with timings.stage("data"):
-        data = loader.data(config.data)
+        data = loader.data(resolved.data)
     with timings.stage("base model"):
         base = loader.base(model)
-    from nngpt_ext.tasks.tune_and_score import Workbench  # which loads torch
+    from nngpt_ext.tasks.workbench import Workbench  # which loads torch
 
     with timings.stage("tokens"):  # what does not fit shows here, before a folder is made and a model trained
-        bench = Workbench(config, template, base, data)
-    if claim(folder, config, resume):
+        bench = Workbench(resolved, template, base, data)
+    if claim(folder, resolved, resume):
         return finished(folder)
     try:
-        return _run(bench, template, folder, resume, timings, loader)
+        return _run(bench, folder, resume, timings, loader)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -87,7 +85,7 @@ def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
     return faults
 
 
-def _check_links(config: TaskConfig, folder: Path) -> None:
+def _check_links(config: ResolvedConfig, folder: Path) -> None:
     """See that no link leads out of the run's folder from where something is written."""
     names = ["adapter", "checkpoints"]
     if (config.store or "").startswith(below := f"sqlite:///{folder}/"):
@@ -99,29 +97,6 @@ def _check_links(config: TaskConfig, folder: Path) -> None:
 def find_template(prompt: str) -> Template:
     """A registered prompt, or one read from a file."""
     return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
-
-
-def resolve(config: TaskConfig, folder: Path) -> TaskConfig:
-    """Put the base model's preset where the configuration says nothing."""
-    known = preset(config.model.base)
-    data, model, tuning = config.data, config.model, config.tuning
-    lora = {"r": known.lora_r, "alpha": known.lora_alpha, "dropout": known.lora_dropout}
-    data = data.model_copy(update=_unset(data, {"code_tokens": known.code_tokens}))
-    model = model.model_copy(update={"lora": model.lora.model_copy(update=_unset(model.lora, lora))})
-    learning = {
-        "epochs": known.epochs,
-        "learning_rate": known.learning_rate,
-        "networks_per_epoch": known.networks_per_epoch,
-    }
-    tuning = tuning.model_copy(update=_unset(tuning, learning))
-    store = f"sqlite:///{folder / 'predictions.db'}" if config.store == "default" else config.store
-    return config.model_copy(
-        update={"data": data, "model": model, "tuning": tuning, "output_dir": str(folder), "store": store}
-    )
-
-
-def _unset(stage: Stage, values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if getattr(stage, key) is None}
 
 
 def finished(folder: Path) -> RunResult:
@@ -151,14 +126,14 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(
-    bench: Workbench, template: Template, folder: Path, resume: bool, timings: Timings, loader: Loader
-) -> RunResult:
+def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader: Loader) -> RunResult:
+    from nngpt_ext.tasks.workbench import calibrated
+
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
         "pairs": pairs_hash(data.pairs, data.training),
         "sources": digest(data.sources),
-        "prompt": digest(template),
+        "prompt": digest(astuple(bench.template)),
         "base model": base.sha256,
     }
     same_inputs(folder, inputs, {f"base model's {k.replace('_', ' ')}": v for k, v in base.identity.items()})
@@ -168,8 +143,8 @@ def _run(
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
-    describe_adapter(adapter, config, template, data, base)
-    predictions = calibrated(with_questions(predictions, template, data), adapter, config.calibration.target)
+    bench.describe(adapter)
+    predictions = calibrated(bench.with_questions(predictions), adapter, config.calibration.target)
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     record: dict[str, Any] = {

@@ -126,7 +126,7 @@ def _base_probabilities(result):
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.pipeline import read_data, resolve
-    from nngpt_ext.tasks.tune_and_score import Workbench
+    from nngpt_ext.tasks.workbench import Workbench
 
     config = resolve(build_config(TaskConfig, SMALL), result.output_dir)
     data, base = read_data(config), load_base("embedded")
@@ -163,7 +163,7 @@ def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
     from nngpt_ext.tasks.pipeline import read_data, resolve
-    from nngpt_ext.tasks.tune_and_score import Workbench
+    from nngpt_ext.tasks.workbench import Workbench
 
     built = resolve(build_config(TaskConfig, config), result.output_dir)
     data, base = read_data(built), load_base("embedded")

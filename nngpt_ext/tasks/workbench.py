@@ -5,32 +5,34 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example, scoring_example, training_example
-from nngpt_ext.config import TaskConfig
+from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
-from nngpt_ext.io import file_digest, inside, replacing_folder
+from nngpt_ext.io import file_digest, inside, replacing_folder, text_digest
 from nngpt_ext.models.base import BASE_FILE, Base, adapted, check_base
-from nngpt_ext.predict.adapter import WEIGHTS
+from nngpt_ext.predict.adapter import WEIGHTS, Note, read_note, with_calibration
+from nngpt_ext.predict.calibration import fit_calibration
+from nngpt_ext.predict.control import known_answer
+from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
-from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.scoring.predictions import (
     EncodedPairs,
     encode_pairs,
     group_by_network,
-    predict_pairs,
+    predicted_pairs,
     questions_of,
 )
+from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.tuning.history import read_history, select_epoch
 from nngpt_ext.tuning.qlora import Validation, write_base_note
 from nngpt_ext.tuning.settings import TuneConfig
@@ -39,24 +41,21 @@ from nngpt_ext.tuning.settings import TuneConfig
 class Workbench:
     """A base model, its encoder and the data of one run."""
 
-    def __init__(self, config: TaskConfig, template: Template, base: Base, data: PairData) -> None:
-        assert config.data.code_tokens is not None  # resolved
+    def __init__(self, config: ResolvedConfig, template: Template, base: Base, data: PairData) -> None:
         self.config = config
+        self.template = template
         self.base = base
         self.data = data
-        renderer = Renderer(
-            template, base.tokenizer, code_tokens=config.data.code_tokens, compact=config.data.compact_code
-        )
-        self.encoder = Encoder(renderer, data.sources, base.context, config.tuning.row_tokens)
+        tuning = config.tuning
+        budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
+        self.scorer = LocalScorer(base, template, budget, data.facts)
+        self.encoder = self.scorer.encoder(data.sources)
         self.training = self.examples(data.training)
         # Tokenised once, and all of them before anything is trained: a question that does not fit is told now.
         self._encoded: dict[str, EncodedPairs] = {
             part: encode_pairs(self.encoder, questions_of(data.part(part))) for part in ("validation", "test")
         }
-        # The untrained adapter changes nothing, so the base model tells for all of them.
-        self.engine = checked_engine(
-            base.model, self._longest_group(), base.tokenizer.pad_token_id, config.tuning.engine, self.encoder.longest
-        )
+        self.engine = self.scorer.check_engine(self._longest_group())
 
     @property
     def device_name(self) -> str:
@@ -93,11 +92,6 @@ class Workbench:
     def tune(self, folder: Path, resume: bool) -> Path:
         """Train the adapter of this run with the configured fine-tuner."""
         tuning, lora = self.config.tuning, self.config.model.lora
-        assert tuning.epochs is not None  # the configuration is resolved
-        assert tuning.learning_rate is not None
-        assert lora.r is not None
-        assert lora.alpha is not None
-        assert lora.dropout is not None
         checkpointing = tuning.gradient_checkpointing
         settings = TuneConfig(
             epochs=tuning.epochs,
@@ -145,11 +139,8 @@ class Workbench:
         if part not in self._encoded:
             self._encoded[part] = encode_pairs(self.encoder, questions_of(pairs))
         with Progress("scoring", len(pairs) * 2, unit="questions") as progress:
-            return predict_pairs(
-                model, self._encoded[part], pairs, prompt=self.config.prompt, base_model=self.base.name,
-                tuning_epoch=epoch, row_tokens=self.config.tuning.row_tokens, engine=self.engine,
-                progress=progress.advance,
-            )  # fmt: skip
+            odds = self.scorer.score(self._encoded[part], model, progress.advance)
+        return predicted_pairs(odds, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch)
 
     def score(self, folder: Path) -> tuple[pd.DataFrame, list[dict[str, Any]], int | None]:
         """Validation and test predictions at the selected epoch, the figures of all epochs, the selected one.
@@ -182,3 +173,50 @@ class Workbench:
     def adapter_hash(self, adapter: Path) -> str:
         """sha256 of the adapter's weights."""
         return file_digest(adapter / WEIGHTS)
+
+    def describe(self, adapter: Path) -> None:
+        """Write how the adapter answers questions beside it, and its answer to a control question."""
+        config, data = self.config, self.data
+        names = data.pairs.loc[data.pairs["split"] == "train", ["dataset_1", "dataset_2"]]
+        note = Note(
+            prompt=config.prompt if not config.prompt.endswith(".json") else self.template.name,
+            system=self.template.system,
+            text=self.template.prompt,
+            columns=self.template.columns,
+            code_tokens=config.data.code_tokens,
+            compact_code=config.data.compact_code,
+            epoch=config.data.epoch,
+            row_tokens=config.tuning.row_tokens,
+            datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
+            facts={name: asdict(facts) for name, facts in data.facts.items()},
+        )
+        with adapted(self.base, adapter) as model:
+            note.model_copy(update={"known_answer": known_answer(model, self.base, note)}).save(adapter)
+
+    def with_questions(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Predictions with what makes their questions: hashes of source and filled prompt, and what is given."""
+        keys = ["nn", "dataset_1", "dataset_2"]
+        questions = questions_of(predictions[keys].merge(self.data.pairs, on=keys, how="left", validate="one_to_one"))
+        sources = self.data.sources
+        hashes = {nn: text_digest(sources[nn]) for nn in predictions["nn"].unique()}
+        given = [given_texts(self.template, question) for question in questions]
+        return predictions.assign(
+            source=predictions["nn"].map(hashes),
+            prompt_sha256=[filled_digest(self.template, q, sources[q.nn], self.data.facts) for q in questions],
+            given_1=[one for one, _ in given],
+            given_2=[two for _, two in given],
+        )
+
+
+def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.DataFrame:
+    """Fit the calibration on the validation pairs, write it beside the adapter, and add what it says.
+
+    Without a validation pair there is no calibration, and the predictions stay as they are.
+    """
+    validation = predictions[predictions["split"] == "validation"]
+    if validation.empty:
+        return predictions
+    first_wins = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
+    found = fit_calibration(validation["log_odds"].to_numpy(), first_wins, validation["nn"].to_numpy(), target)
+    found.save(adapter)
+    return with_calibration(predictions, found, read_note(adapter).datasets)
