@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.host import work
-from nngpt_ext.host.conf import enable, prompt_file
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.prompts import TEMPLATE_FILE
-from nngpt_ext.host.root import CONF, DATABASE, bare_root, check_database, run_in, said
+from nngpt_ext.host.conversion import CHAT_TEMPLATE_FILE, prompt_file
+from nngpt_ext.host.installation import CONF, Host, find_host
+from nngpt_ext.host.integration import enable
+from nngpt_ext.host.process import DATABASE, bare_root, check_database, finish, result_of, run_in
 
 PROMPT = "code_only"
 EPOCH = 5
@@ -81,7 +80,7 @@ def _prompts(host: Host, database: Path, place: Path, n: int, tell: Callable[[st
 
     enable("dataset_compare", [PROMPT], base="embedded", folder=place / "root")
     conf = place / "root" / CONF
-    words = [str(EMBEDDED), str(conf / "chat_template" / TEMPLATE_FILE)]
+    words = [str(EMBEDDED), str(conf / "chat_template" / CHAT_TEMPLATE_FILE)]
     tell("prompts, ours")
     ours = _ours(place, ["prompts", str(database.resolve()), str(place / "ours_prompts.parquet"), *words, str(n)])
     tell("prompts, the host's")
@@ -121,13 +120,13 @@ def _ours(place: Path, arguments: list[str]) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             env={**os.environ, "NNGPT_EXT_CACHE": cache, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
-    return dict(said(done, work.MARK, "measuring our own"))
+    return dict(result_of(done, "measuring our own"))
 
 
 def _theirs(host: Host, database: Path, arguments: list[str]) -> dict[str, Any]:
     with bare_root(host, database) as root:
-        done = run_in(root, host, ["-m", "nngpt_ext.host.work", *arguments])
-    return dict(said(done, work.MARK, "measuring the host"))
+        done = run_in(root, host, ["-m", "nngpt_ext.host.process", *arguments])
+    return dict(result_of(done, "measuring the host"))
 
 
 def _own_pairs(database: str) -> Any:
@@ -145,7 +144,7 @@ def _own_prompts(database: str, tokenizer: str, template: str, limit: str) -> An
     import pandas as pd
     from transformers import AutoTokenizer
 
-    from nngpt_ext.host.export import chat_rows
+    from nngpt_ext.host.conversion import chat_rows
     from nngpt_ext.lemur.dataset import load_pairs
     from nngpt_ext.models.presets import PRESETS
     from nngpt_ext.prompts.builtin import get_template
@@ -169,11 +168,11 @@ def _main(what: str, database: str, out: str, *arguments: str) -> None:
     if what == "prompts":  # imports, the tokenizer's too, are not the work; the host's side leaves them out as well
         from transformers import AutoTokenizer
 
-        from nngpt_ext.host import export  # noqa: F401
+        from nngpt_ext.host import conversion  # noqa: F401
         from nngpt_ext.lemur import dataset  # noqa: F401
 
         AutoTokenizer.from_pretrained(arguments[0])
-    work.finish(out, lambda: _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments))
+    finish(out, lambda: _own_pairs(database) if what == "pairs" else _own_prompts(database, *arguments))
 
 
 if __name__ == "__main__":

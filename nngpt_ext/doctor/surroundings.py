@@ -66,7 +66,7 @@ def hub() -> Finding:
 def host() -> Finding:
     """Which NNGPT is here; the task runs without it."""
     from nngpt_ext.errors import UserError
-    from nngpt_ext.host.layout import find_host
+    from nngpt_ext.host.installation import find_host
 
     try:
         found = find_host()

@@ -1,0 +1,107 @@
+"""NNGPT's process: imports, memory, and LEMUR's database, which is complete or absent."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext.bench.host import bench_host
+from nngpt_ext.errors import UserError
+from nngpt_ext.host.installation import find_host
+from nngpt_ext.host.process import build_database, check_database, import_errors
+from tests.host.test_installation import made
+
+
+def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
+    package = made(tmp_path, "TuneNNGen", TuneNNGen="print('noise')", util__Tune="import absent_one")
+    for folder in (package.parent, package, package / "util"):
+        (folder / "__init__.py").touch()
+    errors = import_errors(find_host(tmp_path), ("main", "tune"))
+    assert errors == {"tune": "ModuleNotFoundError: No module named 'absent_one'"}
+
+
+def test_a_process_does_not_count_the_memory_of_its_parent() -> None:
+    script = """
+import subprocess, sys
+held = b"x" * 400_000_000
+child = "from nngpt_ext.host.process import peak_mb; print(peak_mb())"
+print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert 5 < float(done.stdout) < 200, done.stderr
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `ab.nn.api` before the installed one; a test writes what its import does."""
+    file = tmp_path / "path" / "ab" / "nn" / "api.py"
+    file.parent.mkdir(parents=True)
+    for folder in (file.parent, file.parent.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    return file
+
+
+def test_a_database_is_moved_when_it_is_complete(api: Path, database: Path, tmp_path: Path) -> None:
+    api.write_text(f"import os, shutil; os.mkdir('db'); shutil.copy({str(database)!r}, 'db/ab.nn.db')")
+    out = tmp_path / "new" / "ab.nn.db"
+    assert build_database(out) > 1000
+    check_database(out)
+    assert [p.name for p in out.parent.iterdir()] == ["ab.nn.db"]
+    with pytest.raises(UserError, match="exists; remove it"):
+        build_database(out)
+
+
+@pytest.mark.parametrize("then", ["raise RuntimeError('half-way')", "pass", "import absent_one"])
+def test_a_database_that_cannot_be_built_leaves_nothing(api: Path, tmp_path: Path, then: str) -> None:
+    api.write_text(f"import os; os.mkdir('db'); open('db/ab.nn.db', 'w').close()\n{then}")
+    out = tmp_path / "new" / "ab.nn.db"
+    with pytest.raises(UserError, match=r"RuntimeError: half-way|is no LEMUR database|No module named 'absent_one'"):
+        build_database(out)
+    assert not list(out.parent.iterdir())
+
+
+def test_a_database_whose_building_was_interrupted_is_refused(database: Path, tmp_path: Path) -> None:
+    """As nn-dataset leaves it: its tables are made first, all trials are written in one transaction."""
+    begun = tmp_path / "begun.db"
+    with closing(sqlite3.connect(begun)) as connection, closing(sqlite3.connect(database)) as whole:
+        for (sql,) in whole.execute("SELECT sql FROM sqlite_master WHERE type = 'table'"):
+            connection.execute(sql)
+        connection.commit()
+    with pytest.raises(UserError, match="not whole: a table of it is empty"):
+        check_database(begun)
+    with pytest.raises(UserError, match=r"not whole.*type: nngpt-ext host database --out"):
+        bench_host(begun, folder=made(tmp_path, "TuneNNGen"))
+
+
+def test_a_database_whose_process_was_killed_is_refused(database: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed.db"
+    shutil.copy(database, killed)
+    script = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(killed)!r})
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("UPDATE prm SET value = value")
+connection.execute("UPDATE stat SET accuracy = accuracy / 2")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.with_name("killed.db-journal").stat().st_size
+    with pytest.raises(UserError, match="not whole: a journal is left beside it"):
+        check_database(killed)
+
+
+def test_a_database_without_image_classification_is_refused(database: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    shutil.copy(database, other)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("UPDATE stat SET task = 'txt-generation'")
+        connection.commit()
+    with pytest.raises(UserError, match="has no trials; remove it and build it again"):
+        check_database(other)
