@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nngpt_ext.bench.host_workload import finish
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conversion import CHAT_TEMPLATE_FILE, prompt_file
 from nngpt_ext.host.installation import CONF, Host, find_host
 from nngpt_ext.host.integration import enable
-from nngpt_ext.host.process import DATABASE, bare_root, check_database, finish, result_of, run_in
+from nngpt_ext.host.process import DATABASE, bare_root, check_database, result_of, run_in
 
 PROMPT = "code_only"
 EPOCH = 5
@@ -125,7 +126,7 @@ def _ours(place: Path, arguments: list[str]) -> dict[str, Any]:
 
 def _theirs(host: Host, database: Path, arguments: list[str]) -> dict[str, Any]:
     with bare_root(host, database) as root:
-        done = run_in(root, host, ["-m", "nngpt_ext.host.process", *arguments])
+        done = run_in(root, host, ["-m", "nngpt_ext.bench.host_workload", *arguments])
     return dict(result_of(done, "measuring the host"))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, nearest
 from nngpt_ext.files import replacing
-from nngpt_ext.host.installation import CONF
+from nngpt_ext.host.installation import CONF, Host
 from nngpt_ext.lemur.facts import FACTS
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.prompts.render import Renderer
@@ -32,6 +32,10 @@ CHAT_TEMPLATE = (
     "{% elif message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
 )
+# NNGPT's head cuts every row at this many tokens, its answer first.
+CUT = 4096
+# The keys for the context length in transformers' configurations, in the order in which NNGPT reads them.
+_CONTEXT = ("n_positions", "max_position_embeddings", "seq_length")
 CORPUS = {"train": "train.jsonl", "validation": "dev.jsonl"}
 
 
@@ -148,6 +152,29 @@ def base_of(file: Path) -> str:
     if (root / base).is_dir():
         base = str((root / base).resolve())
     return {known.location: name for name, known in PRESETS.items()}.get(base, base)
+
+
+def row_limit(preset: Mapping[str, Any], folder: Path) -> int:
+    """The number of tokens that a row, including its answer, must stay below.
+
+    NNGPT drops rows that are not shorter than the preset's `default_context_length` (or the base's own context), and
+    its head cuts them at 4,096 tokens before it looks.
+
+    Args:
+        preset: content of the LLM preset.
+        folder: of the base model.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stated = [preset.get("default_context_length"), *(config.get(name) for name in _CONTEXT)]
+    return min([CUT, *(int(length) for length in stated if length)])
+
+
+def chat_template(preset: Mapping[str, Any], file: Path, host: Host, tokenizer: Any) -> str | None:
+    """The chat template that a preset names, ours if neither it nor the tokenizer has one, None for the tokenizer's."""
+    named = preset.get("chat_template_path")
+    if named:
+        return find_conf(str(named), "chat_template", [file.parent.parent, host.conf]).read_text(encoding="utf-8")
+    return None if tokenizer.chat_template else CHAT_TEMPLATE
 
 
 def chat_rows(pairs: pd.DataFrame, renderer: Renderer, sources: dict[str, str]) -> Iterator[dict[str, Any]]:

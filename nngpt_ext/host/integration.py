@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.files import cannot_write, write_text
 from nngpt_ext.host import conversion
 from nngpt_ext.host.conversion import llm_preset, prompt_file, to_json
-from nngpt_ext.host.installation import CONF, Host, find_host
+from nngpt_ext.host.installation import CONF, find_host
+from nngpt_ext.host.process import obstacles
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import load_template
 
@@ -165,7 +165,7 @@ def host_status(folder: str | Path | None = None, *, project: str | Path = "nngp
         run: whether to import its tuner, in a process of its own.
 
     Returns:
-        `version`, `layout`, `folder`, `nn_dataset`, `conf`, `llm_presets`, `obstacles` to its tuner, and `enabled`.
+        `version`, `layout`, `folder`, `conf`, `llm_presets`, `obstacles` to its tuner, and `enabled`.
     """
     host = find_host(folder)
 
@@ -173,46 +173,11 @@ def host_status(folder: str | Path | None = None, *, project: str | Path = "nngp
         "version": host.version,
         "layout": host.layout,
         "folder": str(host.folder),
-        "nn_dataset": _version("nn-dataset"),
         "conf": str(host.conf),
         "llm_presets": sorted(file.name for file in (host.conf / "llm").glob("*.json")),
         "obstacles": obstacles(host, run=run),
         "enabled": enabled(Path(project)),
     }
-
-
-# What NNGPT's code passes to a library, the role of the module that does so, and the versions that still accept it
-# (from the wheels of transformers 5.14.1 and 5.15.1, trl 1.6.0 and 1.7.0).
-_REMOVED = (
-    ("transformers", "<5.15", "main", "warmup_ratio"),
-    ("trl", "<1.7", "lora", "completion_only_loss"),
-)
-
-
-def obstacles(host: Host, *, run: bool = True) -> list[str]:
-    """What prevents NNGPT's tuner from running here, a line each."""
-    import torch
-    from packaging.specifiers import SpecifierSet
-
-    found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
-    if run:
-        from nngpt_ext.host.process import import_errors
-
-        errors = import_errors(host, ("main", "tune"))
-        found += [f"{host.module(role)} cannot be imported: {error}" for role, error in errors.items()]
-    for package, accepted, role, argument in _REMOVED:
-        version = _version(package)
-        try:
-            passed = argument in host.file(role).read_text(encoding="utf-8")
-        except UserError as error:
-            found.append(str(error))
-            continue
-        if passed and version is not None and version not in SpecifierSet(accepted, prereleases=True):
-            found.append(
-                f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
-                f"type: pip install '{package}{accepted}'"
-            )
-    return found
 
 
 def _check_inside(root: Path, paths: Iterable[str]) -> None:
@@ -275,24 +240,15 @@ def _read(file: Path) -> str | None:
 def _note(root: Path) -> dict[str, Any]:
     empty: dict[str, Any] = {"files": {}, "links": [], "prompts": [], "base": None}
     text = _read(root / NOTE)
-    if text is None:
-        return empty
     try:
-        found = json.loads(text)
-        return {name: type(value)(found[name]) if value is not None else found[name] for name, value in empty.items()}
+        found = json.loads(text) if text is not None else empty
+        return {name: found[name] for name in empty}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"'{root / NOTE}' is damaged; remove it and run nngpt-ext host enable again") from None
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _script(preset: str, prompt: str) -> str:

@@ -2,8 +2,7 @@
 
 NNGPT takes the current folder, or the nearest above it with `ab/` and `README.md`, for its project: prompts and LLM
 presets come from `ab/gpt/conf`, LEMUR's database from `db/ab.nn.db`. Where there is no database, importing NNGPT builds
-one of 635 MB or downloads it. It also prints, so a child process gives its result as one marked line of JSON:
-`python -m nngpt_ext.host.process import | tune | pairs | prompts ARGUMENTS`.
+one of 635 MB or downloads it. It also prints, so a child process gives its result as one marked line of JSON.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ import importlib
 import inspect
 import json
 import os
-import re
-import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,12 +79,37 @@ def result_of(done: subprocess.CompletedProcess[str], doing: str) -> Any:
     return json.loads(lines[-1][len(MARK) :])
 
 
-def import_errors(host: Host, roles: Sequence[str]) -> dict[str, str]:
-    """Import NNGPT's modules in a process of their own; the errors by role, empty if all can be imported."""
-    with bare_root(host) as root:
-        done = run_in(root, host, ["-m", __name__, "import", *(host.module(role) for role in roles)])
-    failed = result_of(done, "importing NNGPT")
-    return {role: failed[host.module(role)] for role in roles if host.module(role) in failed}
+# What NNGPT passes to a library, the role of the module that does so, and the versions that still accept it (from the
+# wheels of transformers 5.14.1 and 5.15.1, trl 1.6.0 and 1.7.0).
+_REMOVED = (
+    ("transformers", "<5.15", "main", "warmup_ratio"),
+    ("trl", "<1.7", "lora", "completion_only_loss"),
+)
+
+
+def obstacles(host: Host, *, run: bool = True) -> list[str]:
+    """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported for this."""
+    import torch
+    from packaging.specifiers import SpecifierSet
+
+    found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
+    if run:
+        with bare_root(host) as root:
+            done = run_in(root, host, ["-m", __name__, "import", host.module("main"), host.module("tune")])
+        found += result_of(done, "importing NNGPT")
+    for package, accepted, role, argument in _REMOVED:
+        version = metadata.version(package)
+        try:
+            passed = argument in host.file(role).read_text(encoding="utf-8")
+        except UserError as error:
+            found.append(str(error))
+            continue
+        if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
+            found.append(
+                f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
+                f"type: pip install '{package}{accepted}'"
+            )
+    return found
 
 
 def check_database(file: Path) -> None:
@@ -185,68 +207,18 @@ def exported_loader(base: Any) -> Any:
     return ExportedPairs
 
 
-def peak_mb() -> float:
-    """The highest memory use of this process in MB.
-
-    On Linux it is read from VmHWM (`man 5 proc`): `getrusage` there also counts the memory of the parent process.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
-        if found is not None:
-            return int(found[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def finish(out: str, work: Callable[[], Any]) -> None:
-    """Do some work, write the table that it returns as Parquet, and print its cost: seconds, CPU seconds, memory."""
-    began, busy = time.perf_counter(), time.process_time()
-    table = work()
-    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - busy, "peak_mb": peak_mb()}
-    table.to_parquet(out, index=False)
-    print(MARK + json.dumps({"rows": len(table), **took}))
-
-
-def _host_pairs(module: Any, meta: str, epoch: str) -> Any:
-    """The pairs of NNGPT's `DatasetCompareBuilder`, without the sources."""
-    import pandas as pd
-
-    found = module.DatasetCompareBuilder(meta_path=meta, epoch=int(epoch)).build_pairs()
-    columns = ["nn", "dataset_1", "dataset_2", "norm_acc_1", "norm_acc_2", "answer"]
-    return pd.DataFrame([{name: row[name] for name in columns} for row in found], columns=columns)
-
-
-def _host_prompts(module: Any, prompt_file: str, tokenizer: Any, limit: str) -> Any:
-    """The rows that NNGPT's `NNGenPrompt` renders from a prompt file."""
-    rows = module.NNGenPrompt(8192, tokenizer, prompt_file).get_raw_dataset(False, int(limit))
-    return rows[["instruction", "response", "text"]]
-
-
 def _main(what: str, *given: str) -> None:
+    """`tune CALL.json` or `import MODULE …`."""
     if what == "tune":
         launch(json.loads(Path(given[0]).read_text(encoding="utf-8")))
-    elif what == "import":
-        failed = {}
+    else:
+        errors = []
         for name in given:
             try:
                 importlib.import_module(name)
             except (Exception, SystemExit) as error:
-                failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(MARK + json.dumps(failed))
-    else:  # measured, without the time of imports and of loading the tokenizer
-        import pandas  # noqa: F401
-
-        out, name, *rest = given
-        module = importlib.import_module(name)
-        if what == "pairs":
-            finish(out, lambda: _host_pairs(module, *rest))
-            return
-        from transformers import AutoTokenizer
-
-        file, folder, template, limit = rest
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
-        finish(out, lambda: _host_prompts(module, file, tokenizer, limit))
+                errors.append(f"{name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}")
+        print(MARK + json.dumps(errors))
 
 
 if __name__ == "__main__":

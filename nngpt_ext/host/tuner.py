@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from nngpt_ext.host import conversion
 from nngpt_ext.host.arguments import main_arguments
 from nngpt_ext.host.conversion import prompt_file, to_json
 from nngpt_ext.host.installation import CONF, Host, find_host
-from nngpt_ext.host.integration import enable, obstacles
-from nngpt_ext.host.process import DATABASE, check_database, link_database, run_in
+from nngpt_ext.host.integration import enable
+from nngpt_ext.host.process import DATABASE, check_database, link_database, obstacles, run_in
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
@@ -34,10 +33,6 @@ NOT_APPLIED = (
     "tuning.networks_per_epoch", "tuning.row_tokens", "tuning.gradient_checkpointing", "tuning.engine", "tuning.seed",
     "tuning.test_every_epoch", "calibration.target", "store",
 )  # fmt: skip
-# NNGPT's head cuts every row at this many tokens, its answer first.
-CUT = 4096
-# The keys for the context length in transformers' configurations, in the order in which NNGPT reads them.
-_CONTEXT = ("n_positions", "max_position_embeddings", "seq_length")
 _AT_ONCE = 512  # rows tokenised together
 
 
@@ -209,39 +204,14 @@ def _corpus(host: Host, config: TaskConfig, template: Template, file: Path) -> _
 
     folder, preset = base_folder(config.model.base), conversion.read_llm_preset(file)
     ours, theirs = (AutoTokenizer.from_pretrained(folder, trust_remote_code=False) for _ in range(2))
-    shown = chat_template(preset, file, host, theirs)
+    shown = conversion.chat_template(preset, file, host, theirs)
     if shown is not None:
         theirs.chat_template = shown
     assert config.data.code_tokens is not None  # resolved
     renderer = Renderer(template, ours, code_tokens=config.data.code_tokens, compact=config.data.compact_code)
     data = read_data(config)
-    longest = check_lengths(data, renderer, theirs, row_limit(preset, folder))
+    longest = check_lengths(data, renderer, theirs, conversion.row_limit(preset, folder))
     return _Corpus(file, preset, shown, data, renderer, longest)
-
-
-def row_limit(preset: Mapping[str, Any], folder: Path) -> int:
-    """The number of tokens that a row, including its answer, must stay below.
-
-    NNGPT drops rows that are not shorter than the preset's `default_context_length` (or the base's own context), and
-    its head cuts them at 4,096 tokens before it looks.
-
-    Args:
-        preset: content of the LLM preset.
-        folder: of the base model.
-    """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    stated = [preset.get("default_context_length"), *(config.get(name) for name in _CONTEXT)]
-    return min([CUT, *(int(length) for length in stated if length)])
-
-
-def chat_template(preset: Mapping[str, Any], file: Path, host: Host, tokenizer: Any) -> str | None:
-    """The chat template that a preset names, ours if neither it nor the tokenizer has one, None for the tokenizer's."""
-    named = preset.get("chat_template_path")
-    if named:
-        return conversion.find_conf(str(named), "chat_template", [file.parent.parent, host.conf]).read_text(
-            encoding="utf-8"
-        )
-    return None if tokenizer.chat_template else conversion.CHAT_TEMPLATE
 
 
 def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int) -> int:

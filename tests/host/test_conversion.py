@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conversion import (
     CHAT_TEMPLATE,
+    CUT,
     base_of,
+    chat_template,
     export_pairs,
     find_conf,
     llm_preset,
     prompt_json,
     read_llm_preset,
+    row_limit,
 )
-from nngpt_ext.host.installation import CONF
+from nngpt_ext.host.installation import CONF, find_host
 from nngpt_ext.host.integration import enable
 from nngpt_ext.lemur.dataset import PairData, load_pairs
 from nngpt_ext.models.presets import EMBEDDED
@@ -25,6 +29,7 @@ from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
 from tests import models_made
+from tests.host.test_installation import made
 
 FEW = {"train": 6, "validation": 3, "test": 3}
 
@@ -125,3 +130,36 @@ def test_a_context_that_is_no_number_of_tokens(tmp_path: Path, length: object) -
     file.write_text(json.dumps({"base_model_name": "a/b", "default_context_length": length}))
     with pytest.raises(UserError, match=r"p\.json' has the default_context_length .*, not a number of tokens"):
         read_llm_preset(file)
+
+
+@pytest.mark.parametrize(
+    ("stated", "config", "limit"),
+    [
+        (8192, {"max_position_embeddings": 16384}, CUT),
+        (1000, {"max_position_embeddings": 16384}, 1000),
+        (8192, {"max_position_embeddings": 2048}, 2048),
+        (None, {"n_positions": 1024}, 1024),
+        (None, {}, CUT),
+    ],
+)
+def test_how_long_a_row_may_be(tmp_path: Path, stated: int | None, config: dict[str, int], limit: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert row_limit({"default_context_length": stated}, tmp_path) == limit
+
+
+def test_the_embedded_base_takes_what_its_preset_shows() -> None:
+    assert row_limit({}, EMBEDDED) == 2048
+
+
+def test_whose_chat_template(tmp_path: Path) -> None:
+    host = find_host(made(tmp_path, "TuneNNGen"))
+    preset = tmp_path / "project" / "conf" / "llm" / "p.json"
+    bare, own = SimpleNamespace(chat_template=None), SimpleNamespace(chat_template="{{ messages }}")
+    assert chat_template({}, preset, host, own) is None
+    assert chat_template({}, preset, host, bare) == CHAT_TEMPLATE
+    for place in (host.conf, preset.parents[1]):  # the project's goes before the host's
+        (place / "chat_template").mkdir(parents=True)
+        (place / "chat_template" / "x.jinja").write_text(str(place))
+        assert chat_template({"chat_template_path": "x.jinja"}, preset, host, own) == str(place)
+    with pytest.raises(UserError, match=r"there is no 'absent\.jinja' here or in '/"):
+        chat_template({"chat_template_path": "absent.jinja"}, preset, host, own)

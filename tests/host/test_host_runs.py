@@ -39,7 +39,7 @@ def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, 
     arguments = [host.module("loader"), str(conf / "prompt" / "train" / prompt_file(prompt)), str(EMBEDDED),
                  str(conf / "chat_template" / CHAT_TEMPLATE_FILE), "12"]  # fmt: skip
     out = tmp_path / "rows.parquet"
-    found = result_of(in_host("-m", "nngpt_ext.host.process", "prompts", str(out), *arguments), "rendering")
+    found = result_of(in_host("-m", "nngpt_ext.bench.host_workload", "prompts", str(out), *arguments), "rendering")
     assert found["rows"] == 12
     template = get_template(prompt)
     names = set()
@@ -62,7 +62,7 @@ def test_the_shipped_conf_gives_no_rows_where_it_defaults_to_one_dataset(
     (tmp_path / "template").write_text(CHAT_TEMPLATE)
     out = tmp_path / "rows.parquet"
     arguments = [str(out), host.module("loader"), str(file), str(EMBEDDED), str(tmp_path / "template"), "8"]
-    found = result_of(in_host("-m", "nngpt_ext.host.process", "prompts", *arguments), "rendering")
+    found = result_of(in_host("-m", "nngpt_ext.bench.host_workload", "prompts", *arguments), "rendering")
     assert (found["rows"] == 0) == (host.layout == "act")
 
 

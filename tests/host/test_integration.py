@@ -11,14 +11,12 @@ from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.errors import UserError
-from nngpt_ext.host import integration
 from nngpt_ext.host.conversion import prompt_file
-from nngpt_ext.host.installation import CONF, Host, find_host
-from nngpt_ext.host.integration import BUILT_IN_PRESET, NOTE, disable, enable, enabled, host_status, obstacles
+from nngpt_ext.host.installation import CONF, Host
+from nngpt_ext.host.integration import BUILT_IN_PRESET, NOTE, disable, enable, enabled, host_status
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import load_template
-from tests.host.test_installation import made
 
 PROMPT = CONF / "prompt"
 
@@ -196,36 +194,6 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"unknown task 'compare'.*did you mean 'dataset_compare'"):
         CliRunner().invoke(app, ["host", "enable", "compare"], catch_exceptions=False)
-
-
-VERSIONS = {"transformers": ("5.14.1", "5.15.0"), "trl": ("1.6.0", "1.7.0")}
-
-
-def of_versions(host: Host, monkeypatch: pytest.MonkeyPatch, later: bool) -> list[str]:
-    monkeypatch.setattr(integration, "_version", lambda package: VERSIONS[package][later])
-    return [line for line in obstacles(host, run=False) if line.startswith(tuple(VERSIONS))]
-
-
-def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert of_versions(host, monkeypatch, later=False) == []
-    assert of_versions(host, monkeypatch, later=True) == [
-        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it; "
-        "type: pip install 'transformers<5.15'",
-        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: pip install 'trl<1.7'",
-    ]
-
-
-@pytest.mark.parametrize(("main", "lora", "n"), [("warmup_ratio", "completion_only_loss", 2), ("", "", 0)])
-def test_a_host_that_no_longer_passes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, lora: str, n: int
-) -> None:
-    made(tmp_path, "TuneNNGen", TuneNNGen=f"def main(): return '{main}'", util__LoRA=f"given = '{lora}'")
-    assert len(of_versions(find_host(tmp_path), monkeypatch, later=True)) == n
-
-
-def test_a_module_that_is_gone_is_an_obstacle(tmp_path: Path) -> None:
-    made(tmp_path, "TuneNNGen")
-    assert [line for line in obstacles(find_host(tmp_path), run=False) if "has no util/LoRA.py" in line]
 
 
 def test_status(host: Host, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -49,7 +50,7 @@ def hosts_pairs(
     arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json"), "5"]
     with bare_root(host, database) as root:
         done = run_in(
-            root, host, [*flags, "-m", "nngpt_ext.host.process", "pairs", *arguments], environment=environment
+            root, host, [*flags, "-m", "nngpt_ext.bench.host_workload", "pairs", *arguments], environment=environment
         )
         result_of(done, "building pairs")
     return pd.read_parquet(out)
@@ -129,6 +130,17 @@ print({MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolis
     assert rows == ours[columns].to_numpy().tolist()
     assert there == ["2.2.11"]
     assert "2.1.2" in no_records
+
+
+def test_a_process_does_not_count_the_memory_of_its_parent() -> None:
+    script = """
+import subprocess, sys
+held = b"x" * 400_000_000
+child = "from nngpt_ext.bench.host_workload import peak_mb; print(peak_mb())"
+print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert 5 < float(done.stdout) < 200, done.stderr
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ import pytest
 
 from nngpt_ext.bench.host import bench_host
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.installation import find_host
-from nngpt_ext.host.process import build_database, check_database, import_errors
+from nngpt_ext.host import process
+from nngpt_ext.host.installation import Host, find_host
+from nngpt_ext.host.process import build_database, check_database, obstacles
 from tests.host.test_installation import made
 
 
@@ -22,19 +23,38 @@ def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
     package = made(tmp_path, "TuneNNGen", TuneNNGen="print('noise')", util__Tune="import absent_one")
     for folder in (package.parent, package, package / "util"):
         (folder / "__init__.py").touch()
-    errors = import_errors(find_host(tmp_path), ("main", "tune"))
-    assert errors == {"tune": "ModuleNotFoundError: No module named 'absent_one'"}
+    found = [line for line in obstacles(find_host(tmp_path)) if "imported" in line]
+    assert found == ["ab.gpt.util.Tune cannot be imported: ModuleNotFoundError: No module named 'absent_one'"]
 
 
-def test_a_process_does_not_count_the_memory_of_its_parent() -> None:
-    script = """
-import subprocess, sys
-held = b"x" * 400_000_000
-child = "from nngpt_ext.host.process import peak_mb; print(peak_mb())"
-print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert 5 < float(done.stdout) < 200, done.stderr
+VERSIONS = {"transformers": ("5.14.1", "5.15.0"), "trl": ("1.6.0", "1.7.0")}
+
+
+def of_versions(host: Host, monkeypatch: pytest.MonkeyPatch, later: bool) -> list[str]:
+    monkeypatch.setattr(process.metadata, "version", lambda package: VERSIONS[package][later])
+    return [line for line in obstacles(host, run=False) if line.startswith(tuple(VERSIONS))]
+
+
+def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_versions(host, monkeypatch, later=False) == []
+    assert of_versions(host, monkeypatch, later=True) == [
+        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it; "
+        "type: pip install 'transformers<5.15'",
+        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: pip install 'trl<1.7'",
+    ]
+
+
+@pytest.mark.parametrize(("main", "lora", "n"), [("warmup_ratio", "completion_only_loss", 2), ("", "", 0)])
+def test_a_host_that_no_longer_passes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, lora: str, n: int
+) -> None:
+    made(tmp_path, "TuneNNGen", TuneNNGen=f"def main(): return '{main}'", util__LoRA=f"given = '{lora}'")
+    assert len(of_versions(find_host(tmp_path), monkeypatch, later=True)) == n
+
+
+def test_a_module_that_is_gone_is_an_obstacle(tmp_path: Path) -> None:
+    made(tmp_path, "TuneNNGen")
+    assert [line for line in obstacles(find_host(tmp_path), run=False) if "has no util/LoRA.py" in line]
 
 
 @pytest.fixture

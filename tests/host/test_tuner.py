@@ -6,7 +6,6 @@ import copy
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,16 +18,7 @@ from nngpt_ext.host.arguments import main_arguments
 from nngpt_ext.host.conversion import CHAT_TEMPLATE, export_pairs
 from nngpt_ext.host.installation import CONF, Host, find_host
 from nngpt_ext.host.integration import enable
-from nngpt_ext.host.tuner import (
-    CUT,
-    NOT_APPLIED,
-    HostTuning,
-    Obstacles,
-    chat_template,
-    check_lengths,
-    row_limit,
-    tune_host,
-)
+from nngpt_ext.host.tuner import NOT_APPLIED, HostTuning, Obstacles, check_lengths, tune_host
 from nngpt_ext.lemur.dataset import PairData
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import FOLDER, get_template
@@ -282,39 +272,6 @@ def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(lines) == found["rows"]["train"] == arguments["max_prompts"]
     assert not (tmp_path / "out" / "nngpt").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
-
-
-@pytest.mark.parametrize(
-    ("stated", "config", "limit"),
-    [
-        (8192, {"max_position_embeddings": 16384}, CUT),
-        (1000, {"max_position_embeddings": 16384}, 1000),
-        (8192, {"max_position_embeddings": 2048}, 2048),
-        (None, {"n_positions": 1024}, 1024),
-        (None, {}, CUT),
-    ],
-)
-def test_how_long_a_row_may_be(tmp_path: Path, stated: int | None, config: dict[str, int], limit: int) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert row_limit({"default_context_length": stated}, tmp_path) == limit
-
-
-def test_the_embedded_base_takes_what_its_preset_shows() -> None:
-    assert row_limit({}, EMBEDDED) == 2048
-
-
-def test_whose_chat_template(tmp_path: Path) -> None:
-    host = find_host(made(tmp_path, "TuneNNGen"))
-    preset = tmp_path / "project" / "conf" / "llm" / "p.json"
-    bare, own = SimpleNamespace(chat_template=None), SimpleNamespace(chat_template="{{ messages }}")
-    assert chat_template({}, preset, host, own) is None
-    assert chat_template({}, preset, host, bare) == CHAT_TEMPLATE
-    for place in (host.conf, preset.parents[1]):  # the project's goes before the host's
-        (place / "chat_template").mkdir(parents=True)
-        (place / "chat_template" / "x.jinja").write_text(str(place))
-        assert chat_template({"chat_template_path": "x.jinja"}, preset, host, own) == str(place)
-    with pytest.raises(UserError, match=r"there is no 'absent\.jinja' here or in '/"):
-        chat_template({"chat_template_path": "absent.jinja"}, preset, host, own)
 
 
 def words(template: str | None = CHAT_TEMPLATE) -> Any:
