@@ -180,7 +180,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of host import.")], as_json: AsJson = False
 ) -> None:
     """Print a run's report again, rebuilt from its predictions.parquet."""
-    from nngpt_ext.host.results import is_import, rebuild_import
+    from nngpt_ext.host.outputs import is_import, rebuild_import
     from nngpt_ext.tasks.reporting import rebuild_report
 
     _print_report(rebuild_import(run) if is_import(run) else rebuild_report(run), as_json)

@@ -357,7 +357,7 @@ def check_hub() -> Finding:
 
 def check_host() -> Finding:
     """Which NNGPT is installed; the task runs without it."""
-    from nngpt_ext.host.layout import find_host
+    from nngpt_ext.host.installation import find_host
 
     try:
         found = find_host()

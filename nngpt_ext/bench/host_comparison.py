@@ -1,7 +1,7 @@
 """`nngpt-ext bench host`: pairs and prompts as this package and as NNGPT make them, each in a process of its own.
 
-`python -m nngpt_ext.bench.host_comparison WHAT OUT …`, in a root, is the package's side; `nngpt_ext.host.work` is
-NNGPT's.
+`python -m nngpt_ext.bench.host_comparison WHAT OUT …`, in a root, is the package's side;
+`nngpt_ext.bench.host_workload` is NNGPT's.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.bench.host_workload import finish
 from nngpt_ext.errors import UserError
-from nngpt_ext.host import work
-from nngpt_ext.host.conf import enable, prompt_file
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.prompts import TEMPLATE_FILE
-from nngpt_ext.host.root import CONF, DATABASE, bare_root, check_database, run_in, said
+from nngpt_ext.host.conversion import CHAT_TEMPLATE_FILE, prompt_file
+from nngpt_ext.host.installation import CONF, Host, find_host
+from nngpt_ext.host.integration import enable
+from nngpt_ext.host.process import DATABASE, bare_root, check_database, result_of, run_in
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PROMPT = "code_only"
 EPOCH = 5
-_SIDES = {"ours": "nngpt_ext.bench.host_comparison", "host": "nngpt_ext.host.work"}
+_SIDES = {"ours": "nngpt_ext.bench.host_comparison", "host": "nngpt_ext.bench.host_workload"}
 
 
 def bench_host(
@@ -68,7 +68,7 @@ def bench_host(
         with tempfile.TemporaryDirectory(prefix="nngpt_ext_bench_") as place:
             enable("dataset_compare", [PROMPT], base="embedded", folder=Path(place))
             conf = Path(place) / CONF
-            shared = [str(EMBEDDED), str(conf / "chat_template" / TEMPLATE_FILE), str(prompts)]
+            shared = [str(EMBEDDED), str(conf / "chat_template" / CHAT_TEMPLATE_FILE), str(prompts)]
             template = str(conf / "prompt" / "train" / prompt_file(PROMPT))
             figures, ours, theirs = compared("prompts", shared, [host.module("loader"), template, *shared])
         sides = {"ours": ours, "host": theirs}
@@ -92,7 +92,7 @@ def _compare(
             out, cache = root / "table.parquet", root / "cache"  # an empty cache: nothing is kept from an earlier run
             command = ["-m", module, what, str(out), *arguments[side]]
             done = run_in(root, host, command, environment={"NNGPT_EXT_CACHE": str(cache)})
-            figures[side] = dict(said(done, work.MARK, f"measuring {what} ({side})"))
+            figures[side] = dict(result_of(done, f"measuring {what} ({side})"))
             tables.append(pd.read_parquet(out))
     measures = {"times_faster": "seconds", "times_less_cpu": "cpu_seconds", "times_less_memory": "peak_mb"}
     ratios = {name: figures["host"][key] / figures["ours"][key] for name, key in measures.items()}
@@ -130,7 +130,7 @@ def _own_prompts(tokenizer: Any, limit: int) -> pd.DataFrame:
 
     from nngpt_ext.data.load import load_pairs
     from nngpt_ext.data.selection import DataConfig
-    from nngpt_ext.host.export import chat_rows
+    from nngpt_ext.host.conversion import chat_rows
     from nngpt_ext.models.presets import PRESETS
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.prompts.render import Renderer
@@ -150,17 +150,17 @@ def _main(what: str, out: str, *arguments: str) -> None:
     import pandas  # noqa: F401
 
     if what == "pairs":
-        work.finish(out, _own_pairs)
+        finish(out, _own_pairs)
         return
     from transformers import AutoTokenizer
 
-    from nngpt_ext.data import dataset  # noqa: F401
-    from nngpt_ext.host import export  # noqa: F401
+    from nngpt_ext.data import load  # noqa: F401
+    from nngpt_ext.host import conversion  # noqa: F401
 
     folder, template, limit = arguments
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
-    work.finish(out, lambda: _own_prompts(tokenizer, int(limit)))
+    finish(out, lambda: _own_prompts(tokenizer, int(limit)))
 
 
 if __name__ == "__main__":

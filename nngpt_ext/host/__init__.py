@@ -1,4 +1,4 @@
-"""NNGPT: what plugs into the host. Public names load on first use."""
+"""NNGPT, the host framework: its configuration, its tuner, its outputs and its agents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["tune_main"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # loaded on first use
     if name != "tune_main":
         raise AttributeError(f"module 'nngpt_ext.host' has no attribute '{name}'")
     return import_module("nngpt_ext.host.arguments").tune_main

@@ -1,19 +1,18 @@
-"""Our fine-tuner behind the arguments of the host's `main`: each is mapped, or ignored with a reason."""
+"""The arguments of NNGPT's `main` and our configuration keys, mapped in both directions."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.reading import constant, parameters
-from nngpt_ext.host.root import CONF
-from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.host.conversion import base_of, find_conf
+from nngpt_ext.host.installation import CONF, Host, find_host
 from nngpt_ext.settings import find_project, read_project
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The host's argument -> our key.
+# NNGPT's argument -> our key, with the same meaning and unit.
 MAPPED = {
     "learning_rate": "tuning.learning_rate",
     "warmup_ratio": "tuning.warmup",
@@ -31,107 +30,99 @@ MAPPED = {
     "lora_alpha": "model.lora.alpha",
     "lora_dropout": "model.lora.dropout",
     "load_in_4bit": "model.load_in_4bit",
-    "output_dir": "output_dir",
 }
-# Those that take more than a renaming; `mapped` does it.
-JOINED = {
-    "llm_conf": "model.base",
-    "llm_tune_conf": "prompt",
-    # The host's cycles are rounds of generating and training; without either there is one.
-    "num_train_epochs": "tuning.epochs, times num_cycles or cycles",
-    "num_cycles": "tuning.epochs, times num_train_epochs (3 where it is not given, as of the host's main)",
-    "cycles": "tuning.epochs, times num_train_epochs (3 where it is not given); num_cycles goes before it",
-    "per_device_train_batch_size": "tuning.examples_per_step, times gradient_accumulation_steps (8 if not given)",
-    "gradient_accumulation_steps": "tuning.examples_per_step, times per_device_train_batch_size (1 if not given)",
-    "classification_mode": "must be true: this task is one",
-    "run_iterative_pipeline": "must be false: the iterative pipeline generates networks",
-}
-# What main takes where it is not told: so in 1.0.6 and in its head; an installed host's own signature goes before.
+# Arguments that `map_arguments` converts, several of them together.
+JOINED = (
+    "llm_conf", "llm_tune_conf", "output_dir", "num_train_epochs", "num_cycles", "cycles",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "classification_mode", "run_iterative_pipeline",
+)  # fmt: skip
+# The defaults of main in 1.0.6 and in its head, used where no NNGPT is installed whose signature says otherwise.
 DEFAULTS = {"num_train_epochs": 3, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
-# Ignored as well, but whoever gives one of these expects something else to be trained: a warning.
-TOLD = ("peft", "data_dir", "base_data_dir", "dataset", "nn_prefixes", "trans_mode", "use_backbone", "onnx_run",
-        "enable_merge", "mobile_deployment")  # fmt: skip
-_GENERATION = "answers are scored, not generated"
-_CODE = "no network is generated or trained"
-_ITERATIVE = "the iterative pipeline generates networks; this task does not"
-_SELECTION = "the epoch is chosen by validation after each epoch"
-IGNORED = {
-    "nn_gen_conf": "training and measuring ask the same prompt, llm_tune_conf",
-    "nn_gen_conf_id": "the prompt file holds one prompt",
-    "data_dir": "the pairs are built from LEMUR, networks held out whole",
-    "base_data_dir": "the pairs are built from LEMUR, networks held out whole",
-    "max_prompts": "all training pairs are used; data.train_networks in nngpt.yaml limits them",
-    "only_best_accuracy": "data.trials in nngpt.yaml says which trials",
-    "dataset": "all datasets are compared",
-    "nn_prefixes": "data.split in nngpt.yaml says which networks",
-    "tune_layers": "LoRA is on all layers",
-    "target_modules": "LoRA is on all linear layers but the output layer",
-    "task_type": "a causal language model",
-    "bias": "LoRA trains no biases",
-    "lr_scheduler": "the rate falls by a cosine",
-    "optimizer": "AdamW",
-    "warmup_steps": "give warmup_ratio",
-    "peft": "a run begins with a new adapter; an unfinished one goes on with resume",
-    "context_length": "data.code_tokens in nngpt.yaml says how much source is shown",
-    "max_input_length": "data.code_tokens in nngpt.yaml says how much source is shown",
-    "use_deepspeed": "one device", "unsloth_opt": "unsloth replaces the masks that shared prefixes need",
-    "onnx_run": "torch", "use_agents": "a run is no graph; see nngpt_ext.host.agents",
-    "use_predictor": _CODE, "use_backbone": _CODE, "trans_mode": _CODE, "enable_merge": "adapters are not merged",
-    "epoch_root": "the run is in output_dir", "save_llm_output": _GENERATION, "max_new_tokens": _GENERATION,
-    "temperature": _GENERATION, "top_k": _GENERATION, "top_p": _GENERATION, "prompt_batch": _GENERATION,
-    "test_nn": "all held-out pairs are scored", "skip_epoches": _SELECTION, "nn_name_prefix": _CODE,
-    "nn_train_epochs": _CODE, "test_metric": _SELECTION, "evaluation_strategy": _SELECTION, "eval_steps": _SELECTION,
-    "save_strategy": "each epoch is kept", "save_steps": "each epoch is kept", "save_total_limit": "each epoch is kept",
-    "load_best_model_at_end": _SELECTION, "metric_for_best_model": _SELECTION, "per_device_eval_batch_size": _SELECTION,
-    "logging_steps": "each epoch is logged", "logging_dir": "the run's report has the figures",
-    "report_to": "the run's report has the figures",
-    **dict.fromkeys(
-        ("models_per_cycle", "samples_per_prompt", "accuracy_threshold", "min_selected_k", "fallback_threshold",
-         "adaptive_threshold", "novelty_check", "resume_from_cycle", "max_retries", "use_optimized_training"),
-        _ITERATIVE,
+# The other arguments are ignored: reason -> names.
+_REASONS: dict[str, tuple[str, ...]] = {
+    "training and measuring use the same prompt, llm_tune_conf": ("nn_gen_conf",),
+    "the prompt file holds one prompt": ("nn_gen_conf_id",),
+    "the pairs are built from LEMUR, with whole networks held out": ("data_dir", "base_data_dir"),
+    "all training pairs are used; data.train_networks in nngpt.yaml limits them": ("max_prompts",),
+    "data.trials in nngpt.yaml chooses the trials": ("only_best_accuracy",),
+    "all datasets are compared": ("dataset",),
+    "data.split in nngpt.yaml chooses the networks": ("nn_prefixes",),
+    "LoRA is on all linear layers of all blocks": ("tune_layers", "target_modules"),
+    "LoRA is trained for a causal language model, without biases": ("task_type", "bias"),
+    "the learning rate falls by a cosine": ("lr_scheduler",),
+    "the optimiser is AdamW": ("optimizer",),
+    "use warmup_ratio": ("warmup_steps",),
+    "a run begins with a new adapter; an unfinished one continues with resume": ("peft",),
+    "data.code_tokens in nngpt.yaml limits the source": ("context_length", "max_input_length"),
+    "training uses one device and torch": ("use_deepspeed", "onnx_run"),
+    "unsloth replaces the masks that shared prefixes need": ("unsloth_opt",),
+    "a run is not a graph; see nngpt_ext.host.agents": ("use_agents",),
+    "adapters are not merged": ("enable_merge",),
+    "the run is in output_dir": ("epoch_root",),
+    "answers are scored, not generated": (
+        "save_llm_output", "max_new_tokens", "temperature", "top_k", "top_p", "prompt_batch",
     ),
-    **dict.fromkeys(
-        ("mobile_deployment", "mobile_reval_only", "mobile_min_quantized_accuracy", "mobile_max_duration_ms",
-         "mobile_score_tolerance", "mobile_min_valid_models", "mobile_delegate_priority"),
-        "nothing is deployed",
+    "no network is generated or trained": (
+        "use_predictor", "use_backbone", "trans_mode", "nn_name_prefix", "nn_train_epochs",
+    ),
+    "all held-out pairs are scored": ("test_nn",),
+    "the epoch is chosen by validation after each epoch": (
+        "skip_epoches", "test_metric", "evaluation_strategy", "eval_steps", "load_best_model_at_end",
+        "metric_for_best_model", "per_device_eval_batch_size",
+    ),
+    "each epoch is saved": ("save_strategy", "save_steps", "save_total_limit"),
+    "each epoch is logged, and the figures are in the run's report": ("logging_steps", "logging_dir", "report_to"),
+    "this task does not run the iterative pipeline": (
+        "models_per_cycle", "samples_per_prompt", "accuracy_threshold", "min_selected_k", "fallback_threshold",
+        "adaptive_threshold", "novelty_check", "resume_from_cycle", "max_retries", "use_optimized_training",
+    ),
+    "nothing is deployed": (
+        "mobile_deployment", "mobile_reval_only", "mobile_min_quantized_accuracy", "mobile_max_duration_ms",
+        "mobile_score_tolerance", "mobile_min_valid_models", "mobile_delegate_priority",
     ),
 }  # fmt: skip
-
-
-class Mapped(NamedTuple):
-    """The host's arguments in our words."""
-
-    config: dict[str, Any]  # nested, for `run_task`
-    ignored: dict[str, str]  # argument -> why
+IGNORED = {name: reason for reason, names in _REASONS.items() for name in names}
+# A warning is logged for these: whoever gives one expects something else to be trained.
+WARNED = (
+    "peft", "data_dir", "base_data_dir", "dataset", "nn_prefixes", "trans_mode", "use_backbone", "onnx_run",
+    "enable_merge", "mobile_deployment",
+)  # fmt: skip
 
 
 def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult:
-    """Fine-tune by the arguments of the host's `main`: `llm_conf=`, `llm_tune_conf=`, `learning_rate=`, …
+    """Fine-tune by the arguments of NNGPT's `main`: `llm_conf=`, `llm_tune_conf=`, `learning_rate=`, …
 
-    Conf files are paths, or names in `ab/gpt/conf` here, in `nngpt/` (where `host enable` writes) or among the
-    host's own. What the arguments do not say comes from the nearest nngpt.yaml, if there is one, and from the base
+    Configuration files are paths, or names in `ab/gpt/conf` here, in `nngpt/` (where `host enable` writes) or among
+    NNGPT's own. What the arguments do not say comes from the nearest nngpt.yaml, if there is one, and from the base
     model's preset.
 
     Returns:
         The run's report, predictions and adapter.
 
     Raises:
-        UserError: for an argument that the host does not have, a value of the wrong kind, `classification_mode=False`,
-            `run_iterative_pipeline=True`, and a conf file that is missing or damaged.
+        UserError: for an argument that NNGPT does not have, an invalid value, `classification_mode=False`,
+            `run_iterative_pipeline=True`, and a configuration file that is missing or damaged.
     """
     from nngpt_ext.tasks.run import run_task
 
-    found = map_arguments(host_arguments)
-    for name, why in found.ignored.items():
-        told = name in TOLD and bool(host_arguments[name])
-        log.log(logging.WARNING if told else logging.INFO, "%s is ignored: %s", name, why)
+    config, ignored = map_arguments(host_arguments)
+    for name, reason in ignored.items():
+        level = logging.WARNING if name in WARNED and host_arguments[name] else logging.INFO
+        log.log(level, "%s is ignored: %s", name, reason)
     project = find_project()
     enabled: Mapping[str, Any] = read_project(project, "dataset_compare") if project is not None else {}
-    return run_task("dataset_compare", enabled, resume=resume, **found.config)
+    return run_task("dataset_compare", enabled, resume=resume, **config)
 
 
-def map_arguments(given: Mapping[str, Any]) -> Mapped:
-    """Map the host's arguments; None counts as not given.
+def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Map arguments of NNGPT's main to our configuration; None counts as not given.
+
+    `num_train_epochs` and `num_cycles` (or `cycles`) are multiplied, as are the batch size and the accumulation steps;
+    where only one of them is given, the other has NNGPT's default, except that one cycle is assumed: its cycles are
+    rounds of generating networks.
+
+    Returns:
+        The configuration, nested as for `run_task`, and the ignored arguments with the reason.
 
     Raises:
         UserError: as `tune_main`.
@@ -139,93 +130,72 @@ def map_arguments(given: Mapping[str, Any]) -> Mapped:
     known = {*MAPPED, *JOINED, *IGNORED}
     for name in given:
         if name not in known:
-            raise unknown("argument of the host's main", name, known)
-    said = {name: value for name, value in given.items() if value is not None}
-    if said.get("classification_mode") is False:
-        raise UserError("classification_mode=False is not this task: nngpt_ext compares datasets; call the host's main")
-    if said.get("run_iterative_pipeline"):
-        raise UserError(
-            "run_iterative_pipeline=True is not this task: it generates networks; call the host's main, or leave it out"
-        )
+            raise unknown("argument of NNGPT's main", name, known)
+    values = {name: value for name, value in given.items() if value is not None}
+    if values.get("classification_mode") is False:
+        raise UserError("classification_mode=False is another task: this one compares datasets; call NNGPT's main")
+    if values.get("run_iterative_pipeline"):
+        raise UserError("run_iterative_pipeline=True is another task: it generates networks; call NNGPT's main")
     config: dict[str, Any] = {}
     for name, key in MAPPED.items():
-        if name in said:
-            _put(config, key, _KINDS.get(name, _number)(name, said[name]))
-    cycles = next((_whole(name, said[name]) for name in ("num_cycles", "cycles") if name in said), None)
-    if "num_train_epochs" in said or cycles is not None:
-        _put(config, "tuning.epochs", _given("num_train_epochs", said) * (cycles or 1))
+        if name in values:
+            _put(config, key, values[name])
+    if "output_dir" in values:
+        _put(config, "output_dir", str(values["output_dir"]))
+    cycles = next((name for name in ("num_cycles", "cycles") if name in values), None)
+    if "num_train_epochs" in values or cycles:
+        rounds = _whole(cycles, values[cycles]) if cycles else 1
+        _put(config, "tuning.epochs", _number("num_train_epochs", values) * rounds)
     batch = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    if any(name in said for name in batch):
-        _put(config, "tuning.examples_per_step", math.prod(_given(name, said) for name in batch))
-    if "llm_conf" in said:
-        _put(config, "model.base", _base(str(said["llm_conf"])))
-    if "llm_tune_conf" in said:
-        config["prompt"] = str(conf_file(str(said["llm_tune_conf"]), Path("prompt") / "train"))
-    return Mapped(config, {name: IGNORED[name] for name in said if name in IGNORED})
+    if any(name in values for name in batch):
+        _put(config, "tuning.examples_per_step", math.prod(_number(name, values) for name in batch))
+    if "llm_conf" in values:
+        _put(config, "model.base", base_of(_conf(values["llm_conf"], "llm")))
+    if "llm_tune_conf" in values:
+        _put(config, "prompt", str(_conf(values["llm_tune_conf"], "prompt/train")))
+    return config, {name: IGNORED[name] for name in values if name in IGNORED}
 
 
-def _given(name: str, said: Mapping[str, Any]) -> int:
-    """A number as it was given, or as the host's main has it."""
-    if name in said:
-        return _whole(name, said[name])
+def main_arguments(host: Host, config: TaskConfig) -> dict[str, Any]:
+    """The arguments of NNGPT's main for a resolved configuration, without paths and numbers of rows.
+
+    Raises:
+        UserError: naming arguments that this NNGPT does not accept.
+    """
+    call: dict[str, Any] = {
+        name: functools.reduce(getattr, key.split("."), config) for name, key in MAPPED.items()
+    } | {
+        "num_train_epochs": 1, "classification_mode": True, "use_agents": False, "only_best_accuracy": True,
+        "max_new_tokens": 64, "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": config.tuning.examples_per_step,
+    }  # fmt: skip
+    later = ("llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts", "skip_epoches")
+    host.require("main", "main", (*call, *later))
+    host.require("tune", "tune", ("num_cycles",))
+    return call
+
+
+def _number(name: str, values: Mapping[str, Any]) -> int:
+    """A number as it was given, or the default of NNGPT's main."""
+    if name in values:
+        return _whole(name, values[name])
     host = _host()
-    own = constant(host, "main", parameters(host, "main", "main").get(name)) if host is not None else None
-    return own if isinstance(own, int) else DEFAULTS[name]
+    default = host.parameters("main", "main").get(name) if host is not None else None
+    return default if isinstance(default, int) else DEFAULTS[name]
 
 
 def _whole(name: str, value: Any) -> int:
-    number = _number(name, value)
-    if number != int(number) or number < 1:
-        raise UserError(f"{name}={value!r} is no whole number of 1 or more")
-    return int(number)  # the host's command line reads alpha as a float
+    try:
+        if float(value) == int(value) >= 1:
+            return int(value)  # NNGPT's command line reads some whole numbers as floats
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{name}={value!r} is not a whole number of 1 or more")
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise UserError(f"{name}={value!r} is no number")
-    return value if isinstance(value, int) else float(value)
-
-
-def _truth(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{name}={value!r} is neither True nor False")
-    return value
-
-
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, (str, Path)):
-        raise UserError(f"{name}={value!r} is no path")
-    return str(value)
-
-
-_KINDS = {"r": _whole, "lora_alpha": _whole, "load_in_4bit": _truth, "output_dir": _path}
-
-
-def conf_file(name: str, part: Path) -> Path:
-    """A conf file as the host would find it, or in the folder of `host enable`, or among the host's own.
-
-    Raises:
-        UserError: when it is nowhere.
-    """
-    places = [CONF / part, Path("nngpt") / CONF / part]
+def _conf(name: Any, part: str) -> Path:
     host = _host()
-    if host is not None:
-        places.append(host.conf / part)
-    for file in (Path(name), *(place / name for place in places)):
-        if file.is_file():
-            return file.resolve()
-    raise UserError(f"no conf file '{name}' here or in {', '.join(str(place) for place in places)}")
-
-
-def _base(name: str) -> str:
-    from nngpt_ext.host.presets import read_preset
-
-    file = conf_file(name, Path("llm"))
-    base = str(read_preset(file)["base_model_name"])
-    root = next((p for p in file.parents if p / CONF / "llm" == file.parent), None)
-    if root is not None and (root / base).is_dir():
-        base = str((root / base).resolve())
-    return {preset.location: ours for ours, preset in PRESETS.items()}.get(base, base)
+    return find_conf(str(name), part, [CONF, "nngpt" / CONF, *([host.conf] if host is not None else [])])
 
 
 def _host() -> Host | None:

@@ -1,65 +1,77 @@
-"""The host's outputs as they lie in its folders: `A<epoch>/synth_nn/B<number>/`. No pickle is opened."""
+"""`nngpt-ext host import`: the answers that NNGPT generated and evaluated, as predictions and a report.
+
+NNGPT leaves them in `A<epoch>/synth_nn/B<number>/`. Its pickles are never opened.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.answers import parse_answer
+from nngpt_ext.host.parser import parse_answer
+from nngpt_ext.io import cannot_write, replacing, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nngpt_ext.evaluation.schema import Report
 
 OUTPUT, VERDICT = "full_output.txt", "classification_eval.json"
-# Where a folder of the host's may be pointed at.
+BASE_MODEL = "host"
+NOTE, PREDICTIONS, OUTPUTS = "import.json", "predictions.parquet", "outputs.parquet"
+PRIOR = "pair_prior"  # a column of the predictions here: P(dataset_1) by the usual winner
+_AGAIN = "run nngpt-ext host import again"
+# Where the epochs are below a folder that a user may give.
 _EPOCHS = (Path(), Path("llm") / "epoch", Path("nngpt") / "llm" / "epoch", Path("out") / "nngpt" / "llm" / "epoch")
 
 
-class Output(NamedTuple):
-    """One judged answer of the host."""
+@dataclass(frozen=True)
+class Outputs:
+    """What a folder contains.
 
-    epoch: int
-    number: int
-    dataset_1: str
-    dataset_2: str
-    better_dataset: str
-    text: str  # the answer as it was generated
-    host_predicted: str | None  # as the host read it
-    predicted: str | None  # as we read it
-
-
-class Outputs(NamedTuple):
-    """What a folder holds."""
+    Attributes:
+        folder: of the epochs.
+        table: the evaluated answers, with the columns of predictions, NNGPT's own reading and the text.
+        epochs: all epochs.
+        missing: how many answers were never generated: gaps in the numbers, and folders without an output.
+        unreadable: how many outputs were not evaluated, so that only a pickle says what they answer.
+    """
 
     folder: Path
-    read: list[Output]
+    table: pd.DataFrame
     epochs: list[int]
-    missing: int  # gaps in the numbers, and folders without an output: nothing was generated
-    unreadable: int  # outputs that were not judged: what they answer is in the pickle only
+    missing: int
+    unreadable: int
 
 
 def read_outputs(folder: str | Path) -> Outputs:
-    """Read all epochs' outputs.
+    """Read the outputs of all epochs.
 
     Args:
-        folder: the one that holds `A0`, `A1`, …, or the `nngpt` folder above `llm/epoch`.
+        folder: the one that contains `A0`, `A1`, …, or the `nngpt` folder above `llm/epoch`.
 
     Raises:
-        UserError: when there are none, and for a judgement that was half written or is of another form.
+        UserError: if there are none, and for an evaluation that is incomplete or of another form.
     """
+    import pandas as pd
+
     folder = Path(folder)
     place = next((folder / p for p in _EPOCHS if _numbered(folder / p, "A")), None)
     if place is None:
         raise UserError(
-            f"'{folder}' holds no outputs of the host: no A0/synth_nn/B0/{OUTPUT} in it or in llm/epoch; "
+            f"'{folder}' contains no outputs of NNGPT: no A0/synth_nn/B0/{OUTPUT} in it or in llm/epoch; "
             "host tune leaves them with --measure only"
         )
-    read, missing, unreadable = [], 0, 0
+    rows, missing, unreadable = [], 0, 0
     epochs = _numbered(place, "A")
     for epoch in epochs:
         synth = place / f"A{epoch}" / "synth_nn"
         numbers = _numbered(synth, "B")
-        missing += len(set(range(max(numbers, default=-1) + 1)) - set(numbers))
+        missing += max(numbers, default=-1) + 1 - len(numbers)
         for number in numbers:
             one = synth / f"B{number}"
             if not (one / OUTPUT).is_file():
@@ -67,13 +79,13 @@ def read_outputs(folder: str | Path) -> Outputs:
             elif not (one / VERDICT).is_file():
                 unreadable += 1
             else:
-                read.append(_read(one, epoch, number))
-    if not read:
+                rows.append(_read(one, epoch, number))
+    if not rows:
         raise UserError(
-            f"'{place}' holds {unreadable} outputs and no {VERDICT}: what they were asked stands in pickles, which are "
-            "not opened; have the host's evaluate_epoch judge them first"
+            f"'{place}' contains {unreadable} outputs and no {VERDICT}: only pickles, which are not opened, say what "
+            "was asked; let NNGPT's evaluate_epoch evaluate them first"
         )
-    return Outputs(place, read, epochs, missing, unreadable)
+    return Outputs(place, pd.DataFrame(rows), epochs, missing, unreadable)
 
 
 def _numbered(folder: Path, letter: str) -> list[int]:
@@ -83,19 +95,162 @@ def _numbered(folder: Path, letter: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def _read(folder: Path, epoch: int, number: int) -> Output:
+def _read(folder: Path, epoch: int, number: int) -> dict[str, Any]:
+    """One answer with the columns of predictions, the two datasets in text order."""
     file = folder / VERDICT
     try:
         verdict = json.loads(file.read_text(encoding="utf-8"))
-        names = [verdict[key] for key in ("dataset_1", "dataset_2", "ground_truth")]
+        one, two, better = (verdict[key] for key in ("dataset_1", "dataset_2", "ground_truth"))
         host_predicted = verdict["predicted"]
         text = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"cannot read '{file}' ({reason}); it was half written: remove it to leave it out") from None
-    one, two, better = names
-    if not all(isinstance(n, str) and n for n in names) or one == two or better not in (one, two):
-        raise UserError(f"'{file}' names datasets {one}, {two} and the answer {better}, which is none of the two")
+        raise UserError(f"cannot read '{file}' ({reason}); it is incomplete: remove it to leave it out") from None
+    if not all(isinstance(n, str) and n for n in (one, two)) or one == two or better not in (one, two):
+        raise UserError(f"'{file}' names the datasets {one}, {two} and the answer {better}, which is neither of them")
     if host_predicted not in (one, two, None):
-        raise UserError(f"'{file}' has the prediction {host_predicted!r}, which is none of {one}, {two}")
-    return Output(epoch, number, one, two, better, text, host_predicted, parse_answer(text, (one, two)))
+        raise UserError(f"'{file}' has the prediction {host_predicted!r}, which is neither {one} nor {two}")
+    first, second = sorted((one, two))
+    predicted = parse_answer(text, (first, second))
+    return {
+        "nn": f"A{epoch}/B{number}", "epoch": 0, "dataset_1": first, "dataset_2": second,
+        # A text gives no probability: it is sure, or says nothing.
+        "probability_1": 0.5 if predicted is None else float(predicted == first), "flipped": False,
+        "predicted": predicted or "", "better_dataset": better, "correct": predicted == better,
+        "margin": float("nan"), "prompt": "host", "base_model": BASE_MODEL, "tuning_epoch": epoch, "split": "test",
+        "host_predicted": host_predicted, "text": text[:2000],
+    }  # fmt: skip
+
+
+def import_outputs(
+    folder: str | Path, *, out: str | Path, epoch: int = 5, source: str = "auto", lemur: str | None = None
+) -> dict[str, Any]:
+    """Turn a folder of NNGPT's outputs into `predictions.parquet`, `outputs.parquet` and a report.
+
+    Args:
+        folder: as for `read_outputs`.
+        out: a new folder, or one that an import wrote.
+        epoch: training epoch of the pairs from which the pair prior is computed.
+        source, lemur: LEMUR, for the pair prior; see `open_source`.
+
+    Returns:
+        `report`, `out` and `counts`: outputs read, missing, unreadable, those that each parser cannot read, and those
+        that the two read differently.
+
+    Raises:
+        UserError: as `read_outputs`, and if `out` contains something else.
+    """
+    from nngpt_ext.tasks.folder import versions
+
+    found, out = read_outputs(folder), Path(out)
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not is_import(out))):
+        raise UserError(f"'{out}' contains something else; give a new folder with --out")
+    table, reported = found.table, int(found.table["tuning_epoch"].iloc[-1])
+    last = table[table["tuning_epoch"] == reported].reset_index(drop=True)
+    note = {
+        "from": str(found.folder.resolve()), "epochs": found.epochs, "reported_epoch": reported,
+        "counts": _counts(found), "prior_epoch": epoch, "versions": versions(),
+    }  # fmt: skip
+    last[PRIOR] = _prior(last, epoch, source, lemur)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    write_text(out / NOTE, json.dumps(note, indent=2) + "\n")  # first: it allows the import to be repeated
+    columns = [c for c in last.columns if c not in ("host_predicted", "text")]
+    for file, rows in ((PREDICTIONS, last[columns]), (OUTPUTS, table)):
+        with replacing(out / file) as temporary:
+            rows.to_parquet(temporary, index=False)
+    return {"out": str(out), "counts": note["counts"], "report": rebuild_import(out)}
+
+
+def is_import(folder: Path) -> bool:
+    """Whether an import wrote this folder, or began to."""
+    return (folder / NOTE).is_file()
+
+
+def rebuild_import(folder: Path) -> Report:
+    """Build an import's report again from its predictions.parquet, outputs.parquet and import.json.
+
+    Raises:
+        UserError: if one of them is missing or damaged.
+    """
+    from nngpt_ext.evaluation.report import write_report
+    from nngpt_ext.tasks.reporting import read_table
+
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        known = {name: note[name] for name in ("from", "epochs", "reported_epoch", "counts", "prior_epoch", "versions")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"'{folder / NOTE}' is missing or damaged ({error}); {_AGAIN}") from None
+    for file in (PREDICTIONS, OUTPUTS):
+        if not (folder / file).is_file():
+            raise UserError(f"'{folder / file}' is missing: the import was interrupted; {_AGAIN}")
+    last, table = read_table(folder / PREDICTIONS), read_table(folder / OUTPUTS)
+    if PRIOR not in last.columns:
+        raise UserError(f"'{folder / PREDICTIONS}' has no {PRIOR}; {_AGAIN}")
+    report = _report(known, table, last)
+    write_report(report, folder)
+    return report
+
+
+def _counts(found: Outputs) -> dict[str, Any]:
+    table = found.table
+    theirs = table["host_predicted"].fillna("")
+    return {
+        "read": len(table),
+        "missing": found.missing,
+        "unreadable_without_pickle": found.unreadable,
+        "unparsable": int((table["predicted"] == "").sum()),
+        "unparsable_by_the_host": int((theirs == "").sum()),
+        "read_differently": int((table["predicted"] != theirs).sum()),
+        "accuracy_by_the_host": float((theirs == table["better_dataset"]).mean()),
+        "accuracy": float(table["correct"].mean()),
+    }
+
+
+def _prior(rows: pd.DataFrame, epoch: int, source: str, lemur: str | None) -> Any:
+    """P(dataset_1) by the usual winner among all of LEMUR's pairs: NNGPT holds no network out."""
+    from nngpt_ext.data.load import read_records
+    from nngpt_ext.data.pairs import build_pairs
+    from nngpt_ext.data.selection import DataConfig
+    from nngpt_ext.evaluation.baselines import pair_prior
+
+    records = read_records(DataConfig(source=source, path=lemur, epoch=epoch))
+    return pair_prior(build_pairs(records.trials.frame, epoch), rows)
+
+
+def _report(note: dict[str, Any], table: pd.DataFrame, last: pd.DataFrame) -> Report:
+    import pandas as pd
+
+    from nngpt_ext.evaluation.report import build_report
+
+    counts = note["counts"]
+    by_epoch = table.groupby("tuning_epoch")["correct"].mean()
+    read = [int(e) for e in by_epoch.index]  # in order
+    empty = ", ".join(str(e) for e in note["epochs"] if e not in read)
+    notes = [
+        f"This report is made from NNGPT's outputs in {note['from']}: {counts['read']} evaluated answers of "
+        f"{len(read)} {'epoch' if len(read) == 1 else 'epochs'}. {counts['missing']} were never generated, "
+        f"{counts['unreadable_without_pickle']} were not evaluated and are readable from a pickle only, and "
+        f"{counts['unparsable']} name no dataset or leave it open (counted as wrong; NNGPT itself could not read "
+        f"{counts['unparsable_by_the_host']}). NNGPT reads {counts['read_differently']} differently.",
+        f"The figures are those of epoch {read[-1]}, the last with evaluated answers"
+        f"{f' (epoch {empty} has none)' if empty else ''}; NNGPT has no validation set to choose an epoch by.",
+        "NNGPT's outputs name no network: each answer counts as one of its own, so the intervals are too narrow "
+        "where networks repeat, and near-duplicates are unknown.",
+        "NNGPT measures on the rows it trains on, asks each pair in one order, and writes texts, not scores: there "
+        "are no flips, log loss, Brier score, calibration error and AUC.",
+        f"The pair prior is that of all of LEMUR's pairs at epoch {note['prior_epoch']}, in sample.",
+    ]
+    return build_report(
+        task="dataset_compare", prompt="host", base_model=BASE_MODEL, split="host", predictions=last,
+        pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={PRIOR: last[PRIOR].to_numpy()},
+        near_duplicates=set(), near_duplicate_threshold=0.85, excluded={},
+        epochs=[
+            {"epoch": e, "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
+            for e, a in by_epoch.to_dict().items()
+        ],
+        selected_epoch=note["reported_epoch"], timings={}, versions=note["versions"], config={"host": counts},
+        notes=notes, answers_only=True,
+    )  # fmt: skip

@@ -14,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note, with_calibration
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.tasks.baselines import FILE as BASELINES
-from nngpt_ext.tasks.baselines import KEYS, baseline_probabilities
+from nngpt_ext.tasks.baselines import KEYS
 from nngpt_ext.tasks.folder import PREDICTIONS, read_record
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.pipeline import find_template

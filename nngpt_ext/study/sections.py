@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as markdown_table
 from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.report import split_note
 from nngpt_ext.evaluation.schema import Skill
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.terminal import rendered
@@ -104,7 +104,8 @@ def sentences(study: Study) -> list[str]:
 def sections(study: Study) -> list[Section]:
     """The sections that have something to show."""
     groups, finished = pictures.groups(study), study.finished()
-    notes = [(note,) for note in map(split_note, dict.fromkeys(cell.split for cell in study.cells)) if note]
+    splits = dict.fromkeys(cell.split for cell in study.cells)
+    notes = [(note,) for note in (SPLITS[name].warning for name in splits if name in SPLITS) if note]
     made = Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
     found = [
         Section(

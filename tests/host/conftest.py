@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.root import bare_root, run_in
+from nngpt_ext.host.installation import Host, find_host
+from nngpt_ext.host.process import bare_root, run_in
 from tests.data.conftest import database, tree
 from tests.models_made import one_thread
 

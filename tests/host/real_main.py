@@ -16,11 +16,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-MARK = "tests.host.real_main: "
-
 
 def main(file: str) -> None:
-    from nngpt_ext.host.launch import launch
+    from nngpt_ext.host.process import MARK, launch
 
     deepspeed = ModuleType("deepspeed")
     deepspeed.__spec__ = ModuleSpec("deepspeed", None)

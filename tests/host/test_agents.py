@@ -11,9 +11,9 @@ import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.agents import NODE, add_to_graph, host_object, make_state
-from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.installation import Host, find_host
 from nngpt_ext.host.node import FIELDS
-from tests.host.test_layout import made
+from tests.host.test_installation import made
 
 
 def test_the_state_keeps_what_the_hosts_drops(imported: Host) -> None:
@@ -35,7 +35,7 @@ class Graph:
 def test_a_graph_without_these_nodes() -> None:
     with pytest.raises(UserError, match="the graph has no node evaluator; it has manager"):
         add_to_graph(Graph("manager"))
-    with pytest.raises(UserError, match=f"has a node '{NODE}' already"):
+    with pytest.raises(UserError, match=f"already has a node '{NODE}'"):
         add_to_graph(Graph("manager", "evaluator", NODE))
 
 
@@ -44,7 +44,7 @@ def test_a_graph_without_these_nodes() -> None:
 )
 def test_a_graph_without_the_edge_stays_as_it_is(edges: tuple[tuple[str, str], ...], known: str) -> None:
     graph = Graph("manager", "evaluator", edges=edges)
-    with pytest.raises(UserError, match=f"no edge from evaluator to manager; {known}; add it before"):
+    with pytest.raises(UserError, match=f"no edge from evaluator to manager; {known}; add that edge first"):
         add_to_graph(graph)
     assert (set(graph.nodes), graph.edges) == ({"manager", "evaluator"}, set(edges))
 
@@ -57,7 +57,7 @@ def test_a_host_that_python_would_not_find_is_imported_from_its_folder(tmp_path:
     script = f"""
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.agents import make_state
-from nngpt_ext.host.layout import Host, find_host
+from nngpt_ext.host.installation import Host, find_host
 made = make_state(find_host({tmp_path.name!r}))  # as it may be given: relatively
 assert made(dataset_ranking=["mnist"]).mine == 7, made
 try:
@@ -68,7 +68,7 @@ except UserError as error:
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path.parent, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"imported ab.gpt.agents.state from '{package / 'agents' / 'state.py'}' already and not" in done.stdout
+    assert f"already imported ab.gpt.agents.state from '{package / 'agents' / 'state.py'}', not" in done.stdout
 
 
 def test_a_host_that_cannot_be_imported_or_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

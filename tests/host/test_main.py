@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.host.conf import enable
-from nngpt_ext.host.layout import Host
-from nngpt_ext.host.prompts import CHAT_TEMPLATE
-from nngpt_ext.host.root import run_in, said
-from nngpt_ext.host.tune import tune_host
-from tests.host import real_main
+from nngpt_ext.host.conversion import CHAT_TEMPLATE
+from nngpt_ext.host.installation import Host
+from nngpt_ext.host.integration import enable
+from nngpt_ext.host.process import result_of, run_in
+from nngpt_ext.host.tuner import HostTuning, tune_host
 
 SET = ["data.train_networks=4", "data.validation_networks=2", "tuning.epochs=2", "tuning.learning_rate=0.003",
        "tuning.examples_per_step=16", "tuning.warmup=0.2", "model.lora.r=8", "model.load_in_4bit=false"]  # fmt: skip
@@ -24,13 +23,15 @@ def test_the_hosts_own_main_gets_what_we_hand_it(host: Host, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     enable("dataset_compare", base="embedded")
     # NF4 needs a CUDA device in the host's LLM; the rest is the same.
-    exported = tune_host("nngpt_ext_embedded.json", out="out", folder=host.folder, settings=SET, export_only=True)
+    exported = tune_host(
+        HostTuning("nngpt_ext_embedded.json", out=Path("out"), host=host.folder, settings=SET, export_only=True)
+    )
     out = tmp_path / "out"
     old = out / "nngpt" / "llm" / "epoch" / "A7"
     old.mkdir(parents=True)
     done = run_in(out / "root", host, ["-m", "tests.host.real_main", str(out / "call.json")],
                   environment={"AB_GPT_NNGPT_DIR": str(out / "nngpt")})  # fmt: skip
-    seen = said(done, real_main.MARK, "running the host's main")
+    seen = result_of(done, "running the host's main")
     assert not old.exists()  # its rmtree ran, in the new folder only
     assert (out / "data" / "train.jsonl").is_file()
     # As many rounds as epochs, though 1.0.6 would run 100; none of them generates.

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from nngpt_ext import Predictor, RunResult
 from nngpt_ext.host.agents import add_to_graph, host_object, make_state
-from nngpt_ext.host.layout import Host
+from nngpt_ext.host.installation import Host
 from nngpt_ext.host.node import FIELDS, RUN, dataset_compare_node, make_dataset_compare_node
 from tests import models_made
 from tests.predict.conftest import run

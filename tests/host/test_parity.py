@@ -22,9 +22,8 @@ from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.errors import UserError
-from nngpt_ext.host import work
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.root import bare_root, run_in, said
+from nngpt_ext.host.installation import Host, find_host
+from nngpt_ext.host.process import MARK, bare_root, result_of, run_in
 from tests.host.conftest import installed
 
 KEYS = ["nn", "dataset_1", "dataset_2"]
@@ -50,8 +49,10 @@ def hosts_pairs(
 ) -> pd.DataFrame:
     arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json"), "5"]
     with bare_root(host, database) as root:
-        done = run_in(root, host, [*flags, "-m", "nngpt_ext.host.work", "pairs", *arguments], environment=environment)
-        said(done, work.MARK, "building pairs")
+        done = run_in(
+            root, host, [*flags, "-m", "nngpt_ext.bench.host_workload", "pairs", *arguments], environment=environment
+        )
+        result_of(done, "building pairs")
     return pd.read_parquet(out)
 
 
@@ -119,23 +120,23 @@ try:
     no_records = open_source("package")
 except UserError as error:
     no_records = str(error)
-print({work.MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolist(), there, no_records]))
+print({MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolist(), there, no_records]))
 """
     with bare_root(host, copy) as root:
         environment = {**alone, "NNGPT_EXT_CACHE": str(tmp_path / "cache")}
         done = run_in(root, host, ["-S", "-c", script], environment=environment)
-    place, rows, there, no_records = said(done, work.MARK, "reading through ab.nn.api")
+    place, rows, there, no_records = result_of(done, "reading through ab.nn.api")
     assert Path(place).resolve().is_relative_to(CLEAN.resolve())
     assert rows == ours[columns].to_numpy().tolist()
     assert there == ["2.2.11"]
     assert "2.1.2" in no_records
 
 
-def test_a_process_does_not_count_the_memory_of_the_one_that_started_it() -> None:
+def test_a_process_does_not_count_the_memory_of_its_parent() -> None:
     script = """
 import subprocess, sys
 held = b"x" * 400_000_000
-child = "from nngpt_ext.host.work import peak_mb; print(peak_mb())"
+child = "from nngpt_ext.bench.host_workload import peak_mb; print(peak_mb())"
 print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
@@ -159,7 +160,7 @@ def test_the_benchmark(host: Host, database: Path) -> None:
 
 
 def test_a_benchmark_without_a_database(tmp_path: Path) -> None:
-    from tests.host.test_layout import made
+    from tests.host.test_installation import made
 
     made(tmp_path, "TuneNNGen")
     with pytest.raises(UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"):

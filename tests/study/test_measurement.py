@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.study import measurement
@@ -187,8 +188,7 @@ def test_other_pairs_are_not_compared(twins):
 def test_points_are_the_baselines_after_so_many_networks(studied):
     few, more = studied.study.learning_curve
     assert (few.networks, more.networks) == (3, 6)
-    limits = {part: COMMON["data"][f"{part}_networks"] for part in ("validation", "test")}
-    data = load_pairs(networks={**limits, "train": 3})
+    data = load_pairs(DataConfig(**{**COMMON["data"], "train_networks": 3}))
     test = data.part("test")
     answers = np.where(pair_prior(data.training, test) >= 0.5, test["dataset_1"], test["dataset_2"])
     assert few.accuracy["pair_prior"] == pytest.approx((answers == test["better_dataset"]).mean())

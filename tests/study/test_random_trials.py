@@ -8,6 +8,7 @@ import pytest
 
 from nngpt_ext import Predictor, Query
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.study.random_trials import same_pairs
 from tests.study.conftest import COMMON, RANDOM, RECIPE
@@ -28,8 +29,7 @@ def test_networks_are_those_of_the_runs_test(studied, asked):
 
 
 def test_answers_are_the_predictors(studied, asked):
-    limits = {part: COMMON["data"][f"{part}_networks"] for part in ("train", "validation", "test")}
-    data = load_pairs(trials="random", networks=limits)
+    data = load_pairs(DataConfig(**{**COMMON["data"], "trials": "random"}))
     pairs = data.part("test")
     predictor = Predictor.from_run(studied.folder / "cells" / RECIPE)
     queries = [
@@ -45,7 +45,9 @@ def test_answers_are_the_predictors(studied, asked):
 
 def test_only_test_pairs_are_asked_about():
     """Under a leaky split a test network's other pairs are training pairs."""
-    drawn = load_pairs(trials="random", split="random_pairs", networks={"test": 5, "validation": 2, "train": 20}).pairs
+    drawn = load_pairs(
+        DataConfig(trials="random", split="random_pairs", test_networks=5, validation_networks=2, train_networks=20)
+    ).pairs
     test = drawn[drawn["split"] == "test"]
     alike = drawn[drawn["nn"].isin(set(test["nn"]))]
     assert len(alike) > len(test)

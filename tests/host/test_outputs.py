@@ -16,8 +16,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.evaluation.tables import tables
 from nngpt_ext.evaluation.wording import NO_NUMBER
-from nngpt_ext.host.outputs import read_outputs
-from nngpt_ext.host.results import import_outputs
+from nngpt_ext.host.outputs import import_outputs, read_outputs
 from nngpt_ext.scoring.predictions import COLUMNS
 from tests.data.conftest import tree
 
@@ -57,9 +56,10 @@ def epochs(tmp_path: Path) -> Path:
 
 def test_what_is_read_and_what_is_not(epochs: Path) -> None:
     found = read_outputs(epochs)
-    assert found == read_outputs(epochs / "llm" / "epoch")
-    assert (len(found.read), found.epochs, found.missing, found.unreadable) == (5, [0, 1], 2, 1)
-    assert [(o.host_predicted, o.predicted) for o in found.read[3:]] == [("mnist", "svhn"), ("mnist", None)]
+    assert found.table.equals(read_outputs(epochs / "llm" / "epoch").table)
+    assert (len(found.table), found.epochs, found.missing, found.unreadable) == (5, [0, 1], 2, 1)
+    assert found.table["host_predicted"].tolist()[3:] == ["mnist", "mnist"]
+    assert found.table["predicted"].tolist()[3:] == ["svhn", ""]
 
 
 def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
     assert (report.n_test_networks, report.n_train_pairs, report.near_duplicates.share_of_test_networks) == (None,) * 3
     assert {report.log_loss, report.brier, report.ece, report.flip_rate, report.within_pair_auc} == {None}
     said = " ".join(report.notes)
-    for part in ("2 were never generated", "1 not judged", "1 name no dataset", "trains on", "in sample"):
+    for part in ("2 were never generated", "1 were not evaluated", "1 name no dataset", "trains on", "in sample"):
         assert part in said
     for name in ("report.json", "report.md", "report.html"):
         assert (out / name).is_file()
@@ -122,9 +122,9 @@ def test_report_builds_it_anew(epochs: Path, tree: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("import.json", "{", "cannot read '.*import.json'"),
-        ("import.json", "{}", "import.json' has no 'from'; type nngpt-ext host import again"),
-        ("predictions.parquet", None, "predictions.parquet' is missing: the import was cut off; type"),
+        ("import.json", "{", "import.json' is missing or damaged .*; run nngpt-ext host import again"),
+        ("import.json", "{}", "import.json' is missing or damaged .'from'.; run nngpt-ext host import again"),
+        ("predictions.parquet", None, "predictions.parquet' is missing: the import was interrupted; run"),
         ("outputs.parquet", "x", "cannot read '.*outputs.parquet'"),
     ],
 )
@@ -147,7 +147,7 @@ def test_one_that_was_cut_off_may_be_typed_again(
 ) -> None:
     out = tmp_path / "imported"
     with monkeypatch.context() as patch:
-        patch.setattr("nngpt_ext.host.results.replacing", lambda file: 1 / 0)
+        patch.setattr("nngpt_ext.host.outputs.replacing", lambda file: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             import_outputs(epochs, out=out, source="package", lemur=str(tree))
     assert [p.name for p in out.iterdir()] == ["import.json"]
@@ -159,18 +159,18 @@ def test_the_last_epoch_is_not_judged(epochs: Path, tree: Path, tmp_path: Path) 
     found = import_outputs(epochs, out=tmp_path / "imported", source="package", lemur=str(tree))
     assert found["report"].selected_epoch == 1
     said = " ".join(found["report"].notes)
-    assert "5 judged answers of 2 epochs" in said
-    assert "of epoch 1, the last with judged answers (epoch 2 has none)" in said
+    assert "5 evaluated answers of 2 epochs" in said
+    assert "of epoch 1, the last with evaluated answers (epoch 2 has none)" in said
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"predicted": "mni', "half written: remove it to leave it out"),
-        ("[]", "half written"),
+        ('{"predicted": "mni', "it is incomplete: remove it to leave it out"),
+        ("[]", "it is incomplete"),
         ('{"dataset_1": "mnist", "dataset_2": "svhn", "predicted": null}', "it has no 'ground_truth'"),
-        (json.dumps(judged("mnist", "svhn", "cifar-10", "mnist")), "the answer cifar-10, which is none of the two"),
-        (json.dumps(judged("mnist", "svhn", "svhn", "cifar-10")), "prediction 'cifar-10', which is none of"),
+        (json.dumps(judged("mnist", "svhn", "cifar-10", "mnist")), "the answer cifar-10, which is neither of them"),
+        (json.dumps(judged("mnist", "svhn", "svhn", "cifar-10")), "prediction 'cifar-10', which is neither"),
     ],
 )
 def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str, reason: str) -> None:
@@ -181,11 +181,11 @@ def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no outputs of the host.*--measure"):
+    with pytest.raises(UserError, match=r"contains no outputs of NNGPT.*--measure"):
         read_outputs(tmp_path)
     add(tmp_path, 0, 0, "svhn")
     with pytest.raises(
-        UserError, match=r"holds 1 outputs and no classification_eval\.json.*pickles, which are not opened"
+        UserError, match=r"contains 1 outputs and no classification_eval\.json.*only pickles, which are not opened"
     ):
         read_outputs(tmp_path)
 
@@ -194,7 +194,7 @@ def test_a_folder_of_something_else_stays(epochs: Path, tmp_path: Path) -> None:
     out = tmp_path / "other"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something else"):
         import_outputs(epochs, out=out)
     assert [p.name for p in out.iterdir()] == ["notes.txt"]
 

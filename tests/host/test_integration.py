@@ -1,4 +1,4 @@
-"""`host enable` and `disable`: what is written, and that nothing of the user's is touched."""
+"""`host enable`, `disable` and `status`: what is written, what of the user's is not touched, and what is reported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.conf import NOTE, disable, enable, enabled, prompt_file
-from nngpt_ext.host.prompts import CHAT_TEMPLATE, llm_preset, prompt_json
-from nngpt_ext.host.root import BUILT_IN_PRESET, CONF
+from nngpt_ext.host.conversion import prompt_file
+from nngpt_ext.host.installation import CONF, Host
+from nngpt_ext.host.integration import BUILT_IN_PRESET, NOTE, disable, enable, enabled, host_status
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
-from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
-from nngpt_ext.prompts.template import Template, load_template
+from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.template import load_template
 
 PROMPT = CONF / "prompt"
 
@@ -47,24 +47,10 @@ def test_what_is_written(folder: Path) -> None:
     compile((folder / "tune_dataset_compare.py").read_text(), "script", "exec")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "recipe"])
-def test_our_own_templates_in_the_hosts_format(name: str) -> None:
-    written, shipped = json.loads(prompt_json(get_template(name))), json.loads((FOLDER / f"{name}.json").read_text())
-    for prompts in (written, shipped):
-        prompts[name].pop("comment")
-    assert written == shipped
-
-
 def test_a_prompt_that_the_host_cannot_fill(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2, which the host's loader does not"):
+    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2, which NNGPT's loader does not"):
         enable("dataset_compare", ["code_only", "recipe"], folder=folder)
     assert not folder.exists()
-
-
-def test_braces_survive() -> None:
-    template = Template("t", "say {{}}", "{a}: {{x}}\n{b}", {"a": "dataset", "b": "dataset_2"})
-    entry = json.loads(prompt_json(template))["t"]
-    assert "\n".join(entry["prompt"]).format(a="mnist", b="svhn") == "mnist: {x}\nsvhn"
 
 
 def test_again_changes_nothing(folder: Path) -> None:
@@ -116,7 +102,7 @@ def test_a_file_of_someone_else(folder: Path) -> None:
     file = folder / PROMPT / "test" / prompt_file("code_only")
     file.parent.mkdir(parents=True)
     file.write_text("{}")
-    with pytest.raises(UserError, match=r"code_only\.json' is there and not ours"):
+    with pytest.raises(UserError, match=r"code_only\.json' exists and is not ours"):
         enable("dataset_compare", folder=folder)
     assert everything(folder) == {str(file.relative_to(folder)): b"{}"}
 
@@ -131,7 +117,7 @@ def test_a_checkout_keeps_its_own_files(folder: Path) -> None:
 
 
 def test_never_into_an_installed_package(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="inside an installed package"):
+    with pytest.raises(UserError, match="in an installed package"):
         enable("dataset_compare", folder=tmp_path / "lib" / "site-packages" / "ab")
 
 
@@ -141,7 +127,7 @@ def test_never_through_a_link(folder: Path, tmp_path: Path, place: str) -> None:
     (package / "gpt").mkdir(parents=True)
     folder.mkdir()
     (folder / "ab").symlink_to(package)
-    with pytest.raises(UserError, match=r"inside an installed package|outside"):
+    with pytest.raises(UserError, match=r"in an installed package|outside"):
         enable("dataset_compare", folder=folder)
     assert not everything(tmp_path)
     (folder / "ab").unlink()
@@ -167,21 +153,9 @@ def test_a_link_that_is_something_else(folder: Path) -> None:
     (folder / "bases" / "embedded").mkdir(parents=True)
     (folder / "bases" / "embedded" / "mine").write_text("mine")
     before = everything(folder)
-    with pytest.raises(UserError, match="is there and not a link to"):
+    with pytest.raises(UserError, match="exists and is not a link to"):
         enable("dataset_compare", base="embedded", folder=folder)
     assert everything(folder) == before
-
-
-def test_what_fails_on_the_way_is_undone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "db").mkdir(parents=True)
-
-    def full(place: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "symlink_to", full)
-    with pytest.raises(UserError, match="no space left"):
-        enable("dataset_compare", base="embedded", folder=folder)
-    assert [p.name for p in folder.rglob("*")] == ["db"]
 
 
 def test_the_link_is_shown(folder: Path) -> None:
@@ -207,36 +181,6 @@ def test_a_folder_that_may_not_be_written(folder: Path) -> None:
         enable("dataset_compare", folder=folder)
 
 
-def test_presets_of_bases() -> None:
-    local = llm_preset("embedded")
-    content = json.loads(local.text)
-    assert content["base_model_name"] == "bases/embedded"  # relative: the host writes adapters below this name
-    assert content["chat_template_path"] == "nngpt_ext.jinja"
-    hub = llm_preset("someone/a-model")
-    assert (hub.name, hub.link, hub.chat_template) == ("nngpt_ext_a-model.json", None, False)
-    assert json.loads(hub.text)["base_model_name"] == "someone/a-model"
-
-
-def test_the_chat_template_says_what_we_say_without_one() -> None:
-    from transformers import AutoTokenizer
-
-    from nngpt_ext.data.facts import LEMUR_FACTS
-    from nngpt_ext.prompts.fields import Question
-    from nngpt_ext.prompts.render import Renderer
-
-    words = AutoTokenizer.from_pretrained(EMBEDDED)
-    assert not words.chat_template
-    question = Question.of("AlexNet", "mnist", "svhn", 5)
-    renderer = Renderer(get_template("code_only"), words, code_tokens=8, facts=LEMUR_FACTS)
-    plain = renderer.text(question, "import torch")
-    system, user = renderer.messages(question, "import torch")
-    words.chat_template = CHAT_TEMPLATE
-    said = [
-        {"role": role, "content": text} for role, text in (("system", system), ("user", user), ("assistant", "mnist"))
-    ]
-    assert words.apply_chat_template(said, tokenize=False) == f"{plain}mnist{words.eos_token}"
-
-
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(app, ["host", "enable", "dataset_compare", "--dry-run"], catch_exceptions=False)
@@ -250,3 +194,15 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"unknown task 'compare'.*did you mean 'dataset_compare'"):
         CliRunner().invoke(app, ["host", "enable", "compare"], catch_exceptions=False)
+
+
+def test_status(host: Host, folder: Path) -> None:
+    enable("dataset_compare", folder=folder)
+    found = host_status(host.folder, project=folder, run=False)
+    assert found["layout"] == host.layout
+    assert "ds_coder_7b_instruct.json" in found["llm_presets"]
+    assert found["enabled"]["prompts"] == ["code_only"]
+    arguments = ["host", "status", "--host", str(host.folder), "--folder", str(folder), "--no-run"]
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert f"layout {host.layout}, in {host.folder}" in shown
+    assert "enabled: code_only in" in shown

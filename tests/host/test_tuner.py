@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.load import PairData
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.conf import enable
-from nngpt_ext.host.layout import Host, find_host
-from nngpt_ext.host.root import CONF
-from nngpt_ext.host.tune import NOT_APPLIED, Obstacles, _arguments, tune_host
+from nngpt_ext.host.arguments import main_arguments
+from nngpt_ext.host.conversion import CHAT_TEMPLATE, export_pairs
+from nngpt_ext.host.installation import CONF, Host, find_host
+from nngpt_ext.host.integration import enable
+from nngpt_ext.host.tuner import NOT_APPLIED, HostTuning, Obstacles, check_lengths, tune_host
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.prompts.builtin import FOLDER
+from nngpt_ext.prompts.builtin import FOLDER, get_template
+from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.settings import build_config, known_keys
 from nngpt_ext.tasks.pipeline import resolve
-from tests.host.test_layout import made
+from tests import models_made
+from tests.host.test_conversion import data
+from tests.host.test_installation import made
+
+__all__ = ["data"]
 
 SET = ["data.train_networks=6", "data.validation_networks=3"]
 
@@ -35,7 +46,7 @@ def test_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"code that comes with 'someone/model' without asking; add --trust-remote-code"
     ):
-        tune_host(preset(tmp_path, "someone/model"), out=tmp_path / "out", folder=tmp_path)
+        tune_host(HostTuning(preset(tmp_path, "someone/model"), out=tmp_path / "out", host=tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -44,14 +55,14 @@ def test_code_that_a_local_model_names_is_not_run_unasked(tmp_path: Path) -> Non
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--module.Class"}}))
-    with pytest.raises(UserError, match="holds or names code, which the host would run; add --trust-remote-code"):
-        tune_host(preset(tmp_path, str(base)), out=tmp_path / "out", folder=tmp_path)
+    with pytest.raises(UserError, match="contains or names code, which NNGPT would run; add --trust-remote-code"):
+        tune_host(HostTuning(preset(tmp_path, str(base)), out=tmp_path / "out", host=tmp_path))
 
 
 def test_a_prompt_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     takes_all(tmp_path)
     with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2.*; or add --export-only"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", folder=tmp_path)
+        tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", host=tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -59,7 +70,7 @@ def test_a_prompt_that_the_host_cannot_fill_is_exported_alone(tmp_path: Path) ->
     made(tmp_path, "TuneNNGen")  # whose main takes none of our arguments: it is not called
     out = tmp_path / "new" / "out"
     found = tune_host(
-        preset(tmp_path, str(EMBEDDED)), "recipe", out=out, folder=tmp_path, export_only=True, settings=SET
+        HostTuning(preset(tmp_path, str(EMBEDDED)), "recipe", out=out, host=tmp_path, export_only=True, settings=SET)
     )
     assert sorted(p.name for p in out.rglob("*")) == ["data", "dev.jsonl", "train.jsonl"]
     assert found["command"] is found["arguments"] is None
@@ -72,7 +83,7 @@ def test_rows_that_the_host_would_cut_are_refused_before_anything_is_written(tmp
     before = sorted(tmp_path.rglob("*"))
     file = preset(tmp_path, str(EMBEDDED), default_context_length=300)
     with pytest.raises(UserError, match=r"the longest row has \d+ tokens .*below 300; lower data\.code_tokens"):
-        tune_host(file, out=tmp_path / "new" / "out", folder=tmp_path, export_only=True, settings=SET)
+        tune_host(HostTuning(file, out=tmp_path / "new" / "out", host=tmp_path, export_only=True, settings=SET))
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "preset.json"])
 
 
@@ -81,19 +92,18 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         (folder / "train.jsonl").write_text("{")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nngpt_ext.host.export.export_pairs", full)
+    monkeypatch.setattr("nngpt_ext.host.conversion.export_pairs", full)
     takes_all(tmp_path)
     file = preset(tmp_path, str(EMBEDDED))
-    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="no space left on the disk"):
-        tune_host(file, out=tmp_path / "new" / "out", folder=tmp_path, export_only=True, settings=SET)
-    assert sorted(tmp_path.rglob("*")) == before
+        tune_host(HostTuning(file, out=tmp_path / "new" / "out", host=tmp_path, export_only=True, settings=SET))
+    assert not list((tmp_path / "new").iterdir())
 
 
-def takes_all(folder: Path) -> Host:
-    """A host whose main and tune take what ours hands over."""
+def takes_all(folder: Path, main: str = "TuneNNGen") -> Host:
+    """A host whose main and tune accept what this package passes."""
     given = ", ".join((*BASIC, *PATHS))
-    made(folder, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=f"def main({given}): ...")
+    made(folder, main, **{"util__Tune": "def tune(num_cycles=1): ...", main: f"def main({given}): ..."})
     return find_host(folder)
 
 
@@ -112,8 +122,8 @@ PATHS = (
 
 def test_what_the_host_takes_is_handed_over(tmp_path: Path) -> None:
     asked = build_config(TaskConfig, {"model": {"base": "embedded"}, "tuning": {"examples_per_step": 16}})
-    call = _arguments(takes_all(tmp_path), resolve(asked, tmp_path))
-    assert set(call) == set(BASIC)
+    call = main_arguments(takes_all(tmp_path), resolve(asked, tmp_path))
+    assert set(call) == {*BASIC, "learning_rate"}
     assert call["per_device_train_batch_size"] * call["gradient_accumulation_steps"] == 16
     assert call["lora_dropout"] == 0.0  # the preset's
 
@@ -123,13 +133,16 @@ def test_what_the_host_takes_is_handed_over(tmp_path: Path) -> None:
     [
         (
             ["tuning.seed=3", "tuning.networks_per_epoch=4"],
-            "nothing for tuning.networks_per_epoch, tuning.seed: ",
+            "no counterpart for tuning.networks_per_epoch, tuning.seed, ",
         ),
         (
             ["data.pairs_per_network=2", "data.test_networks=3"],
-            "nothing for data.pairs_per_network, data.test_networks: ",
+            "no counterpart for data.pairs_per_network, data.test_networks, ",
         ),
-        (["model.revision=main", "store=null"], "nothing for model.revision, store: it does not apply"),
+        (
+            ["model.revision=main", "store=null"],
+            "no counterpart for model.revision, store, which therefore has no effect",
+        ),
         (["data.seed=1", "data.trials=all", "tuning.epochs=2"], None),
     ],
 )
@@ -138,8 +151,8 @@ def test_what_does_not_apply_is_said(
 ) -> None:
     takes_all(tmp_path)
     with pytest.raises(UserError, match="absent"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True,
-                  settings=[*settings, "data.path=absent"])  # fmt: skip
+        tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path, export_only=True,
+                  settings=[*settings, "data.path=absent"]))  # fmt: skip
     assert (said in caplog.text) if said else not caplog.text
 
 
@@ -147,17 +160,23 @@ def test_what_does_not_apply_is_a_key() -> None:
     assert set(NOT_APPLIED) <= set(known_keys(TaskConfig))
 
 
-@pytest.mark.parametrize(("otherwise", "told"), [("pass", True), ("given['weight_decay'] = weight_decay", False)])
+@pytest.mark.parametrize(("layout", "warned"), [("TuneNNGen", True), ("act__tune__Tune", False)])
 def test_a_main_that_drops_weight_decay(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, otherwise: str, told: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: str, warned: bool
 ) -> None:
-    given = ", ".join((*BASIC, *PATHS))
-    text = f"def main({given}):\n if 'evaluation_strategy' is not None: ...\n else: {otherwise}"
-    made(tmp_path, "TuneNNGen", util__Tune="def tune(num_cycles=1): ...", TuneNNGen=text)
+    takes_all(tmp_path, layout)
+    settings = ["tuning.weight_decay=0.1", "data.path=absent"]
     with pytest.raises(UserError, match="absent"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True,
-                  settings=["tuning.weight_decay=0.1", "data.path=absent"])  # fmt: skip
-    assert ("tuning.weight_decay" in caplog.text) is told
+        tune_host(
+            HostTuning(
+                preset(tmp_path, str(EMBEDDED)),
+                out=tmp_path / "out",
+                host=tmp_path,
+                export_only=True,
+                settings=settings,
+            )
+        )
+    assert ("tuning.weight_decay" in caplog.text) is warned
 
 
 def test_what_the_hosts_measuring_does_not_heed_is_said(
@@ -165,24 +184,29 @@ def test_what_the_hosts_measuring_does_not_heed_is_said(
 ) -> None:
     takes_all(tmp_path)
     with pytest.raises(UserError, match="absent"):
-        tune_host(
-            preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, export_only=True, measure=True,
-            database=database, settings=["data.seed=1", "data.path=absent"],
-        )  # fmt: skip
-    assert "the host measures on rows of its own: data.path, data.seed applies to training only" in caplog.text
+        tune_host(HostTuning(
+            preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path, export_only=True, measure=True,
+            database=database, settings=["data.seed=1", "data.path=absent"]))  # fmt: skip
+    assert "NNGPT measures on rows of its own: data.path, data.seed applies to training only" in caplog.text
 
 
 def test_the_prompt_of_the_configuration(tmp_path: Path) -> None:
     takes_all(tmp_path)
     (tmp_path / "mine.yaml").write_text("prompt: recipe")
     with pytest.raises(UserError, match="prompt 'recipe' shows"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path, config=tmp_path / "mine.yaml")
+        tune_host(
+            HostTuning(
+                preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path, config=tmp_path / "mine.yaml"
+            )
+        )
 
 
 def test_a_main_that_has_changed(tmp_path: Path) -> None:
     made(tmp_path, "TuneNNGen")
-    with pytest.raises(UserError, match=r"NNGPT's main in '.*TuneNNGen\.py' takes no num_train_epochs, .*data_dir"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", folder=tmp_path)
+    with pytest.raises(
+        UserError, match=r"NNGPT's main in '.*TuneNNGen\.py' does not accept .*num_train_epochs, .*data_dir"
+    ):
+        tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -191,8 +215,8 @@ def test_a_folder_in_use_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "A0").write_text("mine")
-    with pytest.raises(UserError, match="is not empty, and the host removes what it finds there"):
-        tune_host(preset(tmp_path, str(EMBEDDED)), out=out, folder=tmp_path)
+    with pytest.raises(UserError, match="is not empty, and NNGPT removes what it finds there"):
+        tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=out, host=tmp_path))
     assert (out / "A0").read_text() == "mine"
 
 
@@ -204,7 +228,7 @@ def test_it_stops_before_it_starts(host: Host, tmp_path: Path, monkeypatch: pyte
         pytest.skip("a CUDA device is here")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Obstacles) as stopped:
-        tune_host("ds_coder_7b_instruct.json", out="out", folder=host.folder)
+        tune_host(HostTuning("ds_coder_7b_instruct.json", out=Path("out"), host=host.folder))
     assert any(line.startswith("no CUDA device") for line in stopped.value.lines)
     arguments = [
         "host",
@@ -232,7 +256,9 @@ def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         shipped = json.loads((FOLDER / "metadata.json").read_text())
         (tmp_path / "mine.json").write_text(json.dumps({"mine": shipped["metadata"]}))
         prompt = "mine.json"
-    found = tune_host("nngpt_ext_embedded.json", prompt, out="out", folder=host.folder, settings=SET, export_only=True)
+    found = tune_host(
+        HostTuning("nngpt_ext_embedded.json", prompt, out=Path("out"), host=host.folder, settings=SET, export_only=True)
+    )
     arguments = found["arguments"]
     for name in ("llm_conf", "llm_tune_conf", "nn_gen_conf", "data_dir"):
         assert Path(arguments[name]).is_absolute()
@@ -248,3 +274,56 @@ def test_export_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(lines) == found["rows"]["train"] == arguments["max_prompts"]
     assert not (tmp_path / "out" / "nngpt").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
+
+
+def words(template: str | None = CHAT_TEMPLATE) -> Any:
+    made = copy.deepcopy(models_made.tokenizer())
+    made.chat_template = template
+    return made
+
+
+def lengths(folder: Path, tokenizer: Any) -> list[int]:
+    """As the host's own loader counts: chat template, special tokens, an end token."""
+    tokenizer.add_eos_token = True
+    lines = [line for name in ("train.jsonl", "dev.jsonl") for line in (folder / name).read_text().splitlines()]
+    texts = [tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=False) for line in lines]
+    return [len(tokenizer(text)["input_ids"]) for text in texts]
+
+
+@pytest.mark.parametrize("prompt", ["code_only", "metadata", "recipe"])
+def test_the_longest_row_is_that_of_the_file(data: PairData, tmp_path: Path, prompt: str) -> None:
+    renderer = Renderer(get_template(prompt), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
+    export_pairs(data, renderer, tmp_path)
+    longest = max(lengths(tmp_path, words()))
+    assert check_lengths(data, renderer, words(), longest + 1) == longest
+    with pytest.raises(
+        UserError, match=rf"the longest row has {longest} tokens .* accepts rows below {longest}; lower"
+    ):
+        check_lengths(data, renderer, words(), longest)
+
+
+@pytest.mark.parametrize(("tokens", "limit"), [(400, 350), (10**6, 600), (300, 150)])
+def test_what_it_says_to_type_fits(data: PairData, tokens: int, limit: int) -> None:
+    template = get_template("code_only")
+    renderer = Renderer(template, models_made.tokenizer(), code_tokens=tokens, facts=LEMUR_FACTS)
+    with pytest.raises(UserError, match=rf"lower data\.code_tokens \({tokens} now\): --set data\.code_tokens=") as said:
+        check_lengths(data, renderer, words(), limit)
+    fitting = int(re.search(r"--set data\.code_tokens=(\d+)", str(said.value))[1])
+    longest = check_lengths(
+        data, Renderer(template, models_made.tokenizer(), code_tokens=fitting, facts=LEMUR_FACTS), words(), limit
+    )
+    assert limit - 70 < longest < limit  # and nothing is thrown away for it
+
+
+@pytest.mark.parametrize("prompt", ["code_only", "metadata_only"])
+def test_where_no_code_is_left_to_cut(data: PairData, prompt: str) -> None:
+    renderer = Renderer(get_template(prompt), models_made.tokenizer(), code_tokens=50, facts=LEMUR_FACTS)
+    with pytest.raises(UserError, match=r"even data\.code_tokens=0 \(50 now\) leaves it too long"):
+        check_lengths(data, renderer, words(), 20)
+
+
+def test_a_chat_template_that_refuses_what_the_host_gives_it(data: PairData) -> None:
+    renderer = Renderer(get_template("code_only"), models_made.tokenizer(), code_tokens=50, facts=LEMUR_FACTS)
+    refuses = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(UserError, match=r"System role not supported\); name another in the LLM preset"):
+        check_lengths(data, renderer, words(refuses), 4096)

@@ -1,0 +1,225 @@
+"""NNGPT in a process of its own: the folder it is started in, LEMUR's database there, and the code that it runs.
+
+NNGPT takes the current folder, or the nearest above it with `ab/` and `README.md`, for its project: prompts and LLM
+presets come from `ab/gpt/conf`, LEMUR's database from `db/ab.nn.db`. Where there is no database, importing NNGPT builds
+one of 635 MB or downloads it. It also prints, so a child process gives its result as one marked line of JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.host.installation import Host
+from nngpt_ext.io import cannot_write
+
+MARK = "nngpt_ext.host: "
+DATABASE = Path("db") / "ab.nn.db"
+
+
+@contextmanager
+def bare_root(host: Host, database: Path | None = None) -> Iterator[Path]:
+    """A temporary folder to start NNGPT in, with its own conf and a database: the given one, or one without rows."""
+    with tempfile.TemporaryDirectory(prefix="nngpt_ext_host_") as name:
+        root = Path(name)
+        (root / "README.md").touch()
+        (root / "ab").mkdir()
+        (root / "ab" / "gpt").symlink_to(host.folder)
+        link_database(root, database)
+        yield root
+
+
+def link_database(root: Path, database: Path | None) -> None:
+    """Put a link to a database into a folder, or a database without rows, so that importing NNGPT builds none."""
+    file = root / DATABASE
+    file.parent.mkdir(exist_ok=True)
+    if database is not None:
+        file.symlink_to(database.resolve())
+        return
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE nn (name TEXT PRIMARY KEY, code TEXT NOT NULL, id TEXT NOT NULL)")
+        connection.commit()
+
+
+def run_in(
+    root: Path, host: Host, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None,
+    capture: bool = True,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Run Python in a folder with arguments such as `-m MODULE`; it imports this very NNGPT and this package."""
+    places = [str(host.folder.parents[1]), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(filter(None, places))
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=root, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if capture else sys.stderr, stderr=subprocess.PIPE if capture else None,
+        env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
+    )  # fmt: skip
+
+
+def result_of(done: subprocess.CompletedProcess[str], doing: str) -> Any:
+    """The marked line of JSON that a child process printed last; if it failed, an error with its last message."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode or not lines:
+        last = (done.stderr.strip() or done.stdout.strip() or "there was no output").splitlines()[-1]
+        raise UserError(f"{doing} failed: {last}")
+    return json.loads(lines[-1][len(MARK) :])
+
+
+# What NNGPT passes to a library, the role of the module that does so, and the versions that still accept it (from the
+# wheels of transformers 5.14.1 and 5.15.1, trl 1.6.0 and 1.7.0).
+_REMOVED = (
+    ("transformers", "<5.15", "main", "warmup_ratio"),
+    ("trl", "<1.7", "lora", "completion_only_loss"),
+)
+
+
+def obstacles(host: Host, *, run: bool = True) -> list[str]:
+    """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported for this."""
+    import torch
+    from packaging.specifiers import SpecifierSet
+
+    found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
+    if run:
+        with bare_root(host) as root:
+            done = run_in(root, host, ["-m", __name__, "import", host.module("main"), host.module("tune")])
+        found += result_of(done, "importing NNGPT")
+    for package, accepted, role, argument in _REMOVED:
+        version = metadata.version(package)
+        try:
+            passed = argument in host.file(role).read_text(encoding="utf-8")
+        except UserError as error:
+            found.append(str(error))
+            continue
+        if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
+            found.append(
+                f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
+                f"type: pip install '{package}{accepted}'"
+            )
+    return found
+
+
+def check_database(file: Path) -> None:
+    """Check that a LEMUR database exists and has trials: NNGPT would accept one that was only half built."""
+    from nngpt_ext.data.sources.sqlite import SqliteSource
+    from nngpt_ext.data.trials import METRIC, TASK
+
+    SqliteSource(file)
+    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT 1 FROM stat WHERE task = ? AND metric = ? LIMIT 1", (TASK, METRIC)).fetchone()
+    if row is None:
+        raise UserError(f"the LEMUR database '{file}' has no trials; remove it and build it again")
+
+
+def build_database(out: Path) -> int:
+    """Have `ab.nn.api` build LEMUR's database in a temporary folder and move it to `out` when it is complete.
+
+    Returns:
+        The number of trials in it, of all tasks.
+
+    Raises:
+        UserError: if `out` exists or the import of `ab.nn.api` fails.
+    """
+    if out.exists():
+        raise UserError(f"'{out}' exists; remove it, or use it as it is")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".nngpt_ext_", dir=out.parent) as name:
+            root = Path(name)
+            (root / "README.md").touch()
+            (root / "ab").mkdir()
+            done = subprocess.run(
+                [sys.executable, "-c", "import ab.nn.api"], cwd=root, text=True, capture_output=True,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            if done.returncode or not (root / DATABASE).is_file():
+                last = (done.stderr.strip() or "there is no database afterwards").splitlines()[-1]
+                raise UserError(f"ab.nn.api could not build LEMUR's database: {last}")
+            check_database(root / DATABASE)
+            with closing(sqlite3.connect(root / DATABASE)) as connection:
+                rows = int(connection.execute("SELECT count(*) FROM stat").fetchone()[0])
+            shutil.move(root / DATABASE, out)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    return rows
+
+
+# Below: what runs in the child process.
+
+
+def launch(call: dict[str, Any]) -> None:
+    """Call NNGPT's `main` with our number of cycles and our pairs.
+
+    1.0.6 accepts `data_dir` and drops it, and runs 100 cycles in any case; so both are given to its `tune` here.
+
+    Args:
+        call: `main`, `tune` and `prompt` (names of modules), `arguments` of main, `cycles`, `data_dir`.
+    """
+    tuner: Any = importlib.import_module(call["tune"])
+    given = {"num_cycles": call["cycles"]}
+    if "data_dir" in inspect.signature(tuner.tune).parameters:
+        given["data_dir"] = call["data_dir"]
+    else:
+        prompt = importlib.import_module(call["prompt"])
+        tuner.NNGenPrompt = functools.partial(exported_loader(prompt.Prompt), call["data_dir"])
+    tune = tuner.tune
+    # main imports `tune` from its module when it is called, and so gets this one.
+    tuner.tune = lambda *positional, **named: tune(*positional, **{**named, **given})
+    importlib.import_module(call["main"]).main(**call["arguments"])
+
+
+def exported_loader(base: Any) -> Any:
+    """A prompt loader for `train.jsonl`, a subclass of NNGPT's `Prompt`, for versions that have none.
+
+    It is called as `loader(data_dir, max_len, tokenizer, prompts_path)`.
+    """
+
+    class ExportedPairs(base):
+        def __init__(self, data_dir: str, max_len: int, tokenizer: Any, prompts_path: Any = None) -> None:
+            super().__init__(max_len, tokenizer)
+            self.file = Path(data_dir) / "train.jsonl"
+
+        def get_raw_dataset(self, only_best_accuracy: bool, n_training_prompts: int | None = None) -> Any:
+            import pandas as pd
+
+            rows = []
+            with self.file.open(encoding="utf-8") as lines:
+                for line in islice(lines, n_training_prompts or None):
+                    messages = json.loads(line)["messages"]
+                    texts = {message["role"]: message["content"] for message in messages}
+                    text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+                    rows.append([texts["user"], "", texts["assistant"], "", text])
+            return pd.DataFrame(rows, columns=["instruction", "context", "response", "category", "text"])
+
+    return ExportedPairs
+
+
+def _main(what: str, *given: str) -> None:
+    """`tune CALL.json` or `import MODULE …`."""
+    if what == "tune":
+        launch(json.loads(Path(given[0]).read_text(encoding="utf-8")))
+    else:
+        errors = []
+        for name in given:
+            try:
+                importlib.import_module(name)
+            except (Exception, SystemExit) as error:
+                errors.append(f"{name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}")
+        print(MARK + json.dumps(errors))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

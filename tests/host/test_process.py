@@ -1,0 +1,127 @@
+"""NNGPT's process: imports, memory, and LEMUR's database, which is complete or absent."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext.bench.host_comparison import bench_host
+from nngpt_ext.errors import UserError
+from nngpt_ext.host import process
+from nngpt_ext.host.installation import Host, find_host
+from nngpt_ext.host.process import build_database, check_database, obstacles
+from tests.host.test_installation import made
+
+
+def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
+    package = made(tmp_path, "TuneNNGen", TuneNNGen="print('noise')", util__Tune="import absent_one")
+    for folder in (package.parent, package, package / "util"):
+        (folder / "__init__.py").touch()
+    found = [line for line in obstacles(find_host(tmp_path)) if "imported" in line]
+    assert found == ["ab.gpt.util.Tune cannot be imported: ModuleNotFoundError: No module named 'absent_one'"]
+
+
+VERSIONS = {"transformers": ("5.14.1", "5.15.0"), "trl": ("1.6.0", "1.7.0")}
+
+
+def of_versions(host: Host, monkeypatch: pytest.MonkeyPatch, later: bool) -> list[str]:
+    monkeypatch.setattr(process.metadata, "version", lambda package: VERSIONS[package][later])
+    return [line for line in obstacles(host, run=False) if line.startswith(tuple(VERSIONS))]
+
+
+def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_versions(host, monkeypatch, later=False) == []
+    assert of_versions(host, monkeypatch, later=True) == [
+        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it; "
+        "type: pip install 'transformers<5.15'",
+        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: pip install 'trl<1.7'",
+    ]
+
+
+@pytest.mark.parametrize(("main", "lora", "n"), [("warmup_ratio", "completion_only_loss", 2), ("", "", 0)])
+def test_a_host_that_no_longer_passes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, lora: str, n: int
+) -> None:
+    made(tmp_path, "TuneNNGen", TuneNNGen=f"def main(): return '{main}'", util__LoRA=f"given = '{lora}'")
+    assert len(of_versions(find_host(tmp_path), monkeypatch, later=True)) == n
+
+
+def test_a_module_that_is_gone_is_an_obstacle(tmp_path: Path) -> None:
+    made(tmp_path, "TuneNNGen")
+    assert [line for line in obstacles(find_host(tmp_path), run=False) if "has no util/LoRA.py" in line]
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `ab.nn.api` before the installed one; a test writes what its import does."""
+    file = tmp_path / "path" / "ab" / "nn" / "api.py"
+    file.parent.mkdir(parents=True)
+    for folder in (file.parent, file.parent.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    return file
+
+
+def test_a_database_is_moved_when_it_is_complete(api: Path, database: Path, tmp_path: Path) -> None:
+    api.write_text(f"import os, shutil; os.mkdir('db'); shutil.copy({str(database)!r}, 'db/ab.nn.db')")
+    out = tmp_path / "new" / "ab.nn.db"
+    assert build_database(out) > 1000
+    check_database(out)
+    assert [p.name for p in out.parent.iterdir()] == ["ab.nn.db"]
+    with pytest.raises(UserError, match="exists; remove it"):
+        build_database(out)
+
+
+@pytest.mark.parametrize("then", ["raise RuntimeError('half-way')", "pass", "import absent_one"])
+def test_a_database_that_cannot_be_built_leaves_nothing(api: Path, tmp_path: Path, then: str) -> None:
+    api.write_text(f"import os; os.mkdir('db'); open('db/ab.nn.db', 'w').close()\n{then}")
+    out = tmp_path / "new" / "ab.nn.db"
+    with pytest.raises(UserError, match=r"RuntimeError: half-way|is no LEMUR database|No module named 'absent_one'"):
+        build_database(out)
+    assert not list(out.parent.iterdir())
+
+
+def test_a_database_whose_building_was_interrupted_is_refused(database: Path, tmp_path: Path) -> None:
+    """As nn-dataset leaves it: its tables are made first, all trials are written in one transaction."""
+    begun = tmp_path / "begun.db"
+    with closing(sqlite3.connect(begun)) as connection, closing(sqlite3.connect(database)) as whole:
+        for (sql,) in whole.execute("SELECT sql FROM sqlite_master WHERE type = 'table'"):
+            connection.execute(sql)
+        connection.commit()
+    with pytest.raises(UserError, match="not whole: a table of it is empty"):
+        check_database(begun)
+    with pytest.raises(UserError, match=r"not whole.*type: nngpt-ext host database --out"):
+        bench_host(begun, folder=made(tmp_path, "TuneNNGen"))
+
+
+def test_a_database_whose_process_was_killed_is_refused(database: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed.db"
+    shutil.copy(database, killed)
+    script = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(killed)!r})
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("UPDATE prm SET value = value")
+connection.execute("UPDATE stat SET accuracy = accuracy / 2")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.with_name("killed.db-journal").stat().st_size
+    with pytest.raises(UserError, match="not whole: a journal is left beside it"):
+        check_database(killed)
+
+
+def test_a_database_without_image_classification_is_refused(database: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    shutil.copy(database, other)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("UPDATE stat SET task = 'txt-generation'")
+        connection.commit()
+    with pytest.raises(UserError, match="has no trials; remove it and build it again"):
+        check_database(other)
