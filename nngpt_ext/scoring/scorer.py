@@ -122,14 +122,13 @@ class LocalScorer:
         with self._lock:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
             engine = self.check_engine([scoring_example(one) for one in longest])
-            odds = pair_log_odds(
+            return pair_log_odds(
                 self.model if model is None else model,
                 encoded,
                 row_tokens=self.budget.row_tokens,
                 engine=engine,
                 progress=advance,
             )
-        return odds
 
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None

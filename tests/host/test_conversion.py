@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.load import PairData, load_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conversion import (
     CHAT_TEMPLATE,
@@ -24,8 +26,6 @@ from nngpt_ext.host.conversion import (
 )
 from nngpt_ext.host.installation import CONF, find_host
 from nngpt_ext.host.integration import enable
-from nngpt_ext.data.load import PairData, load_pairs
-from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.render import Renderer
@@ -94,7 +94,7 @@ def test_the_chat_template_says_what_we_say_without_one() -> None:
     from transformers import AutoTokenizer
 
     from nngpt_ext.prompts.fields import Question
-from nngpt_ext.prompts.render import Renderer
+    from nngpt_ext.prompts.render import Renderer
 
     words = AutoTokenizer.from_pretrained(EMBEDDED)
     assert not words.chat_template
