@@ -28,32 +28,32 @@ class AdaptedModel:
     """
 
     def __init__(self, files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts]) -> None:
-        self._loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+        self.base = load_base(base, load_in_4bit=files.load_in_4bit)
         with LOADING:
             from peft import PeftModel  # only now: it brings bitsandbytes, whose warnings load_base silences
 
-        check_base(files.folder, self._loaded)
+        check_base(files.folder, self.base)
         try:
             with LOADING, quiet_transformers():
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, in `_all_there`
-                self._model: Any = PeftModel.from_pretrained(self._loaded.model, str(files.folder))  # type: ignore[arg-type]
-            _all_there(self._model, files.folder / WEIGHTS)
+                self.model: Any = PeftModel.from_pretrained(self.base.model, str(files.folder))  # type: ignore[arg-type]
+            _all_there(self.model, files.folder / WEIGHTS)
         except Exception as error:  # safetensors, peft and torch raise of all kinds
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the adapter in '{files.folder}' is damaged ({type(error).__name__}: {reason}); "
                 "fetch or train it again"
             ) from None
-        self._model.eval()
+        self.model.eval()
         self._check_control_question(files)
-        self.scorer = LocalScorer(self._loaded, files.note.template, files.note.budget, facts, self._model)
+        self.scorer = LocalScorer(self.base, files.note.template, files.note.budget, facts, self.model)
 
     def _check_control_question(self, files: AdapterFiles) -> None:
         known = files.note.known_answer
         if known is None:
             return
-        found = known.ask(self._model, self._loaded, files.note)
-        if not known.is_answered_by(found, self._loaded):
+        found = known.ask(self.model, self.base, files.note)
+        if not known.is_answered_by(found, self.base):
             now, then = (", ".join(f"{value:.6g}" for value in values) for values in (found, known.log_odds))
             raise UserError(
                 f"the adapter in '{files.folder}' answers its control question with log-odds {now}; when it was "

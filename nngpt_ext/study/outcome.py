@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.metrics import Answered, Bin
 from nngpt_ext.evaluation.report import PRIOR
 from nngpt_ext.evaluation.schema import Accuracy, Ci95, Epoch, Number, Skill
 
 RULE = "If the interval of the skill includes 0, no skill was shown."
 Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]
-_LEAKY = ("random_pairs",)  # splits that have the same networks in training and in test
 
 
 class _Frozen(BaseModel):
@@ -131,7 +131,7 @@ class CellResult(Place):
             return None
         if self.shows_answer:
             return "answer in prompt"
-        if self.split in _LEAKY:
+        if SPLITS[self.split].of_pairs:
             return "leaky split"
         skill = self.figures.skill
         if not skill.clear_of_zero or self.figures.n_test_networks < 2:

@@ -16,6 +16,7 @@ from nngpt_ext.data.pairs import PAIR_COLUMNS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.export.dataset import export_dataset
+from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.inspection import summarize_pairs
 from tests.data.small import write_tree
 
@@ -34,11 +35,8 @@ def rows(folder: Path, name: str = "pairs") -> dict[str, pd.DataFrame]:
 
 
 def test_all_pairs_of_lemur(tmp_path: Path) -> None:
-    done, counts = export_dataset(tmp_path / "out")
-    known = summarize_pairs(
-        epoch=5, label="normalized", trials="best", split="by_network", hold_out=None, source="auto", path=None, seed=0,
-        out=None,
-    )  # fmt: skip
+    done, counts = export_dataset(tmp_path / "out", DataConfig())
+    known = summarize_pairs(DataConfig())
     assert counts == known["split"]
     found = datasets.load_dataset(str(done.folder))  # `pairs` is the default
     assert {part: found[part].num_rows for part in found} == {part: n["pairs"] for part, n in known["split"].items()}
@@ -52,7 +50,7 @@ def test_all_pairs_of_lemur(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trials", ["best", "random", "all"])
 def test_its_rows_are_those_of_a_run(small: str, tmp_path: Path, trials: str) -> None:
-    done, _ = export_dataset(tmp_path / "out", path=small, trials=trials, seed=1)
+    done, _ = export_dataset(tmp_path / "out", DataConfig(path=small, trials=trials, seed=1))
     pairs, networks = rows(done.folder), rows(done.folder, "networks")
     for label, suffix in (("normalized", ""), ("percentile", "_percentile")):
         data = load_pairs(DataConfig(path=small, trials=trials, seed=1, label=label))
@@ -72,7 +70,7 @@ def test_its_rows_are_those_of_a_run(small: str, tmp_path: Path, trials: str) ->
 
 
 def test_near_duplicates(small: str, tmp_path: Path) -> None:
-    done, _ = export_dataset(tmp_path / "out", path=small)
+    done, _ = export_dataset(tmp_path / "out", DataConfig(path=small))
     data = load_pairs(DataConfig(path=small))
     networks = rows(done.folder, "networks")
     test = networks["test"]
@@ -86,7 +84,7 @@ def test_near_duplicates(small: str, tmp_path: Path) -> None:
 
 
 def test_the_card(small: str, tmp_path: Path) -> None:
-    done, counts = export_dataset(tmp_path / "out", path=small)
+    done, counts = export_dataset(tmp_path / "out", DataConfig(path=small))
     card = DatasetCard.load(done.folder / "README.md")
     assert card.data.license == ["mit", "bsd-3-clause"]
     configs = {config["config_name"]: config for config in card.data.to_dict()["configs"]}
@@ -104,7 +102,7 @@ def test_the_card(small: str, tmp_path: Path) -> None:
 
 
 def test_the_cards_example_runs(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done, _ = export_dataset(tmp_path / "out", path=small)
+    done, _ = export_dataset(tmp_path / "out", DataConfig(path=small))
     monkeypatch.chdir(tmp_path)
     snippet = (done.folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
@@ -113,11 +111,11 @@ def test_the_cards_example_runs(small: str, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_where_a_network_is_in_several_parts(small: str, tmp_path: Path) -> None:
-    done, _ = export_dataset(tmp_path / "out", path=small, split="random_pairs")
+    done, _ = export_dataset(tmp_path / "out", DataConfig(path=small, split="random_pairs"))
     networks = rows(done.folder, "networks")
     assert list(networks) == ["networks"]
     assert set(networks["networks"]["nn"]) == set(pd.concat(rows(done.folder).values())["nn"])
-    assert "**leaky**" in (done.folder / "README.md").read_text()
+    assert "(leaky)" in (done.folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +131,7 @@ def test_where_a_network_is_in_several_parts(small: str, tmp_path: Path) -> None
 )
 def test_mistakes_leave_nothing(small: str, tmp_path: Path, given: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError) as caught:
-        export_dataset(tmp_path / "out", path=small, **given)
+        repo = given.pop("repo", None)
+        export_dataset(tmp_path / "out", build_config(DataConfig, {"path": small}, given), repo=repo)
     assert reason in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -48,7 +48,7 @@ def ours(run: Path, networks: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The test pairs, and our log-odds of dataset_1 in both orders, by the predictor's own way."""
     found = read_run(run)
     pairs, sources = harness.asked_pairs(found, networks)
-    return pairs, AdaptedModel(found.adapter, "embedded").log_odds(questions_of(pairs), sources, LEMUR_FACTS)
+    return pairs, AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.log_odds(questions_of(pairs), sources)
 
 
 def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, asked: pd.DataFrame) -> None:
@@ -72,8 +72,8 @@ def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, a
 def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, asked: pd.DataFrame) -> None:
     found = read_run(run.output_dir)
     pairs, sources = harness.asked_pairs(found, None)
-    model = AdaptedModel(found.adapter, "embedded")
-    encoded = model.encode(questions_of(pairs), sources, LEMUR_FACTS)
+    model = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS)
+    encoded = model.scorer.encode(questions_of(pairs), sources)
     known = asked.set_index(["pair", "turned"])
     tokenizer = load_base("embedded").tokenizer
     seen = 0
@@ -90,7 +90,7 @@ def test_the_base_written_out_scores_as_in_4_bits(run: RunResult, exported: Expo
     pairs, expected = ours(run.output_dir, exported.networks)
     found = read_run(run.output_dir)
     _, sources = harness.asked_pairs(found, None)
-    encoded = AdaptedModel(found.adapter, "embedded").encode(questions_of(pairs), sources, LEMUR_FACTS)
+    encoded = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.encode(questions_of(pairs), sources)
     written = load_base(exported.model_args["pretrained"], load_in_4bit=False)
     with adapted(written, Path(exported.model_args["peft"])) as model:
         scored = pair_log_odds(model, encoded, row_tokens=2048, engine="plain")
@@ -162,7 +162,7 @@ def test_a_tokenizer_that_joins_text_and_answer_is_told(monkeypatch: pytest.Monk
     from nngpt_ext.prompts.fields import Question
 
     words = copy.deepcopy(models_made.pieces_tokenizer())
-    question = Question("AlexNet", "mnist", "svhn", 5)
+    question = Question.of("AlexNet", "mnist", "svhn", 5)
     for prefix_space, told in ((False, False), (True, True)):  # as SentencePiece's: a text of its own begins with one
         words.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
         renderer = Renderer(get_template("code_only"), words, code_tokens=20, facts=LEMUR_FACTS)

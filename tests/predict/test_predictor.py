@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_what_a_run_knows_of_its_network_stays_under_its_name(
         store.add_run(run.output_dir, answers=True)
         before = store.query()
         query = asked[1][0]
-        list(Predictor.from_run(run.output_dir, store=store).compare_many([query, query._replace(nn="mine")]))
+        list(Predictor.from_run(run.output_dir, store=store).compare_many([query, replace(query, nn="mine")]))
         copy = store.query(nn="mine").iloc[0]
         assert copy["better_dataset"] is None
         assert copy["split"] is None

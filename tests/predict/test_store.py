@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
-from nngpt_ext.predict.keys import question_hash
 
 from nngpt_ext import PredictionStore, UserError
+from nngpt_ext.io import digest
 from tests.predict.writers import write_at_once
 
 QUESTIONS = [
@@ -34,10 +34,7 @@ def predictions(probability: float = 0.25, **changes) -> pd.DataFrame:
         given_1="", given_2="", prompt_hash="p", adapter="a", calibration="",
     ).assign(**changes)  # fmt: skip
     keys = frame[["source", "dataset_1", "dataset_2", "given_1", "given_2", "prompt_hash", "adapter", "calibration"]]
-    frame["question"] = [
-        question_hash(source, (one, two), (given_1, given_2), *rest)
-        for source, one, two, given_1, given_2, *rest in keys.itertuples(index=False, name=None)
-    ]
+    frame["question"] = [digest(row) for row in keys.itertuples(index=False, name=None)]
     return frame
 
 

@@ -19,7 +19,7 @@ from nngpt_ext.scoring.predictions import (
     encode_pairs,
     group_by_network,
     pair_log_odds,
-    predict_pairs,
+    predicted_pairs,
     questions_of,
 )
 from tests import models_made
@@ -62,15 +62,8 @@ def turned_frame(pairs: pd.DataFrame) -> pd.DataFrame:
 def predict(base: Base, pairs: pd.DataFrame, prompt: str = "recipe", **changes: Any) -> pd.DataFrame:
     given: dict[str, Any] = {"row_tokens": 1024, **changes}
     install(base.model)
-    return predict_pairs(
-        base.model,
-        encode_pairs(encoder(base, prompt), questions_of(pairs)),
-        pairs,
-        prompt=prompt,
-        base_model="made",
-        tuning_epoch=2,
-        **given,
-    )
+    odds = pair_log_odds(base.model, encode_pairs(encoder(base, prompt), questions_of(pairs)), **given)
+    return predicted_pairs(odds, pairs, prompt=prompt, base_model="made", tuning_epoch=2)
 
 
 def test_columns_and_types(tmp_path: Path) -> None:

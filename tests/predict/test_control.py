@@ -39,12 +39,12 @@ def test_a_run_keeps_it_and_the_adapter_gives_it_again(run: RunResult) -> None:
     assert known is not None
     assert list(known.datasets) == files.note.datasets[:2]
     assert (known.device, known.dtype) == ("cpu", "float32")
-    asked = AdaptedModel(files, "embedded")
-    again = known.asked_again(asked.model, asked._loaded, files.note)
+    asked = AdaptedModel(files, "embedded", files.note.known_facts())
+    again = known.ask(asked.model, asked.base, files.note)
     np.testing.assert_allclose(again, known.log_odds, rtol=0, atol=1e-5)
     # It is the adapter's answer, not the base model's.
     with asked.model.disable_adapter():
-        assert not known.is_answered_by(known.asked_again(asked.model, asked._loaded, files.note), asked._loaded)
+        assert not known.is_answered_by(known.ask(asked.model, asked.base, files.note), asked.base)
 
 
 @pytest.mark.parametrize("prompt", NAMES)
@@ -56,7 +56,7 @@ def test_every_prompt_can_be_asked_it(run: RunResult, prompt: str) -> None:
     )
     base = load_base("embedded")
     known = known_answer(base.model, base, note)
-    assert known.is_answered_by(known.asked_again(base.model, base, note), base)
+    assert known.is_answered_by(known.ask(base.model, base, note), base)
     assert known.log_odds[0] != known.log_odds[1]
 
 

@@ -1,0 +1,112 @@
+"""The keys of questions: what is shown counts, whatever the field, and nothing else does."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext import RunResult, UserError
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
+from nngpt_ext.io import digest, file_digest
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
+from nngpt_ext.prompts.builtin import NAMES, get_template
+from nngpt_ext.prompts.fields import FIELDS, Question, Side
+from nngpt_ext.prompts.template import Template, checked
+
+RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
+QUESTION = Question.of("n", "mnist", "svhn", 5, norm_acc=(0.9, 0.8), recipe=(RECIPE, RECIPE | {"batch": 64}))
+SOURCE = "import torch"
+
+
+def filled(template: Template, question: Question = QUESTION, facts: dict[str, DatasetFacts] = LEMUR_FACTS) -> str:
+    return filled_digest(template, question, SOURCE, facts)
+
+
+def test_digests_do_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2, "ü"]}) == digest({"b": [2, "ü"], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_file_digest(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_digest(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_each_prompt_gives_texts_of_what_it_shows_of_a_side() -> None:
+    found = {name: given_texts(get_template(name), QUESTION) for name in NAMES}
+    assert found["code_only"] == found["metadata"] == found["metadata_only"] == ("", "")
+    assert found["normalized_accuracy"] == ("norm_acc 0.9", "norm_acc 0.8")
+    assert found["recipe"] == (
+        "lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 32",
+        "lr 4e-3 batch 64 momentum 0.9 dropout none transform norm 32",
+    )
+
+
+def test_recipes_that_are_written_alike_are_alike() -> None:
+    near = replace(QUESTION, first=Side("mnist", {"recipe": {**RECIPE, "lr": 0.004}}))
+    other = replace(QUESTION, first=Side("mnist", {"recipe": {**RECIPE, "lr": 0.04}}))
+    template = get_template("recipe")
+    assert filled(template, near) == filled(template)
+    assert filled(template, other) != filled(template)
+
+
+@pytest.mark.parametrize("column", [column for one in FIELDS.values() for column in one.columns])
+def test_every_field_that_a_prompt_shows_counts(column: str) -> None:
+    """Whatever is declared: a template that shows one column has a key that changes with its value."""
+    names = {"a": "dataset", "b": "dataset_2"}
+    text = "{a} {b}"
+    if column not in names.values():
+        names["f"], text = column, "{a} {b} {f}"
+    template = checked(Template("own", "", text, names))
+    facts = {
+        "mnist": DatasetFacts(1, 2, 3, 4), "svhn": DatasetFacts(5, 6, 7, 8), "x": DatasetFacts(9, 10, 11, 12),
+        "y": DatasetFacts(13, 14, 15, 16),
+    }  # fmt: skip
+    other = Question.of("m", "x", "y", 6, norm_acc=(0.1, 0.2), recipe=({"lr": 1.0}, {"lr": 2.0}))
+    one, two = (filled_digest(template, question, SOURCE, facts) for question in (QUESTION, other))
+    assert one != two
+
+
+def test_the_source_is_no_part_of_the_filled_prompt() -> None:
+    template = get_template("code_only")
+    assert filled(template) == filled_digest(template, QUESTION, "another = 1", LEMUR_FACTS)
+
+
+def test_a_users_own_facts_count_where_they_are_shown() -> None:
+    facts = {**LEMUR_FACTS, "svhn": DatasetFacts(1, 2, 3, 4)}
+    assert filled(get_template("metadata"), facts=facts) != filled(get_template("metadata"))
+    assert filled(get_template("code_only"), facts=facts) == filled(get_template("code_only"))
+
+
+def test_what_is_missing_is_named_with_the_way_to_give_it() -> None:
+    bare = Question.of("n", "mnist", "svhn", 5)
+    with pytest.raises(UserError, match=r"prompt 'recipe' needs a recipe for 'mnist': recipe=\{'lr': 0.01, .*--recipe"):
+        check_given(get_template("recipe"), bare)
+    with pytest.raises(UserError, match=r"needs an accuracy for 'svhn': accuracies=\{'svhn': 0.9, …\} \(--accuracies"):
+        check_given(get_template("normalized_accuracy"), replace(bare, first=Side("mnist", {"norm_acc": 0.5})))
+    check_given(get_template("code_only"), bare)
+
+
+def test_the_order_of_the_datasets_does_not_count(run: RunResult) -> None:
+    check = QueryChecker(AdapterFiles(run.output_dir / "adapter"), None)
+    straight, turned = check(Query(SOURCE, "mnist", "svhn")), check(Query(SOURCE, "svhn", "mnist"))
+    assert straight.key == turned.key
+    assert straight.question == turned.question
+
+
+def test_everything_else_counts(run: RunResult) -> None:
+    files = AdapterFiles(run.output_dir / "adapter")
+    keys = [files.question_key(*given) for given in (("s", "f"), ("t", "f"), ("s", "g"))]
+    for change in ({"code_tokens": 3}, {"compact_code": False}, {"epoch": 77}, {"text": files.note.text + " "}):
+        changed = AdapterFiles(run.output_dir / "adapter")
+        changed.note = changed.note.model_copy(update=change)
+        keys.append(changed.question_key("s", "f"))
+    for name, value in (("hash", "other"), ("calibration", None)):
+        changed = AdapterFiles(run.output_dir / "adapter")
+        setattr(changed, name, value)
+        keys.append(changed.question_key("s", "f"))
+    assert all(one != other for one, other in itertools.combinations(keys, 2))
