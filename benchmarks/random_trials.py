@@ -14,9 +14,9 @@ from pathlib import Path
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.run_folder import CONFIG, read_config
 from nngpt_ext.settings import build_config
 from nngpt_ext.study.random_trials import ask_random_trials
-from nngpt_ext.tasks.folder import CONFIG, read_config
 from nngpt_ext.tasks.loading import Loader
 
 

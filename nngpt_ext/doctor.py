@@ -290,7 +290,7 @@ def check_lemur(path: str | None = None) -> Finding:
 
 def check_disk(folder: Path | None = None) -> Finding:
     """Whether a run can be written to a folder, by default the current one; a file is written and removed."""
-    from nngpt_ext.tasks.folder import ROOM
+    from nngpt_ext.run_folder import ROOM
 
     place = (folder or Path.cwd()).resolve()
     try:

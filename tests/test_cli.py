@@ -246,8 +246,8 @@ def test_output_folders_of_others(call, tmp_path, there, reason):
 
 
 def test_unfinished_run(call, tmp_path):
+    from nngpt_ext.run_folder import claim
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.folder import claim
 
     (tmp_path / "nngpt.yaml").write_text(PROJECT)
     out = Path("out")

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from nngpt_ext import doctor
 from nngpt_ext.doctor import Finding
 from nngpt_ext.errors import UserError
-from nngpt_ext.tasks.folder import ROOM
+from nngpt_ext.run_folder import ROOM
 
 ROOT = Path(__file__).parents[1]
 DOCTOR = ["-c", "from nngpt_ext.cli import main; main()", "doctor"]

@@ -26,9 +26,9 @@ from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.fields import Question
+from nngpt_ext.run_folder import CONFIG, read_config, versions
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.folder import CONFIG, read_config, versions
 from nngpt_ext.tasks.pipeline import read_data
 
 BATCHES = (1, 4, 8, 16)

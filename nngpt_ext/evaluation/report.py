@@ -25,6 +25,7 @@ from nngpt_ext.evaluation.schema import (
 )
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import write_text
+from nngpt_ext.run_folder import REPORT, REPORT_MARKDOWN, REPORT_PAGE
 
 __all__ = ["Report", "build_report", "read_report", "write_report"]
 
@@ -156,7 +157,7 @@ def write_report(report: Report, folder: str | Path) -> None:
 
     text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
     # report.json last: with it a run counts as finished.
-    files = {"report.md": to_markdown(report), "report.html": to_html(report), "report.json": text + "\n"}
+    files = {REPORT_MARKDOWN: to_markdown(report), REPORT_PAGE: to_html(report), REPORT: text + "\n"}
     for name, content in files.items():
         write_text(Path(folder) / name, content)
 
@@ -167,7 +168,7 @@ def read_report(folder: str | Path) -> Report:
     Raises:
         UserError: when there is none, or when it is not one of this package.
     """
-    path = Path(folder) / "report.json"
+    path = Path(folder) / REPORT
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

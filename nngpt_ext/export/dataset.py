@@ -14,10 +14,11 @@ from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS, origin
 from nngpt_ext.export.dataset_card import Figures, Part, dataset_card
-from nngpt_ext.export.hub import CARD, Exported
+from nngpt_ext.export.hub import Exported
 from nngpt_ext.export.push import check_repo, push
 from nngpt_ext.export.target import check_target, exporting
 from nngpt_ext.io import write_text
+from nngpt_ext.run_folder import CARD
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.evaluation.schema import Report
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.tasks.folder import CONFIG, read_config, read_record
+from nngpt_ext.run_folder import ADAPTER, CONFIG, read_config, read_record
 
 # Never what may run code when it is read, such as *.bin or *.py.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -43,7 +43,7 @@ def read_run(folder: Path) -> FinishedRun:
         config = TaskConfig.model_validate(read_config(folder / CONFIG))
     except ValueError as error:
         raise UserError(f"'{folder / CONFIG}' is damaged: {' '.join(str(error).split())[:200]}") from None
-    adapter = AdapterFiles(folder / "adapter")
+    adapter = AdapterFiles(folder / ADAPTER)
     adapter.check_run(folder)
     return FinishedRun(folder, config, record, report, adapter)
 

@@ -13,6 +13,7 @@ from nngpt_ext.export.finished import FinishedRun, copy_files, read_run
 from nngpt_ext.export.harness_texts import group_of_files, readme
 from nngpt_ext.export.target import check_target, exporting
 from nngpt_ext.io import write_text
+from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
 
 QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
-ADAPTER, BASE = "adapter", "base"
 BATCH = 16  # requests of a forward pass of lm_eval
 
 
@@ -74,7 +74,7 @@ def export_harness(
         copy_files(found.adapter.folder, folder / ADAPTER)
         here = found.adapter.load_in_4bit and with_base
         arguments = {
-            "pretrained": str(out / BASE) if here else str(base.folder),
+            "pretrained": str(out / BASE_FOLDER) if here else str(base.folder),
             "peft": str(out / ADAPTER),
             "dtype": str(_dtype(base)).removeprefix("torch."),
             "add_bos_token": False,
@@ -85,20 +85,17 @@ def export_harness(
         for name, text in group_of_files(task).items():
             write_text(folder / name, text)
         shutil.copyfile(Path(__file__).with_name(FUNCTIONS), folder / FUNCTIONS)
-        write_text(
-            folder / "README.md", readme(found.report, done.command(here=True), task, len(pairs), done.networks, here)
-        )
+        write_text(folder / CARD, readme(found.report, done.command(here=True), task, len(pairs), done.networks, here))
         if here:
-            _write_out(base, folder / BASE)
+            _write_out(base, folder / BASE_FOLDER)
     return done
 
 
 def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The test pairs of the run with `log_odds`, what it said of them, and the sources of their networks."""
     from nngpt_ext.data.splits import shuffled, split_hash
-    from nngpt_ext.tasks.folder import PREDICTIONS
+    from nngpt_ext.run_folder import PREDICTIONS, read_table
     from nngpt_ext.tasks.pipeline import read_data
-    from nngpt_ext.tasks.reporting import read_table
 
     data = read_data(found.config)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:

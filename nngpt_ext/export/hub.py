@@ -12,15 +12,11 @@ from nngpt_ext.export.finished import FinishedRun, copy_files, portable, read_ru
 from nngpt_ext.export.push import check_repo, push
 from nngpt_ext.export.target import exporting
 from nngpt_ext.io import write_text
-from nngpt_ext.models.base import BASE_FILE
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
-from nngpt_ext.predict.adapter import BASE_FOLDER, RECORD, SETTINGS
+from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, CARD, CONFIG, RECORD, REPORT, SETTINGS
 from nngpt_ext.settings import dump_config
-from nngpt_ext.tasks.folder import CONFIG, REPORT
 from nngpt_ext.tasks.model_card import model_card
-
-CARD = "README.md"
 
 
 class Exported(NamedTuple):

@@ -140,7 +140,7 @@ def import_outputs(
     Raises:
         UserError: as `read_outputs`, and if `out` contains something else.
     """
-    from nngpt_ext.tasks.folder import versions
+    from nngpt_ext.run_folder import versions
 
     found, out = read_outputs(folder), Path(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not is_import(out))):
@@ -176,7 +176,7 @@ def rebuild_import(folder: Path) -> Report:
         UserError: if one of them is missing or damaged.
     """
     from nngpt_ext.evaluation.report import write_report
-    from nngpt_ext.tasks.reporting import read_table
+    from nngpt_ext.run_folder import read_table
 
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 from nngpt_ext.models.tokens import check_text
 from nngpt_ext.quiet import FILTERS
+from nngpt_ext.run_folder import BASE_FILE, SETTINGS
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BASE_FILE = "nngpt_ext.json"  # beside an adapter: which base it belongs to
 # Held by whoever loads a model or puts an adapter on one. While they do, transformers, PEFT and accelerate exchange
 # functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
 # exchanged functions behind, so that all later loads go wrong too.
@@ -199,7 +199,7 @@ def adapted(base: Base, folder: Path) -> Iterator[Any]:
 def check_base(folder: Path, base: Base) -> None:
     """See that the adapter in `folder` was trained on this base."""
     note = folder / BASE_FILE
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / SETTINGS).is_file():
         raise UserError(f"no adapter in '{folder}': it has no adapter_config.json")
     if not note.is_file():
         raise UserError(f"'{folder}' does not say which base its adapter belongs to: it has no {BASE_FILE}")

@@ -13,18 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
-from nngpt_ext.models.base import BASE_FILE
 from nngpt_ext.models.identity import read_identity
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.predict.control import KnownAnswer
 from nngpt_ext.prompts.template import Template, checked
+from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS
 from nngpt_ext.scoring.scorer import Budget
 
-FILE = "task.json"
-RECORD = "run.json"  # of a run's folder
-WEIGHTS = "adapter_model.safetensors"
-SETTINGS = "adapter_config.json"
-BASE_FOLDER = "base"  # beside an adapter: its base model, where that is published with it
 # What PEFT writes there and no answer depends on: where the base was, who wrote it, what is off when asked.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
 UNCALIBRATED = ""
@@ -72,7 +67,7 @@ class Note(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write it beside an adapter."""
-        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(folder / TASK, self.model_dump_json(indent=2) + "\n")
 
 
 class AdapterFiles:
@@ -169,7 +164,7 @@ def read_note(folder: Path) -> Note:
     Raises:
         UserError: when it is missing or damaged.
     """
-    file = folder / FILE
+    file = folder / TASK
     content = _json(file)
     try:
         note = Note.model_validate(content)

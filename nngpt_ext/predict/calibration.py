@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, write_text
+from nngpt_ext.run_folder import CALIBRATION
 
 log = logging.getLogger(__name__)
 
-FILE = "calibration.json"
 TARGET = 0.95
 # Beyond these a set of answers that happens to be all right, or noise, would decide alone.
 _RANGE = (0.05, 20.0)
@@ -56,7 +56,7 @@ class Calibration(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write it beside an adapter."""
-        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(folder / CALIBRATION, self.model_dump_json(indent=2) + "\n")
 
 
 def logistic(x: Any) -> Any:
@@ -72,7 +72,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     Raises:
         UserError: when the file is damaged.
     """
-    file = folder / FILE
+    file = folder / CALIBRATION
     if not file.exists():
         return None
     try:

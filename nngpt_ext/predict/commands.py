@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _accuracies(text: str | None) -> Mapping[str, float] | None:
 
 
 def _adapter(run: Path) -> Path:
-    return run if (run / "adapter_config.json").is_file() else run / "adapter"
+    return run if (run / SETTINGS).is_file() else run / ADAPTER
 
 
 def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:

@@ -10,7 +10,8 @@ from typing import Any
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import LOADING, check_base, load_base, quiet_transformers
-from nngpt_ext.predict.adapter import WEIGHTS, AdapterFiles
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.run_folder import WEIGHTS
 from nngpt_ext.scoring.scorer import LocalScorer
 
 

@@ -15,6 +15,7 @@ from nngpt_ext.predict.answerer import Answerer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
+from nngpt_ext.run_folder import ADAPTER, REPORT
 
 WINDOW = 256  # about how many questions of a stream are answered together
 
@@ -56,9 +57,9 @@ class Predictor:
         Raises:
             UserError: when the folder holds no finished run, or another adapter than the run left there.
         """
-        if not (Path(folder) / "report.json").is_file():
+        if not (Path(folder) / REPORT).is_file():
             raise UserError(f"'{folder}' holds no finished run; give a run's folder, or finish it with --resume")
-        predictor = cls(Path(folder) / "adapter", **options)
+        predictor = cls(Path(folder) / ADAPTER, **options)
         predictor._files.check_run(Path(folder))
         return predictor
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.schema import FAULTS, check, make, predictions, unusable
+from nngpt_ext.run_folder import ADAPTER, PREDICTIONS
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
@@ -111,12 +112,12 @@ class PredictionStore:
         """
         from nngpt_ext.predict.adapter import stored_rows
 
-        file = Path(folder) / "predictions.parquet"
+        file = Path(folder) / PREDICTIONS
         try:
             found = pd.read_parquet(file)
         except (OSError, ValueError) as error:
             raise UserError(f"'{folder}' holds no finished run: cannot read '{file}' ({error})") from None
-        rows = stored_rows(found, Path(folder) / "adapter")
+        rows = stored_rows(found, Path(folder) / ADAPTER)
         return self.add(rows if answers else rows.drop(columns="better_dataset"))
 
     def find(self, questions: Iterable[str]) -> list[dict[str, Any]]:

@@ -18,12 +18,9 @@ from nngpt_ext.evaluation import metrics
 from nngpt_ext.evaluation.groups import difference
 from nngpt_ext.evaluation.report import PRIOR, Report, read_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record, read_table
 from nngpt_ext.study.outcome import BaselineResult, Comparison, CurvePoint, Figures, Place, Slice
-from nngpt_ext.tasks.baselines import FILE as BASELINES
-from nngpt_ext.tasks.baselines import KEYS
-from nngpt_ext.tasks.folder import PREDICTIONS, read_record
 from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.reporting import read_table
 
 log = logging.getLogger(__name__)
 

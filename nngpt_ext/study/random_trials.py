@@ -20,9 +20,7 @@ from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note, with_calibration
 from nngpt_ext.predict.calibration import read_calibration
-from nngpt_ext.tasks.baselines import FILE as BASELINES
-from nngpt_ext.tasks.baselines import KEYS
-from nngpt_ext.tasks.folder import PREDICTIONS, read_record
+from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.pipeline import find_template
 from nngpt_ext.tasks.workbench import Workbench

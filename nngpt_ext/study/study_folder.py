@@ -18,8 +18,8 @@ import yaml
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, inside, write_text
+from nngpt_ext.run_folder import REPORT, read_config
 from nngpt_ext.study.grid import Grid
-from nngpt_ext.tasks.folder import REPORT, read_config
 
 GRID = "study.yaml"
 _ELSEWHERE = ("output_dir", "store")  # where results go does not change what they are

@@ -12,13 +12,13 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import base_folder
+from nngpt_ext.run_folder import is_finished, read_record, versions
 from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
 from nngpt_ext.study.pictures import check_matplotlib
 from nngpt_ext.study.sections import write_study
 from nngpt_ext.study.study_folder import StudyFolder
-from nngpt_ext.tasks.folder import is_finished, read_record, versions
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.pipeline import find_template, run_pipeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -23,11 +23,23 @@ from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
-from nngpt_ext.tasks.baselines import write_baselines
-from nngpt_ext.tasks.folder import PREDICTIONS, REPORT, claim, is_finished, same_inputs, versions, write_record
+from nngpt_ext.run_folder import (
+    ADAPTER,
+    BASELINES,
+    CHECKPOINTS,
+    KEYS,
+    PREDICTIONS,
+    REPORT,
+    claim,
+    is_finished,
+    read_table,
+    same_inputs,
+    versions,
+    write_record,
+)
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
-from nngpt_ext.tasks.reporting import read_table, rebuild_report
+from nngpt_ext.tasks.reporting import rebuild_report
 from nngpt_ext.tuning.history import read_history
 
 if TYPE_CHECKING:
@@ -87,7 +99,7 @@ def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
 
 def _check_links(config: ResolvedConfig, folder: Path) -> None:
     """See that no link leads out of the run's folder from where something is written."""
-    names = ["adapter", "checkpoints"]
+    names = [ADAPTER, CHECKPOINTS]
     if (config.store or "").startswith(below := f"sqlite:///{folder}/"):
         names.append(str(config.store).removeprefix(below))  # SQLite itself follows no link beside a database
     for name in names:
@@ -105,7 +117,7 @@ def finished(folder: Path) -> RunResult:
     Raises:
         UserError: when its report or its predictions are damaged.
     """
-    adapter, report = folder / "adapter", read_report(folder)
+    adapter, report = folder / ADAPTER, read_report(folder)
     try:
         predictions = read_table(folder / PREDICTIONS)
     except UserError:
@@ -138,7 +150,7 @@ def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader:
     }
     same_inputs(folder, inputs, {f"base model's {k.replace('_', ' ')}": v for k, v in base.identity.items()})
     with timings.stage("baselines"):
-        write_baselines(data, folder, lambda: loader.baselines(config.data))
+        _write_baselines(data, folder, lambda: loader.baselines(config.data))
     with timings.stage("tuning"):
         adapter = bench.tune(folder, resume)
     with timings.stage("scoring"):
@@ -174,6 +186,26 @@ def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader:
             store.add_run(folder)
     write_record(folder, record)
     return RunResult(folder, rebuild_report(folder), predictions, adapter)
+
+
+def _write_baselines(data: PairData, folder: Path, fitted: Callable[[], Mapping[str, Any]]) -> None:
+    """Write `baselines.parquet`: the test pairs' names and the probabilities that `fitted` gives for them.
+
+    That of a run that goes on is kept if it is whole.
+    """
+    import pandas as pd
+
+    file, asked = folder / BASELINES, data.part("test")[KEYS]
+    if file.is_file():
+        try:
+            there = pd.read_parquet(file)
+            if there[KEYS].to_numpy().tolist() == asked.to_numpy().tolist():
+                return
+        except (OSError, ValueError, KeyError):
+            pass
+        log.warning("'%s' is damaged; the baselines are computed again", file)
+    with replacing(file) as temporary:
+        asked.assign(**fitted()).to_parquet(temporary, index=False)
 
 
 def read_data(config: TaskConfig) -> PairData:

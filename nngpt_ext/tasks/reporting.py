@@ -12,9 +12,17 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, build_report, write_report
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.predict.calibration import read_calibration
-from nngpt_ext.tasks.baselines import FILE as BASELINES
-from nngpt_ext.tasks.baselines import KEYS
-from nngpt_ext.tasks.folder import CONFIG, PREDICTIONS, read_config, read_record
+from nngpt_ext.run_folder import (
+    ADAPTER,
+    BASELINES,
+    CARD,
+    CONFIG,
+    KEYS,
+    PREDICTIONS,
+    read_config,
+    read_record,
+    read_table,
+)
 from nngpt_ext.tasks.model_card import model_card
 
 NEEDED = (
@@ -30,14 +38,14 @@ def rebuild_report(folder: Path) -> Report:
         UserError: when the folder holds no finished run, files of it are missing or damaged, or its adapter is a
             link to another folder.
     """
-    card, record = inside(folder, "adapter") / "README.md", read_record(folder, NEEDED)
+    card, record = inside(folder, ADAPTER) / CARD, read_record(folder, NEEDED)
     predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
     test = predictions[predictions["split"] == "test"]
     matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
     if matched.isna().to_numpy().any():
         raise UserError(f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; run the task again")
     config = read_config(folder / CONFIG)
-    calibration = read_calibration(folder / "adapter")
+    calibration = read_calibration(folder / ADAPTER)
     parts = dict(record["parts"], train=record["training_pairs"])
     report = build_report(
         task=record["task"],
@@ -83,17 +91,3 @@ def _notes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     if limited:
         notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(limited)}.")
     return notes
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """Read a Parquet file of a run.
-
-    Raises:
-        UserError: when it is missing or damaged.
-    """
-    try:
-        return pd.read_parquet(file)
-    except FileNotFoundError:
-        raise UserError(f"'{file}' is missing: the run is not finished, go on with --resume") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None

@@ -17,14 +17,15 @@ from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import file_digest, inside, replacing_folder, text_digest
-from nngpt_ext.models.base import BASE_FILE, Base, adapted, check_base
-from nngpt_ext.predict.adapter import WEIGHTS, Note, read_note, with_calibration
+from nngpt_ext.models.base import Base, adapted, check_base
+from nngpt_ext.predict.adapter import Note, read_note, with_calibration
 from nngpt_ext.predict.calibration import fit_calibration
 from nngpt_ext.predict.control import known_answer
 from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
+from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS, WEIGHTS
 from nngpt_ext.scoring.predictions import (
     EncodedPairs,
     encode_pairs,
@@ -113,7 +114,7 @@ class Workbench:
         )
         finetuner = finetuners.get(tuning.finetuner)
         made = Path(finetuner(self.base, self.training, Validation(self._validate), settings, folder))
-        adapter = inside(folder, "adapter")
+        adapter = inside(folder, ADAPTER)
         if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may keep it elsewhere
             with replacing_folder(adapter) as copy:
                 shutil.copytree(made, copy, dirs_exist_ok=True)
@@ -149,7 +150,7 @@ class Workbench:
         """
         history = read_history(folder)
         if not history:  # a fine-tuner that keeps none: its adapter is all there is
-            with adapted(self.base, folder / "adapter") as model:
+            with adapted(self.base, folder / ADAPTER) as model:
                 return self._both(model, 0), [], None
         selected = select_epoch(history)
         epochs: list[dict[str, Any]] = []
@@ -159,7 +160,7 @@ class Workbench:
             figures["test_accuracy"] = None
             chosen = entry["epoch"] == selected["epoch"]
             if chosen or self.config.tuning.test_every_epoch:
-                with adapted(self.base, folder / "checkpoints" / entry["checkpoint"]) as model:
+                with adapted(self.base, folder / CHECKPOINTS / entry["checkpoint"]) as model:
                     tested = self.predict(model, "test", entry["epoch"])
                     if chosen:
                         predictions = [self.predict(model, "validation", entry["epoch"]), tested]

@@ -11,11 +11,11 @@ from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
+from nngpt_ext.run_folder import CHECKPOINTS, HISTORY, SETTINGS, WEIGHTS
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_FILES = (SETTINGS, WEIGHTS)
 _STATE_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 _NUMBERS = ("train_loss", "validation_accuracy", "validation_log_loss")
 _TYPES = {"epoch": int, "step": int, "checkpoint": str, "examples": int, **dict.fromkeys(_NUMBERS, (int, float))}
@@ -35,7 +35,7 @@ def read_history(output_dir: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: if the file cannot be read.
     """
-    file = output_dir / "checkpoints" / HISTORY
+    file = output_dir / CHECKPOINTS / HISTORY
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
+from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.tuning.history import ADAPTER_FILES, select_epoch
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def fit(
 
     if not examples:
         raise UserError("no training pairs: the split leaves none; use more networks or another split")
-    checkpoints, adapter = inside(output_dir, "checkpoints"), inside(output_dir, "adapter")
+    checkpoints, adapter = inside(output_dir, CHECKPOINTS), inside(output_dir, ADAPTER)
     checkpoints.mkdir(parents=True, exist_ok=True)
     history = train(base, examples, validation.score, config, checkpoints)
     best = select_epoch(history)
@@ -75,8 +76,6 @@ def fit(
 
 def write_base_note(folder: Path, base: Base) -> None:
     """Say beside an adapter which base it belongs to."""
-    from nngpt_ext.models.base import BASE_FILE
-
     note = {
         "base_model": base.name, "base_sha256": base.sha256, "base_identity": dict(base.identity),
         "load_in_4bit": base.load_in_4bit,

@@ -130,8 +130,8 @@ def test_where_a_network_is_in_several_parts(small: str, tmp_path: Path) -> None
     ],
 )
 def test_mistakes_leave_nothing(small: str, tmp_path: Path, given: dict[str, Any], reason: str) -> None:
+    options = {"path": small, **{key: value for key, value in given.items() if key != "repo"}}
     with pytest.raises(UserError) as caught:
-        repo = given.pop("repo", None)
-        export_dataset(tmp_path / "out", build_config(DataConfig, {"path": small}, given), repo=repo)
+        export_dataset(tmp_path / "out", build_config(DataConfig, options), repo=given.get("repo"))
     assert reason in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.base import BASE_FILE, base_hash, check_base, load_base
+from nngpt_ext.models.base import base_hash, check_base, load_base
+from nngpt_ext.run_folder import BASE_FILE
 from nngpt_ext.tuning.qlora import write_base_note
 from tests import models_made
 

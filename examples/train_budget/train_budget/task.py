@@ -98,8 +98,8 @@ def _generated(predictor: Predictor, config: Config) -> Report:
 def _held_out(predictor: Predictor, config: Config, run: Path) -> Report:
     """The run's own test networks, whose accuracies are known: the proposal and its regret."""
     from nngpt_ext.config import TaskConfig
+    from nngpt_ext.run_folder import read_config
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.folder import read_config
     from nngpt_ext.tasks.pipeline import read_data
     from train_budget.regret import among, commonest_datasets, known_accuracies, prior_choice
 

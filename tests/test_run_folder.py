@@ -11,8 +11,8 @@ import yaml
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
+from nngpt_ext.run_folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
 
 CONFIG = TaskConfig(prompt="recipe")
 Usage = namedtuple("Usage", "total used free")

@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and the record that stands beside the results."""
+"""The files of a run and of an adapter: their names, whose a folder is, and the records in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
@@ -18,10 +18,22 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, write_text
 from nngpt_ext.settings import dump_config
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 
-CONFIG, RECORD, PREDICTIONS, REPORT = "config.yaml", "run.json", "predictions.parquet", "report.json"
-INPUTS = "inputs.json"
+# A run's folder.
+CONFIG, INPUTS, BASELINES = "config.yaml", "inputs.json", "baselines.parquet"
+CHECKPOINTS, HISTORY, ADAPTER = "checkpoints", "history.json", "adapter"
+PREDICTIONS, STORE, RECORD = "predictions.parquet", "predictions.db", "run.json"
+REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
+# An adapter's folder: PEFT's two files, and ours beside them.
+SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TASK, CALIBRATION, BASE_FILE, CARD = "task.json", "calibration.json", "nngpt_ext.json", "README.md"
+BASE_FOLDER = "base"  # the base model, where it is published with the adapter
+# What names a pair in a run's tables.
+KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
 _ELSEWHERE = {"output_dir", "store"}  # where results go does not change what they are
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
@@ -183,3 +195,19 @@ def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     if missing:
         raise UserError(f"'{folder / RECORD}' is damaged: it has no {', '.join(missing)}; run the task again")
     return record
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a Parquet file of a run.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(file)
+    except FileNotFoundError:
+        raise UserError(f"'{file}' is missing: the run is not finished, go on with --resume") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None
