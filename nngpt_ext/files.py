@@ -29,9 +29,7 @@ def inside(folder: str | Path, *names: str | Path) -> Path:
     except (OSError, RuntimeError):
         raise UserError(f"'{path}' is a link that leads to itself; remove it") from None
     if not place.is_relative_to(top):
-        raise UserError(
-            f"'{path}' leads to '{place}', outside '{folder}'; remove the link, or give another folder"
-        )
+        raise UserError(f"'{path}' leads to '{place}', outside '{folder}'; remove the link, or give another folder")
     return path
 
 
@@ -67,6 +65,11 @@ def replacing(target: str | Path) -> Iterator[Path]:
         raise cannot_write(target, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_free(folder: Path, first: str) -> bool:
+    """Whether a folder is empty but for what a process left that was killed while it wrote the file `first`."""
+    return all(place.name.startswith(f".{first}.") for place in folder.iterdir())
 
 
 def write_text(target: str | Path, text: str) -> None:

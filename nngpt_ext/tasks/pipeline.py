@@ -50,7 +50,9 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader 
         same_inputs(folder, {"prompt": digest(find_template(config.prompt))})
         return finished(folder)
     # What may be wrong with the configuration shows before anything is written; quick looks come first.
-    faults += _faults([lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder)])
+    faults += _faults(
+        [lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder)]
+    )
     if faults:
         raise UserError("; ".join(faults))
     config, template = resolved, find_template(config.prompt)

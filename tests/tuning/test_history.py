@@ -238,7 +238,9 @@ def test_a_truncated_history_keeps_its_whole_entries(killed: Path, resumed: Call
     assert f"'{file}'" in line
 
 
-@pytest.mark.parametrize("content", ["", "[", "nonsense", "null", "3", "[1, 2]", '{"epoch": 1}', '[{"epoch": 1}]', "\0"])
+@pytest.mark.parametrize(
+    "content", ["", "[", "nonsense", "null", "3", "[1, 2]", '{"epoch": 1}', '[{"epoch": 1}]', "\0"]
+)
 def test_a_damaged_history_starts_over(killed: Path, resumed: Callable[[int], list[str]], content: str) -> None:
     file = killed / "checkpoints" / "history.json"
     file.write_text(content)
@@ -275,10 +277,11 @@ def test_killed_beside_a_checkpoint(
         if len(list((killed / "checkpoints").glob("checkpoint-*"))) == 3:
             raise Killed
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        at = (trainer.EpochEnd, "on_save") if moment == "before the history" else (trainer, "write_text")
-        patched.setattr(*at, kill)
+    at = (trainer.EpochEnd, "on_save") if moment == "before the history" else (trainer, "write_text")
+    monkeypatch.setattr(*at, kill)
+    with pytest.raises(Killed):
         Trained(base, groups, killed)
+    monkeypatch.undo()
     assert [entry["epoch"] for entry in read_history(killed)] == [1, 2]
     assert resumed(1) == []
 
