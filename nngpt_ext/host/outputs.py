@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, replacing, write_text
+from nngpt_ext.files import cannot_write, is_free, replacing, write_text
 from nngpt_ext.host.parser import parse_answer
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def import_outputs(
     from nngpt_ext.tasks.folder import versions
 
     found, out = read_outputs(folder), Path(out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not is_import(out))):
+    if out.exists() and (not out.is_dir() or not (is_free(out, NOTE) or is_import(out))):
         raise UserError(f"'{out}' contains something else; give a new folder with --out")
     table, reported = found.table, int(found.table["tuning_epoch"].iloc[-1])
     last = table[table["tuning_epoch"] == reported].reset_index(drop=True)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, inside, write_text
+from nngpt_ext.files import cannot_write, inside, is_free, write_text
 from nngpt_ext.study.grid import Grid
 from nngpt_ext.tasks.folder import REPORT, read_config
 from nngpt_ext.tasks.pipeline import resolve
@@ -89,7 +89,7 @@ class StudyFolder:
                     f"'{self.folder}' already holds this study; continue it with --resume, or give another folder "
                     "with --out"
                 )
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not is_free(self.folder, GRID):
             raise UserError(
                 f"the output folder '{self.folder}' holds files that are not of a study; give another with --out"
             )

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from nngpt_ext.config import dump_config
 from nngpt_ext.errors import UserError
-from nngpt_ext.files import cannot_write, write_text
+from nngpt_ext.files import cannot_write, is_free, write_text
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
             raise UserError(
                 f"an unfinished run is in '{folder}'; go on with --resume, or give another folder with --out"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not is_free(folder, CONFIG):
         raise UserError(f"the output folder '{folder}' holds files and no run; give another with --out")
     existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(existing).free
