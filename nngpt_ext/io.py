@@ -69,6 +69,11 @@ def replacing(target: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_free(folder: Path, first: str) -> bool:
+    """Whether a folder is empty but for what a process left that was killed while it wrote the file `first`."""
+    return all(place.name.startswith(f".{first}.") for place in folder.iterdir())
+
+
 def write_text(target: str | Path, text: str) -> None:
     """Write `text` to `target`, whole or not at all."""
     with replacing(target) as temporary:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, write_text
+from nngpt_ext.io import cannot_write, is_free, write_text
 from nngpt_ext.settings import dump_config
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
             raise UserError(
                 f"an unfinished run is in '{folder}'; go on with --resume, or give another folder with --out"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not is_free(folder, CONFIG):
         raise UserError(f"the output folder '{folder}' holds files and no run; give another with --out")
     existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(existing).free

@@ -50,6 +50,13 @@ def test_empty_folder_is_taken(folder):
     assert claim(folder, CONFIG, resume=False) is False
 
 
+def test_what_was_killed_at_its_first_file_can_begin(folder):
+    folder.mkdir(parents=True)
+    (folder / ".config.yaml.4f1x").write_text("data")
+    assert claim(folder, CONFIG, resume=False) is False
+    assert (folder / "config.yaml").is_file()
+
+
 def test_unfinished_run_goes_on_only_with_resume(claimed):
     assert line(claim, claimed, CONFIG, False) == (
         f"an unfinished run is in '{claimed}'; go on with --resume, or give another folder with --out"

@@ -19,9 +19,6 @@ def make_state(host: Host | None = None) -> type[Any]:
     """A subclass of NNGPT's `AgentState` that declares what our node reads and returns.
 
     LangGraph drops fields that a state does not declare, so build the graph with `StateGraph(make_state())`.
-
-    Raises:
-        UserError: if there is no NNGPT, or its state is not a pydantic model.
     """
     from pydantic import BaseModel, create_model
 
@@ -54,17 +51,12 @@ def add_to_graph(
     the network's source.
 
     Args:
-        workflow: the graph, not yet compiled.
+        workflow: the graph, not yet compiled; it is returned.
         node: as `make_dataset_compare_node` makes it; by default the one that uses the run in NNGPT_EXT_RUN.
-        after: the node after which it runs.
-        before: the node that runs next.
-
-    Returns:
-        The graph.
+        after, before: the nodes between which it runs.
 
     Raises:
-        UserError: if the graph lacks one of the two nodes or the edge between them, or has our node already; the graph
-            is not changed then.
+        UserError: if the graph lacks a node or the edge, or has our node already; it is not changed then.
     """
     missing = [name for name in (after, before) if name not in workflow.nodes]
     if missing:
@@ -84,11 +76,7 @@ def add_to_graph(
 
 
 def host_object(host: Host | None, role: str, name: str) -> Any:
-    """Import something of NNGPT's into this process; only for modules of its agents, which import nothing heavy.
-
-    Raises:
-        UserError: if it cannot be imported, or does not exist.
-    """
+    """Import something of NNGPT's into this process; only for modules of its agents, which import nothing heavy."""
     host = host or find_host()
     module_name = host.module(role)
     try:

@@ -96,9 +96,6 @@ def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult:
     NNGPT's own. What the arguments do not say comes from the nearest nngpt.yaml, if there is one, and from the base
     model's preset.
 
-    Returns:
-        The run's report, predictions and adapter.
-
     Raises:
         UserError: for an argument that NNGPT does not have, an invalid value, `classification_mode=False`,
             `run_iterative_pipeline=True`, and a configuration file that is missing or damaged.
@@ -123,9 +120,6 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
 
     Returns:
         The configuration, nested as for `run_task`, and the ignored arguments with the reason.
-
-    Raises:
-        UserError: as `tune_main`.
     """
     known = {*MAPPED, *JOINED, *IGNORED}
     for name in given:
@@ -157,11 +151,7 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
 
 
 def main_arguments(host: Host, config: TaskConfig) -> dict[str, Any]:
-    """The arguments of NNGPT's main for a resolved configuration, without paths and numbers of rows.
-
-    Raises:
-        UserError: naming arguments that this NNGPT does not accept.
-    """
+    """The arguments of NNGPT's main for a resolved configuration, without paths and numbers of rows."""
     call: dict[str, Any] = {
         name: functools.reduce(getattr, key.split("."), config) for name, key in MAPPED.items()
     } | {

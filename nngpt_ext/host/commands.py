@@ -92,18 +92,13 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Train with NNGPT's own tuner on our pairs, with whole networks held out."""
-    from nngpt_ext.host.tuner import HostTuning, Obstacles, tune_host
+    from nngpt_ext.host.tuner import HostTuning, tune_host
 
     asked = HostTuning(
         llm, prompt, out=out, host=host, project=folder, config=config, settings=settings or [], measure=measure,
         database=database, trust_remote_code=trust_remote_code, export_only=export_only,
     )  # fmt: skip
-    try:
-        found = tune_host(asked)
-    except Obstacles as error:
-        for line in error.lines:
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(2) from None
+    found = tune_host(asked)
     if as_json:
         print_json(found)
         return

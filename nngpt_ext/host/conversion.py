@@ -45,12 +45,9 @@ def prompt_file(prompt: str) -> str:
 
 
 def prompt_json(template: Template) -> str:
-    """A prompt as in NNGPT's `conf/prompt/{train,test}/*.json`.
+    """A prompt as in NNGPT's `conf/prompt/{train,test}/*.json`; it may show only what NNGPT's loader fills.
 
     `dataset` null and the prefix "" keep NNGPT from choosing one dataset and a few networks.
-
-    Raises:
-        UserError: if the prompt shows what NNGPT's loader does not fill.
     """
     unfilled = sorted(set(template.columns.values()) - HOST_COLUMNS)
     if unfilled:
@@ -89,17 +86,11 @@ def dataset_meta() -> str:
 
 @dataclass(frozen=True)
 class LlmPreset:
-    """An LLM preset of NNGPT for one of our base models.
+    """An LLM preset of NNGPT for one of our base models."""
 
-    Attributes:
-        file: name of its file.
-        content: what the file says.
-        link: for a local base, the path of a link in the folder that NNGPT is started in, and where it leads.
-    """
-
-    file: str
+    file: str  # its name
     content: dict[str, Any]
-    link: tuple[str, Path] | None
+    link: tuple[str, Path] | None  # for a local base: a link in the folder that NNGPT is started in, and its target
 
 
 def llm_preset(base: str) -> LlmPreset:
@@ -159,14 +150,10 @@ def base_of(file: Path) -> str:
 
 
 def row_limit(preset: Mapping[str, Any], folder: Path) -> int:
-    """The number of tokens that a row, including its answer, must stay below.
+    """The number of tokens that a row, including its answer, must stay below, by a preset and the base's folder.
 
     NNGPT drops rows that are not shorter than the preset's `default_context_length` (or the base's own context), and
     its head cuts them at 4,096 tokens before it looks.
-
-    Args:
-        preset: content of the LLM preset.
-        folder: of the base model.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stated = [preset.get("default_context_length"), *(config.get(name) for name in _CONTEXT)]
@@ -199,11 +186,7 @@ def corpus_pairs(data: PairData, part: str) -> pd.DataFrame:
 
 
 def export_pairs(data: PairData, renderer: Renderer, folder: Path) -> dict[str, int]:
-    """Write `train.jsonl` (training pairs) and `dev.jsonl` (validation pairs), but no test pairs.
-
-    Returns:
-        The number of lines of each part.
-    """
+    """Write `train.jsonl` (training pairs) and `dev.jsonl` (validation pairs); the numbers of their lines."""
     counts = {}
     for part, name in CORPUS.items():
         with replacing(folder / name) as temporary, temporary.open("w", encoding="utf-8") as stream:

@@ -33,17 +33,11 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Host:
-    """An NNGPT that can be imported from here.
+    """An NNGPT that can be imported from here."""
 
-    Attributes:
-        folder: its package folder `ab/gpt`.
-        layout: a key of `LAYOUTS`.
-        version: of the installed distribution or of the checkout, None if unknown.
-    """
-
-    folder: Path
-    layout: str
-    version: str | None
+    folder: Path  # ab/gpt
+    layout: str  # a key of LAYOUTS
+    version: str | None  # of the installed distribution or of the checkout
 
     def module(self, role: str) -> str:
         """The dotted name of the module that has a role in this layout, such as `main`."""
@@ -92,14 +86,7 @@ class Host:
 
 
 def find_host(folder: str | Path | None = None) -> Host:
-    """Find NNGPT.
-
-    Args:
-        folder: the package folder `ab/gpt`, or one that contains it; by default the one that Python would import.
-
-    Raises:
-        UserError: if there is none, or its layout is unknown.
-    """
+    """Find NNGPT in its package folder `ab/gpt` or in one that contains it; by default the one that Python imports."""
     if folder is not None:
         where, places = f"in '{folder}'", [Path(folder), Path(folder) / "ab" / "gpt"]
     else:

@@ -38,14 +38,10 @@ _KEPT = ("README.md", str(CONF / "dataset_meta.json"), str(CONF / "llm" / BUILT_
 class Change:
     """A file or link that is written or removed.
 
-    Attributes:
-        path: relative to the folder.
-        before: its text, or where the link leads; None if it does not exist.
-        after: the same afterwards; None if it is removed.
-        link: whether it is a link.
+    `before` and `after` are its text, or where the link leads; None if it does not exist.
     """
 
-    path: str
+    path: str  # relative to the folder
     before: str | None
     after: str | None
     link: bool = False
@@ -157,15 +153,12 @@ def enabled(folder: Path) -> dict[str, Any] | None:
 
 
 def host_status(folder: str | Path | None = None, *, project: str | Path = "nngpt", run: bool = True) -> dict[str, Any]:
-    """Describe the NNGPT that is installed.
+    """Describe the NNGPT that is installed, in plain values.
 
     Args:
         folder: where NNGPT is, if not where Python finds it.
         project: the folder that `enable` writes to.
         run: whether to import its tuner, in a process of its own.
-
-    Returns:
-        `version`, `layout`, `folder`, `conf`, `llm_presets`, `obstacles` to its tuner, and `enabled`.
     """
     host = find_host(folder)
 

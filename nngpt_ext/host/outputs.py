@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.parser import parse_answer
-from nngpt_ext.io import cannot_write, replacing, write_text
+from nngpt_ext.io import cannot_write, is_free, replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,32 +31,17 @@ _EPOCHS = (Path(), Path("llm") / "epoch", Path("nngpt") / "llm" / "epoch", Path(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a folder contains.
+    """The evaluated answers of a folder, with the columns of predictions, NNGPT's own reading and the text."""
 
-    Attributes:
-        folder: of the epochs.
-        table: the evaluated answers, with the columns of predictions, NNGPT's own reading and the text.
-        epochs: all epochs.
-        missing: how many answers were never generated: gaps in the numbers, and folders without an output.
-        unreadable: how many outputs were not evaluated, so that only a pickle says what they answer.
-    """
-
-    folder: Path
+    folder: Path  # of the epochs
     table: pd.DataFrame
     epochs: list[int]
-    missing: int
-    unreadable: int
+    missing: int  # answers that were never generated: gaps in the numbers, and folders without an output
+    unreadable: int  # outputs that were not evaluated, so that only a pickle says what they answer
 
 
 def read_outputs(folder: str | Path) -> Outputs:
-    """Read the outputs of all epochs.
-
-    Args:
-        folder: the one that contains `A0`, `A1`, …, or the `nngpt` folder above `llm/epoch`.
-
-    Raises:
-        UserError: if there are none, and for an evaluation that is incomplete or of another form.
-    """
+    """Read the outputs of all epochs from the folder of `A0`, `A1`, …, or the `nngpt` folder above `llm/epoch`."""
     import pandas as pd
 
     folder = Path(folder)
@@ -134,16 +119,12 @@ def import_outputs(
         source, lemur: LEMUR, for the pair prior; see `open_source`.
 
     Returns:
-        `report`, `out` and `counts`: outputs read, missing, unreadable, those that each parser cannot read, and those
-        that the two read differently.
-
-    Raises:
-        UserError: as `read_outputs`, and if `out` contains something else.
+        `report`, `out` and `counts` of outputs: read, missing, unreadable, and by what the two parsers make of them.
     """
     from nngpt_ext.run_folder import versions
 
     found, out = read_outputs(folder), Path(out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not is_import(out))):
+    if out.exists() and (not out.is_dir() or not (is_free(out, NOTE) or is_import(out))):
         raise UserError(f"'{out}' contains something else; give a new folder with --out")
     table, reported = found.table, int(found.table["tuning_epoch"].iloc[-1])
     last = table[table["tuning_epoch"] == reported].reset_index(drop=True)
@@ -170,11 +151,7 @@ def is_import(folder: Path) -> bool:
 
 
 def rebuild_import(folder: Path) -> Report:
-    """Build an import's report again from its predictions.parquet, outputs.parquet and import.json.
-
-    Raises:
-        UserError: if one of them is missing or damaged.
-    """
+    """Build an import's report again from its predictions.parquet, outputs.parquet and import.json."""
     from nngpt_ext.evaluation.report import write_report
     from nngpt_ext.run_folder import read_table
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -59,12 +61,15 @@ def parse_answer(text: str, options: tuple[str, str]) -> str | None:
     the first or the last line, decides.
     """
     text = re.sub(r"[*`\"]", " ", own_words(text).replace("’", "'"))
-    text = re.sub(r"\([^)A-Za-z]*\)", lambda m: " " * len(m[0]), text)  # figures in brackets end no clause
-    kept = _unlisted(text, _affirmed(text, sorted(_Mention(*m.span(), n) for n in options for m in _found(text, n))))
+    # Figures in brackets end no clause; a bracket that is never closed is read once.
+    text = re.sub(r"\([^)A-Za-z]*\)?", lambda m: " " * len(m[0]) if m[0][-1] == ")" else m[0], text)
+    mentions = sorted(_Mention(*m.span(), n) for n in options for m in _found(text, n))
+    kept = _unlisted(text, _affirmed(text, mentions))
     names = {mention.name for mention in kept}
     if len(names) == 1:
         return names.pop()
-    stated = {m.name for m in kept if _STATED.search(text[: m.start])}
+    left = set(kept)
+    stated = {m.name for m, since in _since(mentions) if m in left and _STATED.search(text, since, m.start)}
     if len(stated) == 1:
         return stated.pop()
     begun = {m.name for m in kept if not text[: m.start].strip("' (") and _REASON.match(text[m.end :])}
@@ -77,35 +82,51 @@ def parse_answer(text: str, options: tuple[str, str]) -> str | None:
 
 def _affirmed(text: str, mentions: list[_Mention]) -> list[_Mention]:
     """The mentions that nothing speaks against."""
-    against = {m: found for m in mentions if (found := _AGAINST.search(text, 0, m.start))}
+    against = {m: found for m, since in _since(mentions) if (found := _AGAINST.search(text, since, m.start))}
     for one, two in pairwise(mentions):
         listed = _LISTED.fullmatch(text, one.end, two.start)
         if one in against and listed and listed[1]:  # `not mnist or svhn`
             against[two] = against[one]
     # What speaks against one name alone does not speak against its clause.
-    rest = text
-    for found in against.values():
-        rest = f"{rest[: found.start()]}{' ' * len(found[0])}{rest[found.end() :]}"
-    ends = _clause_ends(text, mentions)
+    rest, done = "", 0
+    for start, end in sorted({found.span() for found in against.values()}):
+        rest, done = f"{rest}{text[done:start]}{' ' * (end - start)}", end
+    rest += text[done:]
+    begins, ends = _clauses(text, mentions)
+    denied: dict[tuple[int, int], bool] = {}
     kept = []
     for m in mentions:
-        before = max((end for end, _ in ends if end <= m.start), default=0)
-        behind = min((begin for _, begin in ends if begin >= m.end), default=len(text))
-        if m not in against and not _CLAUSE_AGAINST.search(rest, before, behind):
+        clause = _around(begins, ends, m.start, m.end, len(text))
+        if clause not in denied:
+            denied[clause] = _CLAUSE_AGAINST.search(rest, *clause) is not None
+        if m not in against and not denied[clause]:
             kept.append(m)
     return kept
 
 
-def _clause_ends(text: str, mentions: list[_Mention]) -> list[tuple[int, int]]:
-    """Where clauses meet: (the next one's begin, this one's end). `and` parts two clauses with a name each."""
-    ends = [(m.end(), m.start()) for m in _CLAUSE_ENDS.finditer(text)]
-    for found in _AND.finditer(text):
-        before = max((begin for begin, _ in ends if begin <= found.start()), default=0)
-        behind = min((end for _, end in ends if end >= found.end()), default=len(text))
-        named = [before <= m.start < found.start() for m in mentions if before <= m.start < behind]
-        if len(set(named)) == 2:
-            ends.append((found.end(), found.start()))
-    return ends
+def _since(mentions: list[_Mention]) -> Iterator[tuple[_Mention, int]]:
+    """Each mention with the end of the one before it: what stands right before a name is no longer."""
+    return zip(mentions, [0, *(m.end for m in mentions)], strict=False)
+
+
+def _clauses(text: str, mentions: list[_Mention]) -> tuple[list[int], list[int]]:
+    """Where clauses begin and where they end, each sorted. `and` parts two clauses with a name each."""
+    found = [m.span() for m in _CLAUSE_ENDS.finditer(text)]
+    begins, ends = sorted(end for _, end in found), sorted(start for start, _ in found)
+    starts = [m.start for m in mentions]
+    for start, end in (m.span() for m in _AND.finditer(text)):
+        before, behind = _around(begins, ends, start, end, len(text))
+        i = bisect_left(starts, start)
+        if i and starts[i - 1] >= before and i < len(starts) and starts[i] < behind:
+            insort(begins, end)
+            insort(ends, start)
+    return begins, ends
+
+
+def _around(begins: list[int], ends: list[int], start: int, end: int, length: int) -> tuple[int, int]:
+    """The clause in which something stands."""
+    i, k = bisect_right(begins, start), bisect_left(ends, end)
+    return begins[i - 1] if i else 0, ends[k] if k < len(ends) else length
 
 
 def _unlisted(text: str, mentions: list[_Mention]) -> list[_Mention]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +36,6 @@ NOT_APPLIED = (
     "tuning.test_every_epoch", "calibration.target", "store",
 )  # fmt: skip
 _AT_ONCE = 512  # rows tokenised together
-
-
-class Obstacles(UserError):
-    """Why NNGPT's tuner cannot run here: `lines`, one each."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("; ".join(lines))
-        self.lines = list(lines)
 
 
 @dataclass(frozen=True)
@@ -88,9 +81,8 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
         `arguments`, None for a prompt that can only be exported; `not_filled` says why.
 
     Raises:
-        Obstacles: if NNGPT's tuner cannot run here; nothing is written then.
-        UserError: for a folder in use, rows that NNGPT would cut or drop, and mistakes in the preset, the prompt or
-            the configuration; nothing is written then.
+        UserError: if NNGPT's tuner cannot run here, for a folder in use, for rows that NNGPT would cut or drop, and for
+            mistakes in the preset, the prompt or the configuration; nothing is written then.
     """
     from nngpt_ext.tasks.pipeline import find_template
 
@@ -100,7 +92,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     file = conversion.find_conf(asked.llm, "llm", [asked.project / CONF, host.conf])
     base = conversion.base_of(file)
     if not asked.trust_remote_code:
-        _check_code(base)
+        _check_code(base, known=base != conversion.read_llm_preset(file)["base_model_name"])
     where = asked.config if asked.config is not None else find_project()
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
     chosen = {"model": {"base": base}, **({"prompt": asked.prompt} if asked.prompt is not None else {})}
@@ -120,7 +112,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     call = None if not_filled else main_arguments(host, resolved)
     _warn(host, config, asked.measure)
     if not asked.export_only and (lines := obstacles(host)):
-        raise Obstacles(lines)
+        raise UserError(f"NNGPT's tuner cannot run here: {'; '.join(lines)}")
     corpus = _corpus(host, resolved, template, file)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -152,20 +144,28 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_code(base: str) -> None:
-    """Refuse a base model that comes with code, which NNGPT would run."""
-    if base in PRESETS:
+def _check_code(base: str, known: bool) -> None:
+    """Refuse a base model that comes with code, which NNGPT would run; those that we know by location do not."""
+    if known and base in PRESETS:
         return
     folder = Path(base)
     if not folder.is_dir():
         raise UserError(
             f"NNGPT runs code that comes with '{base}' without asking; add --trust-remote-code if you trust it"
         )
-    # An auto_map may also name code of a hub: `org/repo--module.Class`.
-    if list(folder.glob("*.py")) or any("auto_map" in file.read_text("utf-8") for file in folder.glob("*config.json")):
+    if list(folder.glob("*.py")) or any(_names_code(file) for file in folder.glob("*config.json")):
         raise UserError(
             f"'{base}' contains or names code, which NNGPT would run; add --trust-remote-code if you trust it"
         )
+
+
+def _names_code(config: Path) -> bool:
+    """Whether an `auto_map` names code, which may be on a hub; assumed of a file that cannot be read."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return isinstance(content, dict) and bool(content.get("auto_map"))
 
 
 def _warn(host: Host, config: TaskConfig, measure: bool) -> None:
@@ -219,18 +219,9 @@ def _corpus(host: Host, config: ResolvedConfig, template: Template, file: Path) 
 
 
 def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int) -> int:
-    """Check that NNGPT accepts every row that would be exported, tokenised as its loader does.
+    """The tokens of the longest row that would be exported, tokenised as NNGPT's loader does.
 
-    Args:
-        data, renderer: as for `export_pairs`.
-        tokenizer: the base's, with the chat template that NNGPT gives it.
-        limit: number of tokens that a row must stay below.
-
-    Returns:
-        The tokens of the longest row.
-
-    Raises:
-        UserError: if a row is too long, with the `data.code_tokens` at which all rows fit.
+    Rows must stay below `limit`; the error says at which `data.code_tokens` they would.
     """
     import jinja2
 

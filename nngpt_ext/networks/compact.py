@@ -11,7 +11,7 @@ import tokenize
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate, takewhile
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from nngpt_ext.quiet import no_warnings
 
@@ -78,8 +78,7 @@ def _tree(text: str) -> ast.Module | None:
     with no_warnings():  # an invalid escape in a network is not our user's concern
         try:
             refuse_depth(text)
-            tree: ast.Module = compile(text, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-            return tree
+            return cast(ast.Module, compile(text, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, inside, write_text
+from nngpt_ext.io import cannot_write, inside, is_free, write_text
 from nngpt_ext.run_folder import REPORT, read_config
 from nngpt_ext.study.grid import Grid
 
@@ -88,7 +88,7 @@ class StudyFolder:
                     f"'{self.folder}' already holds this study; continue it with --resume, or give another folder "
                     "with --out"
                 )
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not is_free(self.folder, GRID):
             raise UserError(
                 f"the output folder '{self.folder}' holds files that are not of a study; give another with --out"
             )

@@ -17,8 +17,10 @@ log = logging.getLogger(__name__)
 
 ADAPTER_FILES = (SETTINGS, WEIGHTS)
 _STATE_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
-_NUMBERS = ("train_loss", "validation_accuracy", "validation_log_loss")
-_TYPES = {"epoch": int, "step": int, "checkpoint": str, "examples": int, **dict.fromkeys(_NUMBERS, (int, float))}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "epoch": (int,), "step": (int,), "checkpoint": (str,), "examples": (int,), "train_loss": (int, float),
+    "validation_accuracy": (int, float), "validation_log_loss": (int, float),
+}  # fmt: skip
 
 
 def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nngpt_ext.host.parser import own_words, parse_answer
+from tests.deadline import deadline
 from tests.host.tricky import TRICKY
 
 
@@ -48,3 +49,20 @@ def test_own_words(text: str, words: str) -> None:
 )
 def test_what_is_denied_is_no_answer_and_makes_none(text: str, answer: str | None) -> None:
     assert parse_answer(text, ("mnist", "svhn")) == parse_answer(text, ("svhn", "mnist")) == answer
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece", "answer"),
+    [
+        ("", "mnist ", "mnist"),
+        ("", "mnist or svhn ", None),
+        ("", "not mnist, ", None),
+        ("", "mnist. svhn ", None),
+        ("", "answer: mnist ", "mnist"),
+        ("svhn ", "(", "svhn"),
+        ("svhn", " ", "svhn"),
+    ],
+)
+def test_a_model_that_repeats_itself_stops_nothing(begin: str, piece: str, answer: str | None) -> None:
+    with deadline():
+        assert parse_answer(begin + piece * (100_000 // len(piece)), ("mnist", "svhn")) == answer

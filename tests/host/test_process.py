@@ -115,13 +115,3 @@ os.kill(os.getpid(), 9)
     assert killed.with_name("killed.db-journal").stat().st_size
     with pytest.raises(UserError, match="not whole: a journal is left beside it"):
         check_database(killed)
-
-
-def test_a_database_without_image_classification_is_refused(database: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.db"
-    shutil.copy(database, other)
-    with closing(sqlite3.connect(other)) as connection:
-        connection.execute("UPDATE stat SET task = 'txt-generation'")
-        connection.commit()
-    with pytest.raises(UserError, match="has no trials; remove it and build it again"):
-        check_database(other)

@@ -296,21 +296,23 @@ def test_threads_that_overlap_leave_the_terminal_as_it_was() -> None:
     def state() -> tuple[Any, ...]:
         return logging.get_verbosity(), logging.is_progress_bar_enabled(), list(warnings.filters)
 
+    logging.set_verbosity_warning()
+    logging.enable_progress_bar()
     before = state()
     inside, out = threading.Event(), threading.Event()
 
-    def second() -> None:
+    def second() -> bool:
         with quiet_transformers():
             inside.set()
             out.wait(10)
-            assert not logging.is_progress_bar_enabled()
+            return logging.is_progress_bar_enabled()
 
-    thread = threading.Thread(target=second)
-    with quiet_transformers():
-        thread.start()
-        inside.wait(10)
-    out.set()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        with quiet_transformers():
+            shown = pool.submit(second)
+            inside.wait(10)
+        out.set()
+        assert not shown.result()
     assert state() == before
 
 

@@ -12,15 +12,20 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nngpt_ext import RunResult, UserError, run_task
+from nngpt_ext import RunResult, TaskConfig, UserError
+from nngpt_ext.settings import build_config
+from nngpt_ext.tasks.loading import Loader
+from nngpt_ext.tasks.pipeline import run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.export.conftest import tree
 from tests.tasks.test_pipeline import TASK
 
+LOADER = Loader()  # records and base model, once for all of these
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    return run_task("dataset_compare", TASK, output_dir=tmp_path_factory.mktemp("runs") / "a")
+    return resume(tmp_path_factory.mktemp("runs") / "a")
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def unfinished(run: Path) -> Path:
 
 
 def resume(folder: Path) -> RunResult:
-    return run_task("dataset_compare", TASK, output_dir=folder, resume=True)
+    return run_pipeline(build_config(TaskConfig, TASK), folder, resume=True, loader=LOADER)
 
 
 def line(call: Callable[..., Any], *arguments: Any) -> str:
@@ -178,8 +183,10 @@ def test_a_store_never_follows_a_link(unfinished: Path, tmp_path: Path, there: b
 
 
 def test_a_linked_file_is_replaced_and_what_it_leads_to_stays(unfinished: Path, mine: Path) -> None:
-    names = ("config.yaml", "inputs.json", "baselines.parquet", "predictions.parquet", "run.json", "report.json",
-             "report.md", "report.html", "adapter/README.md", "adapter/task.json", "checkpoints/history.json")  # fmt: skip
+    names = (
+        "config.yaml", "inputs.json", "baselines.parquet", "predictions.parquet", "run.json", "report.json",
+        "report.md", "report.html", "adapter/README.md", "adapter/task.json", "checkpoints/history.json",
+    )  # fmt: skip
     for number, name in enumerate(names):
         file, target = unfinished / name, mine / f"{number}"
         shutil.move(file, target) if file.exists() else target.write_text("mine")

@@ -277,10 +277,11 @@ def test_killed_beside_a_checkpoint(
         if len(list((killed / "checkpoints").glob("checkpoint-*"))) == 3:
             raise Killed
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        at = (trainer.EpochEnd, "on_save") if moment == "before the history" else (trainer, "write_text")
-        patched.setattr(*at, kill)
+    at = (trainer.EpochEnd, "on_save") if moment == "before the history" else (trainer, "write_text")
+    monkeypatch.setattr(*at, kill)
+    with pytest.raises(Killed):
         Trained(base, groups, killed)
+    monkeypatch.undo()
     assert [entry["epoch"] for entry in read_history(killed)] == [1, 2]
     assert resumed(1) == []
 
