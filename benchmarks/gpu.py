@@ -258,8 +258,8 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     from nngpt_ext.models.base import Base
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.tuning.plan import make_plan
-    from nngpt_ext.tuning.settings import TuneConfig
     from nngpt_ext.tuning.trainer import AnswerTrainer
+    from nngpt_ext.tuning.tune_config import TuneConfig
 
     cuda = next(tuned.parameters()).is_cuda
     config = TuneConfig(

@@ -18,9 +18,9 @@ from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError
-from nngpt_ext.export.commands import app as export
-from nngpt_ext.host.commands import app as host
-from nngpt_ext.predict import commands as ask
+from nngpt_ext.export.export_commands import app as export
+from nngpt_ext.host.host_commands import app as host
+from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.version import __version__
@@ -218,7 +218,7 @@ def _data(**options: Any) -> DataConfig:
 
 
 def _print_report(found: Any, as_json: bool) -> None:
-    from nngpt_ext.evaluation.schema import Report
+    from nngpt_ext.evaluation.figures import Report
 
     if as_json:
         print_json(found.model_dump(mode="json") if hasattr(found, "model_dump") else found)

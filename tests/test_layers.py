@@ -1,27 +1,38 @@
-"""The folders stand in the order in which data flows; each imports only those before it."""
+"""The rooms stand in the order in which data flows; each imports only those before it, and no module is in a circle."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
-# As in DESIGN.md.
 FOLDERS = (
-    "lemur", "prompts", "models", "batches", "scoring", "evaluation", "tuning", "predict", "tasks", "publish", "study",
-    "host", "bench", "doctor", "cli",
+    "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning", "predict", "tasks",
+    "export", "study", "host", "bench", "doctor", "cli",
 )  # fmt: skip
-GROUND = ("registry", "config", "errors", "files", "progress", "quiet", "shell", "version")
+GROUND = (
+    "registry", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell", "version",
+)  # fmt: skip
 LINES = 399
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import, also inside functions and `if TYPE_CHECKING`."""
-    for node in ast.walk(tree):
+def without_type_checking(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING`, which are never run."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from without_type_checking(child)
+
+
+def imported(nodes: Iterator[ast.AST], package: str) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, also inside functions."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -31,11 +42,15 @@ def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
 
 
+def package_of(module: Path) -> str:
+    return ".".join(["nngpt_ext", *module.relative_to(PACKAGE).parts[:-1]])
+
+
 def violations(module: Path, text: str) -> list[str]:
     place = module.relative_to(PACKAGE).with_suffix("")
     own = place.parts[0]
     found = []
-    for line, name in imported(ast.parse(text), ".".join(["nngpt_ext", *place.parts[:-1]])):
+    for line, name in imported(ast.walk(ast.parse(text)), package_of(module)):
         parts = name.split(".")
         if parts[0] != "nngpt_ext" or len(parts) < 2 or parts[1] in (own, *GROUND, "__version__"):
             continue
@@ -44,6 +59,10 @@ def violations(module: Path, text: str) -> list[str]:
         if parts[1] not in allowed:
             found.append(f"{place}:{line} imports {name}")
     return found
+
+
+def dotted(module: Path) -> str:
+    return ".".join(["nngpt_ext", *module.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
 
 
 def test_every_folder_and_module_has_its_place():
@@ -58,12 +77,32 @@ def test_imports_go_down_only(module):
     assert violations(module, module.read_text(encoding="utf-8")) == []
 
 
+def test_there_is_no_circle():
+    names = {dotted(module) for module in MODULES}
+    graph = {}
+    for module in MODULES:
+        if module == PACKAGE / "__init__.py":
+            continue
+        nodes = without_type_checking(ast.parse(module.read_text(encoding="utf-8")))
+        found = {name for _, name in imported(nodes, package_of(module))}
+        # A name of a module, or the module itself.
+        graph[dotted(module)] = {
+            known for name in found for known in (name, name.rpartition(".")[0]) if known in names
+        } - {dotted(module), "nngpt_ext"}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_every_stem_is_unique():
+    stems = Counter(module.stem for module in MODULES if module.stem != "__init__")
+    assert [stem for stem, n in stems.items() if n > 1] == []
+
+
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("lemur/pairs.py", "from nngpt_ext.prompts.render import Renderer"),
-        ("lemur/pairs.py", "def f():\n    import nngpt_ext.tasks.run"),
-        ("config.py", "if TYPE_CHECKING:\n    from nngpt_ext.data import pairs"),
+        ("data/pairs.py", "from nngpt_ext.prompts.render import Renderer"),
+        ("data/pairs.py", "def f():\n    import nngpt_ext.tasks.run"),
+        ("settings.py", "if TYPE_CHECKING:\n    from nngpt_ext.data import pairs"),
         ("tasks/run.py", "from nngpt_ext import cli"),
         ("tasks/run.py", "from nngpt_ext import run_task"),
         ("scoring/log_odds.py", "from ..evaluation import metrics"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_template_itself_can_be_a_prompt_and_is_checked(monkeypatch):
     given = Template("mine", "", "{a} or {b}?", {"a": "dataset", "b": "dataset_2"})
     prompts.register("mine")(given)
     assert get_template("mine") == given
-    prompts.register("wrong")(given._replace(prompt="{c}"))
+    prompts.register("wrong")(replace(given, prompt="{c}"))
     with pytest.raises(UserError, match=r"variable \{c\} is not in input_list"):
         get_template("wrong")
 

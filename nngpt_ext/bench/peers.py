@@ -23,10 +23,10 @@ from nngpt_ext.bench.stopwatch import Clock, Work, now
 from nngpt_ext.bench.workload import Workload, lengths
 from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.scoring.log_odds import log_odds
-from nngpt_ext.tuning.adapter import with_adapter
+from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.settings import TuneConfig
 from nngpt_ext.tuning.trainer import AnswerTrainer
+from nngpt_ext.tuning.tune_config import TuneConfig
 
 GENERATED = 150  # tokens that NNGPT lets a model write before it reads an answer from them
 RANK = 32  # NNGPT's

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.evaluation import metrics
-from nngpt_ext.evaluation.schema import (
+from nngpt_ext.evaluation.figures import (
     Answered,
     CalibrationFigures,
     Change,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nngpt_ext.evaluation.schema import Report
+from nngpt_ext.evaluation.figures import Report
 from nngpt_ext.evaluation.tables import Table, summary, tables
 
 # What would end a cell, or start a tag, an entity, a link, emphasis or code.

@@ -7,7 +7,7 @@ from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from nngpt_ext.evaluation.schema import Report
+from nngpt_ext.evaluation.figures import Report
 from nngpt_ext.evaluation.tables import Table, summary, tables
 from nngpt_ext.evaluation.wording import NO_NUMBER
 

@@ -14,7 +14,7 @@ import pydantic_core
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import groups, metrics
-from nngpt_ext.evaluation.schema import (
+from nngpt_ext.evaluation.figures import (
     Accuracy,
     Baseline,
     Group,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nngpt_ext.evaluation.baselines import BASELINES
-from nngpt_ext.evaluation.schema import PAPERS_WAY, SIDES, Group, Report
+from nngpt_ext.evaluation.figures import PAPERS_WAY, SIDES, Group, Report
 from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number, p_value, share, whole
 
 _SIDES = {

@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nngpt_ext.evaluation.schema import Report
+from nngpt_ext.evaluation.figures import Report
 from nngpt_ext.evaluation.tables import Table, summary, tables
 
 

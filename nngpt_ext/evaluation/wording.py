@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nngpt_ext.evaluation.schema import Skill
+from nngpt_ext.evaluation.figures import Skill
 
 NO_NUMBER = "–"
 

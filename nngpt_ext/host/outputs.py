@@ -18,7 +18,7 @@ from nngpt_ext.io import cannot_write, is_free, replacing, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nngpt_ext.evaluation.schema import Report
+    from nngpt_ext.evaluation.figures import Report
 
 OUTPUT, VERDICT = "full_output.txt", "classification_eval.json"
 BASE_MODEL = "host"

@@ -15,9 +15,9 @@ from typing import Any
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import write_text
 from nngpt_ext.predict.codes import Network
+from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.parts import part_file
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.predict.schema import absolute
 from nngpt_ext.predict.shards import Job, score_shard
 
 CORES = 1  # of a worker

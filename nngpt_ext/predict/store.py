@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.calibration import logistic
-from nngpt_ext.predict.schema import FAULTS, check, make, predictions, unusable
+from nngpt_ext.predict.database import FAULTS, check, make, predictions, unusable
 from nngpt_ext.run_folder import ADAPTER, PREDICTIONS
 
 COLUMNS = tuple(column.name for column in predictions.columns)

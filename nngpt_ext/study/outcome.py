@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.evaluation.figures import Accuracy, Ci95, Epoch, Number, Skill
 from nngpt_ext.evaluation.metrics import Answered, Bin
 from nngpt_ext.evaluation.report import PRIOR
-from nngpt_ext.evaluation.schema import Accuracy, Ci95, Epoch, Number, Skill
 
 RULE = "If the interval of the skill includes 0, no skill was shown."
 Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]

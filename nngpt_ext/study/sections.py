@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.evaluation.figures import Skill
 from nngpt_ext.evaluation.markdown import plain
 from nngpt_ext.evaluation.markdown import section as markdown_table
 from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.schema import Skill
 from nngpt_ext.evaluation.tables import Table
 from nngpt_ext.evaluation.terminal import rendered
 from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number

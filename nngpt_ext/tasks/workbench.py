@@ -36,7 +36,7 @@ from nngpt_ext.scoring.predictions import (
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.tuning.history import read_history, select_epoch
 from nngpt_ext.tuning.qlora import Validation, write_base_note
-from nngpt_ext.tuning.settings import TuneConfig
+from nngpt_ext.tuning.tune_config import TuneConfig
 
 
 class Workbench:

@@ -21,7 +21,7 @@ from nngpt_ext.tuning.history import ADAPTER_FILES, select_epoch
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Example
     from nngpt_ext.models.base import Base
-    from nngpt_ext.tuning.settings import TuneConfig
+    from nngpt_ext.tuning.tune_config import TuneConfig
 
 log = logging.getLogger(__name__)
 

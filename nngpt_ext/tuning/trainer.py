@@ -26,10 +26,10 @@ from nngpt_ext.io import inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.progress import Progress, epoch_ended
 from nngpt_ext.run_folder import HISTORY
-from nngpt_ext.tuning.adapter import adapter_matters, with_adapter
 from nngpt_ext.tuning.history import checkpoint_files, read_history, usable_entries
+from nngpt_ext.tuning.lora import adapter_matters, with_adapter
 from nngpt_ext.tuning.plan import Plan, make_plan
-from nngpt_ext.tuning.settings import TuneConfig
+from nngpt_ext.tuning.tune_config import TuneConfig
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base

@@ -20,7 +20,7 @@ from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.predict import cluster
 from nngpt_ext.predict.cluster import ShardScorer
 from nngpt_ext.predict.collection import score_collection
-from nngpt_ext.predict.schema import absolute
+from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.shards import Job
 
 from .test_collection import codes, job, same, whole

@@ -15,6 +15,7 @@ from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.fields import COLUMNS
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.render import Renderer
+from nngpt_ext.prompts.template import Messages
 from nngpt_ext.registry import prompts
 from tests import models_made
 
@@ -100,7 +101,7 @@ def test_unknown_prompt_lists_the_known() -> None:
 def test_exact_words(name: str) -> None:
     renderer = Renderer(get_template(name), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
     for question, expected in zip((QUESTION, QUESTION.turned()), USER[name], strict=True):
-        assert renderer.messages(question, CODE) == (SYSTEM, expected)
+        assert renderer.messages(question, CODE) == Messages(SYSTEM, expected)
         assert renderer.text(question, CODE) == f"{SYSTEM}\n\n{expected}\n"
 
 

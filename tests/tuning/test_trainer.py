@@ -16,10 +16,10 @@ from nngpt_ext.batches.rows import Example, training_example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.models.base import Base, quiet_transformers
 from nngpt_ext.tuning import trainer as training
-from nngpt_ext.tuning.adapter import with_adapter
+from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.settings import TuneConfig
 from nngpt_ext.tuning.trainer import AnswerTrainer, train
+from nngpt_ext.tuning.tune_config import TuneConfig
 from tests import models_made
 from tests.batches.asked import encoded
 

@@ -41,7 +41,7 @@ def test_the_same_sources_as_the_tree(tree: Path, database: Path) -> None:
 
 def test_more_names_than_one_query_takes(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SqliteSource(database)
-    names = sorted(source.networks(), source.facts())
+    names = sorted(source.networks())
     whole = source.sources(names)
     monkeypatch.setattr("nngpt_ext.data.sources.sqlite._CHUNK", 7)
     assert source.sources(names) == whole

@@ -13,7 +13,7 @@ from nngpt_ext.batches.rows import Example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.presets import preset
-from nngpt_ext.tuning.settings import TuneConfig
+from nngpt_ext.tuning.tune_config import TuneConfig
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base

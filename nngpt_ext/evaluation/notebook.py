@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nngpt_ext.evaluation.figures import Report
 from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.schema import Report
 from nngpt_ext.evaluation.tables import headline, per_dataset, summary, tables
 
 

@@ -235,7 +235,7 @@ class Report(BaseModel):
     __hash__ = None  # type: ignore[assignment]
 
     def _repr_html_(self) -> str:
-        from nngpt_ext.evaluation.cell import report_cell
+        from nngpt_ext.evaluation.notebook import report_cell
 
         return report_cell(self)
 
