@@ -13,7 +13,6 @@ from nngpt_ext.version import __version__
 if TYPE_CHECKING:
     from nngpt_ext.config import TaskConfig
     from nngpt_ext.errors import UserError
-    from nngpt_ext.evaluation.curves import LiveCurves
     from nngpt_ext.predict.answers import Comparison, Ranking
     from nngpt_ext.predict.predictor import Predictor
     from nngpt_ext.predict.question import Query
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from nngpt_ext.registry import register_finetuner, register_prompt, register_task
     from nngpt_ext.tasks.protocol import RunResult, Task
     from nngpt_ext.tasks.run import run_task
+    from nngpt_ext.views.curves import LiveCurves
 
 __all__ = [
     "Comparison", "LiveCurves", "PredictionStore", "Predictor", "Query", "Ranking", "RunResult", "Task", "TaskConfig",
@@ -30,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Comparison": "nngpt_ext.predict.answers",
-    "LiveCurves": "nngpt_ext.evaluation.curves",
+    "LiveCurves": "nngpt_ext.views.curves",
     "PredictionStore": "nngpt_ext.predict.store",
     "Predictor": "nngpt_ext.predict.predictor",
     "Query": "nngpt_ext.predict.question",

@@ -218,14 +218,15 @@ def _data(**options: Any) -> DataConfig:
 
 
 def _print_report(found: Any, as_json: bool) -> None:
-    from nngpt_ext.evaluation.figures import Report
+    from nngpt_ext.evaluation.report import Report
 
     if as_json:
         print_json(found.model_dump(mode="json") if hasattr(found, "model_dump") else found)
     elif isinstance(found, Report):
-        from nngpt_ext.evaluation.terminal import print_report
+        from nngpt_ext.evaluation.description import summary, tables
+        from nngpt_ext.views.faces import print_tables
 
-        print_report(found)
+        print_tables(summary(found), tables(found))
     else:  # of a plugin's task, which says itself how it looks
         typer.echo(str(found))
 

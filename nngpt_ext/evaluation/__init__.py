@@ -1,1 +1,0 @@
-"""Evaluation: baselines, metrics, intervals over networks, and the report. Import from its modules."""

@@ -1,48 +1,49 @@
 """Metrics of a probability that dataset_1 is the better one, over rows that are pairs.
 
-In all of them `probability` is P(dataset_1) in [0, 1] and `first_wins` says whether dataset_1 is the answer;
-both have the shape (rows,). The answer that a probability gives is dataset_1 where it is at least 0.5.
+In all of them `probability` is P(dataset_1) in [0, 1] and `first_wins` says whether dataset_1 is the answer; both have
+the shape (rows,). The answer that a probability gives is dataset_1 where it is at least 0.5.
+
+`METRICS` declares those that a report has as a single number.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from nngpt_ext.declaration import Declarations
+from nngpt_ext.views.wording import count, number
+
+if TYPE_CHECKING:
+    from nngpt_ext.evaluation.report import Report
+
 BINS = 15
 CLIP = 1e-12
 
 
-class PairAuc(NamedTuple):
-    """Mean ROC AUC inside dataset pairs, and how much of the data it could be taken of.
-
-    `value` is None where no pair of datasets has both answers. `pairs` and `rows` are those counted,
-    `pairs_left_out` and `rows_left_out` those where all networks have the same answer.
-    """
-
-    value: float | None
-    pairs: int
-    rows: int
-    pairs_left_out: int
-    rows_left_out: int
+def first_wins(pairs: pd.DataFrame) -> np.ndarray:
+    """Whether dataset_1 is the better one; booleans, shape (rows,)."""
+    return (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
 
 
 def correct(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
-    """Whether each answer is right; booleans, shape (rows,)."""
+    """Whether each answer is correct; booleans, shape (rows,)."""
     p, y = _checked(probability, first_wins)
     return (p >= 0.5) == y
 
 
 def accuracy(probability: ArrayLike, first_wins: ArrayLike) -> float:
-    """Share of right answers."""
+    """Share of correct answers."""
     return float(correct(probability, first_wins).mean())
 
 
 def log_loss(probability: ArrayLike, first_wins: ArrayLike) -> float:
-    """Mean of −ln(probability of the right answer), in nats; probabilities are kept 1e-12 from 0 and 1."""
+    """Mean of −ln(probability of the correct answer), in nats; probabilities are kept 1e-12 from 0 and 1."""
     return float(log_losses(probability, first_wins).mean())
 
 
@@ -66,17 +67,18 @@ def squared_errors(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
 def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error of P(dataset_1), over bins with equally many rows.
 
-    Rows are sorted by probability and cut into `bins` parts whose sizes differ by at most one; the result
-    is the mean of |share of dataset_1 − mean probability| over the bins, weighted by their rows (Naeini et
-    al. 2015, with equal-mass bins as in Nguyen & O'Connor 2015). Rows of the same probability count with
-    their mean outcome, so that which of them falls into which bin does not depend on the order of rows.
+    Rows are sorted by probability and cut into `bins` parts whose sizes differ by at most one; the result is the mean
+    of |share of dataset_1 − mean probability| over the bins, weighted by their rows (Naeini et al. 2015, with
+    equal-mass bins as in Nguyen & O'Connor 2015). Rows of the same probability count with their mean outcome, so that
+    which of them falls into which bin does not depend on the order of rows.
     """
     found = reliability(probability, first_wins, bins)
     return sum(abs(b.share - b.probability) * b.n for b in found) / sum(b.n for b in found)
 
 
-class Bin(NamedTuple):
-    """Rows of like probability: their mean probability, the share that dataset_1 wins, and their number."""
+@dataclass(frozen=True)
+class Bin:
+    """Rows of similar probability: their mean probability, the share that dataset_1 wins, and their number."""
 
     probability: float
     share: float
@@ -92,40 +94,47 @@ def reliability(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS)
     return [Bin(float(part[:, 0].mean()), float(part[:, 1].mean()), len(part)) for part in parts]
 
 
-class Answered(NamedTuple):
+@dataclass(frozen=True)
+class Coverage:
     """What is answered from a confidence on: the share of all rows, and the accuracy among them."""
 
     coverage: float
     accuracy: float
 
 
-def risk_coverage(probability: ArrayLike, first_wins: ArrayLike) -> list[Answered]:
-    """Accuracy against coverage when the least sure answers are left out, one point a distinct confidence.
+def risk_coverage(probability: ArrayLike, first_wins: ArrayLike) -> list[Coverage]:
+    """Accuracy against coverage when the least confident answers are left out, a point for each distinct confidence.
 
     The confidence is the probability of the answer given; the curve is one minus that of risk against coverage
-    (El-Yaniv & Wiener 2010). Rows of the same confidence are answered together or not at all. The last point is
-    full coverage.
+    (El-Yaniv & Wiener 2010). Rows of the same confidence are answered together or not at all. The last point is full
+    coverage.
     """
-    p, _ = _checked(probability, first_wins)
-    right = correct(probability, first_wins)
+    p, y = _checked(probability, first_wins)
     confidence = np.maximum(p, 1 - p)
     order = np.argsort(-confidence, kind="stable")
-    sure, hits = confidence[order], np.cumsum(right[order])
+    sure, hits = confidence[order], np.cumsum(correct(p, y)[order])
     ends = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
-    return [Answered(float((i + 1) / len(p)), float(hits[i] / (i + 1))) for i in ends]
+    return [Coverage(float((i + 1) / len(p)), float(hits[i] / (i + 1))) for i in ends]
+
+
+@dataclass(frozen=True)
+class PairAuc:
+    """Mean ROC AUC inside dataset pairs; None where no pair has both answers.
+
+    `pairs_left_out` and `rows_left_out` count the dataset pairs whose networks all have the same answer.
+    """
+
+    value: float | None
+    pairs_left_out: int
+    rows_left_out: int
 
 
 def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: Any, dataset_2: Any) -> PairAuc:
     """ROC AUC among the networks of one pair of datasets, as a mean over pairs weighted by their rows.
 
-    The usual winner of a pair cannot help here: whoever does not look at the network gets 0.5. The AUC is
-    the Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982).
-
-    Args:
-        probability: P(dataset_1), shape (rows,).
-        first_wins: whether dataset_1 is the answer, shape (rows,).
-        dataset_1: name of each row's first dataset, shape (rows,).
-        dataset_2: name of each row's second dataset, shape (rows,).
+    The usual winner of a pair cannot help here: an answer that ignores the network gets 0.5. The AUC is the
+    Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982). `dataset_1` and `dataset_2` are the names of
+    each row's datasets, shape (rows,).
     """
     p, y = _checked(probability, first_wins)
     groups = pd.Series(p).groupby([np.asarray(dataset_1), np.asarray(dataset_2)]).indices
@@ -140,15 +149,12 @@ def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: An
         total += len(won) * (ranks[won].sum() - wins * (wins + 1) / 2) / (wins * losses)
         pairs += 1
         rows += len(won)
-    return PairAuc(float(total / rows) if rows else None, pairs, rows, len(groups) - pairs, len(p) - rows)
+    return PairAuc(float(total / rows) if rows else None, len(groups) - pairs, len(p) - rows)
 
 
-def flip_rate(flipped: ArrayLike) -> float:
-    """Share of pairs for which the two orders of the datasets in the prompt gave different answers."""
-    values = np.asarray(flipped)
-    if values.size == 0:
-        raise ValueError("no rows: there is no flip rate of nothing")
-    return float(values.astype(bool).mean())
+def pair_auc(test: pd.DataFrame) -> PairAuc:
+    """`within_pair_auc` of predictions."""
+    return within_pair_auc(test["probability_1"], first_wins(test), test["dataset_1"], test["dataset_2"])
 
 
 def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -165,3 +171,56 @@ def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray,
     if not ((p >= 0) & (p <= 1)).all():  # also false for NaN
         raise ValueError("a probability is not in [0, 1]")
     return p, y
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a report has of its test pairs.
+
+    Attributes:
+        name: its key in report.json.
+        description: the remark beside it in the report.
+        label: its name in the report.
+        measure: called with the predictions of the test pairs; None where there is no number.
+        detail: what the report says in addition, if anything.
+    """
+
+    name: str
+    description: str
+    label: str
+    measure: Callable[[pd.DataFrame], float | None]
+    detail: Callable[[Report], str] = lambda _: ""
+
+
+def _prior_loss(report: Report) -> str:
+    return f"pair prior {number(report.baselines['pair_prior'].log_loss)}"
+
+
+def _left_out(report: Report) -> str:
+    found = report.within_pair_auc_left_out
+    if not found.pairs:
+        return ""
+    return f"left out, having one answer only: {count(found.pairs, 'dataset pair')} ({count(found.rows, 'row')})"
+
+
+METRICS = Declarations(
+    "metric",
+    [
+        Metric("log_loss", "nats", "log loss", lambda t: log_loss(t["probability_1"], first_wins(t)), _prior_loss),
+        Metric(
+            "brier", "0 is best; 0.25 for always 0.5", "Brier score",
+            lambda t: brier(t["probability_1"], first_wins(t)),
+        ),
+        Metric(
+            "ece", "calibration error, 15 equal-mass bins", "ECE", lambda t: ece(t["probability_1"], first_wins(t)),
+        ),
+        Metric(
+            "flip_rate", "the two orders of the datasets disagree", "flip rate",
+            lambda t: float(t["flipped"].astype(bool).mean()),
+        ),
+        Metric(
+            "within_pair_auc", "telling networks apart inside a dataset pair; 0.5 without a look at the network",
+            "within-pair AUC", lambda t: pair_auc(t).value, _left_out,
+        ),
+    ],
+)  # fmt: skip

@@ -1,77 +1,149 @@
-"""The report: from predictions and baselines to report.json, report.md and report.html."""
+"""The report: what was measured of a run, and its files report.json, report.md and report.html."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pydantic_core
+from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation import groups, metrics
+from nngpt_ext.evaluation import metrics, slices
+from nngpt_ext.evaluation.description import brief, summary, tables
 from nngpt_ext.evaluation.figures import (
     Accuracy,
     Baseline,
+    CalibrationFigures,
+    Epoch,
     Group,
     LeftOut,
     NearDuplicates,
-    Report,
-    parse,
+    Number,
+    PerDataset,
+    Skill,
 )
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import REPORT, REPORT_MARKDOWN, REPORT_PAGE
-
-__all__ = ["Report", "build_report", "read_report", "write_report"]
+from nngpt_ext.views.faces import to_cell, to_markdown, to_page
 
 PRIOR = "pair_prior"
+PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
 
-def build_report(
-    *,
-    task: str,
-    prompt: str,
-    base_model: str,
-    split: str,
-    pairs: pd.DataFrame,
-    predictions: pd.DataFrame,
-    baselines: Mapping[str, np.ndarray],
-    near_duplicates: Set[str],
-    near_duplicate_threshold: float,
-    excluded: Mapping[str, int],
-    epochs: Sequence[Mapping[str, Any]],
-    selected_epoch: int | float | None,
-    timings: Mapping[str, Any],
-    versions: Mapping[str, Any],
-    config: Mapping[str, Any],
-    notes: Sequence[str] = (),
-    calibration: Mapping[str, Any] | None = None,
-    answers_only: bool = False,
-) -> Report:
-    """Measure the predictions on the test pairs, beside the baselines.
+class Report(BaseModel):
+    """How good one run's answers on its test pairs are. All metrics are of the test pairs.
 
-    Args:
-        task, prompt, base_model, split: what was run. The note that a split needs is added to `notes`.
-        pairs: all pairs of the run with their `split`; only counted.
-        predictions: DESIGN.md's columns, of the validation and the test pairs.
-        baselines: P(dataset_1) of each baseline for the test rows of `predictions`, in their order.
-            `pair_prior` must be among them: skill is measured against it.
+    `per_dataset` is a DataFrame with the index `dataset` and, for `involving` (pairs that have the dataset
+    on either side) and `as_answer` (pairs whose answer it is), the columns `…_accuracy`, `…_low`, `…_high`
+    (95 % interval), `…_n` (pairs) and `…_prior` (the pair prior's accuracy on the same pairs):
+
+        result.report.per_dataset.loc["mnist", "involving_accuracy"]
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
+
+    task: str
+    prompt: str
+    base_model: str
+    split: str
+    answers_only: bool = False  # answers of texts: no probabilities, and neither networks nor training known
+    n_train_pairs: int | None
+    n_validation_pairs: int = 0
+    n_test_pairs: int
+    n_test_networks: int | None
+    excluded: dict[str, int]
+    accuracy: Accuracy
+    skill: Skill
+    near_duplicates: NearDuplicates
+    within_pair_auc: Number
+    within_pair_auc_left_out: LeftOut = LeftOut()
+    log_loss: Number
+    brier: Number
+    ece: Number
+    flip_rate: Number
+    calibration: CalibrationFigures | None = None
+    per_dataset: PerDataset
+    baselines: dict[str, Baseline]
+    epochs: list[Epoch]
+    selected_epoch: int | float | None
+    peak_test_accuracy: Number
+    peak_test_accuracy_is: str = PAPERS_WAY
+    validation_accuracy: Number = None
+    validation_log_loss: Number = None
+    timings: dict[str, Any]
+    versions: dict[str, Any]
+    config: dict[str, Any]
+    notes: list[str] = []
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Report) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _repr_html_(self) -> str:
+        return to_cell(summary(self), brief(self), folded=tables(self))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task}, prompt {self.prompt}, {self.split}: accuracy {self.accuracy.value:.3f} "
+            f"on {self.n_test_pairs} test pairs, skill {self.skill.value:+.3f}"
+        )
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a report says of a run besides its figures.
+
+    Attributes:
+        task, prompt, base_model, split: what was run. The warning that a split needs is added to `notes`.
+        pairs: number of pairs of each part; fewer may have been scored.
         near_duplicates: names of the test networks that have a near-duplicate in training.
         near_duplicate_threshold: the Jaccard similarity from which two networks are near-duplicates.
         excluded: number of trials left out, by reason.
         epochs: mappings with epoch, train_loss, validation_accuracy and test_accuracy, and maybe more.
-        selected_epoch: the epoch that `predictions` are of, chosen by validation.
+        selected_epoch: the epoch of the predictions, chosen by validation.
         timings, versions, config: kept as they are; what JSON does not have becomes text.
         notes: remarks that a reader needs to judge the numbers.
-        calibration: temperature, threshold, target and n_pairs of a calibration; then `predictions` has
-            `calibrated_1` and `abstain` too.
-        answers_only: `predictions` are answers of texts, one network each for want of names. What takes a
-            probability, a network's name or the training pairs is then None.
+        calibration: temperature, threshold, target and n_pairs of a calibration; then the predictions have
+            `calibrated_1` and `abstain`.
+        answers_only: the predictions are answers of texts, which name no networks: each counts as a network of its own.
+            What takes a probability, a network's name or the training pairs is then None.
+    """
+
+    task: str
+    prompt: str
+    base_model: str
+    split: str
+    pairs: Mapping[str, int]
+    near_duplicates: Set[str]
+    near_duplicate_threshold: float
+    excluded: Mapping[str, int]
+    epochs: Sequence[Mapping[str, Any]]
+    selected_epoch: int | float | None
+    timings: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    config: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    calibration: Mapping[str, Any] | None = None
+    answers_only: bool = False
+
+
+def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[str, np.ndarray]) -> Report:
+    """Measure the predictions on the test pairs, beside the baselines.
+
+    Args:
+        run: what was run.
+        predictions: DESIGN.md's columns, of the validation and the test pairs.
+        baselines: P(dataset_1) of each baseline for the test rows of `predictions`, in their order.
+            `pair_prior` must be among them: skill is measured against it.
 
     Raises:
         UserError: when there is no test pair: no data, no number.
@@ -79,57 +151,54 @@ def build_report(
     """
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     if test.empty:
-        raise UserError(f"no test pair was scored in split '{split}': there is nothing to report")
-    networks = test["nn"].to_numpy()
-    first_wins = (test["better_dataset"] == test["dataset_1"]).to_numpy()
-    probability = test["probability_1"].to_numpy(dtype="float64")
-    right = (test["predicted"] == test["better_dataset"]).to_numpy()
-    answers = _baseline_answers(baselines, first_wins)
-    prior = answers[PRIOR]
-    auc = metrics.within_pair_auc(probability, first_wins, test["dataset_1"], test["dataset_2"])
+        raise UserError(f"no test pair was scored in split '{run.split}': there is nothing to report")
+    first = metrics.first_wins(test)
+    correct = _correct(baselines, first)
+    answers = slices.Answers.of(test, correct[PRIOR])
+    auc = metrics.pair_auc(test)
     validation = predictions[predictions["split"] == "validation"]
-    peaks = [e["test_accuracy"] for e in epochs if _is_number(e.get("test_accuracy"))]
+    tested = [epoch["test_accuracy"] for epoch in run.epochs if epoch.get("test_accuracy") is not None]
+    found: dict[str, Any] = {name: metric.measure(test) for name, metric in metrics.METRICS.items()}
+    if not validation.empty:
+        found["validation_accuracy"] = (validation["predicted"] == validation["better_dataset"]).mean()
+        found["validation_log_loss"] = metrics.log_loss(validation["probability_1"], metrics.first_wins(validation))
     report = Report(
-        task=task,
-        prompt=prompt,
-        base_model=base_model,
-        split=split,
-        n_train_pairs=int((pairs["split"] == "train").sum()),
+        task=run.task,
+        prompt=run.prompt,
+        base_model=run.base_model,
+        split=run.split,
+        n_train_pairs=run.pairs.get("train", 0),
         n_validation_pairs=len(validation),
         n_test_pairs=len(test),
-        n_test_networks=len(set(networks)),
-        excluded={str(reason): int(count) for reason, count in excluded.items()},
-        accuracy=Accuracy(value=right.mean(), ci95=bootstrap_networks(right, networks), n=len(test)),
-        skill=groups.difference(right, prior, networks),
-        near_duplicates=groups.near_duplicates(near_duplicates, near_duplicate_threshold, networks, right, prior),
-        within_pair_auc=auc.value,
+        n_test_networks=test["nn"].nunique(),
+        excluded=dict(run.excluded),
+        accuracy=Accuracy(
+            value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.networks), n=len(test)
+        ),
+        skill=slices.difference(answers.correct, answers.prior, answers.networks),
+        near_duplicates=slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
         within_pair_auc_left_out=LeftOut(pairs=auc.pairs_left_out, rows=auc.rows_left_out),
-        log_loss=metrics.log_loss(probability, first_wins),
-        brier=metrics.brier(probability, first_wins),
-        ece=metrics.ece(probability, first_wins),
-        flip_rate=metrics.flip_rate(test["flipped"]),
-        calibration=None if calibration is None else groups.calibration(calibration, test, first_wins, right),
-        per_dataset=groups.per_dataset(test, right, prior),
+        calibration=None if run.calibration is None else slices.calibration(run.calibration, test),
+        per_dataset=slices.per_dataset(test, answers),
         baselines={
             name: Baseline(
-                accuracy=answer.mean(),
-                ci95=bootstrap_networks(answer, networks),
-                log_loss=metrics.log_loss(baselines[name], first_wins),
-                difference=groups.difference(right, answer, networks),
+                accuracy=own.mean(),
+                ci95=bootstrap_networks(own, answers.networks),
+                log_loss=metrics.log_loss(baselines[name], first),
+                difference=slices.difference(answers.correct, own, answers.networks),
             )
-            for name, answer in answers.items()
+            for name, own in correct.items()
         },
-        epochs=[_plain(dict(epoch)) for epoch in epochs],
-        selected_epoch=_plain(selected_epoch),
-        peak_test_accuracy=max(peaks, default=None),
-        validation_accuracy=None if validation.empty else _share_right(validation),
-        validation_log_loss=None if validation.empty else _log_loss(validation),
-        timings=_plain(dict(timings)),
-        versions=_plain(dict(versions)),
-        config=_plain(dict(config)),
-        notes=_notes(split, notes, pairs, test),
+        epochs=[_plain(dict(epoch)) for epoch in run.epochs],
+        selected_epoch=_plain(run.selected_epoch),
+        peak_test_accuracy=max((value for value in tested if np.isfinite(value)), default=None),
+        timings=_plain(dict(run.timings)),
+        versions=_plain(dict(run.versions)),
+        config=_plain(dict(run.config)),
+        notes=_notes(run, test),
+        **found,
     )
-    return _answers_only(report) if answers_only else report
+    return _answers_only(report) if run.answers_only else report
 
 
 def _answers_only(report: Report) -> Report:
@@ -138,10 +207,9 @@ def _answers_only(report: Report) -> Report:
     near = NearDuplicates.model_validate(
         {"threshold": report.near_duplicates.threshold, "share_of_test_networks": None, "with": empty, "without": empty}
     )
-    unknown = ("n_train_pairs", "n_test_networks", "within_pair_auc", "log_loss", "brier", "ece", "flip_rate")
+    unknown = dict.fromkeys(["n_train_pairs", "n_test_networks", *metrics.METRICS])
     return report.model_copy(
-        update=dict.fromkeys(unknown)
-        | {"answers_only": True, "near_duplicates": near, "within_pair_auc_left_out": LeftOut()}
+        update={**unknown, "answers_only": True, "near_duplicates": near, "within_pair_auc_left_out": LeftOut()}
     )
 
 
@@ -151,13 +219,13 @@ def write_report(report: Report, folder: str | Path) -> None:
     Raises:
         UserError: when a file cannot be written.
     """
-    # Imported here: only whoever writes needs jinja2.
-    from nngpt_ext.evaluation.markdown import to_markdown
-    from nngpt_ext.evaluation.page import to_html
-
+    opening, shown = summary(report), tables(report)
+    title = f"{report.task}: {report.prompt}, {report.base_model}, {report.split}"
     text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
     # report.json last: with it a run counts as finished.
-    files = {REPORT_MARKDOWN: to_markdown(report), REPORT_PAGE: to_html(report), REPORT: text + "\n"}
+    files = {
+        REPORT_MARKDOWN: to_markdown(opening, shown), REPORT_PAGE: to_page(title, opening, shown), REPORT: text + "\n",
+    }  # fmt: skip
     for name, content in files.items():
         write_text(Path(folder) / name, content)
 
@@ -174,11 +242,17 @@ def read_report(folder: str | Path) -> Report:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read '{path}' ({reason}); name the folder of a finished run") from None
-    return parse(text, str(path))
+    try:
+        return Report.model_validate_json(text)
+    except ValueError as error:
+        reason = " ".join(str(error).splitlines()[:3])
+        raise UserError(
+            f"'{path}' is not a report of this package ({reason}); rebuild it from predictions.parquet"
+        ) from None
 
 
-def _baseline_answers(baselines: Mapping[str, np.ndarray], first_wins: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether each baseline is right on each test row."""
+def _correct(baselines: Mapping[str, np.ndarray], first_wins: np.ndarray) -> dict[str, np.ndarray]:
+    """Whether each baseline is correct on each test row."""
     if PRIOR not in baselines:
         raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
     for name, probability in baselines.items():
@@ -187,27 +261,15 @@ def _baseline_answers(baselines: Mapping[str, np.ndarray], first_wins: np.ndarra
     return {name: metrics.correct(probability, first_wins) for name, probability in baselines.items()}
 
 
-def _share_right(rows: pd.DataFrame) -> float:
-    return float((rows["predicted"] == rows["better_dataset"]).mean())
-
-
-def _log_loss(rows: pd.DataFrame) -> float:
-    return metrics.log_loss(rows["probability_1"], rows["better_dataset"] == rows["dataset_1"])
-
-
-def _notes(split: str, notes: Sequence[str], pairs: pd.DataFrame, test: pd.DataFrame) -> list[str]:
+def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     """The remarks that follow from what was measured, then those given; each once."""
-    own = [SPLITS[split].warning] if split in SPLITS and SPLITS[split].warning else []
-    expected = int((pairs["split"] == "test").sum())
+    own = [SPLITS[run.split].warning or ""] if run.split in SPLITS else []
+    expected = run.pairs.get("test", 0)
     if len(test) != expected:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")
     if test["nn"].nunique() == 1:
         own.append("There is one test network only: the intervals are points and say nothing about others.")
-    return list(dict.fromkeys([*own, *notes]))
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and bool(np.isfinite(value))
+    return [note for note in dict.fromkeys([*own, *run.notes]) if note]
 
 
 def _plain(value: Any) -> Any:

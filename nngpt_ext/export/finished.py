@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.figures import Report
-from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.run_folder import ADAPTER, CONFIG, read_config, read_record
 

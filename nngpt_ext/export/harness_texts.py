@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nngpt_ext.evaluation.figures import Report
+from nngpt_ext.evaluation.report import Report
 
 ORDERS = ("both", "straight", "turned")
 

@@ -18,7 +18,7 @@ from nngpt_ext.io import cannot_write, is_free, replacing, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nngpt_ext.evaluation.figures import Report
+    from nngpt_ext.evaluation.report import Report
 
 OUTPUT, VERDICT = "full_output.txt", "classification_eval.json"
 BASE_MODEL = "host"
@@ -198,9 +198,7 @@ def _prior(rows: pd.DataFrame, epoch: int, source: str, lemur: str | None) -> An
 
 
 def _report(note: dict[str, Any], table: pd.DataFrame, last: pd.DataFrame) -> Report:
-    import pandas as pd
-
-    from nngpt_ext.evaluation.report import build_report
+    from nngpt_ext.evaluation.report import RunRecord, build_report
 
     counts = note["counts"]
     by_epoch = table.groupby("tuning_epoch")["correct"].mean()
@@ -220,9 +218,8 @@ def _report(note: dict[str, Any], table: pd.DataFrame, last: pd.DataFrame) -> Re
         "are no flips, log loss, Brier score, calibration error and AUC.",
         f"The pair prior is that of all of LEMUR's pairs at epoch {note['prior_epoch']}, in sample.",
     ]
-    return build_report(
-        task="dataset_compare", prompt="host", base_model=BASE_MODEL, split="host", predictions=last,
-        pairs=pd.DataFrame({"split": ["test"] * len(last)}), baselines={PRIOR: last[PRIOR].to_numpy()},
+    record = RunRecord(
+        task="dataset_compare", prompt="host", base_model=BASE_MODEL, split="host", pairs={"test": len(last)},
         near_duplicates=set(), near_duplicate_threshold=0.85, excluded={},
         epochs=[
             {"epoch": e, "train_loss": None, "validation_accuracy": None, "test_accuracy": float(a)}
@@ -231,3 +228,4 @@ def _report(note: dict[str, Any], table: pd.DataFrame, last: pd.DataFrame) -> Re
         selected_epoch=note["reported_epoch"], timings={}, versions=note["versions"], config={"host": counts},
         notes=notes, answers_only=True,
     )  # fmt: skip
+    return build_report(record, last, {PRIOR: last[PRIOR].to_numpy()})

@@ -1,14 +1,17 @@
-"""A comparison or a ranking in a notebook's cell; everything that comes from outside is escaped."""
+"""A comparison or a ranking as HTML for a notebook's cell."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.wording import count, share
-from nngpt_ext.predict.answers import Comparison, Ranking
+from nngpt_ext.views.faces import to_cell
+from nngpt_ext.views.table import Table
+from nngpt_ext.views.wording import count, share
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.answers import Comparison, Ranking
 
 
 def comparison_cell(found: Comparison) -> str:
@@ -19,12 +22,9 @@ def comparison_cell(found: Comparison) -> str:
         remarks.append("The two orders of the names gave different winners.")
     if found.abstain and not found.unseen:
         remarks.append(f"It abstains: {found.reason}.")
-    return _cell(
-        _abstains(found) or f"{found.nn} does better on {found.winner}.",
-        ("dataset", "", "probability"),
-        [(name, value, (f"{value:.3f}",)) for name, value in sides],
-        remarks,
-    )
+    opening = _abstains(found) or f"{found.nn} does better on {found.winner}."
+    rows = [(name, f"{value:.3f}") for name, value in sides]
+    return to_cell(opening, [Table("", ("dataset", "probability"), rows, bars=[p for _, p in sides])], remarks)
 
 
 def ranking_cell(found: Ranking) -> str:
@@ -39,23 +39,14 @@ def ranking_cell(found: Ranking) -> str:
     ]
     if found.intransitive:
         remarks.append(f"{share(found.intransitive)} of the triples contradict each other.")
-    return _cell(
-        _abstains(found) or f"{found.nn} does best on {found.datasets[0]}.",
-        ("dataset", "", "best of all", "strength"),
-        [
-            (name, chance, (f"{chance:.3f}", f"{value:+.3f}"))
-            for name, chance, value in zip(found.datasets, best.tolist(), strengths.tolist(), strict=True)
-        ],
-        remarks,
-    )
+    opening = _abstains(found) or f"{found.nn} does best on {found.datasets[0]}."
+    rows = [
+        (name, f"{chance:.3f}", f"{value:+.3f}")
+        for name, chance, value in zip(found.datasets, best.tolist(), strengths.tolist(), strict=True)
+    ]
+    return to_cell(opening, [Table("", ("dataset", "best of all", "strength"), rows, bars=best.tolist())], remarks)
 
 
 def _abstains(found: Comparison | Ranking) -> str | None:
     """What stands in place of an answer about a dataset that the adapter was not trained on."""
     return f"About {found.nn} the model abstains: {found.reason}." if found.unseen else None
-
-
-def _cell(sentence: str, header: tuple[str, ...], rows: list[tuple[str, float, Any]], remarks: list[str]) -> str:
-    return template("nngpt_ext.predict/cell.html.jinja").render(
-        sentence=sentence, header=header, rows=rows, remarks=remarks
-    )

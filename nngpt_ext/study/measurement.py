@@ -15,8 +15,8 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import origin
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
-from nngpt_ext.evaluation.groups import difference
 from nngpt_ext.evaluation.report import PRIOR, Report, read_report
+from nngpt_ext.evaluation.slices import Answers, dataset_masks, difference
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record, read_table
 from nngpt_ext.study.outcome import BaselineResult, Comparison, CurvePoint, Figures, Place, Slice
@@ -54,7 +54,7 @@ def measure(folder: Path, run: Path) -> Figures:
             f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; remove the cell's folder and "
             "continue with --resume"
         )
-    first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
+    first = metrics.first_wins(test)
     probability, prior, calibrated = test["probability_1"], baselines[PRIOR], test.get("calibrated_1")
     shared = Figures.model_fields.keys() & Report.model_fields.keys()
     return Figures.model_validate(
@@ -66,7 +66,7 @@ def measure(folder: Path, run: Path) -> Figures:
                 for name, found in report.baselines.items()
             },
             "ece_calibrated": None if calibrated is None else metrics.ece(calibrated, first),
-            "slices": slices(test, metrics.correct(prior, first), record),
+            "slices": slices(test, Answers.of(test, metrics.correct(prior, first)), record),
             "reliability": metrics.reliability(probability, first),
             "reliability_calibrated": [] if calibrated is None else metrics.reliability(calibrated, first),
             "coverage": _coverage(probability, first),
@@ -75,26 +75,23 @@ def measure(folder: Path, run: Path) -> Figures:
     )
 
 
-def slices(test: pd.DataFrame, prior: np.ndarray, record: dict[str, Any]) -> dict[str, list[Slice]]:
+def slices(test: pd.DataFrame, answers: Answers, record: dict[str, Any]) -> dict[str, list[Slice]]:
     """The test pairs divided in several ways.
 
     Args:
         test: the predictions of the test pairs.
-        prior: whether the pair prior is correct on each of them, shape (rows,).
+        answers: which of them are correct.
         record: the run's record.
     """
-    correct = (test["predicted"] == test["better_dataset"]).to_numpy()
-    networks = test["nn"].to_numpy(dtype=object)
-    sides = test[["dataset_1", "dataset_2"]]
-    datasets = sorted({str(name) for name in sides.to_numpy().ravel()})
+    datasets = dataset_masks(test)
     pairs = test["dataset_1"] + " / " + test["dataset_2"]
     origins = test["nn"].map(origin)
     sizes = test["nn"].groupby(origins).nunique()
     kept = sorted(sizes.index[sizes >= FEW], key=lambda name: (-sizes[name], name))
     near, cut = test["nn"].isin(record["near_duplicates"]), test["nn"].isin(record["cut"])
     divided: dict[str, dict[str, Any]] = {
-        DATASETS: {name: (sides == name).any(axis=1) for name in datasets},
-        "Pairs whose answer is the dataset": {name: test["better_dataset"] == name for name in datasets},
+        DATASETS: datasets["involving"],
+        "Pairs whose answer is the dataset": datasets["as_answer"],
         "Pairs of datasets": {name: pairs == name for name in sorted(set(pairs))},
         "Margin between the two scores": {
             name: (test["margin"] >= low) & (test["margin"] < high) for name, (low, high) in MARGINS.items()
@@ -107,31 +104,23 @@ def slices(test: pd.DataFrame, prior: np.ndarray, record: dict[str, Any]) -> dic
         "Source shown": {"source cut to the budget": cut, "source shown whole": ~cut},
     }
     return {
-        title: [_slice(name, rows.to_numpy(), networks, correct, prior) for name, rows in masks.items()]
+        title: [_slice(str(name), answers.part(np.asarray(rows))) for name, rows in masks.items()]
         for title, masks in divided.items()
     }
 
 
-def _slice(name: str, rows: np.ndarray, networks: np.ndarray, correct: np.ndarray, prior: np.ndarray) -> Slice:
-    """The rows of a boolean mask: no numbers where it selects none, no interval where it selects one network."""
-    if not rows.any():
+def _slice(name: str, answers: Answers) -> Slice:
+    """No numbers where there are no rows, no interval where there is one network only."""
+    group = answers.group()
+    if not group.n:
         return Slice(name=name, n=0, networks=0)
-    own, hits, known = networks[rows], correct[rows], prior[rows]
-    gains = hits.astype("int64") - known.astype("int64")
-    several = len(set(own)) > 1
-    return Slice(
-        name=name,
-        n=len(own),
-        networks=len(set(own)),
-        accuracy=hits.mean(),
-        ci95=bootstrap_networks(hits, own) if several else None,
-        prior=known.mean(),
-        gain=gains.mean(),
-        gain_ci95=bootstrap_networks(gains, own) if several else None,
-    )
+    found = group.model_dump() | dict(zip(("gain", "gain_ci95"), answers.gain(), strict=True))
+    if group.networks == 1:
+        found |= {"ci95": None, "gain_ci95": None}
+    return Slice(name=name, **found)
 
 
-def _coverage(probability: pd.Series, first: np.ndarray) -> list[metrics.Answered]:
+def _coverage(probability: pd.Series, first: np.ndarray) -> list[metrics.Coverage]:
     """The points of the curve nearest to fixed coverages; thousands would say no more."""
     points = metrics.risk_coverage(probability, first)
     at = np.array([point.coverage for point in points])
@@ -193,7 +182,7 @@ def learning_curve(config: DataConfig, sizes: Iterable[int], loader: Loader) -> 
 def _point(config: DataConfig, loader: Loader) -> CurvePoint:
     data = loader.data(config)
     test = data.part("test")
-    first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
+    first = metrics.first_wins(test)
     networks = test["nn"].to_numpy(dtype=object)
     correct = {name: metrics.correct(p, first) for name, p in loader.baselines(config).items()}
     return CurvePoint(

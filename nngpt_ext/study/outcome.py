@@ -11,9 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
-from nngpt_ext.evaluation.figures import Accuracy, Ci95, Epoch, Number, Skill
-from nngpt_ext.evaluation.metrics import Answered, Bin
+from nngpt_ext.evaluation.figures import Accuracy, Epoch, Number, Skill
+from nngpt_ext.evaluation.metrics import Bin, Coverage
 from nngpt_ext.evaluation.report import PRIOR
+from nngpt_ext.evaluation.statistics import Ci95
 
 RULE = "If the interval of the skill includes 0, no skill was shown."
 Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]
@@ -68,8 +69,8 @@ class Figures(_Frozen):
     slices: dict[str, list[Slice]]  # by what the test pairs are divided by
     reliability: list[Bin]
     reliability_calibrated: list[Bin]
-    coverage: list[Answered]
-    coverage_prior: list[Answered]  # of the pair prior, by its own confidence
+    coverage: list[Coverage]
+    coverage_prior: list[Coverage]  # of the pair prior, by its own confidence
 
     @property
     def prior(self) -> float:
@@ -162,7 +163,7 @@ class Comparison(_Frozen):
 class Study(_Frozen):
     """All cells, and how they were made. Only `timings` differs when the same study is run again."""
 
-    format: Literal[2] = 2  # raised when a reader of study.json would have to change
+    format: Literal[3] = 3  # raised when a reader of study.json would have to change
     title: str
     command: str
     cells: list[CellResult]

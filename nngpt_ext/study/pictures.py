@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.wording import count, interval, number
 from nngpt_ext.study.measurement import DATASETS
 from nngpt_ext.study.outcome import CellResult, Figures, Study, Verdict
+from nngpt_ext.views.wording import count, interval, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ import pandas as pd
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.baselines import baseline_probabilities
-from nngpt_ext.evaluation.report import build_report, write_report
+from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note, with_calibration
@@ -56,14 +56,12 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     for name, frame in ((PREDICTIONS, predictions), (BASELINES, asked[KEYS].assign(**baselines))):
         with replacing(folder / name) as temporary:
             frame.to_parquet(temporary, index=False)
-    report = build_report(
+    tested = RunRecord(
         task="dataset_compare",
         prompt=config.prompt,
         base_model=record["base_model"]["name"],
         split=config.data.split,
-        pairs=pd.DataFrame({"split": ["train"] * record["training_pairs"] + ["test"] * len(predictions)}),
-        predictions=predictions,
-        baselines=baselines,
+        pairs={"train": record["training_pairs"], "test": len(predictions)},
         near_duplicates=set(record["near_duplicates"]),
         near_duplicate_threshold=record["near_duplicate_threshold"],
         excluded=record["excluded"],
@@ -75,7 +73,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
         notes=[_NOTE],
         calibration=None if calibration is None else calibration.model_dump(),
     )
-    write_report(report, folder)
+    write_report(build_report(tested, predictions, baselines), folder)
 
 
 def same_pairs(test: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:

@@ -9,17 +9,14 @@ from pathlib import Path
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.figures import Skill
-from nngpt_ext.evaluation.markdown import plain
-from nngpt_ext.evaluation.markdown import section as markdown_table
-from nngpt_ext.evaluation.page import template
-from nngpt_ext.evaluation.tables import Table
-from nngpt_ext.evaluation.terminal import rendered
-from nngpt_ext.evaluation.wording import NO_NUMBER, count, interval, number
 from nngpt_ext.io import write_text
 from nngpt_ext.study import pictures
 from nngpt_ext.study.measurement import NEAR
 from nngpt_ext.study.outcome import RULE, CellResult, Figures, Study
 from nngpt_ext.study.pictures import Picture
+from nngpt_ext.views.faces import markdown_table, plain, print_tables, template
+from nngpt_ext.views.table import Table
+from nngpt_ext.views.wording import NO_NUMBER, count, interval, number
 
 PAGE, MARKDOWN, JSON = "index.html", "study.md", "study.json"
 _SHORT = 6  # columns of the verdicts that a terminal has room for
@@ -51,7 +48,7 @@ def write_study(study: Study, folder: Path) -> None:
 
 def to_html(study: Study, found: Sequence[Section]) -> str:
     """The page: one file that requests nothing from the network. Everything that comes from the study is escaped."""
-    page = template("nngpt_ext.study/page.html.jinja")
+    page = template("study.html.jinja")
     return page.render(study=study, sections=found, sentences=sentences(study), skills=pictures.skills(study))
 
 
@@ -69,16 +66,12 @@ def to_markdown(study: Study, found: Sequence[Section]) -> str:
 
 def print_study(study: Study) -> None:
     """Print the sentences, the first columns of the verdicts, and what is not finished."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console, whole = Console(), verdicts(study)
-    console.print(*map(Text, sentences(study)), sep="\n")
+    whole = verdicts(study)
     shown = [Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)]
     missing = [(f"{cell.name}: {_state(cell)}",) for cell in study.cells if cell.figures is None]
-    for table in [*shown, *([Table("Not finished", ("cell",), missing)] if missing else [])]:
-        console.print()
-        console.print(rendered(table))
+    if missing:
+        shown.append(Table("Not finished", ("cell",), missing))
+    print_tables("\n".join(sentences(study)), shown)
 
 
 def sentences(study: Study) -> list[str]:

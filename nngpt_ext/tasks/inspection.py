@@ -62,15 +62,14 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     """Fit the baselines on the training pairs and measure them on the test pairs."""
     from nngpt_ext.data.load import load_pairs
     from nngpt_ext.data.splits import SPLITS
-    from nngpt_ext.evaluation import groups, metrics
+    from nngpt_ext.evaluation import metrics, slices
     from nngpt_ext.evaluation.baselines import baseline_probabilities
     from nngpt_ext.evaluation.statistics import bootstrap_networks
 
     data = load_pairs(config)
     test = data.part("test")
-    first = (test["better_dataset"] == test["dataset_1"]).to_numpy()
     networks = test["nn"].to_numpy()
-    right = {name: metrics.correct(p, first) for name, p in baseline_probabilities(data).items()}
+    right = {name: metrics.correct(p, metrics.first_wins(test)) for name, p in baseline_probabilities(data).items()}
     return {
         "split": config.split,
         "epoch": config.epoch,
@@ -84,7 +83,7 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
             name: {
                 "accuracy": round(float(answer.mean()), 4),
                 "ci95": [round(x, 4) for x in bootstrap_networks(answer, networks)],
-                "difference": groups.difference(answer, right["pair_prior"], networks).model_dump(mode="json"),
+                "difference": slices.difference(answer, right["pair_prior"], networks).model_dump(mode="json"),
             }
             for name, answer in right.items()
         },

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.evaluation.figures import Report
+from nngpt_ext.evaluation.report import Report
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.report import Report, build_report, write_report
+from nngpt_ext.evaluation.report import Report, RunRecord, build_report, write_report
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.run_folder import (
@@ -46,15 +44,12 @@ def rebuild_report(folder: Path) -> Report:
         raise UserError(f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; run the task again")
     config = read_config(folder / CONFIG)
     calibration = read_calibration(folder / ADAPTER)
-    parts = dict(record["parts"], train=record["training_pairs"])
-    report = build_report(
+    run = RunRecord(
         task=record["task"],
         prompt=config["prompt"],
         base_model=record["base_model"]["name"],
         split=config["data"]["split"],
-        pairs=pd.DataFrame({"split": [part for part, n in parts.items() for _ in range(n)]}),
-        predictions=predictions,
-        baselines={name: matched[name].to_numpy() for name in baselines.columns if name not in KEYS},
+        pairs=dict(record["parts"], train=record["training_pairs"]),
         near_duplicates=set(record["near_duplicates"]),
         near_duplicate_threshold=record["near_duplicate_threshold"],
         excluded=record["excluded"],
@@ -66,6 +61,8 @@ def rebuild_report(folder: Path) -> Report:
         notes=_notes(record, config),
         calibration=None if calibration is None else calibration.model_dump(),
     )
+    priors = {name: matched[name].to_numpy() for name in baselines.columns if name not in KEYS}
+    report = build_report(run, predictions, priors)
     # The card first: with the report a run counts as finished.
     write_text(card, model_card(report, TaskConfig.model_validate(config)))
     write_report(report, folder)

@@ -15,7 +15,7 @@ import pytest
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.trials import RECIPE, collect
-from nngpt_ext.evaluation.report import Report, build_report
+from nngpt_ext.evaluation.report import Report, RunRecord, build_report
 
 RECIPE_A = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
@@ -90,7 +90,10 @@ def made_report(**changes: Any) -> Report:
         "config": {"lora": {"r": np.int64(8)}, "betas": (0.9, 0.99), "folder": Path("runs/a"), "nan": np.nan},
         "notes": ["one remark"],
     }
-    return build_report(**(given | changes))
+    given |= changes
+    scored, baselines = given.pop("predictions"), given.pop("baselines")
+    given["pairs"] = given["pairs"]["split"].value_counts().to_dict()
+    return build_report(RunRecord(**given), scored, baselines)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ def test_by_hand():
     assert metrics.accuracy(p, y) == 0.5
     assert metrics.log_loss(p, y) == pytest.approx(-(math.log(0.9) + math.log(0.5) + math.log(0.2) + math.log(0.4)) / 4)
     assert metrics.brier(p, y) == pytest.approx((0.01 + 0.25 + 0.64 + 0.36) / 4)
-    assert metrics.flip_rate([True, False, False, False]) == 0.25
 
 
 def test_log_loss_is_clipped():
@@ -82,9 +81,8 @@ def test_within_pair_auc_against_sklearn(rows):
     parts = [second == name for name in sorted(set(second))]
     both = [part for part in parts if len(set(y[part])) == 2]
     result = metrics.within_pair_auc(p, y, ["a"] * len(p), second)
-    assert (result.pairs, result.pairs_left_out) == (len(both), len(parts) - len(both))
-    assert result.rows + result.rows_left_out == len(rows)
-    assert result.rows == sum(part.sum() for part in both)
+    assert result.pairs_left_out == len(parts) - len(both)
+    assert result.rows_left_out == len(rows) - sum(part.sum() for part in both)
     if both:
         expected = np.average(
             [sk.roc_auc_score(y[part], p[part]) for part in both], weights=[part.sum() for part in both]
@@ -114,11 +112,6 @@ def test_bad_input(metric):
         metric([float("nan")], [True])
 
 
-def test_no_flip_rate_of_nothing():
-    with pytest.raises(ValueError, match="no rows"):
-        metrics.flip_rate([])
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_reliability_against_sklearn(seed):
     generator = np.random.default_rng(seed)
@@ -133,7 +126,7 @@ def test_reliability_against_sklearn(seed):
 
 
 def test_reliability_of_few_rows_has_as_many_bins():
-    assert metrics.reliability([0.9, 0.2], [True, True]) == [(0.2, 1.0, 1), (0.9, 1.0, 1)]
+    assert metrics.reliability([0.9, 0.2], [True, True]) == [metrics.Bin(0.2, 1.0, 1), metrics.Bin(0.9, 1.0, 1)]
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0]), st.booleans()), min_size=1))
@@ -144,6 +137,6 @@ def test_risk_coverage_against_each_threshold(rows):
         (np.mean(sure >= threshold), sk.accuracy_score(y[sure >= threshold], p[sure >= threshold] >= 0.5))
         for threshold in sorted(set(sure), reverse=True)
     ]
-    found = metrics.risk_coverage(p, y)
+    found = [(point.coverage, point.accuracy) for point in metrics.risk_coverage(p, y)]
     assert np.array(found) == pytest.approx(np.array(expected))
     assert found[-1] == pytest.approx((1.0, right.mean()))

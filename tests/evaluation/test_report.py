@@ -11,7 +11,6 @@ import pytest
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation import groups
 from nngpt_ext.evaluation.report import read_report, write_report
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 
@@ -154,7 +153,7 @@ def test_round_trip(report, tmp_path):
 def test_a_failed_write_leaves_the_old_files(report, tmp_path, monkeypatch):
     write_report(report, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr("nngpt_ext.evaluation.page.to_html", lambda report: 1 / 0)
+    monkeypatch.setattr("nngpt_ext.evaluation.report.to_page", lambda *shown: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(made_report(prompt="other"), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -194,29 +193,3 @@ def test_notes_say_what_has_to_be_known():
 
 def test_the_same_report_twice():
     assert made_report() == made_report()
-
-
-def test_what_calibration_does_has_intervals() -> None:
-    generator = np.random.default_rng(1)
-    n = 200
-    frame = pd.DataFrame(
-        {
-            "nn": np.repeat([f"n{i}" for i in range(20)], n // 20), "probability_1": generator.random(n),
-            "abstain": generator.random(n) < 0.7,
-        }
-    )  # fmt: skip
-    frame["calibrated_1"] = 0.5 + (frame["probability_1"] - 0.5) * 0.8
-    first = generator.random(n) < frame["calibrated_1"].to_numpy()
-    right = (frame["calibrated_1"] >= 0.5).to_numpy() == first
-    fitted = {"temperature": 1.5, "threshold": 0.8, "target": 0.95, "n_pairs": 50}
-    found = groups.calibration(fitted, frame, first, right)
-    for change in (found.log_loss, found.brier):
-        assert change.ci95 is not None
-        assert change.ci95[0] < change.after < change.ci95[1]
-    assert found.ece.ci95 is not None
-    assert 0 < found.ece.ci95[0] < found.ece.ci95[1]
-    assert found.answered.ci95 is not None
-    assert found.answered.ci95[0] < found.answered.share < found.answered.ci95[1]
-    assert found.answered.accuracy_ci95 is not None
-    none = groups.calibration(fitted, frame.assign(abstain=True), first, right).answered
-    assert (none.accuracy, none.accuracy_ci95, none.ci95) == (None, None, (0.0, 0.0))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nngpt_ext.evaluation.statistics import Interval, bootstrap_measure, bootstrap_networks, sign_flip_p, wilson
+from nngpt_ext.evaluation.statistics import bootstrap_measure, bootstrap_networks, sign_flip_p
 
 rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0, 0.5, 1.0])), min_size=1, max_size=40)
 
@@ -18,7 +18,7 @@ rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([-1.0, 0.0,
 def test_interval_is_that_of_whole_networks():
     # Two networks, 1 and 0: three of four resamples are (1, 1), (0, 0) or mixed, so both ends are reached.
     values, networks = [1.0] * 10 + [0.0] * 10, ["a"] * 10 + ["b"] * 10
-    assert bootstrap_networks(values, networks) == Interval(0.0, 1.0)
+    assert bootstrap_networks(values, networks) == (0.0, 1.0)
     # As twenty networks of one row each the same numbers are far surer.
     low, high = bootstrap_networks(values, [f"n{i}" for i in range(20)])
     assert 0.2 < low < 0.35
@@ -51,7 +51,7 @@ def test_interval_of_a_measure_that_is_a_mean_is_the_interval_of_the_mean():
     values = (generator.random(len(networks)) < 0.8).astype(float)
     found = bootstrap_measure(lambda drawn: float(values[drawn].mean()), networks, draws=4000)
     assert found == pytest.approx(bootstrap_networks(values, networks, draws=4000), abs=0.01)
-    assert bootstrap_measure(lambda drawn: float(len(drawn)), ["a"] * 3) == Interval(3.0, 3.0)
+    assert bootstrap_measure(lambda drawn: float(len(drawn)), ["a"] * 3) == (3.0, 3.0)
     with pytest.raises(ValueError, match="no rows"):
         bootstrap_measure(lambda drawn: 0.0, [])
 
@@ -69,7 +69,7 @@ def test_interval_covers_the_truth():
 
 
 def test_one_network_has_an_interval_of_no_width():
-    assert bootstrap_networks([1.0, 0.0], ["a", "a"]) == Interval(0.5, 0.5)
+    assert bootstrap_networks([1.0, 0.0], ["a", "a"]) == (0.5, 0.5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,7 +80,7 @@ def test_interval_does_not_depend_on_the_order_of_rows(data, random):
     intervals = [bootstrap_networks([v for _, v in d], [n for n, _ in d], draws=200) for d in (data, shuffled)]
     assert intervals[0] == pytest.approx(intervals[1])
     values = [v for _, v in data]
-    assert min(values) - 1e-12 <= intervals[0].low <= intervals[0].high <= max(values) + 1e-12
+    assert min(values) - 1e-12 <= intervals[0][0] <= intervals[0][1] <= max(values) + 1e-12
 
 
 def test_same_seed_same_result_other_seed_another():
@@ -133,14 +133,6 @@ def test_bad_input(measure):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_interval_against_scipy_where_each_row_is_a_network(seed):
-    values = np.random.default_rng(seed).normal(size=60)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=seed).confidence_interval
-    ours = bootstrap_networks(values, [f"n{i}" for i in range(60)], draws=20_000)
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_p_against_scipy(seed):
     generator = np.random.default_rng(seed)
     networks = np.repeat([f"n{i}" for i in range(11)], generator.integers(1, 8, 11))
@@ -148,20 +140,3 @@ def test_p_against_scipy(seed):
     sums = np.array([gains[networks == nn].sum() for nn in dict.fromkeys(networks)])
     exact = stats.permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
     assert sign_flip_p(gains, networks) == pytest.approx(exact, abs=0.015)
-
-
-@given(st.integers(1, 400), st.data())
-def test_wilson_against_scipy(n, data):
-    successes = data.draw(st.integers(0, n))
-    theirs = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    assert wilson(successes, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-def test_wilson_of_the_papers_figure():
-    assert wilson(24, 30) == pytest.approx((0.627, 0.905), abs=5e-4)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 3), (4, 3)])
-def test_wilson_of_impossible_counts(successes, n):
-    with pytest.raises(ValueError, match=f"{successes} successes among {n} trials"):
-        wilson(successes, n)

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from nngpt_ext.cli import app
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.description import tables
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.evaluation.tables import tables
-from nngpt_ext.evaluation.wording import NO_NUMBER
 from nngpt_ext.host.outputs import import_outputs, read_outputs
 from nngpt_ext.scoring.predictions import COLUMNS
+from nngpt_ext.views.wording import NO_NUMBER
 from tests.data.conftest import tree
 
 __all__ = ["tree"]
@@ -89,11 +89,11 @@ def test_the_import(epochs: Path, tree: Path, tmp_path: Path) -> None:
         assert (out / name).is_file()
     assert read_report(out) == report
     page = (out / "report.md").read_text()
-    assert "Of 4 answers of epoch 1 that host gave and judged itself, 50.0 % are right: " in page
+    assert "Of 4 answers of epoch 1 that host gave and judged itself, 50.0 % are correct; " in page
     assert "says nothing about networks that training never saw" in page
     for untrue in (
-        "were answered rightly",
-        "clear of zero",
+        "were answered correctly",
+        "skill was shown",
         "0.0 % of the test networks",
         "4 networks",
         "by validation",

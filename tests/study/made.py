@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nngpt_ext.evaluation.metrics import Answered, Bin
+from nngpt_ext.evaluation.metrics import Bin, Coverage
 from nngpt_ext.study.measurement import DATASETS, NEAR
 from nngpt_ext.study.outcome import CellResult, Figures, Slice, Study
 
@@ -32,8 +32,8 @@ def figures(skill: float = 0.05, p: float = 0.0001, **changes: Any) -> Figures:
             NEAR: [part("with", skill, networks=30), part("without", 0.01, networks=10)],
         },
         "reliability": [Bin(0.4, 0.5, 50), Bin(0.9, 0.9, 50)], "reliability_calibrated": [],
-        "coverage": [Answered(0.5, 0.95), Answered(1.0, 0.8 + skill)],
-        "coverage_prior": [Answered(0.5, 0.9), Answered(1.0, 0.8)],
+        "coverage": [Coverage(0.5, 0.95), Coverage(1.0, 0.8 + skill)],
+        "coverage_prior": [Coverage(0.5, 0.9), Coverage(1.0, 0.8)],
     }  # fmt: skip
     return Figures.model_validate({**found, **changes})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.evaluation.baselines.declared import Baseline
+from nngpt_ext.evaluation.baselines.baseline import Baseline
 
 
 def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from nngpt_ext.evaluation.baselines.declared import Baseline
+from nngpt_ext.evaluation.baselines.baseline import Baseline
 from nngpt_ext.evaluation.baselines.priors import pair_prior
 
 # scikit-learn is imported where it fits: a finished run is printed without it.

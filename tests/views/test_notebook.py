@@ -11,8 +11,7 @@ import pytest
 
 from nngpt_ext import Comparison, RunResult
 from nngpt_ext.predict.answers import ranking_of
-
-from .conftest import TEST_ROWS, made_report, pair_rows, predicted
+from tests.evaluation.conftest import TEST_ROWS, made_report, pair_rows, predicted
 
 EVIL = "</td></style><script>alert('1')</script>\"><img src=http://x/y onerror=alert(2)> & {{ 7 * 7 }}"
 TAGS = {

@@ -1,8 +1,6 @@
-"""How numbers read in tables and sentences."""
+"""Numbers as text, in tables and sentences."""
 
 from __future__ import annotations
-
-from nngpt_ext.evaluation.figures import Skill
 
 NO_NUMBER = "–"
 
@@ -32,6 +30,6 @@ def whole(value: int | None) -> str:
     return NO_NUMBER if value is None else f"{value:,}"
 
 
-def p_value(skill: Skill) -> str:
+def p_value(p: float) -> str:
     """Such as `p = 0.0012`, `p = 0.34`."""
-    return f"p = {skill.p:.4f}" if skill.p < 0.01 else f"p = {skill.p:.2f}"
+    return f"p = {p:.4f}" if p < 0.01 else f"p = {p:.2f}"

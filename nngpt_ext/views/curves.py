@@ -1,4 +1,4 @@
-"""Curves of a fine-tuning that is under way, in a notebook."""
+"""Curves of a fine-tuning in progress, in a notebook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PANELS = (("validation_accuracy", "accuracy"), ("validation_log_loss", "cross-e
 
 
 class LiveCurves:
-    """Validation accuracy and cross-entropy after each epoch beside the pair prior's, drawn anew after each.
+    """Validation accuracy and cross-entropy after each epoch and the pair prior's, redrawn after each.
 
     `run_task("dataset_compare", …, on_epoch=LiveCurves())`
 
@@ -53,7 +53,7 @@ class LiveCurves:
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """The figure; `history` as `nngpt_ext.progress.epoch_ended` is given it."""
+    """The figure; `history` is that of `nngpt_ext.progress.epoch_ended`."""
     import matplotlib
     from matplotlib.figure import Figure
 

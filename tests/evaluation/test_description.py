@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nngpt_ext.evaluation.tables import NO_NUMBER, summary, tables
+from nngpt_ext.evaluation import metrics
+from nngpt_ext.evaluation.description import summary, tables
+from nngpt_ext.evaluation.report import read_report, write_report
+from nngpt_ext.views.wording import NO_NUMBER
 
 from .conftest import PROBABILITY, TEST_ROWS, made_report, pair_rows, predicted
 
@@ -33,14 +36,14 @@ def test_summary_says_what_was_measured(report):
         "2 networks that training never saw",
     ):
         assert part in text
-    assert text.endswith("+0.000 (95 % interval -1.000 to +0.333), is not clear of zero.")
+    assert text.endswith("+0.000 (95 % interval -1.000 to +0.333): no skill was shown.")
 
 
 @pytest.mark.parametrize(
     ("count", "verdict"),
-    [(30, "is clear of zero."), (1, "is not clear of zero."), (-30, "is clear of zero, but below it.")],
+    [(30, ": skill was shown."), (1, "no skill was shown."), (-30, "the model is below the prior.")],
 )
-def test_summary_says_whether_skill_is_clear_of_zero(count, verdict):
+def test_summary_says_whether_skill_was_shown(count, verdict):
     assert summary(made_report(**wins(count))).endswith(verdict)
 
 
@@ -52,7 +55,7 @@ def test_one_network_shows_nothing():
         baselines={"pair_prior": np.array([0.9, 0.2, 0.2])},
     )
     assert report.skill.value == 1.0
-    assert summary(report).endswith("is not clear of zero.")
+    assert summary(report).endswith("no skill was shown.")
     assert "1 network that" in summary(report)
 
 
@@ -62,7 +65,7 @@ def test_random_pairs_claim_no_unseen_networks():
 
 def test_every_table_is_there(report):
     assert [t.title for t in tables(report)] == [
-        "Headline", "Notes", "Near-duplicates apart", "Per dataset: pairs that have it",
+        "Headline", "Notes", "Near-duplicates", "Per dataset: pairs that have it",
         "Per dataset: pairs it wins", "Epochs", "Excluded trials", "Run",
     ]  # fmt: skip
     for shown in tables(report):
@@ -88,7 +91,7 @@ def test_headline(report):
 def test_what_there_is_no_number_for(report):
     rows = {row[0]: row[1:] for row in table(report, "Per dataset: pairs it wins").rows}
     assert rows["svhn"] == (NO_NUMBER, NO_NUMBER, "0", NO_NUMBER)
-    empty = table(made_report(near_duplicates=set()), "Near-duplicates apart")
+    empty = table(made_report(near_duplicates=set()), "Near-duplicates")
     assert empty.rows[0][1:] == (NO_NUMBER, NO_NUMBER, "0", NO_NUMBER)
 
 
@@ -107,3 +110,13 @@ def test_excluded_and_notes(report):
     assert table(made_report(excluded={}), "Excluded trials").rows == [("none", "0")]
     assert table(report, "Notes").is_list
     assert "Notes" not in [t.title for t in tables(made_report(notes=[]))]
+
+
+def test_a_metric_is_declared_once(monkeypatch, tmp_path):
+    ours = metrics.Metric("mean", "of all probabilities", "mean probability", lambda test: test["probability_1"].mean())
+    monkeypatch.setitem(metrics.METRICS._items, "mean", ours)
+    write_report(made_report(), tmp_path)
+    found = read_report(tmp_path)
+    assert found.model_extra == {"mean": pytest.approx(np.mean(PROBABILITY))}
+    assert ("mean probability", "0.550", NO_NUMBER, "of all probabilities") in table(found, "Headline").rows
+    assert made_report(answers_only=True).mean is None

@@ -1,4 +1,4 @@
-"""report.md, report.html and the terminal show the same tables, and text from outside stays text."""
+"""Markdown, the HTML page and the terminal show the same tables, and text from outside stays text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from nngpt_ext.evaluation.markdown import to_markdown
-from nngpt_ext.evaluation.page import to_html
-from nngpt_ext.evaluation.tables import summary, tables
-from nngpt_ext.evaluation.terminal import print_report
-
-from .conftest import made_report
+from nngpt_ext.evaluation.description import summary, tables
+from nngpt_ext.views.faces import print_tables, to_markdown, to_page
+from nngpt_ext.views.table import Table
+from tests.evaluation.conftest import made_report
 
 EVIL = "<script>alert('1')</script> | [red]*b* `c`\n## no"
 
@@ -51,14 +49,27 @@ class Page(HTMLParser):
             self.rows[-1][0][-1] += data
 
 
+@pytest.fixture(scope="module")
+def report():
+    return made_report()
+
+
 def printed(report, width: int = 400) -> str:
     file = io.StringIO()
-    print_report(report, Console(file=file, width=width))
+    print_tables(summary(report), tables(report), Console(file=file, width=width))
     return file.getvalue()
 
 
+def page_of(report) -> str:
+    return to_page(report.prompt, summary(report), tables(report))
+
+
+def markdown_of(report) -> str:
+    return to_markdown(summary(report), tables(report))
+
+
 def test_page_holds_every_cell(report):
-    page = Page(to_html(report))
+    page = Page(page_of(report))
     assert page.open == []
     shown = [cells for cells, _ in page.rows]
     text = "".join(page.text)
@@ -74,7 +85,7 @@ def test_page_holds_every_cell(report):
 
 
 def test_page_asks_nothing_of_the_network_and_suits_small_and_dark_screens(report):
-    text = to_html(report)
+    text = page_of(report)
     page = Page(text)
     assert not {"script", "img", "iframe", "object"} & set(page.tags)
     assert [value for name, value in page.attributes if name in ("src", "href")] == ["data:,"]
@@ -87,14 +98,14 @@ def test_page_asks_nothing_of_the_network_and_suits_small_and_dark_screens(repor
 
 
 def test_figures_are_flush_right_column_by_column(report):
-    text = to_html(report)
+    text = page_of(report)
     assert '<td class="number">0.000 to 1.000</td>' in text
     assert "<td>0 is best; 0.25 for always 0.5</td>" in text
     assert '<th scope="col" class="number">95 % interval</th>' in text
 
 
 def test_markdown_holds_every_row(report):
-    text = to_markdown(report)
+    text = markdown_of(report)
     assert text.splitlines()[0] == summary(report)
     for table in tables(report):
         assert f"\n## {table.title}\n" in text
@@ -125,7 +136,7 @@ def evil():
 
 
 def test_page_escapes(evil):
-    text = to_html(evil)
+    text = page_of(evil)
     page = Page(text)
     assert "script" not in page.tags
     assert "<script" not in text
@@ -133,7 +144,7 @@ def test_page_escapes(evil):
 
 
 def test_markdown_escapes(evil):
-    text = to_markdown(evil)
+    text = markdown_of(evil)
     assert re.search(r"(?<!\\)<script", text) is None
     assert "\n## no" not in text
     row = next(line for line in text.splitlines() if line.startswith("| versions: "))
@@ -146,3 +157,8 @@ def test_terminal_does_not_take_markup(evil):
     expected = sum(text.count("[red]*b*") for text in (summary(evil), *cells))
     assert expected == 6
     assert printed(evil).count("[red]*b*") == expected
+
+
+def test_a_column_is_numeric_where_all_its_cells_are_figures():
+    table = Table("t", ("a", "b", "c"), [("x", "0.5", "0.1 to 0.2"), ("y", "–", "n = 3")])
+    assert table.numeric == [False, True, False]

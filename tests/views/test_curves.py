@@ -8,7 +8,7 @@ import io
 import pytest
 
 from nngpt_ext import LiveCurves, UserError
-from nngpt_ext.evaluation.curves import describe, draw_curves
+from nngpt_ext.views.curves import describe, draw_curves
 
 HISTORY = [
     {

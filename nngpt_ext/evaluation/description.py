@@ -1,0 +1,218 @@
+"""A report described as tables, which the faces in `views` show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.evaluation.baselines import BASELINES
+from nngpt_ext.evaluation.figures import SIDES, Group, per_dataset_groups
+from nngpt_ext.evaluation.metrics import METRICS
+from nngpt_ext.views.table import Table
+from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
+
+if TYPE_CHECKING:
+    from nngpt_ext.evaluation.report import Report
+
+Row = tuple[str, ...]
+_SIDES = {
+    "involving": ("Per dataset: pairs that have it", "Pairs with the dataset on either side."),
+    "as_answer": ("Per dataset: pairs it wins", "Pairs whose answer is the dataset."),
+}
+
+
+def summary(report: Report) -> str:
+    """What was measured, and whether skill was shown, in one sentence."""
+    skill = report.skill
+    gain = f"{skill.value:+.3f} (95 % interval {interval(skill.ci95, sign=True)})"
+    correct = share(report.accuracy.value)
+    if report.answers_only:
+        epoch = "" if report.selected_epoch is None else f" of epoch {report.selected_epoch:g}"
+        return (
+            f"Of {count(report.n_test_pairs, 'answer')}{epoch} that {report.base_model} gave and judged itself, "
+            f"{correct} are correct; accuracy minus that of the pair prior is {gain}, as if each answer were of a "
+            "network of its own. The rows include those that it trains on, so this says nothing about networks that "
+            "training never saw."
+        )
+    leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
+    # One network has no spread: its interval is a point, and says nothing about others.
+    if not skill.clear_of_zero or (report.n_test_networks or 0) < 2:
+        verdict = "no skill was shown"
+    else:
+        verdict = "skill was shown" if skill.value > 0 else "the model is below the prior"
+    return (
+        f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, {correct} of "
+        f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
+        f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
+        f"pair prior) is {gain}: {verdict}."
+    )
+
+
+def tables(report: Report) -> list[Table]:
+    """All tables of a report, in the order in which they are shown."""
+    excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
+    notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
+    return [
+        _headline(report),
+        *notes,
+        _near_duplicates(report),
+        *(_per_dataset(report, side) for side in SIDES),
+        _epochs(report),
+        Table("Excluded trials", ("reason", "trials"), excluded or [("none", "0")]),
+        _run(report),
+    ]
+
+
+def brief(report: Report) -> list[Table]:
+    """The accuracies with their intervals, and each dataset."""
+    rows = [row[:3] for row in _accuracies(report)]
+    return [
+        Table("Headline", ("measure", "value", "95 % interval"), rows, _caption(report)),
+        _per_dataset(report, "involving"),
+    ]
+
+
+def _headline(report: Report) -> Table:
+    """Accuracy, skill, baselines and the quality of the probabilities."""
+    measured = [
+        (
+            metric.label,
+            number(getattr(report, metric.name, None)),
+            NO_NUMBER,
+            "; ".join(filter(None, (metric.description, metric.detail(report)))),
+        )
+        for metric in METRICS.values()
+    ]
+    rows = [*_accuracies(report), *measured, *_calibration(report)]
+    return Table("Headline", ("measure", "value", "95 % interval", "remark"), rows, _caption(report))
+
+
+def _caption(report: Report) -> str:
+    intervals = "intervals are 95 %, from 2,000 bootstrap draws of"
+    if report.answers_only:
+        return (
+            f"{count(report.n_test_pairs, 'answer')}; their networks are not known. Means are over answers; "
+            f"{intervals} answers. A dash: texts have no probability, and name no network."
+        )
+    tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
+    return f"{tested}. Means are over pairs; {intervals} networks."
+
+
+def _accuracies(report: Report) -> list[Row]:
+    accuracy, skill = report.accuracy, report.skill
+    return [
+        ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}"),
+        _baseline(report, "pair_prior"),
+        (
+            "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
+            f"accuracy − pair prior; {p_value(skill.p)}",
+        ),
+        *(_baseline(report, name) for name in report.baselines if name != "pair_prior"),
+    ]  # fmt: skip
+
+
+def _baseline(report: Report, name: str) -> Row:
+    baseline = report.baselines[name]
+    label, remarks = name, [BASELINES[name].description] if name in BASELINES else []
+    if name == "pair_prior":
+        label = "pair prior"
+    elif baseline.difference is not None:
+        gain = baseline.difference
+        remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
+    return label, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)
+
+
+def _calibration(report: Report) -> list[Row]:
+    found = report.calibration
+    if found is None:
+        return []
+    scaled = (
+        f"log-odds divided by {found.temperature:.3g}, fitted on {count(found.n_validation_pairs, 'validation pair')}"
+    )
+    answered = found.answered
+    if found.threshold is None:
+        remark = f"no confidence reached {found.target:g} on validation: always abstains"
+    else:
+        remark = f"confidence at least {found.threshold:.3f}, {found.target:g} correct on validation; here "
+        between = "" if answered.accuracy_ci95 is None else f" ({interval(answered.accuracy_ci95)})"
+        remark += f"{number(answered.accuracy)} correct{between}, n = {answered.n:,}"
+    rows = [
+        ("log loss, calibrated", found.log_loss.after, found.log_loss.ci95, scaled),
+        ("Brier score, calibrated", found.brier.after, found.brier.ci95, ""),
+        ("ECE, calibrated", found.ece.after, found.ece.ci95, ""),
+        ("answered", answered.share, answered.ci95, remark),
+    ]
+    return [(name, number(value), interval(ci95), text) for name, value, ci95, text in rows]
+
+
+def _near_duplicates(report: Report) -> Table:
+    near = report.near_duplicates
+    return Table(
+        "Near-duplicates",
+        ("test networks", "accuracy", "95 % interval", "n", "prior"),
+        [
+            ("with a near-duplicate in training", *_group(near.with_)),
+            ("without", *_group(near.without)),
+        ],
+        "Unknown: the answers name no network."
+        if report.answers_only
+        else f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
+        f"(Jaccard similarity of 5-token shingles at least {near.threshold:g}).",
+    )
+
+
+def _per_dataset(report: Report, side: str) -> Table:
+    groups = per_dataset_groups(report.per_dataset)
+    title, caption = _SIDES[side]
+    rows = [(dataset, *_group(sides[side])) for dataset, sides in groups.items()]
+    return Table(title, ("dataset", "accuracy", "95 % interval", "n", "prior"), rows, caption)
+
+
+def _epochs(report: Report) -> Table:
+    rows, marked = [], set()
+    for i, epoch in enumerate(report.epochs):
+        selected = epoch.epoch == report.selected_epoch
+        if selected:
+            marked.add(i)
+        rows.append(
+            (
+                f"{epoch.epoch:g}" + (f" ({'reported' if report.answers_only else 'selected'})" if selected else ""),
+                number(epoch.train_loss),
+                number(epoch.validation_accuracy),
+                number(epoch.test_accuracy),
+            )
+        )
+    header = ("epoch", "train loss", "validation accuracy", "test accuracy")
+    peak = f"Peak test accuracy {number(report.peak_test_accuracy)} ({report.peak_test_accuracy_is}). "
+    caption = (peak if report.peak_test_accuracy is not None else "") + (
+        "The host selects no epoch." if report.answers_only else "The epoch is selected by validation."
+    )
+    return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, frozenset(marked))
+
+
+def _run(report: Report) -> Table:
+    rows = [
+        ("task", report.task),
+        ("prompt", report.prompt),
+        ("base model", report.base_model),
+        ("split", report.split),
+        ("training pairs", whole(report.n_train_pairs)),
+        ("validation pairs", f"{report.n_validation_pairs:,}"),
+        ("test pairs", f"{report.n_test_pairs:,}"),
+        ("test networks", whole(report.n_test_networks)),
+        *_flat("versions", report.versions),
+        *_flat("timings", report.timings),
+    ]
+    return Table("Run", ("what", "value"), rows)
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (f"{prefix}: {name}", f"{value:.1f}" if isinstance(value, float) else str(value))
+        for name, value in values.items()
+    ]
+
+
+def _group(group: Group) -> tuple[str, str, str, str]:
+    return number(group.accuracy), interval(group.ci95), f"{group.n:,}", number(group.prior)

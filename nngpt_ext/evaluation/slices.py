@@ -1,0 +1,131 @@
+"""Correct answers, counted in parts of the test pairs and compared with another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nngpt_ext.evaluation import metrics
+from nngpt_ext.evaluation.figures import (
+    SIDES,
+    Answered,
+    CalibrationFigures,
+    Change,
+    Group,
+    NearDuplicates,
+    Skill,
+    per_dataset_table,
+)
+from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_networks, sign_flip_p
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Whether the model and the pair prior are correct on each test pair, and the pair's network; shapes (rows,)."""
+
+    correct: np.ndarray
+    prior: np.ndarray
+    networks: np.ndarray
+
+    @classmethod
+    def of(cls, test: pd.DataFrame, prior: np.ndarray) -> Answers:
+        """Those of the predictions of the test pairs; `prior` says where the pair prior is correct."""
+        return cls((test["predicted"] == test["better_dataset"]).to_numpy(), prior, test["nn"].to_numpy(dtype=object))
+
+    def part(self, rows: np.ndarray) -> Answers:
+        """The rows of a boolean mask."""
+        return Answers(self.correct[rows], self.prior[rows], self.networks[rows])
+
+    def group(self) -> Group:
+        """Both accuracies; None where there are no rows."""
+        n = len(self.networks)
+        return Group(
+            accuracy=self.correct.mean() if n else None,
+            ci95=bootstrap_networks(self.correct, self.networks) if n else None,
+            prior=self.prior.mean() if n else None,
+            n=n,
+            networks=len(set(self.networks)),
+        )
+
+    def gain(self) -> tuple[float, Ci95]:
+        """Accuracy minus that of the pair prior, with its interval."""
+        gains = self.correct.astype("int64") - self.prior.astype("int64")
+        return gains.mean(), bootstrap_networks(gains, self.networks)
+
+
+def difference(correct: np.ndarray, other: np.ndarray, networks: np.ndarray) -> Skill:
+    """Accuracy minus another's on the same rows; both arguments say where the answer is correct."""
+    gain, interval = Answers(correct, other, networks).gain()
+    return Skill(value=gain, ci95=interval, p=sign_flip_p(correct.astype("int64") - other.astype("int64"), networks))
+
+
+def near_duplicates(names: Set[str], threshold: float, answers: Answers) -> NearDuplicates:
+    """Test pairs of the networks in `names`, which have a near-duplicate in training, and the others."""
+    near = np.array([nn in names for nn in answers.networks], dtype=bool)
+    tested = set(answers.networks)
+    return NearDuplicates.model_validate(
+        {
+            "threshold": threshold,
+            "share_of_test_networks": len(tested & names) / len(tested),
+            "with": answers.part(near).group(),
+            "without": answers.part(~near).group(),
+        }
+    )
+
+
+def dataset_masks(test: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """For each of `SIDES` and each dataset: which test pairs have it on either side, and of which it is the answer."""
+    datasets = sorted({*test["dataset_1"], *test["dataset_2"]})
+    involving = {name: ((test["dataset_1"] == name) | (test["dataset_2"] == name)).to_numpy() for name in datasets}
+    answer = {name: (test["better_dataset"] == name).to_numpy() for name in datasets}
+    return dict(zip(SIDES, (involving, answer), strict=True))
+
+
+def per_dataset(test: pd.DataFrame, answers: Answers) -> pd.DataFrame:
+    """The table `Report.per_dataset`."""
+    masks = dataset_masks(test)
+    return per_dataset_table(
+        {dataset: {side: answers.part(masks[side][dataset]).group() for side in SIDES} for dataset in masks[SIDES[0]]}
+    )
+
+
+def calibration(fitted: Mapping[str, Any], test: pd.DataFrame) -> CalibrationFigures:
+    """Log loss, Brier score and ECE of the test pairs before and after calibration, and what is answered.
+
+    Args:
+        fitted: temperature, threshold, target and n_pairs.
+        test: predictions with `calibrated_1` and `abstain`.
+    """
+    before, after = (test[name].to_numpy(dtype="float64") for name in ("probability_1", "calibrated_1"))
+    first, networks = metrics.first_wins(test), test["nn"].to_numpy()
+
+    def mean(of_rows: Any) -> Change:
+        rows = of_rows(after, first)
+        return Change(before=of_rows(before, first).mean(), after=rows.mean(), ci95=bootstrap_networks(rows, networks))
+
+    answered = ~test["abstain"].to_numpy(dtype=bool)
+    among = (test["predicted"] == test["better_dataset"]).to_numpy()[answered]
+    return CalibrationFigures(
+        temperature=fitted["temperature"],
+        threshold=fitted["threshold"],
+        target=fitted["target"],
+        n_validation_pairs=fitted["n_pairs"],
+        log_loss=mean(metrics.log_losses),
+        brier=mean(metrics.squared_errors),
+        ece=Change(
+            before=metrics.ece(before, first),
+            after=metrics.ece(after, first),
+            ci95=bootstrap_measure(lambda rows: metrics.ece(after[rows], first[rows]), networks),
+        ),
+        answered=Answered(
+            share=answered.mean(),
+            ci95=bootstrap_networks(answered, networks),
+            n=len(among),
+            accuracy=among.mean() if len(among) else None,
+            accuracy_ci95=bootstrap_networks(among, networks[answered]) if len(among) else None,
+        ),
+    )

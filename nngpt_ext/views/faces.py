@@ -1,0 +1,102 @@
+"""The four faces of tables: a terminal, Markdown, an HTML page and the output of a notebook's cell.
+
+Each shows an opening sentence and tables. Text from outside stays text: it is never parsed as markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nngpt_ext.views.table import Table
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from rich.console import Console, RenderableType
+
+# What would end a table's cell, or start a tag, an entity, a link, emphasis or code.
+_SPECIAL = re.compile(r"([\\|<>&*\[\]`])")
+
+
+def print_tables(opening: str, tables: Sequence[Table], console: Console | None = None) -> None:
+    """Print to the console, or to standard output where none is given."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    console.print(Text(opening))
+    for table in tables:
+        console.print()
+        console.print(rendered(table))
+
+
+def rendered(table: Table) -> RenderableType:
+    """One table for rich's console."""
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    title = Text(table.title, style="bold")
+    if table.is_list:
+        return Group(title, *(Text(f"• {row[0]}") for row in table.rows))
+    grid = Grid(show_edge=False, pad_edge=False)
+    for name in table.header:
+        grid.add_column(Text(name), overflow="fold")
+    for i, row in enumerate(table.rows):
+        grid.add_row(*map(Text, row), style="bold" if i in table.marked else None)
+    return Group(title, *([Text(table.caption)] if table.caption else []), grid)
+
+
+def to_markdown(opening: str, tables: Sequence[Table]) -> str:
+    """GitHub-flavoured Markdown: the opening as the first line, then every table under its title."""
+    return "\n\n".join([plain(opening), *map(markdown_table, tables)]) + "\n"
+
+
+def markdown_table(table: Table, level: int = 2) -> str:
+    """A table under its title, a heading of that level."""
+    lines = [f"{'#' * level} {plain(table.title)}", ""]
+    if table.is_list:
+        return "\n".join([*lines, *(f"- {plain(row[0])}" for row in table.rows)])
+    if table.caption:
+        lines += [plain(table.caption), ""]
+    lines += ["| " + " | ".join(map(plain, table.header)) + " |", "|---" * len(table.header) + "|"]
+    for i, row in enumerate(table.rows):
+        stress = "**" if i in table.marked else ""
+        lines.append("| " + " | ".join(f"{stress}{plain(cell)}{stress}" for cell in row) + " |")
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def to_page(title: str, opening: str, tables: Sequence[Table]) -> str:
+    """A whole HTML page in one file that requests nothing from the network."""
+    return template("page.html.jinja").render(title=title, opening=opening, tables=tables)
+
+
+def to_cell(opening: str, tables: Sequence[Table], remarks: Sequence[str] = (), folded: Sequence[Table] = ()) -> str:
+    """HTML for a notebook's cell, which requests nothing from the network and runs nothing.
+
+    Args:
+        opening: the first sentence.
+        tables: those that are shown.
+        remarks: sentences below them, in smaller type.
+        folded: tables that the reader can unfold.
+    """
+    return template("cell.html.jinja").render(opening=opening, tables=tables, remarks=remarks, folded=folded)
+
+
+def template(name: str) -> Template:
+    """A template of `views/templates` by its file; what is filled into HTML is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    return Environment(
+        loader=PackageLoader("nngpt_ext.views"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
