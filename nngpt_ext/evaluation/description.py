@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.baselines import BASELINES
-from nngpt_ext.evaluation.figures import SIDES, Group, per_dataset_groups
+from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_groups
 from nngpt_ext.evaluation.metrics import METRICS
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
 
 Row = tuple[str, ...]
+_GROUP = ("accuracy", "95 % interval", "n", "prior")
 _SIDES = {
     "involving": ("Per dataset: pairs that have it", "Pairs with the dataset on either side."),
     "as_answer": ("Per dataset: pairs it wins", "Pairs whose answer is the dataset."),
@@ -103,19 +103,19 @@ def _accuracies(report: Report) -> list[Row]:
     accuracy, skill = report.accuracy, report.skill
     return [
         ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}"),
-        _baseline(report, "pair_prior"),
+        _baseline(report, PRIOR),
         (
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
             f"accuracy − pair prior; {p_value(skill.p)}",
         ),
-        *(_baseline(report, name) for name in report.baselines if name != "pair_prior"),
+        *(_baseline(report, name) for name in report.baselines if name != PRIOR),
     ]  # fmt: skip
 
 
 def _baseline(report: Report, name: str) -> Row:
     baseline = report.baselines[name]
     label, remarks = name, [BASELINES[name].description] if name in BASELINES else []
-    if name == "pair_prior":
+    if name == PRIOR:
         label = "pair prior"
     elif baseline.difference is not None:
         gain = baseline.difference
@@ -148,47 +148,36 @@ def _calibration(report: Report) -> list[Row]:
 
 def _near_duplicates(report: Report) -> Table:
     near = report.near_duplicates
-    return Table(
-        "Near-duplicates",
-        ("test networks", "accuracy", "95 % interval", "n", "prior"),
-        [
-            ("with a near-duplicate in training", *_group(near.with_)),
-            ("without", *_group(near.without)),
-        ],
-        "Unknown: the answers name no network."
-        if report.answers_only
-        else f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training "
-        f"(Jaccard similarity of 5-token shingles at least {near.threshold:g}).",
+    caption = (
+        f"{share(near.share_of_test_networks)} of the test networks have a near-duplicate in training (Jaccard "
+        f"similarity of 5-token shingles at least {near.threshold:g})."
     )
+    if report.answers_only:
+        caption = "Unknown: the answers name no network."
+    rows = [("with a near-duplicate in training", *_group(near.with_)), ("without", *_group(near.without))]
+    return Table("Near-duplicates", ("test networks", *_GROUP), rows, caption)
 
 
 def _per_dataset(report: Report, side: str) -> Table:
     groups = per_dataset_groups(report.per_dataset)
     title, caption = _SIDES[side]
     rows = [(dataset, *_group(sides[side])) for dataset, sides in groups.items()]
-    return Table(title, ("dataset", "accuracy", "95 % interval", "n", "prior"), rows, caption)
+    return Table(title, ("dataset", *_GROUP), rows, caption)
 
 
 def _epochs(report: Report) -> Table:
-    rows, marked = [], set()
-    for i, epoch in enumerate(report.epochs):
-        selected = epoch.epoch == report.selected_epoch
-        if selected:
-            marked.add(i)
-        rows.append(
-            (
-                f"{epoch.epoch:g}" + (f" ({'reported' if report.answers_only else 'selected'})" if selected else ""),
-                number(epoch.train_loss),
-                number(epoch.validation_accuracy),
-                number(epoch.test_accuracy),
-            )
-        )
+    marked = frozenset(i for i, epoch in enumerate(report.epochs) if epoch.epoch == report.selected_epoch)
+    remark = " (reported)" if report.answers_only else " (selected)"
+    rows = [
+        (f"{e.epoch:g}{remark if i in marked else ''}",
+         *map(number, (e.train_loss, e.validation_accuracy, e.test_accuracy)))
+        for i, e in enumerate(report.epochs)
+    ]  # fmt: skip
     header = ("epoch", "train loss", "validation accuracy", "test accuracy")
-    peak = f"Peak test accuracy {number(report.peak_test_accuracy)} ({report.peak_test_accuracy_is}). "
-    caption = (peak if report.peak_test_accuracy is not None else "") + (
-        "The host selects no epoch." if report.answers_only else "The epoch is selected by validation."
-    )
-    return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, frozenset(marked))
+    caption = "The host selects no epoch." if report.answers_only else "The epoch is selected by validation."
+    if report.peak_test_accuracy is not None:
+        caption = f"Peak test accuracy {number(report.peak_test_accuracy)} ({report.peak_test_accuracy_is}). {caption}"
+    return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, marked)
 
 
 def _run(report: Report) -> Table:
@@ -201,17 +190,11 @@ def _run(report: Report) -> Table:
         ("validation pairs", f"{report.n_validation_pairs:,}"),
         ("test pairs", f"{report.n_test_pairs:,}"),
         ("test networks", whole(report.n_test_networks)),
-        *_flat("versions", report.versions),
-        *_flat("timings", report.timings),
     ]
+    for title, values in (("versions", report.versions), ("timings", report.timings)):
+        for name, value in values.items():
+            rows.append((f"{title}: {name}", f"{value:.1f}" if isinstance(value, float) else str(value)))
     return Table("Run", ("what", "value"), rows)
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (f"{prefix}: {name}", f"{value:.1f}" if isinstance(value, float) else str(value))
-        for name, value in values.items()
-    ]
 
 
 def _group(group: Group) -> tuple[str, str, str, str]:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from nngpt_ext.evaluation.statistics import Ci95
 
+PRIOR = "pair_prior"  # the baseline that skill is measured against
 SIDES = ("involving", "as_answer")
 _COLUMNS = ("accuracy", "low", "high", "n", "prior")
 

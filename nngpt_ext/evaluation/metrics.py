@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from nngpt_ext.declaration import Declarations
+from nngpt_ext.evaluation.figures import PRIOR
 from nngpt_ext.views.wording import count, number
 
 if TYPE_CHECKING:
@@ -53,13 +54,8 @@ def log_losses(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
     return np.asarray(-np.log(np.clip(np.where(y, p, 1 - p), CLIP, 1 - CLIP)))
 
 
-def brier(probability: ArrayLike, first_wins: ArrayLike) -> float:
-    """Mean squared distance of the probability from the outcome (Brier 1950), 0 to 1; 0.25 for always 0.5."""
-    return float(squared_errors(probability, first_wins).mean())
-
-
 def squared_errors(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
-    """The squared distance of each row's probability from the outcome, shape (rows,)."""
+    """The squared distance of each row's probability from the outcome (Brier 1950), shape (rows,)."""
     p, y = _checked(probability, first_wins)
     return np.asarray((p - y) ** 2)
 
@@ -137,19 +133,18 @@ def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: An
     each row's datasets, shape (rows,).
     """
     p, y = _checked(probability, first_wins)
-    groups = pd.Series(p).groupby([np.asarray(dataset_1), np.asarray(dataset_2)]).indices
-    total, pairs, rows = 0.0, 0, 0
-    for index in groups.values():
-        won = y[index]
-        wins = int(won.sum())
-        losses = len(won) - wins
-        if not wins or not losses:
-            continue
-        ranks = pd.Series(p[index]).rank().to_numpy()  # of equal ones their mean
-        total += len(won) * (ranks[won].sum() - wins * (wins + 1) / 2) / (wins * losses)
-        pairs += 1
-        rows += len(won)
-    return PairAuc(float(total / rows) if rows else None, len(groups) - pairs, len(p) - rows)
+    groups = pd.Series(p).groupby([np.asarray(dataset_1), np.asarray(dataset_2)]).indices.values()
+    both = [rows for rows in groups if 0 < y[rows].sum() < len(rows)]
+    sizes = [len(rows) for rows in both]
+    aucs = [_auc(p[rows], y[rows]) for rows in both]
+    value = float(np.average(aucs, weights=sizes)) if both else None
+    return PairAuc(value, len(groups) - len(both), len(p) - sum(sizes))
+
+
+def _auc(p: np.ndarray, won: np.ndarray) -> float:
+    ranks = pd.Series(p).rank().to_numpy()  # equal ones share their mean
+    wins = won.sum()
+    return float((ranks[won].sum() - wins * (wins + 1) / 2) / (wins * (len(won) - wins)))
 
 
 def pair_auc(test: pd.DataFrame) -> PairAuc:
@@ -193,7 +188,7 @@ class Metric:
 
 
 def _prior_loss(report: Report) -> str:
-    return f"pair prior {number(report.baselines['pair_prior'].log_loss)}"
+    return f"pair prior {number(report.baselines[PRIOR].log_loss)}"
 
 
 def _left_out(report: Report) -> str:
@@ -209,7 +204,7 @@ METRICS = Declarations(
         Metric("log_loss", "nats", "log loss", lambda t: log_loss(t["probability_1"], first_wins(t)), _prior_loss),
         Metric(
             "brier", "0 is best; 0.25 for always 0.5", "Brier score",
-            lambda t: brier(t["probability_1"], first_wins(t)),
+            lambda t: float(squared_errors(t["probability_1"], first_wins(t)).mean()),
         ),
         Metric(
             "ece", "calibration error, 15 equal-mass bins", "ECE", lambda t: ece(t["probability_1"], first_wins(t)),

@@ -18,6 +18,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.description import brief, summary, tables
 from nngpt_ext.evaluation.figures import (
+    PRIOR,
     Accuracy,
     Baseline,
     CalibrationFigures,
@@ -34,7 +35,19 @@ from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import REPORT, REPORT_MARKDOWN, REPORT_PAGE
 from nngpt_ext.views.faces import to_cell, to_markdown, to_page
 
-PRIOR = "pair_prior"
+# What a report takes from the record as it is.
+_KEPT = (
+    "task",
+    "prompt",
+    "base_model",
+    "split",
+    "excluded",
+    "epochs",
+    "selected_epoch",
+    "timings",
+    "versions",
+    "config",
+)
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
 
@@ -110,7 +123,7 @@ class RunRecord:
         excluded: number of trials left out, by reason.
         epochs: mappings with epoch, train_loss, validation_accuracy and test_accuracy, and maybe more.
         selected_epoch: the epoch of the predictions, chosen by validation.
-        timings, versions, config: kept as they are; what JSON does not have becomes text.
+        timings, versions, config: kept; what JSON does not have becomes text.
         notes: remarks that a reader needs to judge the numbers.
         calibration: temperature, threshold, target and n_pairs of a calibration; then the predictions have
             `calibrated_1` and `abstain`.
@@ -147,13 +160,15 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
 
     Raises:
         UserError: when there is no test pair: no data, no number.
-        ValueError: when a baseline is missing or does not fit the test rows.
+        ValueError: when the pair prior is missing or a baseline does not fit the test rows.
     """
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"no test pair was scored in split '{run.split}': there is nothing to report")
+    if PRIOR not in baselines:
+        raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
     first = metrics.first_wins(test)
-    correct = _correct(baselines, first)
+    correct = {name: metrics.correct(probability, first) for name, probability in baselines.items()}
     answers = slices.Answers.of(test, correct[PRIOR])
     auc = metrics.pair_auc(test)
     validation = predictions[predictions["split"] == "validation"]
@@ -163,15 +178,12 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         found["validation_accuracy"] = (validation["predicted"] == validation["better_dataset"]).mean()
         found["validation_log_loss"] = metrics.log_loss(validation["probability_1"], metrics.first_wins(validation))
     report = Report(
-        task=run.task,
-        prompt=run.prompt,
-        base_model=run.base_model,
-        split=run.split,
+        **_plain({name: getattr(run, name) for name in _KEPT}),
+        **found,
         n_train_pairs=run.pairs.get("train", 0),
         n_validation_pairs=len(validation),
         n_test_pairs=len(test),
         n_test_networks=test["nn"].nunique(),
-        excluded=dict(run.excluded),
         accuracy=Accuracy(
             value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.networks), n=len(test)
         ),
@@ -189,14 +201,8 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
             )
             for name, own in correct.items()
         },
-        epochs=[_plain(dict(epoch)) for epoch in run.epochs],
-        selected_epoch=_plain(run.selected_epoch),
         peak_test_accuracy=max((value for value in tested if np.isfinite(value)), default=None),
-        timings=_plain(dict(run.timings)),
-        versions=_plain(dict(run.versions)),
-        config=_plain(dict(run.config)),
         notes=_notes(run, test),
-        **found,
     )
     return _answers_only(report) if run.answers_only else report
 
@@ -251,16 +257,6 @@ def read_report(folder: str | Path) -> Report:
         ) from None
 
 
-def _correct(baselines: Mapping[str, np.ndarray], first_wins: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether each baseline is correct on each test row."""
-    if PRIOR not in baselines:
-        raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
-    for name, probability in baselines.items():
-        if len(probability) != len(first_wins):
-            raise ValueError(f"baseline '{name}' has {len(probability)} rows for {len(first_wins)} test pairs")
-    return {name: metrics.correct(probability, first_wins) for name, probability in baselines.items()}
-
-
 def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     """The remarks that follow from what was measured, then those given; each once."""
     own = [SPLITS[run.split].warning or ""] if run.split in SPLITS else []
@@ -274,9 +270,8 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
 
 def _plain(value: Any) -> Any:
     """The value as JSON gives it back: NaN as null, numpy's numbers as numbers, the rest as text."""
-    text = pydantic_core.to_json(
-        value,
-        inf_nan_mode="null",
-        fallback=lambda item: item.item() if isinstance(item, np.generic) else str(item),
-    )
-    return json.loads(text)
+
+    def other(item: Any) -> Any:
+        return item.item() if isinstance(item, np.generic) else str(item)
+
+    return json.loads(pydantic_core.to_json(value, inf_nan_mode="null", fallback=other))

@@ -15,7 +15,8 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import origin
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics
-from nngpt_ext.evaluation.report import PRIOR, Report, read_report
+from nngpt_ext.evaluation.figures import PRIOR
+from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.evaluation.slices import Answers, dataset_masks, difference
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record, read_table

@@ -11,9 +11,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
-from nngpt_ext.evaluation.figures import Accuracy, Epoch, Number, Skill
+from nngpt_ext.evaluation.figures import PRIOR, Accuracy, Epoch, Number, Skill
 from nngpt_ext.evaluation.metrics import Bin, Coverage
-from nngpt_ext.evaluation.report import PRIOR
 from nngpt_ext.evaluation.statistics import Ci95
 
 RULE = "If the interval of the skill includes 0, no skill was shown."

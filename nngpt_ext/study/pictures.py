@@ -6,7 +6,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
@@ -229,8 +229,8 @@ def coverage(group: Group) -> Picture:
     with figure(2.9) as (drawn, axes):
         for line in group:
             points = line.figures.coverage
-            axes.plot(*zip(*points, strict=True), markevery=len(points), label=line.name, **line.style)
-        axes.plot(*zip(*group[0].figures.coverage_prior, strict=True), marker=".", ms=3, **_PRIOR)
+            axes.plot(*zip(*map(astuple, points), strict=True), markevery=len(points), label=line.name, **line.style)
+        axes.plot(*zip(*map(astuple, group[0].figures.coverage_prior), strict=True), marker=".", ms=3, **_PRIOR)
         axes.set(xlabel="share of pairs answered, the most confident first", ylabel="accuracy among them")
 
         def words(figures: Figures) -> str:

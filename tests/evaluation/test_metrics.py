@@ -21,7 +21,7 @@ def test_by_hand():
     assert metrics.correct(p, y).tolist() == [True, True, False, False]  # 0.5 is an answer: dataset_1
     assert metrics.accuracy(p, y) == 0.5
     assert metrics.log_loss(p, y) == pytest.approx(-(math.log(0.9) + math.log(0.5) + math.log(0.2) + math.log(0.4)) / 4)
-    assert metrics.brier(p, y) == pytest.approx((0.01 + 0.25 + 0.64 + 0.36) / 4)
+    assert metrics.squared_errors(p, y).mean() == pytest.approx((0.01 + 0.25 + 0.64 + 0.36) / 4)
 
 
 def test_log_loss_is_clipped():
@@ -35,7 +35,7 @@ def test_against_sklearn(rows):
     p, y = (np.array(column) for column in zip(*rows, strict=True))
     clipped = np.clip(p, 1e-12, 1 - 1e-12)
     assert metrics.accuracy(p, y) == pytest.approx(sk.accuracy_score(y, p >= 0.5))
-    assert metrics.brier(p, y) == pytest.approx(sk.brier_score_loss(y, p))
+    assert metrics.squared_errors(p, y).mean() == pytest.approx(sk.brier_score_loss(y, p))
     assert metrics.log_loss(p, y) == pytest.approx(sk.log_loss(y, clipped, labels=[False, True]), rel=1e-5, abs=1e-9)
 
 
@@ -100,7 +100,7 @@ def test_within_pair_auc_of_who_does_not_look_is_a_half():
     assert metrics.within_pair_auc(p, y, ["c"] * 8, second).value == 0.5
 
 
-@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.log_loss, metrics.brier, metrics.ece])
+@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.log_loss, metrics.squared_errors, metrics.ece])
 def test_bad_input(metric):
     with pytest.raises(ValueError, match="no rows"):
         metric([], [])

@@ -177,7 +177,7 @@ def test_nothing_to_report():
 def test_baselines_have_to_fit():
     with pytest.raises(ValueError, match="pair_prior"):
         made_report(baselines={"code_gbm": np.full(4, 0.5)})
-    with pytest.raises(ValueError, match="'pair_prior' has 3 rows for 4"):
+    with pytest.raises(ValueError, match="one length"):
         made_report(baselines={"pair_prior": np.full(3, 0.5)})
 
 

@@ -25,6 +25,7 @@ def test_interval_is_that_of_whole_networks():
     assert 0.65 < high < 0.8
 
 
+@pytest.mark.filterwarnings("ignore:::numpy")  # of one draw there is no standard error
 def test_interval_weighs_networks_by_their_rows():
     # The mean is over rows: of a and b drawn once each it is 9/10, which no mean of networks would be.
     low, high = bootstrap_networks([1.0] * 9 + [0.0], ["a"] * 9 + ["b"], draws=400)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nngpt_ext.declaration import Declarations
-from nngpt_ext.evaluation.baselines.baseline import Baseline
-from nngpt_ext.evaluation.baselines.priors import PRIORS, pair_prior
+from nngpt_ext.evaluation.baselines.priors import PRIORS, Baseline, pair_prior
 from nngpt_ext.evaluation.baselines.trees import TREES, code_gbm, recipe_gbm
 
 if TYPE_CHECKING:

@@ -1,11 +1,31 @@
-"""Priors: answers that never look at the network."""
+"""What a baseline is, and the priors: those that never look at the network."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.evaluation.baselines.baseline import Baseline
+from nngpt_ext.data.load import PairData
+from nngpt_ext.evaluation.metrics import first_wins
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A predictor without a language model.
+
+    Attributes:
+        description: one line for reports and help texts.
+        fit: P(dataset_1 is the better one) for the test pairs, in their order, shape (test pairs,). An answer is
+            dataset_1 where that is at least 0.5. It looks at nothing but the training pairs, the source code of the
+            networks and what a prompt may show of the test pairs.
+    """
+
+    name: str
+    description: str
+    fit: Callable[[PairData], np.ndarray]
 
 
 def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
@@ -14,11 +34,10 @@ def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     The share is smoothed by Laplace's rule of succession, (wins + 1) / (n + 2); 0.5 for a pair of
     datasets that training does not have. At 0.5 the answer is dataset_1, like at any tie.
     """
-    won = (train["better_dataset"] == train["dataset_1"]).astype("int64")
-    groups = won.groupby([train["dataset_1"], train["dataset_2"]])
+    groups = pd.Series(first_wins(train), train.index).groupby([train["dataset_1"], train["dataset_2"]])
     share = ((groups.sum() + 1) / (groups.size() + 2)).to_dict()
-    asked = zip(pairs["dataset_1"], pairs["dataset_2"], strict=True)
-    return np.array([share.get(pair, 0.5) for pair in asked], dtype="float64")
+    wanted = zip(pairs["dataset_1"], pairs["dataset_2"], strict=True)
+    return np.array([share.get(pair, 0.5) for pair in wanted], dtype="float64")
 
 
 PRIORS = (

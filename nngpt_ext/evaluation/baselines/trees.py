@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from nngpt_ext.evaluation.baselines.baseline import Baseline
-from nngpt_ext.evaluation.baselines.priors import pair_prior
+from nngpt_ext.evaluation.baselines.priors import Baseline, pair_prior
+from nngpt_ext.evaluation.metrics import first_wins
 
 # scikit-learn is imported where it fits: a finished run is printed without it.
 
@@ -24,6 +23,7 @@ MAX_CHARACTERS = 20_000  # 99 % of LEMUR's sources are shorter; the longest repe
 COMPONENTS = 48
 MAX_TRANSFORMS = 250  # HistGradientBoosting takes at most 255 codes of one category
 UNCOMMON = float(MAX_TRANSFORMS)
+_NUMBERS = ("lr", "batch", "momentum", "dropout")
 
 
 def code_gbm(train: pd.DataFrame, pairs: pd.DataFrame, sources: Mapping[str, str], seed: int = 0) -> np.ndarray:
@@ -38,50 +38,55 @@ def code_gbm(train: pd.DataFrame, pairs: pd.DataFrame, sources: Mapping[str, str
     Raises:
         ValueError: names networks that `sources` lacks.
     """
-    known, asked = pd.unique(train["nn"]), pd.unique(pairs["nn"])
-    missing = sorted({*known, *asked} - sources.keys())
+    known, judged = pd.unique(train["nn"]), pd.unique(pairs["nn"])
+    missing = sorted({*known, *judged} - sources.keys())
     if missing:
         raise ValueError(f"no source code for {len(missing)} networks: {', '.join(missing[:5])}")
-    fitted, judged = _code_features([sources[nn] for nn in known], [sources[nn] for nn in asked], seed)
-    categories = _DatasetCodes(train)
-    return _boosted(
-        train,
-        pairs,
-        np.hstack([categories(train), fitted[pd.Index(known).get_indexer(pd.Index(train["nn"]))]]),
-        np.hstack([categories(pairs), judged[pd.Index(asked).get_indexer(pd.Index(pairs["nn"]))]]),
-        categorical=[0, 1, 2],
-        seed=seed,
-    )
+    texts = _code_features([sources[nn] for nn in known], [sources[nn] for nn in judged], seed)
+    features = [
+        table[pd.Index(names).get_indexer(pd.Index(rows["nn"]))]
+        for table, names, rows in zip(texts, (known, judged), (train, pairs), strict=True)
+    ]
+    return _boosted(train, pairs, features, 0, seed)
 
 
 def recipe_gbm(train: pd.DataFrame, pairs: pd.DataFrame, seed: int = 0) -> np.ndarray:
     """Gradient boosting on the two training recipes and the two datasets, without the source code."""
-    categories = _DatasetCodes(train)
-    transforms = _transform_codes(train)
-    return _boosted(
-        train,
-        pairs,
-        np.hstack([categories(train), _recipe_features(train, transforms)]),
-        np.hstack([categories(pairs), _recipe_features(pairs, transforms)]),
-        categorical=[0, 1, 2, 3, 4],
-        seed=seed,
-    )
+    used = Counter(recipe.get("transform") for side in ("recipe_1", "recipe_2") for recipe in train[side])
+    del used[None]
+    common = sorted(used, key=lambda name: (-used[name], name))[:MAX_TRANSFORMS]
+    return _boosted(train, pairs, [_recipe_features(rows, common) for rows in (train, pairs)], 2, seed)
 
 
 def _boosted(
-    train: pd.DataFrame,
-    pairs: pd.DataFrame,
-    x_train: np.ndarray,
-    x_pairs: np.ndarray,
-    categorical: list[int],
-    seed: int,
+    train: pd.DataFrame, pairs: pd.DataFrame, features: Sequence[np.ndarray], categories: int, seed: int
 ) -> np.ndarray:
-    """Probabilities of a boosted model; the pair prior where training has one answer only, or no pairs."""
+    """Probabilities of a boosted model; the pair prior where training has one answer only, or no pairs.
+
+    Args:
+        train, pairs: what it is fitted on and what it judges; their datasets are features too.
+        features: of the rows of both, shapes (rows, k).
+        categories: how many of the first features are codes of a category.
+        seed: of the boosting.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    first_wins = (train["better_dataset"] == train["dataset_1"]).to_numpy()
-    if len(pairs) == 0 or len(np.unique(first_wins)) < 2:
+    wins = first_wins(train)
+    if len(pairs) == 0 or len(np.unique(wins)) < 2:
         return pair_prior(train, pairs)
+    datasets = sorted({*train["dataset_1"], *train["dataset_2"]})
+    both = [" ".join(pair) for pair in sorted(set(zip(train["dataset_1"], train["dataset_2"], strict=True)))]
+    x_train, x_pairs = (
+        np.column_stack(
+            [
+                _codes(rows["dataset_1"], datasets),
+                _codes(rows["dataset_2"], datasets),
+                _codes(rows["dataset_1"] + " " + rows["dataset_2"], both),
+                more,
+            ]
+        )
+        for rows, more in zip((train, pairs), features, strict=True)
+    )
     # scikit-learn 1.9 fails on a column without any value; a constant one is never split on.
     stated = ~np.isnan(x_train).all(axis=0)
     x_train, x_pairs = np.where(stated, x_train, 0.0), np.where(stated, x_pairs, 0.0)
@@ -91,73 +96,39 @@ def _boosted(
         learning_rate=0.08,
         max_leaf_nodes=31,
         l2_regularization=1.0,
-        categorical_features=categorical,
+        categorical_features=list(range(3 + categories)),
         early_stopping=False,
         random_state=seed,
     )
     with _one_thread():
-        return model.fit(x_train, first_wins).predict_proba(x_pairs)[:, 1]
+        return model.fit(x_train, wins).predict_proba(x_pairs)[:, 1]
 
 
 def _one_thread() -> threadpool_limits:
     """One thread for OpenMP and BLAS.
 
-    Two threads on a core and a half wait for one another at every split: 70 s instead of 2 s were seen
-    beside another process. One thread also gives the same result whatever the number of cores.
+    Two threads on a core and a half wait for one another at every split: 70 s instead of 2 s were seen beside another
+    process. One thread also gives the same result whatever the number of cores.
     """
     return threadpool_limits(limits=1)
 
 
-class _Codes:
-    """Numbers for the values of one category, as training has them; NaN or `other` for the rest."""
-
-    def __init__(self, values: Iterable[Any], other: float = math.nan) -> None:
-        self.codes = {value: float(i) for i, value in enumerate(values)}
-        self.other = other
-
-    def __call__(self, values: Iterable[Any]) -> np.ndarray:
-        return np.array([self.codes.get(value, self.other) for value in values], dtype="float64")
+def _codes(values: Iterable[Any], known: Sequence[str], other: float = math.nan) -> np.ndarray:
+    """The place of each value among the known ones, `other` for the rest; shape (values,)."""
+    places = {value: float(i) for i, value in enumerate(known)}
+    return np.array([places.get(value, other) for value in values], dtype="float64")
 
 
-class _DatasetCodes:
-    """Columns dataset_1, dataset_2 and their pair as codes that were made from the training pairs."""
-
-    def __init__(self, train: pd.DataFrame) -> None:
-        self.dataset = _Codes(sorted({*train["dataset_1"], *train["dataset_2"]}))
-        self.pair = _Codes(sorted(set(zip(train["dataset_1"], train["dataset_2"], strict=True))))
-
-    def __call__(self, pairs: pd.DataFrame) -> np.ndarray:
-        first, second = pairs["dataset_1"], pairs["dataset_2"]
-        both = self.pair(zip(first, second, strict=True))
-        return np.column_stack([self.dataset(first), self.dataset(second), both])
-
-
-def _transform_codes(train: pd.DataFrame) -> _Codes:
-    """Codes of the most common transforms of both sides of the training pairs; one code for the others."""
-    recipes = itertools.chain(train["recipe_1"], train["recipe_2"])
-    counts = Counter(recipe["transform"] for recipe in recipes if recipe.get("transform") is not None)
-    common = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_TRANSFORMS]
-    return _Codes(common, other=UNCOMMON)
-
-
-def _recipe_features(pairs: pd.DataFrame, transforms: _Codes) -> np.ndarray:
+def _recipe_features(pairs: pd.DataFrame, transforms: Sequence[str]) -> np.ndarray:
     """Both transforms, then log10 lr, log2 batch, momentum and dropout of either side; shape (rows, 10)."""
-    sides = [list(pairs[side]) for side in ("recipe_1", "recipe_2")]
-    codes = [transforms(recipe.get("transform") for recipe in side) for side in sides]
-    numbers = [np.array([_numbers(recipe) for recipe in side]).reshape(-1, 4) for side in sides]
-    return np.hstack([np.column_stack(codes), *numbers])
-
-
-def _numbers(recipe: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """log10 lr, log2 batch, momentum, dropout; NaN for what is not stated or has no logarithm."""
-    names = ("lr", "batch", "momentum", "dropout")
-    lr, batch, momentum, dropout = (math.nan if recipe.get(name) is None else float(recipe[name]) for name in names)
-    return (
-        math.log10(lr) if lr > 0 else math.nan,
-        math.log2(batch) if batch > 0 else math.nan,
-        momentum,
-        dropout,
-    )
+    sides = [pd.DataFrame(list(pairs[side]), columns=["transform", *_NUMBERS]) for side in ("recipe_1", "recipe_2")]
+    columns = [_codes(side["transform"], transforms, UNCOMMON) for side in sides]
+    for side in sides:
+        lr, batch, momentum, dropout = (side[name].to_numpy(dtype="float64") for name in _NUMBERS)
+        # What is not stated, or has no logarithm, is NaN.
+        columns += [np.log10(np.where(lr > 0, lr, math.nan)), np.log2(np.where(batch > 0, batch, math.nan))]
+        columns += [momentum, dropout]
+    return np.column_stack(columns)
 
 
 def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -175,16 +146,13 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
         dtype=np.float32,
     )
     nothing = np.zeros((len(known), 0)), np.zeros((len(asked), 0))
-    # Words of one network only are left out (min_df), so there may be none at all.
-    if len(known) < 2 or not asked:
-        return nothing
     try:
         table = words.fit_transform(known)
-    except ValueError:  # "no terms remain", "empty vocabulary"
+    except ValueError:  # no words: those of a single network are left out (min_df)
         return nothing
     size = min(COMPONENTS, table.shape[1] - 1, table.shape[0] - 1)
-    if size < 1:
-        return table.toarray(), words.transform(asked).toarray()
+    if size < 1 or not asked:
+        return nothing
     reduce = TruncatedSVD(n_components=size, random_state=seed)
     # Its explained variance divides by nothing where all sources are alike. Threads change its last digits, and trees
     # make 0.823 or 0.828 of that on LEMUR's test pairs.
