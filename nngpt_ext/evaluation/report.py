@@ -37,17 +37,8 @@ from nngpt_ext.views.faces import to_cell, to_markdown, to_page
 
 # What a report takes from the record as it is.
 _KEPT = (
-    "task",
-    "prompt",
-    "base_model",
-    "split",
-    "excluded",
-    "epochs",
-    "selected_epoch",
-    "timings",
-    "versions",
-    "config",
-)
+    "task", "prompt", "base_model", "split", "excluded", "epochs", "selected_epoch", "timings", "versions", "config",
+)  # fmt: skip
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -75,14 +76,14 @@ def test_slices_that_divide_the_pairs_hold_all_of_them(cell):
                 len(test) * found.accuracy.value
             )
     assert found.skill.value == pytest.approx(found.accuracy.value - found.prior)
-    assert found.coverage[-1] == pytest.approx((1.0, found.accuracy.value))
+    assert astuple(found.coverage[-1]) == pytest.approx((1.0, found.accuracy.value))
     assert sum(b.n for b in found.reliability) == sum(b.n for b in found.reliability_calibrated) == len(test)
 
 
 def test_the_prior_holds_back_by_its_own_confidence(cell):
     """Accuracy among the surest answers is fairly compared with that of a prior that may be unsure too."""
     found, test = cell
-    assert found.coverage_prior[-1] == pytest.approx((1.0, found.prior))
+    assert astuple(found.coverage_prior[-1]) == pytest.approx((1.0, found.prior))
     confidence = np.maximum(test["pair_prior"], 1 - test["pair_prior"])
     for point in found.coverage_prior:
         sure = test[confidence >= confidence.sort_values(ascending=False).iloc[round(point.coverage * len(test)) - 1]]

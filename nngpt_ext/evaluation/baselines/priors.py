@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.metrics import first_wins
+
+if TYPE_CHECKING:
+    from nngpt_ext.data.load import PairData
 
 
 @dataclass(frozen=True)
