@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.baselines import BASELINES
-from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_groups
+from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_nested
 from nngpt_ext.evaluation.metrics import METRICS
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
@@ -159,9 +159,9 @@ def _near_duplicates(report: Report) -> Table:
 
 
 def _per_dataset(report: Report, side: str) -> Table:
-    groups = per_dataset_groups(report.per_dataset)
+    nested = per_dataset_nested(report.per_dataset)
     title, caption = _SIDES[side]
-    rows = [(dataset, *_group(sides[side])) for dataset, sides in groups.items()]
+    rows = [(dataset, *_group(Group.model_validate(sides[side]))) for dataset, sides in nested.items()]
     return Table(title, ("dataset", *_GROUP), rows, caption)
 
 

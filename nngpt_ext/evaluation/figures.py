@@ -157,26 +157,17 @@ def per_dataset_table(nested: Any) -> pd.DataFrame:
     return table.astype({name: "int64" if name.endswith("_n") else "float64" for name in columns})
 
 
-def per_dataset_groups(table: pd.DataFrame) -> dict[str, dict[str, Group]]:
-    """The table as typed groups: {dataset: {involving: …, as_answer: …}}."""
-    nested: dict[str, dict[str, Group]] = {}
+def per_dataset_nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+    """The table as report.json has it: {dataset: {involving: {accuracy, ci95, n, prior}, as_answer: …}}."""
+    nested: dict[str, dict[str, dict[str, Any]]] = {}
     for dataset, row in zip(table.index, table.to_dict("records"), strict=True):
         nested[str(dataset)] = {}
         for side in SIDES:
-            accuracy, low, high, n, prior = (row[f"{side}_{name}"] for name in _COLUMNS)
+            accuracy, low, high, n, prior = (_known(row[f"{side}_{name}"]) for name in _COLUMNS)
             ci95 = (low, high) if n else None
-            nested[str(dataset)][side] = Group(accuracy=accuracy, ci95=ci95, prior=prior, n=n)
+            nested[str(dataset)][side] = {"accuracy": accuracy, "ci95": ci95, "n": n, "prior": prior}
     return nested
 
 
-def _per_dataset_nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """The table as report.json has it: {dataset: {involving: {accuracy, ci95, n, prior}, as_answer: …}}."""
-    keys = ("accuracy", "ci95", "n", "prior")
-    return {
-        dataset: {side: {key: getattr(group, key) for key in keys} for side, group in sides.items()}
-        for dataset, sides in per_dataset_groups(table).items()
-    }
-
-
 # A table for whoever uses the package from Python, nested mappings in JSON.
-PerDataset = Annotated[pd.DataFrame, PlainValidator(per_dataset_table), PlainSerializer(_per_dataset_nested)]
+PerDataset = Annotated[pd.DataFrame, PlainValidator(per_dataset_table), PlainSerializer(per_dataset_nested)]
