@@ -94,6 +94,8 @@ def default(field: FieldInfo) -> str:
 def allowed(field: FieldInfo) -> str:
     """The choices, or the range."""
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    if isinstance(field.json_schema_extra, dict):
+        choices += [str(name) for name in field.json_schema_extra.get("choices", [])]  # of nngpt_ext.declaration
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

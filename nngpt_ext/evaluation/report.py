@@ -197,7 +197,8 @@ def _log_loss(rows: pd.DataFrame) -> float:
 
 def _notes(split: str, notes: Sequence[str], pairs: pd.DataFrame, test: pd.DataFrame) -> list[str]:
     """The remarks that follow from what was measured, then those given; each once."""
-    own = [SPLITS[split].warning] if split in SPLITS and SPLITS[split].warning else []
+    warning = SPLITS[split].warning if split in SPLITS else None
+    own = [] if warning is None else [warning]
     expected = int((pairs["split"] == "test").sum())
     if len(test) != expected:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")

@@ -19,7 +19,7 @@ from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
 from nngpt_ext.cli import app
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.predict.adapter import AdapterFiles, stored_rows
-from nngpt_ext.tasks.asking import calibrated
+from nngpt_ext.tasks.workbench import calibrated
 from tests import models_made
 
 FLOWERS = {"flowers": (1020, 224, 3, 102)}
