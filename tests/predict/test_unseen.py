@@ -143,7 +143,7 @@ def test_a_special_token_in_a_name_ends_no_answer(sure: Sure, code: str) -> None
     predictor = Predictor.from_pretrained(sure())
     predictor.compare(code, "mnist", "svhn")
     assert predictor._answer.loaded is not None
-    tokenizer = predictor._answer.loaded._loaded.tokenizer
+    tokenizer = predictor._answer.loaded.base.tokenizer
     name = f"flowers{tokenizer.eos_token}mnist"
     found = predictor.compare(code, name, "mnist")
     assert (found.abstain, found.unseen) == (True, (name,))
