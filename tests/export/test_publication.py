@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext import UserError
-from nngpt_ext.export.target import exporting
+from nngpt_ext.export.publication import exporting
 
 
 def test_what_breaks_off_leaves_the_former_one(tmp_path: Path) -> None:
