@@ -31,11 +31,6 @@ Push = Annotated[
 Private = Annotated[bool, typer.Option("--private", help="A new repository on the hub is private.")]
 
 
-@app.callback()
-def _export() -> None:
-    """Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness."""
-
-
 @app.command(epilog="Example: nngpt-ext export hub --run runs/demo --out demo-adapter --json")
 def hub(
     run: Run,

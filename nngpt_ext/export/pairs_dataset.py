@@ -94,8 +94,8 @@ def _write(folder: Path, loaded: dict[str, PairData], networks: pd.DataFrame) ->
         _parquet(pairs, folder / "pairs" / f"{name}.parquet")
         priors = {label: _prior(loaded[label], rows) for label, rows in found.items()}
         parts.append(Part(name, len(pairs), pairs["nn"].nunique(), priors))
-    for name, rows in networks.groupby("split", sort=False):
-        _parquet(rows.drop(columns="split"), folder / "networks" / f"{name}.parquet")
+    for group, rows in networks.groupby("split", sort=False):
+        _parquet(rows.drop(columns="split"), folder / "networks" / f"{group}.parquet")
     return parts
 
 
