@@ -76,10 +76,10 @@ class Declarations(Mapping[str, D]):
         return f"{subject}: {text}" if subject else text
 
 
-def choice(default: str, subject: str, declared: Mapping[str, Any], *others: str) -> Any:
-    """A configuration field whose value is a declared name, or one of `others`.
+def choice(default: str, description: str, declared: Declarations[Any]) -> Any:
+    """A configuration field for a declared name.
 
-    Its annotation must be `Annotated[str, AfterValidator(declared.check)]` or similar; this adds default, help and the
-    list of names (`choices`) that the reference page shows.
+    Its annotation is `Annotated[str, AfterValidator(declared.check)]`; this adds default, description and the list of
+    names (`choices`) that the reference page shows.
     """
-    return Field(default, description=subject, json_schema_extra={"choices": [*others, *declared]})
+    return Field(default, description=description, json_schema_extra={"choices": list(declared)})

@@ -158,10 +158,10 @@ SIMPLE = {  # seen before anything is read
     "setting": ((*RUN, "--set", "tuning.epochs"), "'tuning.epochs' is not key=value"),
     "label": (("pairs", "--label", "normal"), "unknown label 'normal' (did you mean 'normalized'?)"),
     "label of baselines": (("baselines", "--label", "x"), "unknown label 'x'; known: normalized, percentile"),
-    "label of a run": ((*RUN, "--set", "data.label=x"), "data.label: input should be 'normalized' or 'percentile'"),
+    "label of a run": ((*RUN, "--set", "data.label=x"), "data.label: unknown label 'x'; known: normalized, percentile"),
     "split": (("pairs", "--split", "by_networks"), "unknown split 'by_networks' (did you mean 'by_network'?)"),
     "split of baselines": (("baselines", "--split", "x"), "unknown split 'x'; known: by_cluster, by_network"),
-    "split of a run": ((*RUN, "--set", "data.split=x"), "data.split: input should be 'by_network', "),
+    "split of a run": ((*RUN, "--set", "data.split=x"), "data.split: unknown split 'x'; known: by_cluster, by_network"),
     "trials": (("pairs", "--trials", "worst"), "unknown kind of trials 'worst'"),
     "source": (("pairs", "--source", "web"), "unknown data source 'web'; known: "),
     "no such LEMUR": (("pairs", "--lemur", "none"), "no LEMUR at 'none'"),
@@ -257,7 +257,7 @@ def test_unfinished_run(call, tmp_path):
 
 
 def test_a_fault_is_not_passed_off_as_the_users_mistake(call, monkeypatch):
-    def fail(**_):
+    def fail(*_, **__):
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr("nngpt_ext.tasks.inspection.summarize_pairs", fail)
@@ -266,7 +266,7 @@ def test_a_fault_is_not_passed_off_as_the_users_mistake(call, monkeypatch):
 
 
 def test_interruption(call, monkeypatch):
-    def stop(**_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nngpt_ext.tasks.inspection.summarize_pairs", stop)

@@ -140,8 +140,9 @@ def test_all_faults_are_told_in_one_line():
     message = faults({"data": {"seed": -1}}, parse_settings(settings))
     assert message.startswith("configuration: ")
     assert sorted(message.removeprefix("configuration: ").replace("; allowed", ", allowed").split("; ")) == [
-        "data.label: unknown label 'x'; known: normalized, percentile",
+        "data.label: unknown label 'x'",
         "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0, < 4294967296)",
+        "known: normalized, percentile",
         "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a', "
         "allowed: >= 1)",
         "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5, "

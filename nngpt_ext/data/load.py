@@ -118,9 +118,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
         facts=records.source.facts(),
         excluded=trials.excluded,
         source=records.source.kind,
-        fingerprint=hashlib.sha256(
-            pd.util.hash_pandas_object(trials.frame, index=False).to_numpy().tobytes()
-        ).hexdigest(),
+        fingerprint=_fingerprint(trials.frame),
     )
 
 

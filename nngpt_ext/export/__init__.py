@@ -1,1 +1,1 @@
-"""Publishing: an adapter with its card, the pairs as a dataset, questions as a task of lm-evaluation-harness."""
+"""Exports: an adapter with its card, the pairs as a dataset, the questions as a task of lm-evaluation-harness."""

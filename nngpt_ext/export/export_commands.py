@@ -1,7 +1,8 @@
-"""`nngpt-ext export …`."""
+"""The commands `nngpt-ext export …`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,26 +31,21 @@ Push = Annotated[
 Private = Annotated[bool, typer.Option("--private", help="A new repository on the hub is private.")]
 
 
-@app.callback()
-def _export() -> None:
-    """Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness."""
-
-
 @app.command(epilog="Example: nngpt-ext export hub --run runs/demo --out demo-adapter --json")
 def hub(
     run: Run,
     out: Out,
     license: Annotated[
-        str | None, typer.Option(help="Of the adapter; by default mit with an embedded base, else other.")
+        str | None, typer.Option(help="License of the adapter; by default mit with an embedded base, else other.")
     ] = None,
-    base_id: Annotated[str | None, typer.Option(help="Hub id of the base, where the run had it from a folder.")] = None,
+    base_id: Annotated[str | None, typer.Option(help="Hub id of the base, if the run loaded it from a folder.")] = None,
     push: Push = None,
     private: Private = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """A folder with the adapter, its model card and, if embedded, its base; Predictor.from_pretrained takes it."""
-    from nngpt_ext.export.hub import export_hub
+    from nngpt_ext.export.adapter_folder import export_hub
 
     done = export_hub(run, out, license=license, base_id=base_id, repo=push, private=private, force=force)
     _say({"out": str(done.folder), "pushed": done.pushed}, f"the adapter and its card are in {done.folder}", as_json)
@@ -71,7 +67,7 @@ def dataset(
     as_json: AsJson = False,
 ) -> None:
     """The pairs in Parquet with fixed parts, the networks' sources, and a card; datasets.load_dataset takes it."""
-    from nngpt_ext.export.dataset import export_dataset
+    from nngpt_ext.export.pairs_dataset import export_dataset
 
     options = {
         "epoch": epoch, "split": split, "hold_out": hold_out, "seed": seed, "trials": trials, "source": source,
@@ -89,7 +85,7 @@ def lm_eval(
     out: Out,
     networks: Annotated[int | None, typer.Option(min=1, help="Test networks to ask about; all by default.")] = None,
     base: Annotated[bool, typer.Option(help="Write the base with its 4-bit weights written out beside it.")] = True,
-    check: Annotated[bool, typer.Option("--check", help="Run lm_eval on it, and compare answer by answer.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run lm_eval on it and compare answer by answer.")] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +105,7 @@ def lm_eval(
     text += f"\n{done.command()}"
     if check:
         compared = check_harness(run, done)
-        found["check"] = compared._asdict()
+        found["check"] = asdict(compared)
         text += f"\n{compared.text()}"
     _say(found, text, as_json)
 

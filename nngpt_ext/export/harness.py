@@ -1,19 +1,20 @@
-"""A run's test questions as a task of lm-evaluation-harness, with the model that its scores are to be the same of."""
+"""A run's test questions as a task of lm-evaluation-harness, with the model that answers them."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
-from nngpt_ext.export.finished import FinishedRun, copy_files, read_run
-from nngpt_ext.export.harness_texts import group_of_files, readme
-from nngpt_ext.export.target import check_target, exporting
+from nngpt_ext.export.publication import FinishedRun, check_target, copy_model, exporting, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD
+from nngpt_ext.views.faces import filled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,21 +23,29 @@ if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
 
 QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
-BATCH = 16  # requests of a forward pass of lm_eval
+ORDERS = ("straight", "turned")  # of the two names
+BATCH = 16  # requests of one forward pass of lm_eval
 
 
-class ExportedTask(NamedTuple):
-    """A task folder."""
+@dataclass(frozen=True)
+class ExportedTask:
+    """A task folder.
+
+    Attributes:
+        task: the name of the task with both orders; `<task>_straight` and `<task>_turned` have one.
+        model_args: for `lm_eval --model hf`.
+        device: for `--device`; without it, lm_eval wants CUDA.
+    """
 
     folder: Path
-    task: str  # both orders; `<task>_straight` and `<task>_turned` ask one
+    task: str
     pairs: int
     networks: int
-    model_args: dict[str, Any]  # for `lm_eval --model hf`
-    device: str  # for `--device`: without it, lm_eval wants CUDA
+    model_args: dict[str, Any]
+    device: str
 
     def command(self, here: bool = False) -> str:
-        """What to type; `here`: in the folder."""
+        """What to type; with `here`, inside the folder."""
         given = {name: str(value) for name, value in self.model_args.items()}
         if here:
             given = {name: value.removeprefix(f"{self.folder}/") for name, value in given.items()}
@@ -50,49 +59,55 @@ def export_harness(
 ) -> ExportedTask:
     """Write the questions about a run's test pairs, in both orders, to a folder that `lm_eval --include_path` takes.
 
-    Its prompts are the run's own, rendered for its base model: chat template, cut sources, stop token and all.
+    Its prompts are the run's own, rendered for its base model: chat template, cut sources and stop token.
 
     Args:
         run: folder of a finished run.
         out: the folder to write.
-        networks: of the test part, drawn by the split's seed; all where None.
-        with_base: where the run computes in 4 bits, also write its base with these weights written out, for
-            lm_eval cannot load it so.
+        networks: how many test networks to ask about, drawn by the split's seed; None for all.
+        with_base: if the run computes in 4 bits, also write its base with these weights written out, because
+            lm_eval cannot load it in 4 bits.
         force: replace what is in `out`, whatever it is.
 
     Raises:
-        UserError: for a run that is not finished, LEMUR's records that are not those of the run, a folder that holds
-            something else, and a tokenizer that would read a question otherwise when it stands in one text with its
-            answer, as lm_eval has it.
+        UserError: for a run that is not finished or has links out of its folder, LEMUR records that are not those of
+            the run, an `out` that holds something else, and a tokenizer that reads a question differently when its
+            answer follows in the same text, as lm_eval has it.
     """
     found, out = read_run(Path(run)), Path(out)
-    check_target(out, "lm-eval", force=force, apart=found.folder)
-    pairs, sources = asked_pairs(found, networks)
+    check_target(out, "lm-eval", force=force, run=found.folder)
+    pairs, sources = tested_pairs(found, networks)
     base, encoder = _encoder(found, sources)
-    with exporting(out, "lm-eval", found.made_of(), force=force, apart=found.folder) as folder:
+    here = found.adapter.load_in_4bit and with_base
+    arguments = {
+        "pretrained": str(out / BASE_FOLDER) if here else str(base.folder),
+        "peft": str(out / ADAPTER),
+        "dtype": str(_dtype(base)).removeprefix("torch."),
+        "add_bos_token": False,
+        "max_length": base.context,
+    }
+    task = "nngpt_dataset_compare_" + re.sub(r"[^a-z0-9]+", "_", found.adapter.note.prompt.lower()).strip("_")
+    done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments, base.device.type)
+    with exporting(out, "lm-eval", found.made_of()) as folder:
         _write_questions(pairs, encoder, folder / QUESTIONS)
-        copy_files(found.adapter.folder, folder / ADAPTER)
-        here = found.adapter.load_in_4bit and with_base
-        arguments = {
-            "pretrained": str(out / BASE_FOLDER) if here else str(base.folder),
-            "peft": str(out / ADAPTER),
-            "dtype": str(_dtype(base)).removeprefix("torch."),
-            "add_bos_token": False,
-            "max_length": base.context,
-        }
-        task = _task_name(found.adapter.note.prompt)
-        done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments, base.device.type)
-        for name, text in group_of_files(task).items():
-            write_text(folder / name, text)
+        copy_model(found.adapter.folder, folder / ADAPTER)
+        for order, name in {"both": task, **{order: f"{task}_{order}" for order in ORDERS}}.items():
+            text = filled("export/harness_task.yaml.jinja", name=name, order=order)
+            write_text(folder / f"{name}.yaml", text)
         shutil.copyfile(Path(__file__).with_name(FUNCTIONS), folder / FUNCTIONS)
-        write_text(folder / CARD, readme(found.report, done.command(here=True), task, len(pairs), done.networks, here))
+        readme = filled(
+            "export/harness_readme.md.jinja",
+            task=task, pairs=done.pairs, networks=done.networks, report=found.report, with_base=here,
+            split=SPLITS[found.config.data.split], command=done.command(here=True),
+        )  # fmt: skip
+        write_text(folder / CARD, readme)
         if here:
             _write_out(base, folder / BASE_FOLDER)
     return done
 
 
-def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The test pairs of the run with `log_odds`, what it said of them, and the sources of their networks."""
+def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The run's test pairs with its `log_odds` of them, and the sources of their networks."""
     from nngpt_ext.data.splits import shuffled, split_hash
     from nngpt_ext.run_folder import PREDICTIONS, read_table
     from nngpt_ext.tasks.pipeline import read_data
@@ -100,7 +115,7 @@ def asked_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame,
     data = read_data(found.config)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
-            f"LEMUR's records here are not those that '{found.folder}' was made of "
+            f"the LEMUR records here are not those that '{found.folder}' was made from "
             f"(source {data.source} here, {found.record['data']['source']} there); install nn-dataset==2.1.2"
         )
     test = data.part("test")
@@ -133,7 +148,7 @@ def _write_questions(pairs: pd.DataFrame, encoder: Encoder, file: Path) -> None:
 
 
 def _questions(pairs: pd.DataFrame, encoder: Encoder) -> Iterator[dict[str, Any]]:
-    """Each pair as it is, then turned."""
+    """Two questions a pair: its datasets in text order, then turned."""
     from nngpt_ext.scoring.predictions import group_by_network, questions_of
 
     asked, odds = questions_of(pairs), pairs["log_odds"].tolist()
@@ -156,10 +171,10 @@ def _questions(pairs: pd.DataFrame, encoder: Encoder) -> Iterator[dict[str, Any]
 
 
 def _check(encoder: Encoder, question: Any, text: str, choices: list[str]) -> None:
-    """See that text and answer in one, as lm_eval tokenises them, are the tokens that we score.
+    """Check that prompt and answer in one text, as lm_eval tokenises them, are the tokens that we score.
 
-    It takes white space at the end of the text for a part of the answer. That adds the same to both answers, and
-    changes nothing, if the tokens are the same.
+    lm_eval counts white space at the end of the prompt as a part of the answer. If the tokens are the same, that adds
+    the same to both answers and changes nothing.
     """
     (encoded,) = encoder.encode([question])
     read = [
@@ -169,8 +184,8 @@ def _check(encoder: Encoder, question: Any, text: str, choices: list[str]) -> No
     before = encoder.tokenizer(text.rstrip(), add_special_tokens=False, verbose=False)["input_ids"]
     if read != ours or len(before) > len(encoded.prompt):
         raise UserError(
-            f"a question about '{question.nn}' has other tokens in one text with its answer, as lm_eval reads it, than "
-            "this run scores: the base's tokenizer joins them; there is no task for lm_eval that asks the same"
+            f"the base's tokenizer joins the end of a question about '{question.nn}' with its answer when both are one "
+            "text, as lm_eval reads them; this run cannot be exported to lm_eval"
         )
 
 
@@ -188,7 +203,3 @@ def _dtype(base: Base) -> Any:
     from nngpt_ext.models.base import compute_dtype
 
     return compute_dtype(base.device.type)
-
-
-def _task_name(prompt: str) -> str:
-    return "nngpt_dataset_compare_" + re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on an exported task, compared answer by answer with our own scores."""
+"""lm-evaluation-harness run on an exported task, and compared answer by answer with our own scores."""
 
 from __future__ import annotations
 
@@ -7,34 +7,41 @@ import importlib.util
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.export.finished import read_run
-from nngpt_ext.export.harness import BATCH, ExportedTask, asked_pairs
-
-ORDERS = ("straight", "turned")
+from nngpt_ext.export.harness import BATCH, ORDERS, ExportedTask, tested_pairs
+from nngpt_ext.export.publication import read_run
 
 
-class Compared(NamedTuple):
-    """Accuracies by order of the names and with both averaged, and how far apart the two sides are."""
+@dataclass(frozen=True)
+class Compared:
+    """How nngpt-ext and lm_eval answered the same questions.
+
+    Attributes:
+        accuracy, lm_eval: accuracies of the two by order of the names, and with both averaged (`pairs`).
+        different_answers: the number of questions that they answered differently.
+        largest_difference: of the log-odds.
+        seconds, lm_eval_seconds: both with loading the model.
+    """
 
     questions: int
-    accuracy: dict[str, float]  # ours: straight, turned, pairs
-    lm_eval: dict[str, float]  # the harness's own figures
-    different_answers: int  # questions whose answer is not the same
-    largest_difference: float  # of log-odds
+    accuracy: dict[str, float]
+    lm_eval: dict[str, float]
+    different_answers: int
+    largest_difference: float
     seconds: float
-    lm_eval_seconds: float  # with loading the model, as ours
+    lm_eval_seconds: float
 
     def text(self) -> str:
-        """For people."""
-        names = {"straight": "in the pair's own order", "turned": "turned", "pairs": "both orders averaged"}
+        """For the terminal."""
+        names = {"straight": "names in text order", "turned": "turned", "pairs": "both orders averaged"}
         lines = [
-            f"{self.questions:,} questions, {self.different_answers} answered otherwise by lm_eval; "
+            f"{self.questions:,} questions, {self.different_answers} answered differently by lm_eval; "
             f"log-odds differ by {self.largest_difference:.1e} at most; "
             f"lm_eval {self.lm_eval_seconds:.0f} s, nngpt-ext {self.seconds:.0f} s"
         ]
@@ -44,10 +51,10 @@ class Compared(NamedTuple):
 
 
 def check_installed() -> None:
-    """See that lm-evaluation-harness is there.
+    """Check that lm-evaluation-harness is installed.
 
     Raises:
-        UserError: when not.
+        UserError: if it is not.
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("lm-evaluation-harness is not installed; type: pip install 'nngpt-ext[lm-eval]'")
@@ -57,34 +64,31 @@ def check_harness(run: str | Path, exported: ExportedTask) -> Compared:
     """Run lm_eval on an exported task and score the same questions ourselves.
 
     Args:
-        run: the run that it was made of.
+        run: the run that the task was made from.
         exported: the task.
 
     Raises:
-        UserError: where lm-evaluation-harness is missing.
+        UserError: if lm-evaluation-harness is not installed.
     """
     check_installed()
     began = time.monotonic()
     odds, right = _ours(Path(run), exported.networks)
-    ours_took, began = time.monotonic() - began, time.monotonic()
+    changed = time.monotonic()
     figures, theirs = _theirs(exported)
-    theirs_took = time.monotonic() - began
-    first = right[:, None]
+    ended = time.monotonic()
     return Compared(
         questions=odds.size,
-        accuracy={
-            **{order: float(((odds[:, i] >= 0) == right).mean()) for i, order in enumerate(ORDERS)},
-            "pairs": float(((odds.mean(axis=1) >= 0) == right).mean()),
-        },
-        lm_eval={
-            **{order: float(((theirs[:, i] >= 0) == right).mean()) for i, order in enumerate(ORDERS)},
-            "pairs": float(figures["acc_pairs,none"]),
-        },
-        different_answers=int((((odds >= 0) == first) != ((theirs >= 0) == first)).sum()),
+        accuracy=_by_order(odds, right) | {"pairs": float(((odds.mean(axis=1) >= 0) == right).mean())},
+        lm_eval=_by_order(theirs, right) | {"pairs": float(figures["acc_pairs,none"])},
+        different_answers=int(((odds >= 0) != (theirs >= 0)).sum()),
         largest_difference=float(np.abs(odds - theirs).max()),
-        seconds=round(ours_took, 1),
-        lm_eval_seconds=round(theirs_took, 1),
+        seconds=round(changed - began, 1),
+        lm_eval_seconds=round(ended - changed, 1),
     )
+
+
+def _by_order(odds: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    return {order: float(((odds[:, i] >= 0) == right).mean()) for i, order in enumerate(ORDERS)}
 
 
 def _ours(run: Path, networks: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +97,7 @@ def _ours(run: Path, networks: int) -> tuple[np.ndarray, np.ndarray]:
     from nngpt_ext.scoring.predictions import questions_of
 
     found = read_run(run)
-    pairs, sources = asked_pairs(found, networks)
+    pairs, sources = tested_pairs(found, networks)
     model = AdaptedModel(found.adapter, found.adapter.base_place, found.adapter.note.known_facts())
     return (
         model.scorer.log_odds(questions_of(pairs), sources),
@@ -107,7 +111,7 @@ def _theirs(exported: ExportedTask) -> tuple[dict[str, Any], np.ndarray]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    with contextlib.redirect_stdout(sys.stderr):  # ours is for results
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
         done: Any = simple_evaluate(
             model="hf", model_args=dict(exported.model_args), device=exported.device, batch_size=BATCH,
             tasks=[exported.task], bootstrap_iters=0,
@@ -119,5 +123,5 @@ def _theirs(exported: ExportedTask) -> tuple[dict[str, Any], np.ndarray]:
         first, second = (float(answer[0]) for answer in sample["filtered_resps"])
         odds[doc["pair"], int(doc["turned"])] = second - first if doc["turned"] else first - second
     if np.isnan(odds).any():
-        raise RuntimeError("lm_eval answered fewer questions than it was asked")
+        raise RuntimeError("lm_eval did not answer all questions")
     return done["results"][exported.task], odds

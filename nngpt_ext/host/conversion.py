@@ -175,8 +175,8 @@ def chat_rows(pairs: pd.DataFrame, renderer: Renderer, sources: dict[str, str]) 
         if question.nn not in shown:
             shown[question.nn] = renderer.code(sources[question.nn]).text
         for ordered in (question, question.turned()):
-            system, user = renderer.messages(ordered, shown[question.nn])
-            texts = {"system": system, "user": user, "assistant": answer}
+            said = renderer.messages(ordered, shown[question.nn], sources[question.nn])
+            texts = {"system": said.system, "user": said.user, "assistant": answer}
             yield {"messages": [{"role": role, "content": text} for role, text in texts.items()]}
 
 

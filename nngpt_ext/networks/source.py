@@ -44,9 +44,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
             ast.parse(code)
     except (RecursionError, MemoryError):
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None
-    except SyntaxError as error:
-        line = f"line {error.lineno}: " if error.lineno else ""  # a null character has none
-        raise UserError(f"{name} is not Python ({line}{error.msg})") from None
-    except ValueError as error:  # a null character, or half of a surrogate pair
-        raise UserError(f"{name} is not Python ({error})") from None
+    except (SyntaxError, ValueError) as error:  # ValueError: a null character, or half of a surrogate pair
+        why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) and error.lineno else error
+        raise UserError(f"{name} is not Python ({why})") from None
     return code

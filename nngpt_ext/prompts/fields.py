@@ -91,6 +91,7 @@ class PromptField:
         value: the value, or None where it is not known; called with the side for a value of a dataset.
         given: whether whoever asks gives it for each dataset; then the table of pairs has it as `NAME_1`, `NAME_2`.
         noun, advice: for the error where it is missing: what it is for one dataset, and how to give it.
+        example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
         host: whether NNGPT's own loader fills the columns.
     """
 
@@ -101,6 +102,7 @@ class PromptField:
     given: bool = False
     noun: str = ""
     advice: str = ""
+    example: str = ""
     host: bool = True
 
 
@@ -126,6 +128,7 @@ FACT_FIELDS = (
     _fact("num_channels", "channels of a dataset's images", "channels"),
     _fact("num_classes", "classes of a dataset", "classes"),
 )
+_RECIPE = "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}"
 FIELDS = Declarations(
     "prompt field",
     [
@@ -141,6 +144,7 @@ FIELDS = Declarations(
             given=True,
             noun="an accuracy",
             advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
+            example="accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
         ),
         PromptField(
             "recipe",
@@ -149,10 +153,8 @@ FIELDS = Declarations(
             _recipe,
             given=True,
             noun="a recipe",
-            advice=(
-                "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}, or one "
-                "for each dataset (--recipe, in JSON)"
-            ),
+            advice=f"{_RECIPE}, or one for each dataset (--recipe, in JSON)",
+            example=_RECIPE,
             host=False,
         ),
         *FACT_FIELDS,

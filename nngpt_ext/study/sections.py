@@ -14,7 +14,7 @@ from nngpt_ext.study import pictures
 from nngpt_ext.study.measurement import NEAR
 from nngpt_ext.study.outcome import RULE, CellResult, Figures, Study
 from nngpt_ext.study.pictures import Picture
-from nngpt_ext.views.faces import markdown_table, plain, print_tables, template
+from nngpt_ext.views.faces import filled, markdown_table, plain, print_tables
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number
 
@@ -48,8 +48,9 @@ def write_study(study: Study, folder: Path) -> None:
 
 def to_html(study: Study, found: Sequence[Section]) -> str:
     """The page: one file that requests nothing from the network. Everything that comes from the study is escaped."""
-    page = template("study.html.jinja")
-    return page.render(study=study, sections=found, sentences=sentences(study), skills=pictures.skills(study))
+    return filled(
+        "study/page.html.jinja", study=study, sections=found, sentences=sentences(study), skills=pictures.skills(study)
+    )
 
 
 def to_markdown(study: Study, found: Sequence[Section]) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.views.table import Table
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from rich.console import Console, RenderableType
 
 # What would end a table's cell, or start a tag, an entity, a link, emphasis or code.
@@ -74,7 +73,7 @@ def plain(text: str) -> str:
 
 def to_page(title: str, opening: str, tables: Sequence[Table]) -> str:
     """A whole HTML page in one file that requests nothing from the network."""
-    return template("page.html.jinja").render(title=title, opening=opening, tables=tables)
+    return filled("views/templates/page.html.jinja", title=title, opening=opening, tables=tables)
 
 
 def to_cell(opening: str, tables: Sequence[Table], remarks: Sequence[str] = (), folded: Sequence[Table] = ()) -> str:
@@ -86,17 +85,18 @@ def to_cell(opening: str, tables: Sequence[Table], remarks: Sequence[str] = (), 
         remarks: sentences below them, in smaller type.
         folded: tables that the reader can unfold.
     """
-    return template("cell.html.jinja").render(opening=opening, tables=tables, remarks=remarks, folded=folded)
+    return filled("views/templates/cell.html.jinja", opening=opening, tables=tables, remarks=remarks, folded=folded)
 
 
-def template(name: str) -> Template:
-    """A template of `views/templates` by its file; what is filled into HTML is escaped."""
+def filled(file: str, **values: Any) -> str:
+    """A template of this package, filled; `file` is its path in the package, such as `tasks/model_card.md.jinja`.
+
+    What is filled into HTML is escaped.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    return Environment(
-        loader=PackageLoader("nngpt_ext.views"),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template(name)
+    environment = Environment(
+        loader=PackageLoader("nngpt_ext", ""), autoescape=select_autoescape(["html.jinja"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    return environment.get_template(file).render(values)

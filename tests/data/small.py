@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.sources.package import installed_folder
+from nngpt_ext.data.trials import collect
 from nngpt_ext.errors import UserError
 
 EPOCHS = (1, 2, 5)
@@ -29,6 +31,12 @@ RENAMED = {"Alex_Net": "AlexNet", "a_b__c_acc_1": "DenseNet", "img-classificatio
 # LEMUR's names of tables and columns, ab/nn/util/Const.py.
 _CODE_TABLES = ("nn", "transform", "metric")
 _INDEXED = ("task", "dataset", *_CODE_TABLES, "prm")
+
+
+def made(*rows: tuple[str, str, float], epoch: int = 5) -> pd.DataFrame:
+    """Trials from (nn, dataset, accuracy); the learning rate numbers them."""
+    records = [(nn, dataset, epoch, accuracy, i, 8, None, None, "t") for i, (nn, dataset, accuracy) in enumerate(rows)]
+    return collect(records, {nn for nn, _, _ in rows}, LEMUR_FACTS).frame
 
 
 def write_tree(folder: Path) -> Path:

@@ -18,14 +18,7 @@ from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
 from nngpt_ext.data.trials import RECIPE, collect
 from nngpt_ext.errors import UserError
-from tests.data.small import one_line
-
-
-def made(*rows: tuple[str, str, float], epoch: int = 5) -> pd.DataFrame:
-    """Trials from (nn, dataset, accuracy); the learning rate numbers them."""
-    records = [(nn, dataset, epoch, accuracy, i, 8, None, None, "t") for i, (nn, dataset, accuracy) in enumerate(rows)]
-    return collect(records, {nn for nn, _, _ in rows}, LEMUR_FACTS).frame
-
+from tests.data.small import made, one_line
 
 # Best of all: cifar-10 0.8, mnist 1.0, svhn 0.5.
 MADE = made(
@@ -63,16 +56,6 @@ def test_a_dataset_on_which_nothing_learned_counts_as_zero() -> None:
     pairs = build_pairs(made(("x", "mnist", 0.0), ("x", "svhn", 0.4), ("x", "cifar-10", 0.0)), 5)
     assert pairs["better_dataset"].tolist() == ["cifar-10", "svhn", "svhn"]
     assert pairs["norm_acc_1"].tolist() == [0.0, 0.0, 0.0]
-
-
-def test_percentile_by_hand() -> None:
-    pairs = build_pairs(MADE, 5, label="percentile").set_index(["nn", "dataset_1", "dataset_2"])
-    # Networks in pairs are a and b: "alone" and "other" do not rank. a is above b on both datasets, b alone on svhn.
-    assert pairs.loc[("a", "cifar-10", "mnist"), "margin"] == 0.0
-    assert pairs.loc[("a", "cifar-10", "mnist"), "better_dataset"] == "cifar-10"
-    assert pairs.loc[("b", "cifar-10", "svhn"), "margin"] == 0.5
-    assert pairs.loc[("b", "cifar-10", "svhn"), "better_dataset"] == "svhn"
-    assert pairs.loc[("b", "mnist", "svhn"), "norm_acc_2"] == 0.25  # stays what it is, beside another label
 
 
 def test_other_epochs_play_no_part() -> None:

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from nngpt_ext import RunResult, UserError, cli, run_task
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.export import harness, questions
-from nngpt_ext.export.finished import read_run
 from nngpt_ext.export.harness import ExportedTask, export_harness
+from nngpt_ext.export.publication import read_run
 from nngpt_ext.models.base import adapted, load_base
 from nngpt_ext.predict.model import AdaptedModel
 from nngpt_ext.prompts.builtin import get_template
@@ -47,7 +47,7 @@ def asked(exported: ExportedTask) -> pd.DataFrame:
 def ours(run: Path, networks: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The test pairs, and our log-odds of dataset_1 in both orders, by the predictor's own way."""
     found = read_run(run)
-    pairs, sources = harness.asked_pairs(found, networks)
+    pairs, sources = harness.tested_pairs(found, networks)
     return pairs, AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.log_odds(questions_of(pairs), sources)
 
 
@@ -71,7 +71,7 @@ def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, a
 
 def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, asked: pd.DataFrame) -> None:
     found = read_run(run.output_dir)
-    pairs, sources = harness.asked_pairs(found, None)
+    pairs, sources = harness.tested_pairs(found, None)
     model = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS)
     encoded = model.scorer.encode(questions_of(pairs), sources)
     known = asked.set_index(["pair", "turned"])
@@ -89,7 +89,7 @@ def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, ask
 def test_the_base_written_out_scores_as_in_4_bits(run: RunResult, exported: ExportedTask) -> None:
     pairs, expected = ours(run.output_dir, exported.networks)
     found = read_run(run.output_dir)
-    _, sources = harness.asked_pairs(found, None)
+    _, sources = harness.tested_pairs(found, None)
     encoded = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.encode(questions_of(pairs), sources)
     written = load_base(exported.model_args["pretrained"], load_in_4bit=False)
     with adapted(written, Path(exported.model_args["peft"])) as model:
@@ -143,8 +143,8 @@ def test_the_same_run_gives_the_same_task(run: RunResult, exported: ExportedTask
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda record: record.update(split_hash="0"), "LEMUR's records here are not those"),
-        (lambda record: record["data"].update(fingerprint="0"), "LEMUR's records here are not those"),
+        (lambda record: record.update(split_hash="0"), "the LEMUR records here are not those"),
+        (lambda record: record["data"].update(fingerprint="0"), "the LEMUR records here are not those"),
         (lambda record: record.pop("split_hash"), "it has no split_hash"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_tokenizer_that_joins_text_and_answer_is_told(monkeypatch: pytest.Monk
         text = renderer.text(question, renderer.code(models_made.sources()["AlexNet"]).text)
         choices = [name + words.eos_token for name in ("mnist", "svhn")]
         if told:
-            with pytest.raises(UserError, match="the base's tokenizer joins them"):
+            with pytest.raises(UserError, match="the base's tokenizer joins the end of a question"):
                 harness._check(encoder, question, text, choices)
         else:
             harness._check(encoder, question, text, choices)

@@ -101,7 +101,8 @@ def test_the_chat_template_says_what_we_say_without_one() -> None:
     question = Question.of("AlexNet", "mnist", "svhn", 5)
     renderer = Renderer(get_template("code_only"), words, code_tokens=8, facts=LEMUR_FACTS)
     plain = renderer.text(question, "import torch")
-    system, user = renderer.messages(question, "import torch")
+    said = renderer.messages(question, "import torch")
+    system, user = said.system, said.user
     words.chat_template = CHAT_TEMPLATE
     said = [
         {"role": role, "content": text} for role, text in (("system", system), ("user", user), ("assistant", "mnist"))

@@ -25,7 +25,6 @@ from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import FOLDER, get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.settings import build_config, known_keys
-from nngpt_ext.tasks.pipeline import resolve
 from tests import models_made
 from tests.host.test_conversion import data
 from tests.host.test_installation import made
@@ -121,7 +120,7 @@ PATHS = (
 
 def test_what_the_host_takes_is_handed_over(tmp_path: Path) -> None:
     asked = build_config(TaskConfig, {"model": {"base": "embedded"}, "tuning": {"examples_per_step": 16}})
-    call = main_arguments(takes_all(tmp_path), resolve(asked, tmp_path))
+    call = main_arguments(takes_all(tmp_path), asked.resolved(tmp_path))
     assert set(call) == {*BASIC, "learning_rate"}
     assert call["per_device_train_batch_size"] * call["gradient_accumulation_steps"] == 16
     assert call["lora_dropout"] == 0.0  # the preset's

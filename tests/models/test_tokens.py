@@ -13,6 +13,7 @@ import pytest
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
@@ -208,8 +209,9 @@ def test_where_all_goes_into_the_users_message(tmp_path: Path, template: str) ->
     from tests.prompts.real import CODE, QUESTION
 
     tokenizer = load_base(str(folder(tmp_path, chat_template=template)), load_in_4bit=False).tokenizer
-    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100)
-    system, user = renderer.messages(QUESTION, CODE)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS)
+    said = renderer.messages(QUESTION, CODE)
+    system, user = said.system, said.user
     assert f"{system}\n\n{user}" in renderer.text(QUESTION, CODE)
 
 
@@ -221,4 +223,4 @@ def test_a_renderer_refuses_it_too() -> None:
     tokenizer = copy.deepcopy(models_made.tokenizer())
     tokenizer.chat_template = SYSTEM_ONLY
     with pytest.raises(UserError, match="does not show the user's whole text"):
-        Renderer(get_template("code_only"), tokenizer, code_tokens=100).text(QUESTION, CODE)
+        Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS).text(QUESTION, CODE)

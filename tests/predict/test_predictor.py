@@ -334,7 +334,7 @@ def _broken_answer(folder: Path) -> None:
     [
         (_damage_weights, "the adapter in .* is damaged"),
         (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
-        (lambda folder: _rewrite(folder, _not_numbers), "gives scores that are no numbers"),
+        (lambda folder: _rewrite(folder, _not_numbers), "scores are not finite numbers"),
         (
             lambda folder: _rewrite(folder, _scaled),
             r"answers its control question with log-odds .* they were .*damag",

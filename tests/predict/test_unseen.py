@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
 from nngpt_ext.cli import app
-from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.predict.adapter import AdapterFiles, stored_rows
-from nngpt_ext.tasks.asking import calibrated
+from nngpt_ext.tasks.workbench import calibrated
 from tests import models_made
 
 FLOWERS = {"flowers": (1020, 224, 3, 102)}
@@ -143,12 +142,12 @@ def test_a_special_token_in_a_name_ends_no_answer(sure: Sure, code: str) -> None
     predictor = Predictor.from_pretrained(sure())
     predictor.compare(code, "mnist", "svhn")
     assert predictor._answer.loaded is not None
-    tokenizer = predictor._answer.loaded._loaded.tokenizer
+    tokenizer = predictor._answer.loaded.base.tokenizer
     name = f"flowers{tokenizer.eos_token}mnist"
     found = predictor.compare(code, name, "mnist")
     assert (found.abstain, found.unseen) == (True, (name,))
-    asked = predictor._asker(Query(code, name, "mnist"))
-    encoded = predictor._answer.loaded.encode([asked.question], {asked.source: code}, LEMUR_FACTS)
+    asked = predictor._check(Query(code, name, "mnist"))
+    encoded = predictor._answer.loaded.scorer.encode([asked.question], {asked.source: code})
     for one in encoded.groups[0]:
         for option in one.options:
             assert (option == tokenizer.eos_token_id).sum() == 1

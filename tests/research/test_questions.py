@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -69,8 +70,8 @@ def test_recipes_by_value_or_by_invented_rules(questions: Questions) -> None:
 def test_facts_are_compared_rightly(questions: Questions) -> None:
     for question, lines, answer in asked(questions, "metadata", 60):
         names = [LINE.match(line).group("name") for line in lines]  # type: ignore[union-attr]
-        which = 0 if "training images" in question else 3
-        assert LEMUR_FACTS[answer][which] == max(LEMUR_FACTS[name][which] for name in names)
+        which = attrgetter("train_images" if "training images" in question else "classes")
+        assert which(LEMUR_FACTS[answer]) == max(which(LEMUR_FACTS[name]) for name in names)
 
 
 def test_without_anything_to_go_by_either_name_is_the_answer(questions: Questions) -> None:

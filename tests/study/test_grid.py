@@ -9,7 +9,6 @@ import pytest
 from nngpt_ext.errors import UserError
 from nngpt_ext.models import presets
 from nngpt_ext.study.grid import read_grid
-from nngpt_ext.tasks.pipeline import resolve
 from tests.study.conftest import CODE, CUT, RANDOM, RECIPE, grid, written
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -179,7 +178,7 @@ def test_the_study_has_its_twelve_cells(small_preset):
 def test_what_runs_on_a_card_fits_into_the_study(small_preset, tmp_path):
     """The finished cells of the one file are shown by the other: the same names, the same settings."""
     one, two = (
-        {cell.name: resolve(cell.config, tmp_path) for cell in read_grid(EXAMPLES / f"{name}.yaml").cells}
+        {cell.name: cell.config.resolved(tmp_path) for cell in read_grid(EXAMPLES / f"{name}.yaml").cells}
         for name in ("study", "study_deepseek")
     )
     names = [name for name in one if "deepseek" in name]

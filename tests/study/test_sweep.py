@@ -64,12 +64,12 @@ def test_base_model_and_records_are_loaded_once(tmp_path, monkeypatch):
     loads, reads = [], []
     base, records = loading.load_base, loading.read_records
     monkeypatch.setattr(loading, "load_base", lambda *a, **o: loads.append(a) or base(*a, **o))
-    monkeypatch.setattr(loading, "read_records", lambda *a: reads.append(a) or records(*a))
+    monkeypatch.setattr(loading, "read_records", lambda *a: reads.append(a[0].epoch) or records(*a))
     cells = [{"prompts": ["code_only"], "bases": ["embedded"], "labels": ["normalized", "percentile"]}]
     found = run_study(written(tmp_path, grid(cells=cells)), tmp_path / "out")
     assert [cell.status for cell in found.cells] == ["finished", "finished"]
     assert loads == [("embedded",)]
-    assert reads == [("auto", None, 5)]
+    assert reads == [5]
 
 
 def test_finished_cells_are_not_repeated(studied, copied):

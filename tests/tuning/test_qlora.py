@@ -125,10 +125,10 @@ def _base_probabilities(result):
     from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.pipeline import read_data, resolve
+    from nngpt_ext.tasks.pipeline import read_data
     from nngpt_ext.tasks.workbench import Workbench
 
-    config = resolve(build_config(TaskConfig, SMALL), result.output_dir)
+    config = build_config(TaskConfig, SMALL).resolved(result.output_dir)
     data, base = read_data(config), load_base("embedded")
     bench = Workbench(config, get_template("code_only"), base, data)
     parts = [bench.predict(base.model, part, 0) for part in ("validation", "test")]
@@ -162,10 +162,10 @@ def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.pipeline import read_data, resolve
+    from nngpt_ext.tasks.pipeline import read_data
     from nngpt_ext.tasks.workbench import Workbench
 
-    built = resolve(build_config(TaskConfig, config), result.output_dir)
+    built = build_config(TaskConfig, config).resolved(result.output_dir)
     data, base = read_data(built), load_base("embedded")
     bench = Workbench(built, get_template("code_only"), base, data)
     with adapted(base, result.output_dir / "checkpoints" / checkpoint) as model:

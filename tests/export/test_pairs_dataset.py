@@ -15,7 +15,7 @@ from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.pairs import PAIR_COLUMNS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
-from nngpt_ext.export.dataset import export_dataset
+from nngpt_ext.export.pairs_dataset import export_dataset
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.inspection import summarize_pairs
 from tests.data.small import write_tree

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -16,8 +13,9 @@ from huggingface_hub import ModelCard
 
 from nngpt_ext import Predictor, Query, RunResult, UserError
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.export.hub import export_hub
-from nngpt_ext.export.push import push
+from nngpt_ext.export import adapter_folder
+from nngpt_ext.export.adapter_folder import export_hub
+from nngpt_ext.export.publication import read_run
 from nngpt_ext.models.presets import EMBEDDED
 from tests.export.conftest import tree
 
@@ -188,58 +186,16 @@ def _base(run: Path, **values: Any) -> None:
 def test_push_without_a_token_or_a_name_writes_nothing(run: RunResult, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no token for the hub: set HF_TOKEN"):
         export_hub(run.output_dir, tmp_path / "out", repo="someone/adapter")
-    with pytest.raises(UserError, match="is no name of a repository"):
+    with pytest.raises(UserError, match="is not the name of a repository"):
         export_hub(run.output_dir, tmp_path / "out", repo="adapter")
     assert not (tmp_path / "out").exists()
 
 
-class _Refuses(BaseHTTPRequestHandler):
-    asked: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        self.asked.append(self.path)
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(401)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def refusing_hub() -> Iterator[str]:
-    _Refuses.asked.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refuses) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_hub_that_refuses_is_one_line(refusing_hub: str, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    before = tree(exported)
-    with pytest.raises(UserError, match=r"is written, but not pushed to 'someone/adapter': .*401") as caught:
-        push(exported, "someone/adapter", "model", endpoint=refusing_hub)
-    assert "\n" not in str(caught.value)
-    assert _Refuses.asked == ["/api/repos/create"]
-    assert tree(exported) == before
-
-
-def test_a_hub_that_is_not_there_is_one_line(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(UserError, match="is written, but not pushed") as caught:
-        push(exported, "someone/adapter", "model", endpoint="http://127.0.0.1:9")
-    assert "\n" not in str(caught.value)
-
-
 def test_the_card_of_what_is_pushed_names_its_repository(run: RunResult, tmp_path: Path) -> None:
-    # What export_hub writes before it pushes: a hub takes no folder's name for base_model, but its own.
-    from nngpt_ext.export.finished import read_run
-    from nngpt_ext.export.hub import _base as base_of
-    from nngpt_ext.export.hub import _write
-
+    # What export_hub writes before it pushes: a hub accepts no folder as base_model, but it accepts a repository.
     found = read_run(run.output_dir)
-    _write(found, tmp_path, base_of(found, None, "someone/adapter"), None, "someone/adapter")
+    base = adapter_folder._base(found, None, "someone/adapter")
+    adapter_folder._write(found, tmp_path, base, None, "someone/adapter")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == "someone/adapter"
     assert 'Predictor.from_pretrained("someone/adapter")' in card.text

@@ -1,0 +1,150 @@
+"""A run's adapter as a folder for the model hub: weights, prompt, calibration, card, and an embedded base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.errors import UserError
+from nngpt_ext.export.publication import (
+    Exported,
+    FinishedRun,
+    check_repo,
+    check_target,
+    copy_model,
+    exporting,
+    push,
+    read_run,
+)
+from nngpt_ext.io import write_text
+from nngpt_ext.models.identity import base_hash, base_identity, differences, told
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
+from nngpt_ext.prompts.fields import FIELDS
+from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, CARD, CONFIG, RECORD, REPORT, SETTINGS
+from nngpt_ext.settings import dump_config
+from nngpt_ext.tasks.model_card import model_card
+from nngpt_ext.views.faces import filled
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base model as others find it.
+
+    Attributes:
+        location: its name in the card and for PEFT.
+        name: its name in our own files.
+        folder: what is published beside the adapter; None where the base is on the hub.
+    """
+
+    location: str
+    name: str
+    folder: Path | None = None
+
+
+def export_hub(
+    run: str | Path,
+    out: str | Path,
+    *,
+    license: str | None = None,
+    base_id: str | None = None,
+    repo: str | None = None,
+    private: bool = False,
+    force: bool = False,
+) -> Exported:
+    """Write a run's adapter with its model card to a folder that `Predictor.from_pretrained` takes.
+
+    Args:
+        run: folder of a finished run.
+        out: the folder to write.
+        license: of the adapter; by default MIT with an embedded base, else `other`.
+        base_id: the hub id of the base, if the run loaded it from a local folder.
+        repo: the repository to push it to (`owner/name`); None to push nothing.
+        private: whether a new repository is private.
+        force: replace what is in `out`, whatever it is.
+
+    Raises:
+        UserError: for a run that is not finished or has links out of its folder, a base that nobody else can find,
+            an `out` that holds something else, and a hub that cannot be reached.
+    """
+    found, out = read_run(Path(run)), Path(out)
+    base = _base(found, base_id, repo)
+    if repo is not None:
+        check_repo(repo)
+    check_target(out, "hub", force=force, run=found.folder)
+    with exporting(out, "hub", found.made_of()) as folder:
+        _write(found, folder, base, license, repo or out.name)
+    return Exported(out, None if repo is None else push(out, repo, "model", private=private))
+
+
+def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
+    adapter = found.adapter
+    named = adapter.base_model
+    location = preset(named).location
+    if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
+        ships = Path(location)
+        other = differences((adapter.base_sha256, adapter.base_identity), (base_hash(ships), base_identity(ships)))
+        if other:
+            raise UserError(
+                f"'{found.folder}' was trained on another '{named}' than this version ships: {told(other)}; "
+                "run the task again"
+            )
+        # A hub repository cannot name one of its own folders as base_model, but it can name itself.
+        return _Base(repo or BASE_FOLDER, named, ships)
+    if Path(location).is_dir() and base_id is None:
+        raise UserError(
+            f"the base model '{named}' is a folder of this machine, where nobody else finds it; give its name on the "
+            "hub with --base-id OWNER/NAME"
+        )
+    return _Base(base_id or location, base_id or named)
+
+
+def _write(found: FinishedRun, folder: Path, base: _Base, license: str | None, name: str) -> None:
+    copy_model(found.adapter.folder, folder)
+    if base.folder is not None:
+        copy_model(base.folder, folder / BASE_FOLDER)
+        shutil.copyfile(base.folder / CARD, folder / BASE_FOLDER / CARD)
+    _set(folder / SETTINGS, base_model_name_or_path=BASE_FOLDER if base.folder is not None else base.location)
+    _set(folder / BASE_FILE, base_model=base.name)
+    config = _portable(found.config, base.name)
+    write_text(folder / CONFIG, dump_config(config))
+    shutil.copyfile(found.folder / RECORD, folder / RECORD)
+    report = found.report.model_copy(update={"config": config.model_dump(mode="json"), "base_model": base.name})
+    write_text(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+    chosen = license or ("mit" if base.folder is not None else "other")
+    card = model_card(report, config, base_model=base.location, license=chosen, more=_use(found, base, name))
+    write_text(folder / CARD, card)
+
+
+def _portable(config: TaskConfig, base: str) -> TaskConfig:
+    """The configuration without folders and databases of this machine; `base` is how others find the base."""
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"path": None}),
+            "model": config.model.model_copy(update={"base": base}),
+            "output_dir": "run",
+            "store": None,
+        }
+    )
+
+
+def _set(file: Path, **values: str) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    write_text(file, json.dumps(content | values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _use(found: FinishedRun, base: _Base, name: str) -> str:
+    """The part of the card about loading the adapter and about its files."""
+    note = found.adapter.note
+    one, two = note.datasets[:2]
+    shown = [field for field in FIELDS.values() if note.template.shows(field.name)]
+    return filled(
+        "export/adapter_use.md.jinja",
+        name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
+        shown=[field.description for field in shown],
+        arguments=[field.example.format(dataset=one, other=two) for field in shown if field.given],
+        load_in_4bit=found.adapter.load_in_4bit, base=base.location,
+        base_folder=None if base.folder is None else BASE_FOLDER,
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""The pairs of an epoch as a dataset: Parquet with fixed parts, the networks' sources, and a card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.data.families import PERMUTATIONS, SHINGLE, THRESHOLD, clusters, signatures
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.load import PairData, load_pairs, read_records
+from nngpt_ext.data.pairs import datasets_of
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.splits import PARTS, SPLITS, origin
+from nngpt_ext.data.trials import USES
+from nngpt_ext.export.publication import Exported, check_repo, check_target, exporting, push
+from nngpt_ext.io import write_text
+from nngpt_ext.run_folder import CARD
+from nngpt_ext.views.faces import filled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL = "networks"  # the only part of the networks where they are in several parts of the pairs
+MAIN, *EXTRA = LABELS.values()  # the main label has the columns' plain names, the others' end in _LABEL
+OPTIONS = sorted({option for split in SPLITS.values() for option in split.options})
+LABELLED = ("better_dataset", "margin")
+_SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the pairs; `priors` has the accuracy of the training pairs' pair prior in it, by label."""
+
+    name: str
+    pairs: int
+    networks: int
+    priors: dict[str, float]
+
+
+def export_dataset(
+    out: str | Path,
+    config: DataConfig,
+    *,
+    repo: str | None = None,
+    private: bool = False,
+    force: bool = False,
+) -> tuple[Exported, dict[str, Any]]:
+    """Write pairs, and the networks they are about, to a folder that `datasets.load_dataset` takes.
+
+    Args:
+        out: the folder to write.
+        config: which pairs; all labels are written, whichever it names.
+        repo: the repository to push it to (`owner/name`); None to push nothing.
+        private: whether a new repository is private.
+        force: replace what is in `out`, whatever it is.
+
+    Returns:
+        What was written, and how many pairs and networks each part has.
+
+    Raises:
+        UserError: as `load_pairs`, for an `out` that holds something else, and a hub that cannot be reached.
+    """
+    if repo is not None:
+        check_repo(repo)
+    out = Path(out)
+    check_target(out, "dataset", force=force)
+    records = read_records(config)
+    loaded = {label: load_pairs(config.model_copy(update={"label": label}), records) for label in LABELS}
+    data = loaded[MAIN.name]
+    made_of = config.model_dump(include={"epoch", "split", "seed", "trials", *OPTIONS})
+    with exporting(out, "dataset", made_of) as folder:
+        networks = _networks(data)
+        parts = _write(folder, loaded, networks)
+        card = _card(data, config, parts, networks, licensed=_licence(folder), name=repo or out.name)
+        write_text(folder / CARD, card)
+    counts = {part.name: {"pairs": part.pairs, "networks": part.networks} for part in parts}
+    return Exported(out, None if repo is None else push(out, repo, "dataset", private=private)), counts
+
+
+def _write(folder: Path, loaded: dict[str, PairData], networks: pd.DataFrame) -> list[Part]:
+    groups = networks.set_index("nn")["near_duplicate_group"]
+    parts = []
+    for name in PARTS:
+        found = {label: data.training if name == "train" else data.part(name) for label, data in loaded.items()}
+        pairs = found[MAIN.name].drop(columns="split")
+        for label in EXTRA:  # made of the same trials, so the rows are the same and in the same order
+            for column in LABELLED:
+                pairs[f"{column}_{label.name}"] = found[label.name][column].to_numpy()
+        pairs["near_duplicate_group"] = pairs["nn"].map(groups).to_numpy()
+        _parquet(pairs, folder / "pairs" / f"{name}.parquet")
+        priors = {label: _prior(loaded[label], rows) for label, rows in found.items()}
+        parts.append(Part(name, len(pairs), pairs["nn"].nunique(), priors))
+    for group, rows in networks.groupby("split", sort=False):
+        _parquet(rows.drop(columns="split"), folder / "networks" / f"{group}.parquet")
+    return parts
+
+
+def _networks(data: PairData) -> pd.DataFrame:
+    """One row a network: its source, part, datasets and near-duplicates, in text order of the names."""
+    import pandas as pd
+
+    names = sorted(data.sources)
+    parts = data.pairs.groupby("nn")["split"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else ALL)
+    near, tested = data.near_duplicates(), set(data.part("test")["nn"])
+    trained_on = datasets_of(data.pairs)
+    frame = pd.DataFrame(
+        {
+            "nn": names,
+            "nn_code": [data.sources[name] for name in names],
+            "origin": [origin(name) for name in names],
+            "datasets": [list(trained_on[name]) for name in names],
+            "near_duplicate_group": clusters(signatures(data.sources, names)).astype("int64"),
+            "near_duplicate_in_training": [name in near if name in tested else None for name in names],
+            "split": parts.reindex(names).to_numpy(),
+        }
+    ).astype({"near_duplicate_in_training": "boolean"})
+    if (frame["split"] == ALL).any():
+        frame["split"] = ALL
+    return frame
+
+
+def _prior(data: PairData, pairs: pd.DataFrame) -> float:
+    """The accuracy in these pairs of the pair prior, made of the training pairs of best trials."""
+    from nngpt_ext.evaluation.baselines import pair_prior
+
+    first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+    return float(((pair_prior(data.part("train"), pairs) >= 0.5) == first).mean())
+
+
+def _parquet(frame: pd.DataFrame, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    frame.reset_index(drop=True).to_parquet(file, index=False, compression="zstd")
+
+
+def _licence(folder: Path) -> bool:
+    """Copy the licence of the installed nn-dataset, as it demands; whether there is one."""
+    try:
+        files = metadata.files("nn-dataset") or []
+    except metadata.PackageNotFoundError:
+        return False
+    found = [file for file in files if file.name == "LICENSE" and ".dist-info" in str(file)]
+    for file in found[:1]:
+        shutil.copyfile(str(file.locate()), folder / "LICENSE")
+    return bool(found)
+
+
+def _card(
+    data: PairData, config: DataConfig, parts: Sequence[Part], networks: pd.DataFrame, *, licensed: bool, name: str
+) -> str:
+    """The card as Markdown, with the metadata by which `datasets` finds the files."""
+    from huggingface_hub import DatasetCardData
+
+    rows = sum(part.pairs for part in parts)
+    network_parts = [str(part) for part in networks["split"].unique()]
+    found = DatasetCardData(
+        license=["mit", "bsd-3-clause"],
+        language=["code", "en"],
+        pretty_name="LEMUR dataset comparison",
+        task_categories=["text-classification"],
+        size_categories=[next((size for size, limit in _SIZES.items() if rows < limit), "1M<n<10M")],
+        tags=["nngpt_ext", "dataset_compare", "lemur", "automl", "neural-architectures"],
+        configs=[
+            {**_files("pairs", [part.name for part in parts]), "default": True},
+            _files("networks", network_parts),
+        ],
+    )
+    given = {option: getattr(config, option) for option in OPTIONS if getattr(config, option) is not None}
+    near = networks["near_duplicate_in_training"].dropna()
+    groups = networks.groupby("near_duplicate_group").size()
+    return filled(
+        "export/dataset_card.md.jinja",
+        metadata=found.to_yaml(), name=name, config=config, split=SPLITS[config.split], split_options=given,
+        parts=parts, main=MAIN, extra=EXTRA, networks_part="test" if "test" in network_parts else network_parts[0],
+        networks=len(networks), groups=len(groups), largest_group=int(groups.max()), near_share=float(near.mean()),
+        threshold=THRESHOLD, shingle=SHINGLE, permutations=PERMUTATIONS, trials=USES[config.trials],
+        excluded=data.excluded, source=data.source, fingerprint=data.fingerprint, licensed=licensed,
+    )  # fmt: skip
+
+
+def _files(name: str, parts: Sequence[str]) -> dict[str, Any]:
+    files = [{"split": part, "path": f"{name}/{part}.parquet"} for part in parts]
+    return {"config_name": name, "data_files": files}

@@ -1,0 +1,175 @@
+"""What every export shares: a finished run, its files, the folder that is written, and the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.report import Report, read_report
+from nngpt_ext.io import inside, replacing_folder, write_text
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.run_folder import ADAPTER, CONFIG, RECORD, REPORT, read_config, read_record
+from nngpt_ext.version import __version__
+
+MANIFEST = "export.json"  # says what a folder is, so that the same export may replace it
+# Files that can run code when they are read, such as *.bin and *.py, are never published.
+_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The folder that was written, and the URL of the commit if it was pushed."""
+
+    folder: Path
+    pushed: str | None = None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What the folder of a finished run holds; `record` is its run.json."""
+
+    folder: Path
+    config: TaskConfig
+    record: dict[str, Any]
+    report: Report
+    adapter: AdapterFiles
+
+    def made_of(self) -> dict[str, Any]:
+        """Which adapter is published, for `export.json`."""
+        return {"adapter": self.adapter.hash, "prompt": self.adapter.note.prompt}
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Raises:
+        UserError: if the run does not exist or is not finished, its adapter is not the one it wrote, or one of its
+            files is damaged or is a link out of the folder.
+    """
+    for name in (CONFIG, RECORD, REPORT, ADAPTER):
+        inside(folder, name)
+    record = read_record(folder, ("split_hash", "data", "versions"))
+    report = read_report(folder)
+    try:
+        config = TaskConfig.model_validate(read_config(folder / CONFIG))
+    except ValueError as error:
+        raise UserError(f"'{folder / CONFIG}' is damaged: {' '.join(str(error).split())[:200]}") from None
+    adapter = AdapterFiles(folder / ADAPTER)
+    adapter.check_run(folder)
+    return FinishedRun(folder, config, record, report, adapter)
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy the files of a model or an adapter, without its card, and make them readable for everybody.
+
+    Raises:
+        UserError: if one of them is not a regular file in `source`: a link could publish any file of this machine.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in sorted({file.name for pattern in _PATTERNS for file in source.glob(pattern)}):
+        if not inside(source, name).is_file():
+            raise UserError(f"'{source / name}' is not a regular file; remove it and export again")
+        shutil.copyfile(source / name, target / name)
+
+
+def check_target(out: Path, kind: str, *, force: bool = False, run: Path | None = None) -> None:
+    """Check that a folder may be written, before anything is read for it.
+
+    Args:
+        out: the folder.
+        kind: `hub`, `dataset` or `lm-eval`; an earlier export of the same kind may be replaced.
+        force: replace whatever is there.
+        run: the folder of the run, which is never replaced.
+
+    Raises:
+        UserError: if something else is there.
+    """
+    place = out.resolve()
+    if not place.parent.is_dir():
+        raise UserError(f"cannot write '{out}': there is no folder '{place.parent}'")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"the output folder '{out}' is a file; give another with --out")
+    for holder, name in ((Path.cwd(), "the current folder"), (run, f"'{run}'")):
+        if holder is not None and holder.resolve().is_relative_to(place):
+            raise UserError(f"'{out}' would replace {name}; give another folder with --out")
+    if out.is_dir() and any(out.iterdir()) and not force and _kind(out) != kind:
+        raise UserError(
+            f"the output folder '{out}' holds something else than an export of this kind ({kind}); give another with "
+            "--out, or replace it with --force"
+        )
+
+
+def _kind(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def exporting(out: Path, kind: str, made_of: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a temporary folder and put it in `out`'s place when the block ends without error.
+
+    Args:
+        out, kind: as for `check_target`, which comes first.
+        made_of: what the export is made of, for its `export.json`.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    with replacing_folder(out) as folder:
+        yield folder
+        write_text(folder / MANIFEST, json.dumps({"kind": kind, "nngpt_ext": __version__, **made_of}, indent=2) + "\n")
+
+
+def check_repo(repo: str) -> None:
+    """Check the name of a repository, and that there is a token, before anything is written.
+
+    Raises:
+        UserError: for an invalid name or a missing token.
+    """
+    from huggingface_hub import get_token
+
+    if not _REPOSITORY.fullmatch(repo):
+        raise UserError(f"'{repo}' is not the name of a repository; type --push OWNER/NAME")
+    if not get_token():
+        raise UserError("no token for the hub: set HF_TOKEN, or type hf auth login; without --push nothing is pushed")
+
+
+def push(folder: Path, repo: str, kind: str, *, private: bool = False, endpoint: str | None = None) -> str:
+    """Upload a folder to a repository, which is created if it does not exist.
+
+    Args:
+        folder: what to upload.
+        repo: `owner/name`.
+        kind: `model` or `dataset`.
+        private: whether a new repository is private.
+        endpoint: URL of the hub; huggingface.co by default.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        UserError: if the hub cannot be reached or refuses; the folder stays as it is.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint)
+    try:
+        api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+        done = api.upload_folder(
+            folder_path=folder, repo_id=repo, repo_type=kind, commit_message=f"nngpt-ext export: {folder.name}"
+        )
+    except Exception as error:  # the hub's client, its HTTP library and the system raise errors of many types
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        raise UserError(f"'{folder}' was written but not pushed to '{repo}': {reason}") from None
+    return str(done.commit_url)

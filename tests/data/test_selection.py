@@ -1,0 +1,52 @@
+"""The data part of a configuration: declared choices, options that belong to one split, and its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.sources.discovery import KINDS
+from nngpt_ext.data.splits import PARTS, SPLITS
+from nngpt_ext.data.trials import USES
+from nngpt_ext.errors import UserError
+from nngpt_ext.settings import build_config
+from tests.data.small import one_line
+
+CHOICES = {"source": KINDS, "label": LABELS, "trials": USES, "split": SPLITS}
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_choices_are_the_declared_names(key: str) -> None:
+    for name in CHOICES[key]:
+        needed = {"hold_out": "ga"} if key == "split" and "hold_out" in SPLITS[name].options else {}
+        assert getattr(build_config(DataConfig, {key: name, **needed}), key) == name
+    extra: Any = DataConfig.model_fields[key].json_schema_extra
+    assert extra["choices"] == list(CHOICES[key])
+    with pytest.raises(UserError) as caught:
+        build_config(DataConfig, {key: "other"})
+    message = one_line(caught.value)
+    assert "'other'" in message
+    assert all(name in message for name in CHOICES[key])
+
+
+@pytest.mark.parametrize("split", [name for name in SPLITS if "hold_out" not in SPLITS[name].options])
+def test_an_option_belongs_to_the_splits_that_declare_it(split: str) -> None:
+    assert build_config(DataConfig, {"split": "by_origin", "hold_out": "ga"}).hold_out == "ga"
+    with pytest.raises(UserError, match=f"hold_out goes with split by_origin, not {split}"):
+        build_config(DataConfig, {"split": split, "hold_out": "ga"})
+
+
+def test_limits_by_part() -> None:
+    config = DataConfig(train_networks=3, test_networks=1)
+    assert {part: config.networks(part) for part in PARTS} == {"train": 3, "validation": None, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epoch", 0), ("epoch", 10**7), ("seed", -1), ("seed", 2**32), ("train_networks", 0)]
+)
+def test_numbers_out_of_range(key: str, value: int) -> None:
+    with pytest.raises(UserError, match=key):
+        build_config(DataConfig, {key: value})
