@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 FOLDERS = (
     "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning", "predict", "tasks",
     "export", "study", "host", "bench", "doctor", "cli",
+    "__main__",
 )  # fmt: skip
 GROUND = (
     "registry", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell", "version",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.metrics import log_loss
-from nngpt_ext.predict.calibration import FILE, Calibration, fit_calibration, logistic, read_calibration
+from nngpt_ext.predict.calibration import Calibration, fit_calibration, logistic, read_calibration
+from nngpt_ext.run_folder import CALIBRATION
 
 
 def drawn(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +107,7 @@ def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_line(tmp_path: Path, text: str | None) -> None:
     odds, wins = drawn(1.5, 200)
     fit_calibration(odds, wins, np.arange(200)).save(tmp_path)
-    file = tmp_path / FILE
+    file = tmp_path / CALIBRATION
     file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": -1}) if text is None else text)
     with pytest.raises(UserError, match=f"the calibration '{file}' is damaged") as error:
         read_calibration(tmp_path)
