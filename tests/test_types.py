@@ -49,8 +49,7 @@ def used(scorer: Scorer) -> None:
         reveal_type(rows)
 """
 TYPES = [
-    "pandas.core.frame.DataFrame", "builtins.float", "pandas.core.frame.DataFrame", "builtins.float", "builtins.str",
-    "builtins.tuple[builtins.str, ...]", "builtins.str", "pandas.core.frame.DataFrame",
+    "DataFrame", "float", "DataFrame", "float", "str", "tuple[str, ...]", "str", "DataFrame",
 ]  # fmt: skip
 WRONG = """
 from nngpt_ext import Predictor
@@ -75,7 +74,8 @@ def checked(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_client_program(tmp_path: Path) -> None:
     done = checked(CLIENT, tmp_path)
     assert done.returncode == 0, done.stdout
-    assert re.findall(r'Revealed type is "(.*)"', done.stdout) == TYPES
+    found = re.findall(r'Revealed type is "(.*)"', done.stdout)
+    assert [re.sub(r"(\w+\.)+(?=\w)", "", one) for one in found] == TYPES  # without the modules
 
 
 @pytest.mark.slow

@@ -53,7 +53,6 @@ ACCURACIES = (0.75, 0.5)
 SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
 # What PEFT writes to adapter_config.json and no answer depends on.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
-UNCALIBRATED = ""
 
 
 class KnownAnswer(BaseModel):
@@ -233,7 +232,7 @@ class AdapterFiles:
     @property
     def calibration_hash(self) -> str:
         """The calibration's hash; empty without calibration."""
-        return self.calibration.hash if self.calibration else UNCALIBRATED
+        return self.calibration.hash if self.calibration else ""
 
 
 def read_note(folder: Path) -> Note:

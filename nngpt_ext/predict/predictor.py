@@ -23,7 +23,7 @@ from nngpt_ext.scoring.scorer import Scorer
 log = logging.getLogger(__name__)
 
 WINDOW = 256  # about how many questions of a stream are answered together
-Row = Mapping[str, Any]  # by the store's columns
+Row = dict[str, Any]  # by the store's columns
 
 
 class Predictor:
@@ -300,7 +300,8 @@ class Predictor:
             if self._scorer is None:
                 self._scorer = load_scorer(self._files, self._base, self._check.facts)
         odds = self._scorer.log_odds([one.question for one in asked], {one.source: one.query.nn_code for one in asked})
-        files, note, rows = self._files, self._files.note, []
+        files, note = self._files, self._files.note
+        rows: list[Row] = []
         for one, (straight, turned) in zip(asked, odds, strict=True):
             names = one.question.dataset_1, one.question.dataset_2
             mean = float((straight + turned) / 2)

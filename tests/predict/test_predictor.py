@@ -398,6 +398,27 @@ def test_it_is_said_of_answers_from_the_store_too(
     assert [r.message for r in caplog.records] == ["the adapter has no calibration: every answer abstains"]
 
 
+def test_another_scorer_computes_the_log_odds(run: RunResult, code: str, tmp_path: Path) -> None:
+    class Remote:
+        asked: list[tuple[str, str]]
+
+        def log_odds(self, questions: Any, sources: Any, advance: Any = None) -> np.ndarray:
+            self.asked = [(one.dataset_1, one.dataset_2) for one in questions]
+            assert set(sources.values()) == {code}
+            return np.array([[1.0, 2.0]] * len(questions))
+
+    assert run.adapter is not None
+    remote = Remote()
+    predictor = Predictor(run.adapter, store=f"sqlite:///{tmp_path / 'p.db'}", scorer=remote)
+    found = predictor.compare(code, "svhn", "mnist")
+    assert remote.asked == [("mnist", "svhn")]
+    assert (found.winner, found.log_odds) == ("mnist", -1.5)
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
+        row = store.query(adapter_hash=predictor.adapter_hash[:12]).iloc[0]
+    assert row["probability_1"] == pytest.approx(1 / (1 + np.exp(-1.5)))
+    assert row["calibrated_1"] == pytest.approx(1 - found.probability)
+
+
 def test_folders_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         Predictor.from_run(tmp_path)
