@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nngpt_ext.evaluation.page import template
 from nngpt_ext.evaluation.wording import count, share
-from nngpt_ext.predict.answers import Comparison, Ranking
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.answers import Comparison, Ranking
 
 
 def comparison_cell(found: Comparison) -> str:
