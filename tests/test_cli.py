@@ -274,3 +274,11 @@ def test_interruption(call, monkeypatch):
     assert done.code == 130
     assert done.err.splitlines()[-1] == "interrupted; a run goes on with --resume"
     assert "Traceback" not in done.err
+
+
+def test_python_dash_m():
+    done = subprocess.run([sys.executable, "-m", "nngpt_ext", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
+    done = subprocess.run([sys.executable, "-m", "nngpt_ext", "report", "none"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")

@@ -22,8 +22,7 @@ from nngpt_ext.bench.workload import Workload, lengths, make_workload
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.model import AdaptedModel
+from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.run_folder import CONFIG, read_config, versions
@@ -232,11 +231,11 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
 
     rank(names[:1])  # loads the model
     files = AdapterFiles(run / "adapter")
-    model = AdaptedModel(files, files.base_model, data.facts)
+    scorer = load_scorer(files, files.base_model, data.facts)
     chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
     given = {"norm_acc": (0.5, 0.5), "recipe": (RECIPE, RECIPE)}
     asked = [Question.of(nn, a, b, files.note.epoch, **given) for nn, a, b in chosen]
-    encoded = model.scorer.encode(asked, data.sources)
+    encoded = scorer.encode(asked, data.sources)
     straight = [group[i] for group in encoded.groups for i in range(len(group) // 2)]
 
     def timed_rank() -> Work:
@@ -247,13 +246,13 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
     def one_at_a_time() -> Work:
         with Clock() as clock:
             for question in itertools.chain(*encoded.groups):
-                log_odds(model.model, [[question]], row_tokens=files.note.row_tokens, pad=encoded.pad, engine="plain")
+                log_odds(scorer.model, [[question]], row_tokens=files.note.row_tokens, pad=encoded.pad, engine="plain")
         return Work(len(straight), 0, clock.seconds)
 
     ways: dict[str, Callable[[], Work]] = {
         RANK: timed_rank,
         ONE: one_at_a_time,
-        SAMPLED: partial(peers.generate, model.model, straight, encoded.pad),
+        SAMPLED: partial(peers.generate, scorer.model, straight, encoded.pad),
     }
     rates = {name: rate.examples_per_second for name, rate in in_turn(ways, rounds, predictor.prompt).items()}
     return {

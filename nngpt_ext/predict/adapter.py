@@ -1,29 +1,113 @@
-"""An adapter's folder: what stands beside the weights so that the adapter can answer questions."""
+"""An adapter's folder: the files beside its weights, its control question, and how it is loaded.
+
+Weights that were loaded wrongly, or damaged later, answer every question without any sign of it. An adapter therefore
+keeps one fixed question with its answer, the control question, and answers nothing unless it gives that answer again.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
+from nngpt_ext.models.base import LOADING, check_base, load_base, quiet_transformers
 from nngpt_ext.models.identity import read_identity
+from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.calibration import Calibration, read_calibration
-from nngpt_ext.predict.control import KnownAnswer
+from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
-from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS
-from nngpt_ext.scoring.scorer import Budget
+from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS, read_record
+from nngpt_ext.scoring.scorer import Budget, LocalScorer
 
-# What PEFT writes there and no answer depends on: where the base was, who wrote it, what is off when asked.
+if TYPE_CHECKING:
+    from nngpt_ext.models.base import Base
+
+SOURCE = """\
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self, in_shape, out_shape):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(in_shape[1], 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(8, out_shape[0])
+
+    def forward(self, x):
+        return self.classifier(self.layers(x))
+"""
+RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
+ACCURACIES = (0.75, 0.5)
+# Absolute tolerance, and tolerance relative to the known log-odds. On the same kind of device, fp32 sums differ by
+# 1e-5 with the number of threads or the CPU. bf16 has 8 bits: a summed log-probability may differ by 0.3 from one
+# card or kernel version to the next (nngpt_ext.batches.engine.TOLERANCE), and log-odds are the difference of two.
+# Other devices also round some weights to 4 bits differently.
+SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
+# What PEFT writes to adapter_config.json and no answer depends on.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
-UNCALIBRATED = ""
-FactValues = dict[str, int]
+
+
+class KnownAnswer(BaseModel):
+    """The control question, stored whole so that it is the same in every version of the package, and its answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    source: str
+    datasets: tuple[str, str]
+    facts: dict[str, tuple[int, int, int, int]] = Field(description="of the two datasets when the adapter was written")
+    recipe: dict[str, Any]
+    accuracies: tuple[float, float]
+    log_odds: tuple[float, float] = Field(description="of the first dataset, in each order of the names")
+    device: str = Field(description="kind of device that computed them")
+    dtype: str = Field(description="data type that they were computed in")
+
+    def ask(self, model: Any, base: Base, note: Note) -> np.ndarray:
+        """The log-odds that the model gives now, shape (2,)."""
+        facts = {name: DatasetFacts(*values) for name, values in self.facts.items()}
+        # The plain engine does not depend on the model, the device or earlier questions.
+        scorer = LocalScorer(base, note.template, replace(note.budget, engine="plain"), facts, model)
+        question = Question.of(
+            "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe, self.recipe)
+        )
+        odds: np.ndarray = scorer.log_odds([question], {"network": self.source})[0]
+        return odds
+
+    def is_answered_by(self, log_odds: np.ndarray, base: Base) -> bool:
+        """Whether log-odds computed on this base model equal the known ones up to rounding."""
+        same = (self.device, self.dtype) == _place(base) and self.dtype == "float32"
+        absolute, relative = SAME if same else OTHER
+        return bool(np.allclose(log_odds, self.log_odds, rtol=relative, atol=absolute))
+
+
+def known_answer(model: Any, base: Base, note: Note) -> KnownAnswer:
+    """The control question about an adapter's first two datasets, with its answer.
+
+    Args:
+        model: the base model with the adapter.
+        base: the base model.
+        note: the adapter's `task.json`.
+    """
+    one, two = sorted(note.datasets)[:2]
+    known = note.known_facts()
+    device, dtype = _place(base)
+    control = KnownAnswer(
+        source=SOURCE, datasets=(one, two), facts={name: astuple(known[name]) for name in (one, two) if name in known},
+        recipe=RECIPE, accuracies=ACCURACIES, log_odds=(0.0, 0.0), device=device, dtype=dtype,
+    )  # fmt: skip
+    return KnownAnswer.model_validate(control.model_dump() | {"log_odds": control.ask(model, base, note).tolist()})
+
+
+def _place(base: Base) -> tuple[str, str]:
+    """The kind of device of a base model, and the data type that it computes in."""
+    return base.device.type, str(base.model.dtype).removeprefix("torch.")
 
 
 class Note(BaseModel):
@@ -37,11 +121,11 @@ class Note(BaseModel):
     columns: dict[str, str]
     code_tokens: int = Field(ge=0)
     compact_code: bool
-    epoch: int = Field(ge=1, description="of the trials that it was trained on")
+    epoch: int = Field(ge=1, description="epoch of the trials that it was trained on")
     row_tokens: int = Field(ge=64)
-    datasets: list[str] = Field(description="the datasets it was trained on")
-    facts: dict[str, FactValues] = Field({}, description="about the datasets of its records; empty in older adapters")
-    known_answer: KnownAnswer | None = Field(None, description="None in adapters of older versions: not checked")
+    datasets: list[str] = Field(description="the datasets that it was trained on")
+    facts: dict[str, dict[str, int]] = Field({}, description="of the datasets in its records; empty in older adapters")
+    known_answer: KnownAnswer | None = Field(None, description="None in older adapters, which are not checked")
 
     @property
     def template(self) -> Template:
@@ -50,11 +134,8 @@ class Note(BaseModel):
 
     @property
     def prompt_hash(self) -> str:
-        """What decides a prompt beside the question: template, budget and epoch."""
-        template = self.template
-        return digest(
-            [template.system, template.prompt, template.columns, self.code_tokens, self.compact_code, self.epoch]
-        )
+        """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
+        return digest([self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch])
 
     @property
     def budget(self) -> Budget:
@@ -62,7 +143,7 @@ class Note(BaseModel):
         return Budget(self.code_tokens, self.compact_code, self.row_tokens)
 
     def known_facts(self) -> dict[str, DatasetFacts]:
-        """Facts about the datasets of its records; LEMUR's where an older version left none."""
+        """Facts about the datasets in its records; LEMUR's for an older adapter, which stores none."""
         return {name: DatasetFacts(**values) for name, values in self.facts.items()} or dict(LEMUR_FACTS)
 
     def save(self, folder: Path) -> None:
@@ -74,10 +155,10 @@ class AdapterFiles:
     """The small files of an adapter's folder, read and checked; the model is not loaded.
 
     Attributes:
-        weights_sha256: of the weights file.
-        hash: what decides its answers beside prompt and calibration: its weights, how they are applied (alpha,
-            rank, targets, …), the base model (its weights, and what `models.identity` compares beside them), and
-            whether that is loaded in 4 bits.
+        weights_sha256: hash of the weights file.
+        hash: hash of everything that decides its answers except prompt and calibration: its weights, how they are
+            applied (alpha, rank, targets, …), the base model (its weights, and what `models.identity` compares
+            beside them), and whether that is loaded in 4 bits.
 
     Raises:
         UserError: for a folder without an adapter, and for each damaged file.
@@ -98,11 +179,11 @@ class AdapterFiles:
         self.calibration: Calibration | None = read_calibration(folder)
         self.weights_sha256 = file_digest(folder / WEIGHTS)
         decides = [self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit]
-        # An adapter of an older version keeps its hash, and with it its answers in a store.
+        # An older adapter, which has no identity, keeps its hash, and with it its answers in a store.
         self.hash = digest([*decides, self.base_identity] if self.base_identity else decides)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
-        """Those of some datasets that the adapter was not trained on."""
+        """The given datasets that the adapter was not trained on."""
         return tuple(name for name in datasets if name not in self.note.datasets)
 
     def abstains(self, probability: float, datasets: Iterable[str]) -> bool:
@@ -111,16 +192,12 @@ class AdapterFiles:
         return below or bool(self.unseen(datasets))
 
     def check_run(self, folder: Path) -> None:
-        """See that the adapter is the one that a finished run in `folder` left.
+        """Check that the adapter is the one that the finished run in `folder` wrote.
 
         Raises:
-            UserError: when its weights are others, or the run's record is missing or damaged.
+            UserError: if its weights differ, or the run's record is missing or damaged.
         """
-        record = _json(folder / RECORD)
-        try:
-            known = str(record["adapter_sha256"])
-        except (KeyError, TypeError) as error:
-            raise _damaged(folder / RECORD, error) from None
+        known = str(read_record(folder, ("adapter_sha256",))["adapter_sha256"])
         if known != self.weights_sha256:
             raise UserError(
                 f"'{self.folder / WEIGHTS}' is not what the run wrote (sha256 {self.weights_sha256[:12]}…, its "
@@ -129,7 +206,7 @@ class AdapterFiles:
 
     @property
     def model(self) -> str:
-        """Which model answers: base model and the beginning of the adapter's hash."""
+        """Which model answers: base model and the first digits of the adapter's hash."""
         return f"{self.base_model}+{self.hash[:12]}"
 
     @property
@@ -140,11 +217,11 @@ class AdapterFiles:
 
     @property
     def threshold(self) -> float | None:
-        """The confidence below which it abstains; None where it always does."""
+        """The confidence below which it abstains; None if it always does."""
         return None if self.calibration is None else self.calibration.threshold
 
     def question_key(self, source: str, filled: str) -> str:
-        """The store's key of a question: the source as given, the filled prompt, the adapter and its calibration.
+        """A question's key in the store, a hash of its source, the filled prompt, the adapter and its calibration.
 
         Args:
             source: sha256 of the source.
@@ -154,15 +231,15 @@ class AdapterFiles:
 
     @property
     def calibration_hash(self) -> str:
-        """The calibration's hash; empty where there is none."""
-        return self.calibration.hash if self.calibration else UNCALIBRATED
+        """The calibration's hash; empty without calibration."""
+        return self.calibration.hash if self.calibration else ""
 
 
 def read_note(folder: Path) -> Note:
-    """The note beside an adapter.
+    """Read `task.json` beside an adapter.
 
     Raises:
-        UserError: when it is missing or damaged.
+        UserError: if it is missing or damaged.
     """
     file = folder / TASK
     content = _json(file)
@@ -175,10 +252,10 @@ def read_note(folder: Path) -> Note:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    """How the weights are applied. What is unset is left out, and lists, which PEFT makes of sets, are sorted."""
+    """How the weights are applied, without unset values; lists are sorted, for PEFT makes them from sets."""
     found = _json(file)
     if not isinstance(found, dict):
-        raise _damaged(file, TypeError("it is no mapping"))
+        raise _damaged(file, TypeError("it is not a mapping"))
     return {
         name: sorted(value, key=str) if isinstance(value, list) else value
         for name, value in found.items()
@@ -202,39 +279,53 @@ def _damaged(file: Path, error: Exception) -> UserError:
     return UserError(f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again")
 
 
-def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained: Collection[str]) -> pd.DataFrame:
-    """Predictions with `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on.
+def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts]) -> LocalScorer:
+    """Load the base model with the adapter, and check the answer to its control question.
 
     Args:
-        predicted: with `dataset_1`, `dataset_2` and `log_odds`.
-        calibration: of the adapter.
-        trained: the datasets that it was trained on.
-    """
-    probability = calibration.probability(predicted["log_odds"].to_numpy())
-    seen = predicted[["dataset_1", "dataset_2"]].isin(list(trained)).all(axis=1).to_numpy()
-    return predicted.assign(calibrated_1=probability, abstain=calibration.abstains(probability) | ~seen)
-
-
-def stored_rows(predicted: pd.DataFrame, adapter: Path) -> pd.DataFrame:
-    """Rows for the prediction store from a run's predictions.parquet.
-
-    Args:
-        predicted: with `source`, `prompt_sha256`, `given_1`, `given_2` and `log_odds` beside DESIGN.md's columns.
-        adapter: the adapter's folder.
+        files: the adapter's files.
+        base: where the base model is.
+        facts: facts about all datasets of later questions.
 
     Raises:
-        UserError: for a damaged adapter, and for predictions of an older version.
+        UserError: for an unreachable or a different base, a damaged adapter, and a different answer to the control
+            question than when the adapter was written.
     """
-    files = AdapterFiles(adapter)
-    missing = sorted({"source", "prompt_sha256", "given_1", "given_2", "log_odds"} - set(predicted.columns))
+    without_widgets()
+    loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+    check_base(files.folder, loaded)
+    try:
+        with LOADING, quiet_transformers():
+            from peft import PeftModel  # not before load_base, which silences the warnings of bitsandbytes
+
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `_check_weights`
+            model: Any = PeftModel.from_pretrained(loaded.model, str(files.folder))  # type: ignore[arg-type]
+        _check_weights(model, files.folder / WEIGHTS)
+    except Exception as error:  # safetensors, PEFT and torch raise many types
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the adapter in '{files.folder}' is damaged ({type(error).__name__}: {reason}); fetch or train it again"
+        ) from None
+    model.eval()
+    known = files.note.known_answer
+    if known is not None:
+        found = known.ask(model, loaded, files.note)
+        if not known.is_answered_by(found, loaded):
+            now, then = (", ".join(f"{value:.6g}" for value in values) for values in (found, known.log_odds))
+            raise UserError(
+                f"the adapter in '{files.folder}' answers its control question with log-odds {now}; when it was "
+                f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
+                "restart Python, and if that does not help, fetch or train the adapter again"
+            )
+    return LocalScorer(loaded, files.note.template, files.note.budget, facts, model)
+
+
+def _check_weights(model: Any, file: Path) -> None:
+    """Check that the file has every weight of the adapter: PEFT leaves missing ones at their initial values."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as weights:
+        missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
     if missing:
-        raise UserError(f"the run's predictions.parquet has no {', '.join(missing)}; run the task again")
-    rows = predicted.assign(
-        adapter=files.hash, calibration=files.calibration_hash, prompt_hash=files.note.prompt_hash, abstain=True
-    )
-    if files.calibration is not None:
-        rows = with_calibration(rows, files.calibration, files.note.datasets)
-    rows["question"] = [
-        files.question_key(source, filled) for source, filled in zip(rows["source"], rows["prompt_sha256"], strict=True)
-    ]
-    return rows
+        raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")

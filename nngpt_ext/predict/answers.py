@@ -1,4 +1,4 @@
-"""What a predictor answers: comparisons, and rankings made of them."""
+"""The answers of a predictor: comparisons, and rankings made from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_EDGE = 1e-9  # keeps a strength finite where a comparison is certain
+_EDGE = 1e-9  # keeps strengths finite if a comparison is certain
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,15 @@ class Comparison:
     """On which of two datasets a network does better.
 
     Attributes:
-        dataset_1, dataset_2: as they were given.
-        winner: one of them.
-        probability: of `dataset_1` being the better one, calibrated where the adapter has a calibration.
-        log_odds: of `dataset_1`, uncalibrated, mean of the two orders in which the names were offered.
+        dataset_1, dataset_2: the two datasets, in the given order.
+        winner: the better one.
+        probability: P(`dataset_1` is the better one), calibrated if the adapter has a calibration; the winner's
+            probability is `confidence`.
+        log_odds: uncalibrated log-odds of `dataset_1`, the mean over both orders of the names in the prompt.
         flipped: whether these two orders gave different winners.
-        abstain: whether the confidence is below the calibration's threshold (always, where there is none), or the
+        abstain: whether the confidence is below the calibration's threshold (always without a threshold), or the
             adapter was not trained on one of the datasets.
-        model: which model answered: base model and the beginning of its adapter's hash.
+        model: which model answered: base model and the first digits of its adapter's hash.
         nn: the network's name.
         unseen: those of the two datasets that the adapter was not trained on.
     """
@@ -46,10 +47,10 @@ class Comparison:
 
     @property
     def reason(self) -> str | None:
-        """Why it abstains; None where it does not."""
+        """Why it abstains; None if it does not."""
         if self.unseen:
             return not_trained_on(self.unseen)
-        below = "the probability is below the calibration's threshold, or there is no calibration"
+        below = "the confidence is below the adapter's threshold, or it has no threshold"
         return below if self.abstain else None
 
     def _repr_html_(self) -> str:
@@ -60,19 +61,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Datasets in the order in which a network does well on them, best first.
+    """Datasets ordered by how well a network does on them, best first.
 
     Attributes:
         datasets: best first.
-        scores: Bradley–Terry strength of each, mean zero: the probability that one is before another is the
-            logistic of their difference.
-        probability: of the first being the best of all, by Bradley–Terry's (Luce's) choice rule.
-        intransitive: share of triples a > b > c > a among the comparisons; None for two datasets.
+        scores: Bradley–Terry strength of each, with mean zero: the probability that one is better than another is
+            the logistic of their difference.
+        probability: P(the first is the best of all), by Luce's choice rule on the strengths.
+        intransitive: share of the triples of datasets with a > b > c > a; None for two datasets.
         comparisons: of every pair.
         model: which model answered.
         nn: the network's name.
-        abstain: whether a comparison of the first dataset with another abstains.
-        unseen: those of the datasets that the adapter was not trained on; with one of them a ranking abstains.
+        abstain: whether a comparison of the first dataset with another abstains, or `unseen` is not empty.
+        unseen: the datasets that the adapter was not trained on.
     """
 
     datasets: tuple[str, ...]
@@ -87,7 +88,7 @@ class Ranking:
 
     @property
     def reason(self) -> str | None:
-        """Why it abstains; None where it does not."""
+        """Why it abstains; None if it does not."""
         if self.unseen:
             return not_trained_on(self.unseen)
         own = abstentions(self.datasets[0], self.comparisons)
@@ -101,7 +102,7 @@ class Ranking:
 
 
 def not_trained_on(unseen: Sequence[str]) -> str:
-    """Why an answer about datasets that the adapter was not trained on abstains."""
+    """The reason for abstaining about these datasets."""
     return f"the adapter was not trained on {', '.join(unseen)}"
 
 
@@ -111,13 +112,13 @@ def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:
 
 
 def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Bradley–Terry strengths (Bradley and Terry 1952), mean zero: P(a before b) is the logistic of their difference.
+    """Bradley–Terry strengths (1952) with mean zero: P(a is better than b) is the logistic of their difference.
 
-    The maximum of the likelihood in which each pair counts once and its probability is the share of wins.
+    They maximise the likelihood in which each pair counts once and its probability is the share of wins.
 
     Args:
         datasets: two or more.
-        probability: for each pair in one of its orders, that its first is better.
+        probability: for each pair, in one order, the probability that its first is better.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -135,14 +136,14 @@ def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], flo
         np.add.at(gradient, right, -slope)
         return float((np.logaddexp(0.0, difference) - share * difference).sum()), gradient
 
-    # The likelihood is concave; started from zero all means stay zero.
+    # The likelihood is concave, and BFGS started at zero keeps the mean at zero.
     found = minimize(loss, np.zeros(len(datasets)), jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 1000})
     value = found.x - found.x.mean()
     return {name: float(value[i]) for name, i in number.items()}
 
 
 def intransitive_share(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> float | None:
-    """Share of the triples a > b > c > a; None where there is no triple."""
+    """Share of the triples of datasets with a > b > c > a; None for two datasets."""
     wins = {pair: value >= 0.5 for pair, value in probability.items()}
     wins |= {(b, a): not first for (a, b), first in wins.items()}
     triples = list(itertools.combinations(datasets, 3))
@@ -152,7 +153,7 @@ def intransitive_share(datasets: Sequence[str], probability: Mapping[tuple[str, 
 
 
 def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> Ranking:
-    """The ranking that the comparisons of all pairs of datasets give."""
+    """The ranking by the comparisons of all pairs of datasets."""
     probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
     scores = strengths(datasets, probability)
     best_first = tuple(sorted(datasets, key=lambda name: (-scores[name], name)))

@@ -1,15 +1,14 @@
-"""Probabilities that mean what they say: temperature scaling, and when to abstain.
+"""Calibrated probabilities: temperature scaling, and when to abstain.
 
-Guo et al., "On Calibration of Modern Neural Networks" (2017): one number, fitted on validation, divides the
-log-odds; it changes no answer.
+Guo et al., "On Calibration of Modern Neural Networks" (2017): the log-odds are divided by one number, which is fitted
+on the validation pairs and changes no answer.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,17 +17,17 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, write_text
 from nngpt_ext.run_folder import CALIBRATION
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import pandas as pd
 
 TARGET = 0.95
-# Beyond these a set of answers that happens to be all right, or noise, would decide alone.
-_RANGE = (0.05, 20.0)
-# Fewer pairs above a threshold tell nothing of their accuracy: with 30 of 30 right, 95 % is still likely.
+_RANGE = (0.05, 20.0)  # of the temperature, which answers that are all correct, or noise, would drive to its ends
+# Fewer pairs above a threshold say nothing about their accuracy: with 30 of 30 correct, 95 % is still likely.
 LEAST = 30
 
 
 class Calibration(BaseModel):
-    """A temperature and a threshold, with what they were fitted on."""
+    """A temperature and a threshold, and the pairs that they were fitted on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,13 +44,13 @@ class Calibration(BaseModel):
         return logistic(np.asarray(log_odds, dtype="float64") / self.temperature)
 
     def abstains(self, probability: Any) -> Any:
-        """Whether to give no answer at this calibrated probability (a number or an array)."""
+        """Whether an answer with this calibrated probability abstains (a number or an array)."""
         confidence = np.maximum(probability, 1.0 - np.asarray(probability))
         return np.ones_like(confidence, dtype=bool) if self.threshold is None else confidence < self.threshold
 
     @property
     def hash(self) -> str:
-        """What decides its answers: temperature and threshold."""
+        """Hash of temperature and threshold, which decide its answers."""
         return digest([self.temperature, self.threshold])
 
     def save(self, folder: Path) -> None:
@@ -67,10 +66,10 @@ def logistic(x: Any) -> Any:
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration beside an adapter; None where there is none.
+    """The calibration beside an adapter, or None.
 
     Raises:
-        UserError: when the file is damaged.
+        UserError: if the file is damaged.
     """
     file = folder / CALIBRATION
     if not file.exists():
@@ -92,14 +91,13 @@ def fit_calibration(
 ) -> Calibration:
     """Fit temperature and threshold on validation pairs.
 
-    The temperature has the lowest log loss. The threshold is the lowest confidence such that the pairs at or
-    above it, `LEAST` at least, are answered with the target accuracy; None where no confidence reaches it, and
-    so with fewer pairs.
+    The temperature minimises the log loss. The threshold is the lowest confidence such that the pairs at or above it,
+    at least `LEAST`, are answered with the target accuracy; None if there is no such confidence.
 
     Args:
         log_odds: of the first dataset, shape (pairs,).
         first_wins: whether it is the better one, shape (pairs,).
-        networks: the network of each pair, to say how many there were.
+        networks: the network of each pair; they are counted.
         target: accuracy above the threshold.
     """
     from scipy.optimize import minimize_scalar
@@ -115,13 +113,13 @@ def fit_calibration(
         return float(np.logaddexp(0.0, -signed / np.exp(log_temperature)).mean())
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-6})
-    temperature = round(float(np.exp(found.x)), 6)  # as it stands in the file
+    temperature = round(float(np.exp(found.x)), 6)  # as it is in the file
     probability = logistic(odds / temperature)
     confidence = np.maximum(probability, 1.0 - probability)
     order = np.argsort(-confidence, kind="stable")
     ordered, right = confidence[order], ((odds >= 0) == wins)[order]
     n = np.arange(1, len(order) + 1)
-    # A threshold lies between different confidences: those that are equal are answered together.
+    # Pairs of equal confidence are answered together.
     last_of_equals = np.append(ordered[1:] < ordered[:-1], True)
     enough = last_of_equals & (n >= LEAST) & (np.cumsum(right) / n >= target)
     answered = int(n[enough].max()) if enough.any() else 0
@@ -134,3 +132,16 @@ def fit_calibration(
         share_answered=answered / len(odds),
         accuracy_answered=float(right[:answered].mean()) if answered else None,
     )
+
+
+def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained: Collection[str]) -> pd.DataFrame:
+    """Predictions with `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on.
+
+    Args:
+        predicted: with `dataset_1`, `dataset_2` and `log_odds`.
+        calibration: the adapter's calibration.
+        trained: the datasets that the adapter was trained on.
+    """
+    probability = calibration.probability(predicted["log_odds"].to_numpy())
+    seen = predicted[["dataset_1", "dataset_2"]].isin(list(trained)).all(axis=1).to_numpy()
+    return predicted.assign(calibrated_1=probability, abstain=calibration.abstains(probability) | ~seen)

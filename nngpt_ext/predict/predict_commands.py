@@ -1,4 +1,4 @@
-"""The commands that ask an adapter: `compare`, `rank` and `score`."""
+"""The commands that use an adapter: `compare`, `rank` and `score`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ Accuracies = Annotated[
     str | None,
     typer.Option("--accuracies", metavar="JSON", help="For a prompt with accuracies: the normalised one on each."),
 ]
-Store = Annotated[str | None, typer.Option(help="Prediction store (URL) to read answers from and write them to.")]
-Base = Annotated[str | None, typer.Option(help="Where the base model is, if not where the run found it.")]
+Store = Annotated[str | None, typer.Option(help="Prediction store (URL) for answers.")]
+Base = Annotated[str | None, typer.Option(help="Where the base model is, if it moved since the run.")]
 Facts = Annotated[
     list[str] | None,
-    typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset LEMUR does not have."),
+    typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset that LEMUR does not have."),
 ]
+# What the JSON of an option is called, and an example.
+RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
+ACCURACIES = "what --accuracies gives", '{"mnist": 0.9, "svhn": 0.8}'
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +60,7 @@ def compare(
 ) -> None:
     """On which of two datasets the network does better."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
-    given: dict[str, Any] = {"recipe": _recipe(recipe), "accuracies": _accuracies(accuracies)}
+    given: dict[str, Any] = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
     if as_json:
@@ -65,17 +68,17 @@ def compare(
         own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
         print_json(shown | {"prior": own})
         return
-    if found.unseen:  # the calibration knows nothing about these: a probability would say too much
+    if found.unseen:  # the calibration is of other datasets, so no probability is shown
         typer.echo(f"{found.winner} (abstains: {found.reason})")
     else:
-        sure = "this adapter has no threshold: all its answers abstain"
+        threshold = "this adapter has no threshold, so all its answers abstain"
         if predictor.threshold is not None:
-            where = "below" if found.abstain else "not below"
-            sure = f"{where} the threshold of this adapter, {predictor.threshold:.3f}"
-        typer.echo(f"{found.winner}, with probability {found.confidence:.3f} ({sure})")
-        typer.echo(f"P({dataset_1}) = {found.probability:.3f}; with no source shown {prior.probability:.3f}")
+            answers = "abstains below" if found.abstain else "answers from"
+            threshold = f"this adapter {answers} {100 * predictor.threshold:.1f} %"
+        typer.echo(f"{found.winner} ({100 * found.confidence:.1f} % confident; {threshold})")
+        typer.echo(f"P({dataset_1}) = {found.probability:.3f}; without the source code {prior.probability:.3f}")
     if found.flipped:
-        typer.echo("the answer depends on the order of the two names")
+        typer.echo("The answer depends on the order of the two names.")
 
 
 def rank(
@@ -94,15 +97,17 @@ def rank(
     """Rank datasets by how well the network does on them."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
     found = predictor.rank(
-        text, datasets or None, _recipe(recipe), accuracies=_accuracies(accuracies), nn=code.stem
-    )  # fmt: skip
+        text, datasets or None, _mapping(recipe, RECIPE), accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem
+    )
     if as_json:
         print_json(dataclasses.asdict(found))
         return
     for i, dataset in enumerate(found.datasets, 1):
         typer.echo(f"{i}. {dataset} ({found.scores[dataset]:+.2f})")
-    if found.intransitive is not None:
-        typer.echo(f"{100 * found.intransitive:.0f} % of the triples of datasets contradict each other")
+    if found.intransitive:
+        typer.echo(f"The ranking is inconsistent in {100 * found.intransitive:.0f} % of the triples of datasets.")
+    elif found.intransitive is not None:
+        typer.echo("The ranking is consistent.")
     if found.abstain:
         typer.echo(f"abstains: {found.reason}")
 
@@ -116,30 +121,30 @@ def score(
     ] = None,
     recipe: RecipeText = None,
     engine: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default on this machine.")] = None,
-    shard: Annotated[int, typer.Option(min=1, help="Networks of a part that is written at once.")] = 20,
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; by default this machine.")] = None,
+    shard: Annotated[int, typer.Option(min=1, help="Networks in a shard, which is written at once.")] = 20,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about a whole collection of networks; interrupted, run it again and it goes on."""
+    """Score a whole collection of networks; run it again after an interruption and it continues."""
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.answers import not_trained_on
-    from nngpt_ext.predict.cluster import ray_on_stderr
-    from nngpt_ext.predict.collection import score_collection
-    from nngpt_ext.predict.shards import Job
+    from nngpt_ext.predict.cluster import ray_engine, ray_on_stderr
+    from nngpt_ext.predict.collection import Job, score_collection
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
-    predictor = _predictor(run, store, base, facts)
+    predictor, on_ray = _predictor(run, store, base, facts), engine == "ray"
     names = tuple(predictor.check_datasets(datasets or None))
-    options = {"base": base, "store": store, "facts": _facts(facts)}
-    job = Job(str(_adapter(run).resolve()), options, names, _recipe(recipe))
-    with ray_on_stderr() if engine == "ray" else nullcontext():
-        found = score_collection(predictor, job, codes, out, shard=shard, engine=engine, address=address)
+    job = Job(str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts))
+    with ray_on_stderr() if on_ray else nullcontext():
+        found = score_collection(
+            predictor, job, codes, out, shard=shard, engine=ray_engine(address) if on_ray else None
+        )  # fmt: skip
     if as_json:
-        print_json(found._asdict() | {"out": str(found.out)})
+        print_json(dataclasses.asdict(found))
         return
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
     if found.unseen:
@@ -152,16 +157,10 @@ def _source(code: Path) -> str:
     return check_source(read_source(code), f"'{code}'")
 
 
-def _recipe(text: str | None) -> Mapping[str, Any] | None:
-    from nngpt_ext.predict.codes import parse_recipe
+def _mapping(text: str | None, example: tuple[str, str]) -> dict[str, Any] | None:
+    from nngpt_ext.predict.question import parse_mapping
 
-    return None if text is None else parse_recipe(text)
-
-
-def _accuracies(text: str | None) -> Mapping[str, float] | None:
-    from nngpt_ext.predict.codes import parse_object
-
-    return None if text is None else parse_object(text, "what --accuracies gives", '{"mnist": 0.9, "svhn": 0.8}')
+    return None if text is None else parse_mapping(text, *example)
 
 
 def _adapter(run: Path) -> Path:
@@ -171,10 +170,8 @@ def _adapter(run: Path) -> Path:
 def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
     from nngpt_ext.predict.predictor import Predictor
 
-    options: dict[str, Any] = {"store": store, "base": base, "facts": _facts(facts)}
-    if _adapter(run) == run:
-        return Predictor.from_pretrained(run, **options)
-    return Predictor.from_run(run, **options)
+    make = Predictor.from_pretrained if _adapter(run) == run else Predictor.from_run
+    return make(run, base=base, store=store, facts=_facts(facts))
 
 
 def _facts(given: list[str] | None) -> Mapping[str, list[str]]:

@@ -1,8 +1,9 @@
-"""`Predictor`: ask a trained adapter on which of two datasets a network does better."""
+"""`Predictor`: predicts with a trained adapter on which of two datasets a network does better."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -10,31 +11,38 @@ from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
-from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.answerer import Answerer
+from nngpt_ext.models.base import LOADING, hub_folder
+from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
+from nngpt_ext.predict.calibration import logistic
+from nngpt_ext.predict.question import CheckedQuery, GivenFacts, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.run_folder import ADAPTER, REPORT
+from nngpt_ext.scoring.scorer import Scorer
+
+log = logging.getLogger(__name__)
 
 WINDOW = 256  # about how many questions of a stream are answered together
+Row = dict[str, Any]  # by the store's columns
 
 
 class Predictor:
-    """Answers questions with one adapter; the order of two datasets never changes an answer.
+    """Answers questions with one adapter; the order of the two datasets never changes an answer.
 
-    Make one with `Predictor.from_run` or `Predictor.from_pretrained`. The base model is loaded with the first
-    question that the store does not answer.
+    Create one with `Predictor.from_run` or `Predictor.from_pretrained`. The base model is loaded with the first
+    question that the store cannot answer. Threads may share a predictor.
 
     Args:
         adapter: the adapter's folder, as a run writes it.
-        base: where the base model is, if not beside the adapter or where the run found it.
-        store: a prediction store, or its address: answers in it are not computed again, new ones go there.
+        base: where the base model is, if neither beside the adapter nor where the run found it.
+        store: a prediction store, or its URL: answers in it are not computed again, new ones are added.
         facts: facts of datasets that LEMUR does not have: `{name: (training images, image size, channels, classes)}`.
+        scorer: computes the log-odds; by default a `LocalScorer` on the base model with the adapter. With another one,
+            for example a remote one, no model is loaded here and the control question is not asked.
 
     Raises:
-        UserError: for a folder without an adapter, a damaged file of it, facts that are none, a store that cannot
-            be used, and a prompt that shows the network's name.
+        UserError: for a folder without an adapter, a damaged file in it, invalid facts, an unusable store, and a prompt
+            that shows the network's name.
     """
 
     def __init__(
@@ -43,52 +51,69 @@ class Predictor:
         *,
         base: str | None = None,
         store: PredictionStore | str | None = None,
-        facts: Mapping[str, Sequence[int]] | None = None,
+        facts: GivenFacts | None = None,
+        scorer: Scorer | None = None,
     ) -> None:
         self._files = AdapterFiles(Path(adapter))
         self._check = QueryChecker(self._files, facts)
-        opened = PredictionStore.open(store) if isinstance(store, str) else store
-        self._answer = Answerer(self._files, base or self._files.base_place, opened, self._check.facts)
+        self._base = base or self._files.base_place
+        self._store = PredictionStore.open(store) if isinstance(store, str) else store
+        self._scorer = scorer
+        self._warned = False
 
     @classmethod
-    def from_run(cls, folder: str | Path, **options: Any) -> Predictor:
-        """The predictor of a finished run; `options` as of `Predictor`.
+    def from_run(
+        cls,
+        folder: str | Path,
+        *,
+        base: str | None = None,
+        store: PredictionStore | str | None = None,
+        facts: GivenFacts | None = None,
+    ) -> Predictor:
+        """The predictor of a finished run; `base`, `store` and `facts` as in `Predictor`.
 
         Raises:
-            UserError: when the folder holds no finished run, or another adapter than the run left there.
+            UserError: if the folder holds no finished run, or not the adapter that the run wrote.
         """
         if not (Path(folder) / REPORT).is_file():
             raise UserError(f"'{folder}' holds no finished run; give a run's folder, or finish it with --resume")
-        predictor = cls(Path(folder) / ADAPTER, **options)
+        predictor = cls(Path(folder) / ADAPTER, base=base, store=store, facts=facts)
         predictor._files.check_run(Path(folder))
         return predictor
 
     @classmethod
-    def from_pretrained(cls, adapter: str | Path, *, revision: str | None = None, **options: Any) -> Predictor:
-        """The predictor of an adapter: a folder, or a hub id (`owner/name`); other `options` as of `Predictor`.
+    def from_pretrained(
+        cls,
+        adapter: str | Path,
+        *,
+        revision: str | None = None,
+        base: str | None = None,
+        store: PredictionStore | str | None = None,
+        facts: GivenFacts | None = None,
+    ) -> Predictor:
+        """The predictor of an adapter: a folder, or a hub id (`owner/name`).
+
+        `revision` is the hub's; `base`, `store` and `facts` as in `Predictor`.
 
         Raises:
             UserError: for an adapter that cannot be found or read.
         """
-        if Path(adapter).is_dir():
-            return cls(adapter, **options)
-        from nngpt_ext.models.base import hub_folder
-
-        return cls(hub_folder(str(adapter), "adapter", revision), **options)
+        folder = adapter if Path(adapter).is_dir() else hub_folder(str(adapter), "adapter", revision)
+        return cls(folder, base=base, store=store, facts=facts)
 
     @property
     def model(self) -> str:
-        """Which model answers: base model and the beginning of the adapter's hash."""
+        """Which model answers: base model and the first digits of the adapter's hash."""
         return self._files.model
 
     @property
-    def adapter(self) -> str:
-        """The adapter's hash, as the store has it: of weights, their settings, and the base model they change."""
+    def adapter_hash(self) -> str:
+        """The adapter's hash, as in the store: of its weights, how they are applied, and the base model."""
         return self._files.hash
 
     @property
     def fingerprint(self) -> str:
-        """What decides its answers: hashes of adapter, prompt, calibration, facts and the datasets of the training."""
+        """Hash of everything that decides its answers: adapter, prompt, calibration, facts and training datasets."""
         facts = {name: astuple(values) for name, values in self._check.facts.items()}
         files = self._files
         return digest([files.hash, files.note.prompt_hash, files.calibration_hash, facts, sorted(self.datasets)])
@@ -99,17 +124,22 @@ class Predictor:
         return list(self._files.note.datasets)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
-        """Those of some datasets that the adapter was not trained on: every answer about them abstains."""
+        """The given datasets that the adapter was not trained on; every answer about them abstains."""
         return self._files.unseen(datasets)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the adapter has a calibration."""
+        return self._files.calibration is not None
+
+    @property
     def threshold(self) -> float | None:
-        """The confidence below which it abstains; None where it always does."""
+        """The confidence below which it abstains; None if it always does."""
         return self._files.threshold
 
     @property
     def prompt(self) -> str:
-        """The name of the prompt that is asked."""
+        """The name of the prompt."""
         return self._files.note.prompt
 
     def compare(
@@ -124,35 +154,35 @@ class Predictor:
     ) -> Comparison:
         """On which of two datasets the network does better.
 
-        `compare(code, a, b)` and `compare(code, b, a)` are complements. Arguments as of `Query`.
+        The probabilities of `compare(code, a, b)` and `compare(code, b, a)` add up to 1. Arguments as in `Query`.
 
         Raises:
-            UserError: for a source that is no Python, an unknown dataset, twice the same one, and for what the
-                prompt needs and was not given.
+            UserError: for a source that is not Python, an unknown dataset, the same dataset twice, and missing values
+                that the prompt needs.
         """
         return next(self.compare_many([Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn)]))
 
     def compare_many(self, queries: Iterable[Query | Sequence[Any]]) -> Iterator[Comparison]:
-        """Answer a stream of questions, in its order; those about one network share its source.
+        """Answer a stream of questions in order; those about one network share the computation of its source.
 
         Args:
-            queries: `Query` or tuples of its fields. Questions about a network should follow each other.
+            queries: `Query` objects or tuples of its fields. Group queries by network.
 
         Raises:
-            UserError: as `compare`, when the question's turn comes: those before it are answered.
+            UserError: as `compare`, after the questions before the invalid one are answered.
         """
         window: list[CheckedQuery] = []
         for query in queries:
             try:
-                asked = self._check(query)
+                question = self._check(query)
             except UserError:
                 yield from self._answer(window)
                 raise
-            # A network's questions stay together, that its source is computed once.
-            if len(window) >= WINDOW and asked.source != window[-1].source:
+            # A network's questions stay together, so that its source is computed once.
+            if len(window) >= WINDOW and question.source != window[-1].source:
                 yield from self._answer(window)
                 window = []
-            window.append(asked)
+            window.append(question)
         yield from self._answer(window)
 
     def rank(
@@ -164,12 +194,12 @@ class Predictor:
         accuracies: Mapping[str, float] | None = None,
         nn: str | None = None,
     ) -> Ranking:
-        """Rank datasets by how well the network does on them: all pairs are asked behind one copy of the source.
+        """Rank datasets by how well the network does on them, by comparing all pairs.
 
         Args:
             nn_code: the network's source.
             datasets: two or more; by default those the adapter was trained on.
-            recipe, accuracies, nn: as of `Query`.
+            recipe, accuracies, nn: as in `Query`.
 
         Raises:
             UserError: as `compare`.
@@ -184,10 +214,10 @@ class Predictor:
         *,
         accuracies: Mapping[str, float] | None = None,
     ) -> Iterator[Ranking]:
-        """Rank datasets for a stream of networks, several of them in one pass; other arguments as of `rank`.
+        """Rank datasets for a stream of networks, several of them in one pass; other arguments as in `rank`.
 
         Args:
-            networks: source, name or None, and, if it has one, its own recipe (None for `recipe`).
+            networks: source, name or None, and optionally the network's own recipe (None for `recipe`).
         """
         names = self.check_datasets(datasets)
         pairs = list(itertools.combinations(names, 2))
@@ -200,36 +230,6 @@ class Predictor:
         while comparisons := tuple(itertools.islice(answers, len(pairs))):
             yield ranking_of(names, comparisons)
 
-    def check_given(
-        self,
-        datasets: Iterable[str],
-        recipe: Recipe | Mapping[str, Recipe] | None = None,
-        accuracies: Mapping[str, float] | None = None,
-    ) -> None:
-        """See that a ranking of datasets, two or more, has what the prompt shows of them; no model is loaded.
-
-        Raises:
-            UserError: as `compare`.
-        """
-        names = self.check_datasets(datasets)
-        for one, two in itertools.pairwise(names):
-            self._check(Query("", one, two, recipe, accuracies), source_shown=False)
-
-    def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
-        """The datasets of a ranking, in text order; by default those the adapter was trained on.
-
-        Raises:
-            UserError: when there are fewer than two, or one has no name, or no facts where the prompt shows them.
-        """
-        if isinstance(datasets, str):
-            raise UserError(f"datasets are a list of names, not the text '{datasets}'")
-        given = list(self.datasets if datasets is None else datasets)
-        self._check.check_datasets(given)
-        names = list(dict.fromkeys(given))
-        if len(names) < 2:
-            raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
-        return sorted(names)
-
     def prior(
         self,
         dataset_1: str,
@@ -238,6 +238,112 @@ class Predictor:
         recipe: Recipe | Mapping[str, Recipe] | None = None,
         accuracies: Mapping[str, float] | None = None,
     ) -> Comparison:
-        """The model's answer with no source shown: what it thinks of the pair before it sees a network."""
+        """The answer to the same question without source code: what the model expects of any network."""
         query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE)
         return self._answer([self._check(query, source_shown=False)])[0]
+
+    def check_given(self, datasets: Iterable[str], recipe: Recipe | Mapping[str, Recipe] | None = None) -> None:
+        """Check that a ranking of datasets has what the prompt shows of them; no model is loaded.
+
+        Raises:
+            UserError: as `compare`.
+        """
+        for one, two in itertools.pairwise(self.check_datasets(datasets)):
+            self._check(Query("", one, two, recipe), source_shown=False)
+
+    def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
+        """The datasets of a ranking in text order; by default those the adapter was trained on.
+
+        Raises:
+            UserError: for fewer than two datasets, an invalid name, and facts that the prompt shows and are unknown.
+        """
+        if isinstance(datasets, str):
+            raise UserError(f"datasets are a list of names, not the text '{datasets}'")
+        given = list(self.datasets if datasets is None else datasets)
+        self._check.check_datasets(given)
+        names = sorted(set(given))
+        if len(names) < 2:
+            raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
+        return names
+
+    def _answer(self, asked: Sequence[CheckedQuery]) -> list[Comparison]:
+        """Answers in the order of the questions, from the store or computed and added to it."""
+        if not asked:
+            return []
+        if self.threshold is None and not self._warned:
+            self._warned = True
+            found = self._files.calibration
+            why = "has no calibration" if found is None else f"never reached {found.target} on validation"
+            log.warning("the adapter %s: every answer abstains", why)
+        stored = self._store.find(one.key for one in asked) if self._store is not None else []
+        corrected = self._corrected(stored)
+        rows = {str(row["question"]): row for row in [*stored, *corrected]}
+        new = self._compute(list({one.key: one for one in reversed(asked) if one.key not in rows}.values())[::-1])
+        rows |= {str(row["question"]): row for row in new}
+        if self._store is not None:
+            self._store.add_rows([*corrected, *new, *_named(asked, rows, [*stored, *new])])
+        return [self._comparison(one, rows[one.key]) for one in asked]
+
+    def _corrected(self, stored: Iterable[Row]) -> list[Row]:
+        """The stored rows whose `abstain`, written by an older version, contradicts the adapter's files; corrected."""
+        corrected = []
+        for row in stored:
+            own = self._files.abstains(self._probability(row["log_odds"]), (row["dataset_1"], row["dataset_2"]))
+            if own != row["abstain"]:
+                corrected.append({**row, "abstain": own})
+        return corrected
+
+    def _compute(self, asked: Sequence[CheckedQuery]) -> list[Row]:
+        if not asked:
+            return []
+        with LOADING:  # one thread imports the libraries and loads the adapter; the others wait for it
+            if self._scorer is None:
+                self._scorer = load_scorer(self._files, self._base, self._check.facts)
+        odds = self._scorer.log_odds([one.question for one in asked], {one.source: one.query.nn_code for one in asked})
+        files, note = self._files, self._files.note
+        rows: list[Row] = []
+        for one, (straight, turned) in zip(asked, odds, strict=True):
+            names = one.question.dataset_1, one.question.dataset_2
+            mean = float((straight + turned) / 2)
+            probability = self._probability(mean)
+            rows.append(
+                {
+                    "question": one.key, "nn": one.name, "source": one.source, "epoch": note.epoch,
+                    "dataset_1": names[0], "dataset_2": names[1], "given_1": one.given[0], "given_2": one.given[1],
+                    "log_odds": mean, "probability_1": float(logistic(mean)),
+                    "calibrated_1": probability if self.calibrated else None,
+                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(probability, names),
+                    "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
+                    "prompt_hash": note.prompt_hash, "adapter": files.hash, "calibration": files.calibration_hash,
+                    "base_model": files.base_model,
+                }
+            )  # fmt: skip
+        return rows
+
+    def _probability(self, log_odds: float) -> float:
+        calibration = self._files.calibration
+        return float(calibration.probability(log_odds) if calibration else logistic(log_odds))
+
+    def _comparison(self, one: CheckedQuery, row: Row) -> Comparison:
+        same = one.query.dataset_1 == row["dataset_1"]
+        odds = float(row["log_odds"])
+        probability = self._probability(odds)
+        return Comparison(
+            dataset_1=one.query.dataset_1,
+            dataset_2=one.query.dataset_2,
+            winner=str(row["predicted"]),
+            probability=probability if same else 1.0 - probability,
+            log_odds=odds if same else -odds,
+            flipped=bool(row["flipped"]),
+            abstain=bool(row["abstain"]),
+            model=self._files.model,
+            nn=one.name,
+            unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
+        )
+
+
+def _named(asked: Sequence[CheckedQuery], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[Row]:
+    """Copies of rows under new names of their networks, without what only a run knows about its own network."""
+    known = {(row["question"], row["nn"]) for row in stored}
+    new = dict.fromkeys((one.key, one.query.nn) for one in asked if one.query.nn)
+    return [{**rows[key], "nn": nn, "better_dataset": None, "split": None} for key, nn in new if (key, nn) not in known]

@@ -1,7 +1,8 @@
-"""A question to a predictor: what was given is checked, put in one order, and gets its key."""
+"""A question to a predictor: it is checked, its datasets are put in text order, and it gets its key in the store."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -20,6 +21,7 @@ from nngpt_ext.prompts.template import Template
 log = logging.getLogger(__name__)
 
 Recipe = Mapping[str, Any]
+GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Query:
         dataset_1, dataset_2: two datasets; their order never changes the answer.
         recipe: for a prompt that shows recipes: one for both datasets, or `{dataset: recipe}`.
         accuracies: for a prompt that shows accuracies: `{dataset: normalised accuracy}`.
-        nn: a name for the network, under which the store keeps the answer; by default made of its hash.
+        nn: the network's name in the store; by default it is made from the source's hash.
     """
 
     nn_code: str
@@ -44,11 +46,11 @@ class Query:
 
 @dataclass(frozen=True)
 class CheckedQuery:
-    """A query that was checked.
+    """A valid query.
 
     Attributes:
-        query: as it was given.
-        question: the same with its datasets in text order.
+        query: the query as it was given.
+        question: the same question with its datasets in text order.
         source: sha256 of the network's source.
         given: what the prompt shows of each dataset beside its name, as text.
         key: the store's key.
@@ -62,41 +64,41 @@ class CheckedQuery:
 
     @property
     def name(self) -> str:
-        """The network's name, or one made of its hash."""
+        """The network's name, or one made from the source's hash."""
         return self.query.nn or f"source-{self.source[:12]}"
 
 
 class QueryChecker:
-    """Checks queries to one adapter; a source is parsed once if queries about it follow each other.
+    """Checks queries to one adapter; a source is parsed once if its queries are grouped.
 
     Args:
-        files: of the adapter.
-        facts: facts about datasets beside those that the adapter brings along.
+        files: the adapter's files.
+        facts: facts about datasets, in addition to those stored with the adapter.
 
     Raises:
-        UserError: for invalid facts, and for a prompt that shows the network's name, which is not known here.
+        UserError: for invalid facts, and for a prompt that shows the network's name.
     """
 
-    def __init__(self, files: AdapterFiles, facts: Mapping[str, Sequence[int]] | None) -> None:
+    def __init__(self, files: AdapterFiles, facts: GivenFacts | None) -> None:
         self._files = files
         self._template = files.note.template
-        self._read: tuple[str, str] | None = None  # the source read last, and its hash
-        self._said: set[str] = set()  # datasets of which nothing is known, once it was said
+        self._read: tuple[str, str] | None = None  # the last source and its hash
+        self._said: set[str] = set()  # unknown datasets that were already warned about
         self.facts = {
             **files.note.known_facts(),
-            **{_name(name): facts_of(name, given) for name, given in (facts or {}).items()},
+            **{name: facts_of(name, given) for name, given in (facts or {}).items()},
         }
         if self._template.needs("nn"):
             raise UserError(
-                f"prompt '{files.note.prompt}' shows the network's name, so its answers are about LEMUR's names; "
-                "an adapter that is asked about others needs a prompt without the column nn"
+                f"prompt '{files.note.prompt}' shows the network's name, so it can answer only about LEMUR's networks; "
+                "train an adapter with a prompt without the column nn"
             )
 
     def __call__(self, given: Query | Sequence[Any], source_shown: bool = True) -> CheckedQuery:
-        """The query, checked.
+        """Check a query.
 
         Raises:
-            UserError: for each fault in it.
+            UserError: for an invalid query.
         """
         query = _query(given)
         self.check_datasets((query.dataset_1, query.dataset_2))
@@ -115,10 +117,10 @@ class QueryChecker:
         return CheckedQuery(query, question, source, given_texts(self._template, question), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
-        """See that all have names, and facts where the prompt shows them; say which may be typing errors.
+        """Check that names are valid and that facts are known if the prompt shows them; warn about likely typos.
 
         Raises:
-            UserError: naming the first that is at fault.
+            UserError: for the first invalid name.
         """
         shows_facts = self._template.needs_facts
         for dataset in names:
@@ -128,7 +130,7 @@ class QueryChecker:
                 continue
             if shows_facts:
                 raise UserError(
-                    f"{unknown('dataset', dataset, self.facts)}; give another's facts: "
+                    f"{unknown('dataset', dataset, self.facts)}; for a new dataset give its facts: "
                     f"facts={{'{dataset}': (training images, image size, channels, classes)}}"
                 )
             trained = self._files.note.datasets
@@ -138,7 +140,7 @@ class QueryChecker:
                 log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
     def _source(self, query: Query) -> str:
-        read = self._read  # looked at once: another thread may put another source there
+        read = self._read  # read once: another thread may replace it
         if read is None or read[0] != query.nn_code:
             code = check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
             self._read = read = code, text_digest(code)
@@ -153,18 +155,15 @@ def _query(given: Query | Sequence[Any]) -> Query:
             return Query(*given)
     except TypeError:
         pass
-    raise UserError(
-        f"a question is a Query or a tuple of its fields ({', '.join(one.name for one in fields(Query))}), "
-        "the first three at least, "
-        f"not {str(given)[:80]!r}"
-    )
+    names = ", ".join(one.name for one in fields(Query))
+    raise UserError(f"a question is a Query or a tuple of its fields ({names}), not {str(given)[:80]!r}")
 
 
 def check_given(template: Template, question: Question) -> None:
-    """See that what the prompt shows of each dataset was given.
+    """Check that everything the prompt shows of each dataset was given.
 
     Raises:
-        UserError: naming the first field that is missing, the dataset, and how to give it.
+        UserError: for the first missing value, with its dataset and how to give it.
     """
     for one in FIELDS.values():
         for column, side in zip(one.columns, (question.first, question.second), strict=False):
@@ -176,14 +175,14 @@ def check_given(template: Template, question: Question) -> None:
 
 
 def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
-    """sha256 of the filled prompt without the source code: all that it shows beside that."""
+    """sha256 of the filled prompt without the source code."""
     values = column_values(Shown(question, source, "", facts), set(template.columns.values()))
     said = template.fill(values)
     return digest([said.system, said.user])
 
 
 def given_texts(template: Template, question: Question) -> tuple[str, str]:
-    """What the prompt shows of each dataset and whoever asks gave, as text: the recipe, say."""
+    """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
     texts = []
     for i, side in enumerate((question.first, question.second)):
         parts = []
@@ -196,7 +195,7 @@ def given_texts(template: Template, question: Question) -> tuple[str, str]:
 
 
 def recipe_of(recipe: Recipe | Mapping[str, Recipe] | None, dataset: str) -> Recipe | None:
-    """The recipe of a dataset, from one for all or one for each."""
+    """The recipe of a dataset, from one for all datasets or one for each."""
     if recipe is None:
         return None
     if not isinstance(recipe, Mapping):
@@ -212,25 +211,29 @@ def recipe_of(recipe: Recipe | Mapping[str, Recipe] | None, dataset: str) -> Rec
 
 
 def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float | None:
-    """The normalised accuracy of a dataset; None where none was given."""
+    """The normalised accuracy of a dataset; None if none was given."""
     if accuracies is None:
         return None
     if not isinstance(accuracies, Mapping):
-        raise UserError(f"accuracies are one for each dataset, {{'mnist': 0.9, …}}, not {accuracies!r}")
+        raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {accuracies!r}")
     found = accuracies.get(dataset)
     if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
         raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {found!r}")
     return None if found is None else float(found)
 
 
-def facts_of(name: str, given: Sequence[int]) -> DatasetFacts:
-    """The facts of a dataset, from a sequence of four numbers or of texts that are numbers."""
+def facts_of(name: object, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
+    """The facts of a dataset, from four numbers or texts.
+
+    Raises:
+        UserError: for an invalid name or invalid facts.
+    """
+    if not _is_name(name):
+        raise UserError(f"facts are of a dataset with a name: facts={{'flowers': (1020, 224, 3, 102)}}, not {name!r}")
     try:
-        if isinstance(given, str):
-            raise TypeError("one text")
         facts = DatasetFacts(*(int(value) for value in given))
-        if min(astuple(facts)) < 1:
-            raise ValueError("all four are at least 1")
+        if isinstance(given, str) or min(astuple(facts)) < 1:
+            raise ValueError("it takes four positive integers")
     except (TypeError, ValueError) as error:
         raise UserError(
             f"facts of '{name}' are (training images, image size, channels, classes), not {given!r} ({error})"
@@ -238,11 +241,24 @@ def facts_of(name: str, given: Sequence[int]) -> DatasetFacts:
     return facts
 
 
+def parse_mapping(text: str, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:
+    """A JSON object, for example a recipe, or one for each dataset.
+
+    Args:
+        text: JSON.
+        name, example: what the text is and how it looks, for the error.
+
+    Raises:
+        UserError: if the text is not a JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{name} is not JSON ({error}); for example {example}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{name} must be a JSON object, for example {example}, not {text[:40]}")
+    return found
+
+
 def _is_name(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and name.isprintable() and bool(name.strip())
-
-
-def _name(name: object) -> str:
-    if not _is_name(name):
-        raise UserError(f"facts are of a dataset with a name: facts={{'flowers': (1020, 224, 3, 102)}}, not {name!r}")
-    return name

@@ -1,9 +1,9 @@
-"""The prediction store: one table that runs and predictors write to and other tasks query."""
+"""The prediction store: a table that runs and predictors write to and other tasks query."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -13,23 +13,25 @@ import pandas as pd
 import sqlalchemy as sa
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.predict.calibration import logistic
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.calibration import logistic, with_calibration
 from nngpt_ext.predict.database import FAULTS, check, make, predictions, unusable
-from nngpt_ext.run_folder import ADAPTER, PREDICTIONS
+from nngpt_ext.run_folder import ADAPTER, PREDICTIONS, read_table
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
 _KNOWN_TO_RUNS = ("better_dataset", "split", "tuning_epoch")
-NO_SOURCE = "no source"  # the name under which a model's own prior stands
+_OF_A_RUN = ("source", "prompt_sha256", "given_1", "given_2", "log_odds")  # columns that older runs did not write
+NO_SOURCE = "no source"  # the name under which a model's prior is stored
 _ROUNDING = 1e-6  # between a probability and the logistic of its log-odds
-_CHUNK = 500  # values in one statement: SQLite takes 32,766 in all
+_CHUNK = 500  # values in one statement; SQLite takes at most 32,766
 
 
 class PredictionStore:
-    """Predictions in a database: SQLite, or PostgreSQL where many write.
+    """Predictions in a database: SQLite, or PostgreSQL for many writers.
 
     Open it with `PredictionStore.open(url)`, for example `sqlite:///predictions.db` or
-    `postgresql+psycopg://user@host/name`. Several processes may write at once.
+    `postgresql+psycopg://user@host/name`. Several processes may write at the same time.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -38,16 +40,16 @@ class PredictionStore:
 
     @classmethod
     def open(cls, url: str) -> PredictionStore:
-        """Open a store; an SQLite file is made where there is none.
+        """Open a store; a missing SQLite file is created.
 
         Raises:
-            UserError: when the address is none, the database cannot be reached, or its schema is another's.
+            UserError: if the URL is invalid, the database cannot be reached, or its schema version differs.
         """
         return cls(make(url))
 
     @staticmethod
     def check(url: str) -> None:
-        """See that a store can be opened, before hours of work whose results go there. Nothing is made.
+        """Check that a store can be opened, before hours of work whose results go there. Nothing is created.
 
         Raises:
             UserError: as `open`.
@@ -55,21 +57,21 @@ class PredictionStore:
         check(url)
 
     def add(self, rows: pd.DataFrame) -> int:
-        """Write rows, all in one transaction; returns how many.
+        """Write rows in one transaction and return their number.
 
         Args:
             rows: the columns of `COLUMNS` without `created`; `better_dataset`, `split`, `tuning_epoch`, `epoch`
-                and `calibrated_1` may be missing. Rows of the same question and network are replaced, but what
-                only runs know (`better_dataset`, `split`, `tuning_epoch`) stays where the new row lacks it.
+                and `calibrated_1` may be missing. Rows of the same question and network are replaced, except that
+                values that only runs know (`better_dataset`, `split`, `tuning_epoch`) stay if the new row has none.
         """
         frame = rows.reindex(columns=[name for name in COLUMNS if name != "created"]).astype(object)
         return self.add_rows(frame.where(frame.notna(), None).to_dict("records"))
 
     def add_rows(self, rows: Iterable[Mapping[Any, Any]]) -> int:
-        """`add` for mappings by column; columns that a row lacks, or that are None in it, are unknown.
+        """`add` for mappings by column; a missing column is None.
 
         Raises:
-            UserError: for a row whose figures are not finite or contradict each other; then none is written.
+            UserError: for a row whose numbers are not finite or contradict each other; then no row is written.
         """
         now = datetime.now(timezone.utc)
         found = {(row["question"], row["nn"]): row for row in rows}
@@ -78,9 +80,9 @@ class PredictionStore:
                 raise UserError(
                     f"the answer about '{row['nn']}' ({row['dataset_1']}, {row['dataset_2']}) is not stored: log-odds "
                     f"{row.get('log_odds')}, probability {row.get('probability_1')} and winner {row.get('predicted')} "
-                    "must be finite and agree; ask again, or run the task again"
+                    "must be finite and consistent; run it again"
                 )
-        # One order for all who write: no deadlock.
+        # All writers use the same order, which prevents deadlocks.
         values = [{name: _plain(found[key].get(name)) for name in COLUMNS} | {"created": now} for key in sorted(found)]
         if self._engine.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
@@ -88,7 +90,7 @@ class PredictionStore:
             from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
         new = insert(predictions)
         others: dict[str, Any] = {name: new.excluded[name] for name in COLUMNS if name not in _KEY}
-        # Whoever does not know these does not wipe out what another wrote.
+        # A writer that does not know these values keeps those that are stored.
         others |= {name: sa.func.coalesce(new.excluded[name], predictions.c[name]) for name in _KNOWN_TO_RUNS}
         statement = new.on_conflict_do_update(index_elements=list(_KEY), set_=others)
         if values:
@@ -100,30 +102,23 @@ class PredictionStore:
         return len(values)
 
     def add_run(self, folder: str | Path, *, answers: bool = False) -> int:
-        """Write a finished run's validation and test predictions; returns how many.
+        """Write a finished run's validation and test predictions and return their number.
 
         Args:
             folder: the run's folder.
-            answers: whether the true answers are stored too. Then whoever queries the store can look at the
-                test set.
+            answers: whether to store the correct answers too; then queries of the store show those of the test set.
 
         Raises:
-            UserError: when the folder holds no finished run.
+            UserError: if the folder holds no finished run, its adapter is damaged, or an older version wrote it.
         """
-        from nngpt_ext.predict.adapter import stored_rows
-
-        file = Path(folder) / PREDICTIONS
-        try:
-            found = pd.read_parquet(file)
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{folder}' holds no finished run: cannot read '{file}' ({error})") from None
-        rows = stored_rows(found, Path(folder) / ADAPTER)
+        predicted, files = read_table(Path(folder) / PREDICTIONS), AdapterFiles(Path(folder) / ADAPTER)
+        rows = stored_rows(predicted, files)
         return self.add(rows if answers else rows.drop(columns="better_dataset"))
 
     def find(self, questions: Iterable[str]) -> list[dict[str, Any]]:
-        """Stored rows of these questions (`nngpt_ext.predict.keys.question_hash`), one for each name of a network.
+        """Stored rows of questions (`AdapterFiles.question_key`), one for each name of their networks.
 
-        Rows that are damaged (figures not finite, or at odds with each other) count as absent.
+        Damaged rows (numbers not finite or inconsistent) are left out.
         """
         wanted = sorted(set(questions))
         found: list[dict[str, Any]] = []
@@ -142,25 +137,26 @@ class PredictionStore:
         nn: str | None = None,
         dataset: str | None = None,
         base_model: str | None = None,
-        adapter: str | None = None,
+        adapter_hash: str | None = None,
         prompt: str | None = None,
         min_confidence: float | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> pd.DataFrame:
-        """Stored predictions as a table with `COLUMNS`, all conditions met, in order of network and datasets.
+        """Stored predictions that meet all conditions, with `COLUMNS`, ordered by network and datasets.
 
-        Priors, which are about no network, are left out unless `nn` is `NO_SOURCE`; damaged rows always are.
+        `probability_1` is P(`dataset_1` is the better one), uncalibrated; `calibrated_1` is the calibrated one. Priors
+        are left out unless `nn` is `NO_SOURCE`, damaged rows always.
 
         Args:
             nn: a network's name.
-            dataset: one that stands on either side.
+            dataset: one of the two datasets.
             base_model: name of the base model.
-            adapter: the adapter's hash (`Predictor.adapter`), or how it begins.
+            adapter_hash: the adapter's hash (`Predictor.adapter_hash`, column `adapter`), or its first digits.
             prompt: name of the prompt.
-            min_confidence: probability of the predicted dataset at least, calibrated where it is. Rows that abstain
-                may be among them: those about datasets that the adapter was not trained on.
-            since, until: when it was written; a time without a zone is UTC.
+            min_confidence: lowest probability of the predicted dataset, calibrated if there is a calibration. Rows that
+                abstain because the adapter was not trained on a dataset may be among them.
+            since, until: when the prediction was written; a time without a zone is UTC.
         """
         table = predictions.c
         select = sa.select(predictions).order_by(table.nn, table.dataset_1, table.dataset_2, table.question)
@@ -171,8 +167,8 @@ class PredictionStore:
             select = select.where(table.nn != NO_SOURCE)
         if dataset is not None:
             select = select.where(sa.or_(table.dataset_1 == dataset, table.dataset_2 == dataset))
-        if adapter is not None:
-            select = select.where(table.adapter.startswith(adapter, autoescape=True))
+        if adapter_hash is not None:
+            select = select.where(table.adapter.startswith(adapter_hash, autoescape=True))
         if min_confidence is not None:
             probability = sa.func.coalesce(table.calibrated_1, table.probability_1)
             select = select.where(sa.or_(probability >= min_confidence, 1.0 - probability >= min_confidence))
@@ -198,7 +194,7 @@ class PredictionStore:
         return unusable(self._engine.url.render_as_string(hide_password=True), error)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self._engine.dispose()
 
     def __enter__(self) -> PredictionStore:
@@ -210,19 +206,36 @@ class PredictionStore:
         self.close()
 
 
+def stored_rows(predicted: pd.DataFrame, files: AdapterFiles) -> pd.DataFrame:
+    """A run's predictions as rows of the store.
+
+    Raises:
+        UserError: for predictions of an older version.
+    """
+    missing = sorted(set(_OF_A_RUN) - set(predicted.columns))
+    if missing:
+        raise UserError(f"the run's predictions.parquet has no {', '.join(missing)}; run the task again")
+    rows = predicted.assign(
+        adapter=files.hash, calibration=files.calibration_hash, prompt_hash=files.note.prompt_hash, abstain=True
+    )
+    if files.calibration is not None:
+        rows = with_calibration(rows, files.calibration, files.note.datasets)
+    keys = zip(rows["source"], rows["prompt_sha256"], strict=True)
+    return rows.assign(question=[files.question_key(source, filled) for source, filled in keys])
+
+
 def _sound(row: Mapping[Any, Any]) -> bool:
-    """Whether a row's figures are finite and say the same."""
-    figures: Iterator[Any] = (row.get(name) for name in ("log_odds", "probability_1", "calibrated_1"))
-    odds, probability, calibrated = figures
+    """Whether a row's numbers are finite and consistent."""
+    odds, calibrated = row.get("log_odds"), row.get("calibrated_1")
     try:
-        if not math.isfinite(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:
+        if not math.isfinite(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
             return False
-        winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]
-        return abs(probability - logistic(odds)) <= _ROUNDING and row["predicted"] == winner
-    except TypeError:  # a text or nothing, which SQLite may hold anywhere
+        winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]  # type: ignore[operator]
+        return abs(row["probability_1"] - logistic(odds)) <= _ROUNDING and row["predicted"] == winner
+    except (KeyError, TypeError):  # text or NULL, which SQLite allows in any column
         return False
 
 
 def _plain(value: Any) -> Any:
-    """A value as databases take it: numpy's numbers as Python's."""
+    """A value as databases take it: Python's number for numpy's."""
     return value.item() if hasattr(value, "item") else value

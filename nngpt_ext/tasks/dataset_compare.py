@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.registry import register_task
 from nngpt_ext.tasks.protocol import RunResult
+
+if TYPE_CHECKING:
+    from nngpt_ext.evaluation.report import Report
 
 
 @register_task("dataset_compare")
@@ -19,7 +23,7 @@ class DatasetCompare:
     name = "dataset_compare"
     Config = TaskConfig
 
-    def run(self, config: TaskConfig, output_dir: Path, resume: bool = False) -> RunResult:
+    def run(self, config: TaskConfig, output_dir: Path, resume: bool = False) -> RunResult[Report]:
         """Run the whole way from records to report; a finished run is given back as it is."""
         from nngpt_ext.tasks.pipeline import run_pipeline
 

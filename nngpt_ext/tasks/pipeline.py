@@ -16,7 +16,7 @@ from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData
 from nngpt_ext.data.splits import pairs_hash, split_hash
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, inside, replacing
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.predict.store import PredictionStore
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None) -> RunResult:
+def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None) -> RunResult[Report]:
     """Run `dataset_compare`; see the task class. Several runs may share a loader, and what it has loaded."""
     model, timings, loader = config.model, Timings(), loader or Loader()
     looks: list[Callable[[], Any]] = [
@@ -111,7 +111,7 @@ def find_template(prompt: str) -> Template:
     return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
 
 
-def finished(folder: Path) -> RunResult:
+def finished(folder: Path) -> RunResult[Report]:
     """The result of a finished run.
 
     Raises:
@@ -138,7 +138,7 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader: Loader) -> RunResult:
+def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader: Loader) -> RunResult[Report]:
     from nngpt_ext.tasks.workbench import calibrated
 
     config, data, base = bench.config, bench.data, bench.base

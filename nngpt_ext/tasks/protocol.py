@@ -1,11 +1,11 @@
-"""What a task is, and what a run gives back."""
+"""What a task is, and what a run returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+R_co = TypeVar("R_co", covariant=True)
+
+
 @dataclass(frozen=True)
-class RunResult:
-    """A finished run: where it is, its report, its predictions (a DataFrame) and its adapter."""
+class RunResult(Generic[R_co]):
+    """A finished run: where it is, its report, its predictions (a DataFrame) and its adapter.
+
+    The report's type is the task's: `RunResult[Report]` for `dataset_compare`.
+    """
 
     output_dir: Path
-    report: Any
+    report: R_co
     predictions: pd.DataFrame
     adapter: Path | None
 
@@ -34,5 +40,5 @@ class Task(Protocol):
     name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
 
-    def run(self, config: Any, output_dir: Path, resume: bool = False) -> RunResult:
+    def run(self, config: Any, output_dir: Path, resume: bool = False) -> RunResult[Any]:
         """Execute the task into `output_dir`."""

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.progress import OnEpoch, calling
 from nngpt_ext.registry import tasks
 from nngpt_ext.settings import build_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.tasks.protocol import RunResult
+
+if TYPE_CHECKING:
+    from nngpt_ext.evaluation.report import Report
+
+
+@overload
+def run_task(
+    name: Literal["dataset_compare"],
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    on_epoch: OnEpoch | None = None,
+    **overrides: Any,
+) -> RunResult[Report]: ...
+
+
+@overload
+def run_task(
+    name: str,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    on_epoch: OnEpoch | None = None,
+    **overrides: Any,
+) -> RunResult[Any]: ...
 
 
 def run_task(
@@ -22,7 +51,7 @@ def run_task(
     settings: Sequence[str] = (),
     on_epoch: OnEpoch | None = None,
     **overrides: Any,
-) -> RunResult:
+) -> RunResult[Any]:
     """Run a registered task.
 
     Args:
@@ -30,7 +59,7 @@ def run_task(
         config: a YAML file, a mapping, or None: the nearest `nngpt.yaml` in this folder or above, in which
             the task is enabled.
         output_dir: the run's folder; by default the configuration's.
-        resume: go on with an unfinished run, or give a finished one back.
+        resume: continue an unfinished run, or return a finished one.
         settings: `key=value` texts as of `--set`, for example `["tuning.epochs=3"]`.
         on_epoch: called after each tuning epoch with the entries of all epochs so far (see
             `nngpt_ext.progress.epoch_ended`), for example `LiveCurves()` in a notebook.
@@ -40,7 +69,7 @@ def run_task(
         The run's report, predictions and adapter.
 
     Raises:
-        UserError: for an unknown task, no configuration, or faults in it.
+        UserError: for an unknown task, no configuration, or an invalid one.
     """
     task = tasks.get(name)
     given = _given(name, config)

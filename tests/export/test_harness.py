@@ -23,7 +23,7 @@ from nngpt_ext.export import harness, questions
 from nngpt_ext.export.harness import ExportedTask, export_harness
 from nngpt_ext.export.publication import read_run
 from nngpt_ext.models.base import adapted, load_base
-from nngpt_ext.predict.model import AdaptedModel
+from nngpt_ext.predict.adapter import load_scorer
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.scoring.predictions import pair_log_odds, questions_of
@@ -48,7 +48,7 @@ def ours(run: Path, networks: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The test pairs, and our log-odds of dataset_1 in both orders, by the predictor's own way."""
     found = read_run(run)
     pairs, sources = harness.tested_pairs(found, networks)
-    return pairs, AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.log_odds(questions_of(pairs), sources)
+    return pairs, load_scorer(found.adapter, "embedded", LEMUR_FACTS).log_odds(questions_of(pairs), sources)
 
 
 def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, asked: pd.DataFrame) -> None:
@@ -72,8 +72,7 @@ def test_the_test_pairs_in_both_orders(run: RunResult, exported: ExportedTask, a
 def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, asked: pd.DataFrame) -> None:
     found = read_run(run.output_dir)
     pairs, sources = harness.tested_pairs(found, None)
-    model = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS)
-    encoded = model.scorer.encode(questions_of(pairs), sources)
+    encoded = load_scorer(found.adapter, "embedded", LEMUR_FACTS).encode(questions_of(pairs), sources)
     known = asked.set_index(["pair", "turned"])
     tokenizer = load_base("embedded").tokenizer
     seen = 0
@@ -90,7 +89,7 @@ def test_the_base_written_out_scores_as_in_4_bits(run: RunResult, exported: Expo
     pairs, expected = ours(run.output_dir, exported.networks)
     found = read_run(run.output_dir)
     _, sources = harness.tested_pairs(found, None)
-    encoded = AdaptedModel(found.adapter, "embedded", LEMUR_FACTS).scorer.encode(questions_of(pairs), sources)
+    encoded = load_scorer(found.adapter, "embedded", LEMUR_FACTS).encode(questions_of(pairs), sources)
     written = load_base(exported.model_args["pretrained"], load_in_4bit=False)
     with adapted(written, Path(exported.model_args["peft"])) as model:
         scored = pair_log_odds(model, encoded, row_tokens=2048, engine="plain")

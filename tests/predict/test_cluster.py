@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ import pytest
 
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.predict import cluster
-from nngpt_ext.predict.cluster import ShardScorer
-from nngpt_ext.predict.collection import score_collection
+from nngpt_ext.predict.cluster import ShardScorer, ray_engine
+from nngpt_ext.predict.collection import Job, score_collection
 from nngpt_ext.predict.database import absolute
-from nngpt_ext.predict.shards import Job
 
 from .test_collection import codes, job, same, whole
 
@@ -71,7 +71,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     thread.start()
     try:
         found = score_collection(
-            Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "p.parquet", shard=2, engine="ray"
+            Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "p.parquet", shard=2, engine=ray_engine()
         )
     finally:
         over.set()
@@ -98,17 +98,17 @@ def test_a_shard_that_kills_its_workers_is_given_up(
     monkeypatch.setattr(cluster, "ShardScorer", Deadly)
     out, predictor = tmp_path / "p.parquet", Predictor.from_run(run.output_dir)
     with pytest.raises(UserError, match=r"^3 workers died, one after the other, at the shard of '") as error:
-        score_collection(predictor, job(run), codes, out, shard=12, engine="ray")
+        score_collection(predictor, job(run), codes, out, shard=12, engine=ray_engine())
     assert "\n" not in str(error.value)
     monkeypatch.undo()
-    assert score_collection(predictor, job(run), codes, out, shard=12, engine="ray").rows == 24 * 3  # tried anew
+    assert score_collection(predictor, job(run), codes, out, shard=12, engine=ray_engine()).rows == 24 * 3  # tried anew
 
 
 @pytest.mark.slow
 def test_a_mistake_that_a_worker_meets_is_one_line(ray: Any, run: RunResult, codes: Path, tmp_path: Path) -> None:
-    asked = job(run)._replace(options={"base": "no-such-base"})
+    asked = replace(job(run), base="no-such-base")
     with pytest.raises(UserError, match=r"^unknown base model 'no-such-base'") as error:
-        score_collection(Predictor.from_run(run.output_dir), asked, codes, tmp_path / "p.parquet", engine="ray")
+        score_collection(Predictor.from_run(run.output_dir), asked, codes, tmp_path / "p.parquet", engine=ray_engine())
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -118,8 +118,8 @@ def test_a_store_is_where_the_user_stands(
     ray: Any, run: RunResult, codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = job(run)._replace(options={"store": "sqlite:///here.db"}, datasets=("mnist", "svhn"))
-    score_collection(Predictor.from_run(run.output_dir), asked, codes, Path("p.parquet"), engine="ray")
+    asked = replace(job(run), store="sqlite:///here.db", datasets=("mnist", "svhn"))
+    score_collection(Predictor.from_run(run.output_dir), asked, codes, Path("p.parquet"), engine=ray_engine())
     with PredictionStore.open(f"sqlite:///{tmp_path / 'here.db'}") as store:
         assert len(store.query()) == 24
 
@@ -127,13 +127,12 @@ def test_a_store_is_where_the_user_stands(
 def test_the_job_names_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base").mkdir()
-    asked = Job("run/adapter", {"store": "sqlite:///a/p.db", "base": "base", "facts": {}}, ("a", "b"), None)
+    asked = Job("run/adapter", ("a", "b"), base="base", store="sqlite:///a/p.db")
     made = cluster._everywhere(asked)
     assert made.adapter == str(tmp_path / "run" / "adapter")
-    assert made.options == {"store": f"sqlite:///{tmp_path}/a/p.db", "base": str(tmp_path / "base"), "facts": {}}
-    assert (
-        cluster._everywhere(asked._replace(options={"base": "embedded", "store": None})).options["base"] == "embedded"
-    )
+    assert (made.store, made.base) == (f"sqlite:///{tmp_path}/a/p.db", str(tmp_path / "base"))
+    made = cluster._everywhere(replace(asked, base="embedded", store=None))
+    assert (made.store, made.base) == (None, "embedded")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def test_addresses_that_mean_the_same_everywhere_stay(url: str) -> None:
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'nngpt-ext\[ray\]'"):
-        cluster.check_ray()
+        ray_engine()
 
 
 def test_what_ray_writes_is_kept_from_the_results() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,8 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
-from nngpt_ext.predict.collection import Scored, score_collection
-from nngpt_ext.predict.parts import Parts
-from nngpt_ext.predict.shards import COLUMNS, Job
+from nngpt_ext.predict.cluster import ray_engine
+from nngpt_ext.predict.collection import COLUMNS, Job, Network, Parts, Refused, Scored, read_codes, score_collection
 
 DATASETS = ("cifar-10", "mnist", "svhn")
 
@@ -46,7 +47,7 @@ def whole(run: RunResult, codes: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def job(run: RunResult) -> Job:
-    return Job(str(run.adapter), {}, DATASETS, None)
+    return Job(str(run.adapter), DATASETS)
 
 
 def command(run: RunResult, codes: Path, out: Path, *more: str) -> list[str]:
@@ -71,6 +72,9 @@ def test_rows_are_those_of_the_predictor(run: RunResult, codes: Path, whole: pd.
     )
     assert asked.log_odds == pytest.approx(row["log_odds"], abs=1e-4)
     assert (asked.model, asked.abstain) == (row["model"], row["abstain"])
+    assert asked.probability == pytest.approx(row["calibrated_1"], abs=1e-5)
+    assert 1 / (1 + math.exp(-asked.log_odds)) == pytest.approx(row["probability_1"], abs=1e-5)
+    assert (whole["probability_1"] != whole["calibrated_1"]).all()
 
 
 def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: pd.DataFrame, tmp_path: Path) -> None:
@@ -100,7 +104,7 @@ def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: 
     assert "is complete" in third.stderr
     other = subprocess.run(command(run, codes, out, "places365"), capture_output=True, text=True)
     assert other.returncode == 2
-    assert "is there and holds something else; give another --out" in other.stderr
+    assert "exists and holds something else; give another --out" in other.stderr
 
 
 def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path, tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path,
         score_collection(Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "none" / "p.parquet")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.py").write_text("def (")
-    with pytest.raises(UserError, match=r"holds no network that can be asked about; the first: .* is not Python"):
+    with pytest.raises(UserError, match=r"holds no network that can be scored; the first: .* is not Python"):
         score_collection(Predictor.from_run(run.output_dir), job(run), tmp_path / "bad", out)
 
 
@@ -148,12 +152,12 @@ def test_a_mistake_leaves_nothing_that_blocks_the_next_run(
     out = tmp_path / "p.parquet"
     predictor = Predictor.from_run(run.output_dir)
     with pytest.raises(UserError, match="a dataset's name must be printable text"):
-        score_collection(predictor, job(run)._replace(datasets=("mnist", "sv\nhn")), few, out)
+        score_collection(predictor, replace(job(run), datasets=("mnist", "sv\nhn")), few, out)
     assert left(out) == []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)
         with pytest.raises(UserError, match="--engine ray needs Ray: pip install"):
-            score_some(run, few, out, engine="ray")
+            ray_engine()
     assert left(out) == []
     with monkeypatch.context() as patch:  # a fault before the first shard is done
         patch.setattr(Predictor, "compare_many", lambda *_: 1 / 0)
@@ -224,7 +228,7 @@ def test_one_bad_recipe_is_one_refused_network(
     frame = pd.DataFrame({"nn": ["a", "b", "c", "d"], "nn_code": [lemur_sources[nn] for nn in names]})
     frame["recipe"] = [None if one is None else json.dumps(one) for one in given]
     frame.to_parquet(tmp_path / "codes.parquet")
-    asked = Job(str(tmp_path), {}, ("mnist", "svhn"), None)
+    asked = Job(str(tmp_path), ("mnist", "svhn"))
     found = score_collection(predictor, asked, tmp_path / "codes.parquet", tmp_path / "o.parquet")
     assert pd.read_parquet(found.out)["nn"].tolist() == ["a"]
     assert [(one.nn, one.reason.split(":")[0]) for one in found.refused] == [(nn, f"'{nn}'") for nn in "bcd"]
@@ -235,7 +239,7 @@ def test_one_bad_recipe_is_one_refused_network(
     # A mistake in the recipe for all is the user's, and no network's.
     with pytest.raises(UserError, match="a recipe has unknown bach"):
         score_collection(
-            predictor, asked._replace(recipe=given[1]), tmp_path / "codes.parquet", tmp_path / "p.parquet"
+            predictor, replace(asked, recipe=given[1]), tmp_path / "codes.parquet", tmp_path / "p.parquet"
         )  # fmt: skip
     assert left(tmp_path / "p.parquet") == []
 
@@ -258,3 +262,52 @@ def test_parts_behind_a_link_beside_them(tmp_path: Path) -> None:
     parts.claim(5)
     parts.remove()
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+RECIPE = {"lr": 0.01, "batch": 32}
+
+
+def test_a_folder_in_order_with_what_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "b.py").write_text("x = 2")
+    (tmp_path / "deep" / "a.py").write_text("x = 1")
+    (tmp_path / "c.py").write_text("def (")
+    (tmp_path / "d.py").write_bytes(b"'\xff'")
+    (tmp_path / "notes.txt").write_text("no network")
+    found = list(read_codes(tmp_path))
+    assert found[0] == Network("b", "x = 2")
+    assert found[3] == Network("deep/a", "x = 1")
+    assert [(type(one), one.nn) for one in found[1:3]] == [(Refused, "c"), (Refused, "d")]
+    assert "is not Python" in found[1].reason
+    assert "is not UTF-8" in found[2].reason
+
+
+def test_a_table_with_recipes(tmp_path: Path) -> None:
+    each = {"mnist": RECIPE, "svhn": RECIPE}
+    frame = pd.DataFrame({"nn": ["b", "a", "c"], "nn_code": ["x = 1", "y = 2", None], "other": 1})
+    frame["recipe"] = [json.dumps(RECIPE), json.dumps(each), "{"]
+    frame.to_parquet(tmp_path / "codes.parquet")
+    found = list(read_codes(tmp_path / "codes.parquet"))
+    assert found[:2] == [Network("a", "y = 2", each), Network("b", "x = 1", RECIPE)]
+    assert isinstance(found[2], Refused)
+    frame.drop(columns="recipe").to_parquet(tmp_path / "plain.parquet")
+    assert next(iter(read_codes(tmp_path / "plain.parquet"))) == Network("a", "y = 2", None)
+
+
+def test_places_without_networks(tmp_path: Path) -> None:
+    def line(place: Path) -> str:
+        with pytest.raises(UserError) as error:
+            list(read_codes(place))
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "holds no *.py file" in line(tmp_path)
+    assert "give a folder of *.py files or a Parquet file" in line(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_text("no table")
+    assert "cannot read" in line(tmp_path / "bad.parquet")
+    pd.DataFrame({"name": ["a"]}).to_parquet(tmp_path / "names.parquet")
+    assert "has no column nn, nn_code" in line(tmp_path / "names.parquet")
+    pd.DataFrame({"nn": ["a", "a"], "nn_code": ["x", "y"]}).to_parquet(tmp_path / "twice.parquet")
+    assert "1 duplicate names, such as 'a'" in line(tmp_path / "twice.parquet")
+    pd.DataFrame({"nn": [], "nn_code": []}).to_parquet(tmp_path / "empty.parquet")
+    assert "holds no network" in line(tmp_path / "empty.parquet")

@@ -12,9 +12,7 @@ import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.control import known_answer
-from nngpt_ext.predict.model import AdaptedModel
+from nngpt_ext.predict.adapter import AdapterFiles, known_answer, load_scorer
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from tests import models_made
 
@@ -39,7 +37,7 @@ def test_a_run_keeps_it_and_the_adapter_gives_it_again(run: RunResult) -> None:
     assert known is not None
     assert list(known.datasets) == files.note.datasets[:2]
     assert (known.device, known.dtype) == ("cpu", "float32")
-    asked = AdaptedModel(files, "embedded", files.note.known_facts())
+    asked = load_scorer(files, "embedded", files.note.known_facts())
     again = known.ask(asked.model, asked.base, files.note)
     np.testing.assert_allclose(again, known.log_odds, rtol=0, atol=1e-5)
     # It is the adapter's answer, not the base model's.
@@ -92,5 +90,6 @@ def test_nothing_is_answered_or_stored_before_it_came_out(adapter: Path, tmp_pat
     for _ in range(2):  # the second question finds no model that the first one left
         with pytest.raises(UserError, match=r"they were 1e\+36, 1e\+36"):
             predictor.compare(CODE, "mnist", "svhn")
-    assert predictor._answer._store is not None
-    assert predictor._answer._store.query().empty
+    assert predictor._scorer is None
+    assert predictor._store is not None
+    assert predictor._store.query().empty

@@ -64,12 +64,12 @@ def test_it_answers_like_sqlite(url: str) -> None:
     with PredictionStore.open(url) as store:
         assert store.add(predictions(0.25, adapter="x")) == 3
         assert store.add(predictions(0.75, adapter="x").iloc[:2]) == 2
-        found = store.query(adapter="x", since=began)
+        found = store.query(adapter_hash="x", since=began)
         assert list(found[["nn", "dataset_1", "dataset_2"]].itertuples(index=False, name=None)) == QUESTIONS
         assert found["probability_1"].tolist() == [0.75, 0.75, 0.25]
-        assert len(store.query(adapter="x", dataset="svhn", min_confidence=0.7)) == 2
+        assert len(store.query(adapter_hash="x", dataset="svhn", min_confidence=0.7)) == 2
         assert len(store.find(found["question"])) == 3
-        assert store.query(adapter="x", until=began).empty
+        assert store.query(adapter_hash="x", until=began).empty
 
 
 def test_a_foreign_table_is_refused(url: str) -> None:
@@ -94,7 +94,7 @@ def test_what_only_a_run_knows_is_not_wiped_out(url: str) -> None:
     with PredictionStore.open(url) as store:
         store.add(predictions(0.25, adapter="known"))
         store.add(predictions(0.75, adapter="known").drop(columns=["better_dataset", "split", "tuning_epoch"]))
-        found = store.query(adapter="known")
+        found = store.query(adapter_hash="known")
     assert found["probability_1"].tolist() == [0.75] * 3
     assert set(found["split"]) == {"test"}
     assert found["better_dataset"].notna().all()

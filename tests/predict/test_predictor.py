@@ -56,7 +56,7 @@ def test_from_the_runs_store_without_loading_a_model(run: RunResult, asked: tupl
     found = list(stored.compare_many(queries))
     assert [c.log_odds for c in found] == rows["log_odds"].tolist()
     assert [c.abstain for c in found] == rows["abstain"].tolist()
-    assert stored._answer.loaded is None
+    assert stored._scorer is None
 
 
 def test_the_order_of_the_arguments_never_changes_the_answer(predictor: Predictor, code: str) -> None:
@@ -110,7 +110,7 @@ def test_answers_are_kept_and_not_computed_again(run: RunResult, code: str, tmp_
     first = Predictor.from_run(run.output_dir, store=url).rank(code, ["mnist", "svhn", "cifar-10"], nn="mine")
     again = Predictor.from_run(run.output_dir, store=url)
     assert again.rank(code, ["mnist", "svhn", "cifar-10"], nn="mine") == first
-    assert again._answer.loaded is None
+    assert again._scorer is None
     with PredictionStore.open(url) as store:
         rows = store.query(nn="mine")
     assert len(rows) == 3
@@ -195,7 +195,7 @@ def test_a_prompt_that_shows_the_networks_name_cannot_be_asked(run: RunResult, t
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies=0.5), "accuracies are one for each dataset"),
+        (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies=0.5), "accuracies must be one for each dataset"),
         (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies={"mnist": "x"}), "accuracy of 'mnist' must be a num"),
         (lambda p: p.compare("x = 1", "mnist", "svhn", accuracies={"mnist": 2}), "number from 0 to 1, not 2"),
         (lambda p: list(p.compare_many([("x = 1", "mnist")])), "a question is a Query or a tuple of its fields"),
@@ -219,7 +219,7 @@ def test_true_answers_are_stored_only_if_asked(run: RunResult, tmp_path: Path) -
     with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
         assert store.add_run(run.output_dir, answers=True) == len(run.predictions)
         assert store.query()["better_dataset"].notna().all()
-        with pytest.raises(UserError, match="holds no finished run"):
+        with pytest.raises(UserError, match="is missing: the run is not finished"):
             store.add_run(tmp_path)
 
 
@@ -334,7 +334,7 @@ def _broken_answer(folder: Path) -> None:
     [
         (_damage_weights, "the adapter in .* is damaged"),
         (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
-        (lambda folder: _rewrite(folder, _not_numbers), "scores are not finite numbers"),
+        (lambda folder: _rewrite(folder, _not_numbers), "the model's scores are not finite numbers"),
         (
             lambda folder: _rewrite(folder, _scaled),
             r"answers its control question with log-odds .* they were .*damag",
@@ -394,8 +394,29 @@ def test_it_is_said_of_answers_from_the_store_too(
     with caplog.at_level(logging.WARNING, "nngpt_ext"):
         assert again.compare(code, "mnist", "svhn").abstain
         again.compare(code, "svhn", "mnist")
-    assert again._answer.loaded is None
+    assert again._scorer is None
     assert [r.message for r in caplog.records] == ["the adapter has no calibration: every answer abstains"]
+
+
+def test_another_scorer_computes_the_log_odds(run: RunResult, code: str, tmp_path: Path) -> None:
+    class Remote:
+        asked: list[tuple[str, str]]
+
+        def log_odds(self, questions: Any, sources: Any, advance: Any = None) -> np.ndarray:
+            self.asked = [(one.dataset_1, one.dataset_2) for one in questions]
+            assert set(sources.values()) == {code}
+            return np.array([[1.0, 2.0]] * len(questions))
+
+    assert run.adapter is not None
+    remote = Remote()
+    predictor = Predictor(run.adapter, store=f"sqlite:///{tmp_path / 'p.db'}", scorer=remote)
+    found = predictor.compare(code, "svhn", "mnist")
+    assert remote.asked == [("mnist", "svhn")]
+    assert (found.winner, found.log_odds) == ("mnist", -1.5)
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
+        row = store.query(adapter_hash=predictor.adapter_hash[:12]).iloc[0]
+    assert row["probability_1"] == pytest.approx(1 / (1 + np.exp(-1.5)))
+    assert row["calibrated_1"] == pytest.approx(1 - found.probability)
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:
@@ -417,6 +438,6 @@ def test_a_full_disk_under_the_store_is_one_line(run: RunResult, code: str, tmp_
     )  # fmt: skip
     with pytest.raises(UserError, match=r"cannot use the prediction store '.*': database or disk is full") as error:
         Predictor.from_run(run.output_dir, store=store).rank(code)
-    assert "an address looks like" not in str(error.value)
+    assert "a URL looks like" not in str(error.value)
     assert "\n" not in str(error.value)
     assert store.query().empty

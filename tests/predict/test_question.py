@@ -12,7 +12,7 @@ from nngpt_ext import RunResult, UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.io import digest, file_digest
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
+from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts, parse_mapping
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import FIELDS, Question, Side
 from nngpt_ext.prompts.template import Template, checked
@@ -110,3 +110,9 @@ def test_everything_else_counts(run: RunResult) -> None:
         setattr(changed, name, value)
         keys.append(changed.question_key("s", "f"))
     assert all(one != other for one, other in itertools.combinations(keys, 2))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "3", "lr=0.1"])
+def test_recipes_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}'):
+        parse_mapping(text, "the recipe")

@@ -131,9 +131,9 @@ def test_query_by_confidence_and_time(store):
 def test_query_by_the_beginning_of_an_adapter(store):
     store.add(predictions(adapter="abc"))
     store.add(predictions(adapter="abd"))
-    assert len(store.query(adapter="ab")) == 6
-    assert len(store.query(adapter="abc")) == 3
-    assert store.query(adapter="%").empty
+    assert len(store.query(adapter_hash="ab")) == 6
+    assert len(store.query(adapter_hash="abc")) == 3
+    assert store.query(adapter_hash="%").empty
 
 
 def test_ten_processes_write_at_once_and_nothing_is_lost(url):
@@ -231,7 +231,7 @@ def test_a_damaged_file_is_one_line_and_left_alone(url, tmp_path, call):
     (tmp_path / "predictions.db").write_bytes(b"this is no database, and it is long enough to be seen as none" * 50)
     before = (tmp_path / "predictions.db").read_bytes()
     message = line(call, url)
-    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; an address looks like")
+    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; a URL looks like")
     assert (tmp_path / "predictions.db").read_bytes() == before
 
 

@@ -84,7 +84,7 @@ def test_what_threads_store_is_what_one_alone_stores(run: RunResult, alone: list
         assert len(store.query()) == len(asked)
     stored = Predictor.from_run(run.output_dir, store=url)
     assert [stored.compare(*one).log_odds for one in asked] == pytest.approx(alone, abs=1e-9)
-    assert stored._answer.loaded is None
+    assert stored._scorer is None
 
 
 def test_a_load_elsewhere_changes_no_answer(run: RunResult, alone: list[float]) -> None:

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
 from nngpt_ext.cli import app
-from nngpt_ext.predict.adapter import AdapterFiles, stored_rows
+from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.predict.store import stored_rows
+from nngpt_ext.scoring.scorer import LocalScorer
 from nngpt_ext.tasks.workbench import calibrated
 from tests import models_made
 
@@ -141,13 +143,14 @@ def test_what_is_no_name_is_refused_in_one_line(sure: Sure, code: str, name: Any
 def test_a_special_token_in_a_name_ends_no_answer(sure: Sure, code: str) -> None:
     predictor = Predictor.from_pretrained(sure())
     predictor.compare(code, "mnist", "svhn")
-    assert predictor._answer.loaded is not None
-    tokenizer = predictor._answer.loaded.base.tokenizer
+    scorer = predictor._scorer
+    assert isinstance(scorer, LocalScorer)
+    tokenizer = scorer.base.tokenizer
     name = f"flowers{tokenizer.eos_token}mnist"
     found = predictor.compare(code, name, "mnist")
     assert (found.abstain, found.unseen) == (True, (name,))
     asked = predictor._check(Query(code, name, "mnist"))
-    encoded = predictor._answer.loaded.scorer.encode([asked.question], {asked.source: code})
+    encoded = scorer.encode([asked.question], {asked.source: code})
     for one in encoded.groups[0]:
         for option in one.options:
             assert (option == tokenizer.eos_token_id).sum() == 1
@@ -171,7 +174,7 @@ def test_the_store_has_it_and_what_an_older_version_stored_is_put_right(sure: Su
     asked = [Query(code, "mnist", "flowers", nn="second"), Query(code, "mnist", "flowers", nn="third")]
     assert [(c.abstain, c.unseen) for c in again.compare_many(asked)] == [(True, ("flowers",))] * 2
     assert not again.compare(code, "mnist", "svhn").abstain
-    assert again._answer.loaded is None
+    assert again._scorer is None
     with PredictionStore.open(url) as store:
         found = store.query()
     assert found["nn"].tolist() == ["first", "first", "second", "third"]
@@ -185,7 +188,7 @@ def test_a_runs_own_rows_abstain_too(run: RunResult, sure: Sure) -> None:
     unseen = ~run.predictions[["dataset_1", "dataset_2"]].isin(["cifar-10", "mnist", "svhn"]).all(axis=1)
     assert unseen.any()
     assert not unseen.all()
-    assert stored_rows(run.predictions, adapter)["abstain"].tolist() == unseen.tolist()
+    assert stored_rows(run.predictions, AdapterFiles(adapter))["abstain"].tolist() == unseen.tolist()
     # As the run writes them: with no pair but those of unseen datasets, no threshold lets one through.
     own = run.predictions.drop(columns=["calibrated_1", "abstain"])
     right = own.assign(log_odds=own["better_dataset"].eq(own["dataset_1"]).map({True: 5.0, False: -5.0}))

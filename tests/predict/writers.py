@@ -26,7 +26,7 @@ with PredictionStore.open(url) as store:
     for i in range(rows):  # a question of its own and one that all ten write
         store.add(pd.DataFrame([row(f"{number}-{i}", "own"), row(f"all-{(i * 7 + number) % rows}", "all")]))
         if i % 10 == 0:
-            assert len(store.query(adapter="own")) > i
+            assert len(store.query(adapter_hash="own")) > i
 """
 
 

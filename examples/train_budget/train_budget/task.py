@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def _generated(predictor: Predictor, config: Config) -> Report:
         datasets=names,
         considered=len(networks),
         proposal=propose(rankings, config.budget),
-        refused=[one._asdict() for one in refused],
+        refused=[asdict(one) for one in refused],
     )
 
 
