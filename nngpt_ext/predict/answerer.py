@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.models.base import LOADING
-from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.question import CheckedQuery
 from nngpt_ext.predict.store import PredictionStore
+from nngpt_ext.quiet import without_widgets
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.model import AdaptedModel

@@ -13,6 +13,7 @@ import pytest
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
@@ -208,7 +209,7 @@ def test_where_all_goes_into_the_users_message(tmp_path: Path, template: str) ->
     from tests.prompts.real import CODE, QUESTION
 
     tokenizer = load_base(str(folder(tmp_path, chat_template=template)), load_in_4bit=False).tokenizer
-    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS)
     system, user = renderer.messages(QUESTION, CODE)
     assert f"{system}\n\n{user}" in renderer.text(QUESTION, CODE)
 
@@ -221,4 +222,4 @@ def test_a_renderer_refuses_it_too() -> None:
     tokenizer = copy.deepcopy(models_made.tokenizer())
     tokenizer.chat_template = SYSTEM_ONLY
     with pytest.raises(UserError, match="does not show the user's whole text"):
-        Renderer(get_template("code_only"), tokenizer, code_tokens=100).text(QUESTION, CODE)
+        Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS).text(QUESTION, CODE)
