@@ -19,7 +19,9 @@ class Progress:
 
         console = Console(stderr=True)
         self._shown = console.is_terminal or console.is_jupyter
-        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False, disable=not self._shown)
+        # One line for bars within bars: not every notebook moves the cursor up.
+        line = {"position": 0, "leave": False, "disable": not self._shown}
+        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", **line)
         self._open = ExitStack()
 
     def __enter__(self) -> Progress:

@@ -210,8 +210,8 @@ def test_where_all_goes_into_the_users_message(tmp_path: Path, template: str) ->
 
     tokenizer = load_base(str(folder(tmp_path, chat_template=template)), load_in_4bit=False).tokenizer
     renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS)
-    system, user = renderer.messages(QUESTION, CODE)
-    assert f"{system}\n\n{user}" in renderer.text(QUESTION, CODE)
+    told = renderer.messages(QUESTION, CODE)
+    assert f"{told.system}\n\n{told.user}" in renderer.text(QUESTION, CODE)
 
 
 def test_a_renderer_refuses_it_too() -> None:
