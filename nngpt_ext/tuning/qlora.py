@@ -48,7 +48,7 @@ def fit(
         The adapter's folder, in PEFT's layout.
 
     Raises:
-        UserError: when there is nothing to train on, or a link leads out of `output_dir`.
+        UserError: if there is nothing to train on, or a link leads out of `output_dir`.
     """
     from nngpt_ext.tuning.trainer import train
 
