@@ -255,22 +255,20 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     """
     from transformers import AutoTokenizer, TrainerCallback
 
+    from nngpt_ext.config import TaskConfig
     from nngpt_ext.models.base import Base
     from nngpt_ext.models.presets import EMBEDDED
     from nngpt_ext.tuning.plan import make_plan
     from nngpt_ext.tuning.trainer import AnswerTrainer
-    from nngpt_ext.tuning.tune_config import TuneConfig
 
     cuda = next(tuned.parameters()).is_cuda
-    config = TuneConfig(
-        epochs=1, learning_rate=1e-5, lora_r=rank, lora_alpha=rank, lora_dropout=0.0, networks_per_epoch=None,
-        pairs_per_network=None, examples_per_step=2 * (len(groups[0]) // 2), row_tokens=row_tokens, warmup=0.0,
-        weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=True, engine=engine, seed=0,
-    )  # fmt: skip
-    plan = make_plan(
-        groups, epochs=1, networks_per_epoch=None, pairs_per_network=None, row_tokens=row_tokens, engine=engine,
-        examples_per_step=config.examples_per_step, seed=0,
-    )  # fmt: skip
+    tuning = {
+        "epochs": 1, "learning_rate": 1e-5, "examples_per_step": 2 * (len(groups[0]) // 2), "row_tokens": row_tokens,
+        "warmup": 0.0, "gradient_checkpointing": True, "engine": engine,
+    }  # fmt: skip
+    lora = {"r": rank, "alpha": rank, "dropout": 0.0}
+    config = TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
+    plan = make_plan(groups, config)
 
     ends: list[float] = []
 
@@ -281,9 +279,7 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     # Its tokenizer is only saved with checkpoints; nothing is tokenised here.
     base = Base("random", Path(), "", tuned.get_base_model(), AutoTokenizer.from_pretrained(EMBEDDED), True, {})
     with tempfile.TemporaryDirectory() as folder:
-        trainer = AnswerTrainer(
-            base, tuned, groups, plan, config, Path(folder), lambda _: {"accuracy": 0.0, "log_loss": 0.0}, []
-        )
+        trainer = AnswerTrainer(base, tuned, groups, plan, config, Path(folder))
         for parameter in tuned.parameters():  # TRL makes them bf16; a run keeps fp32
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -293,11 +289,10 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         trainer.train()
     seconds = ends[-1] - ends[0]
     share = (len(plan.steps) - 1) / len(plan.steps)
-    entry = trainer.history[0]
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
     return Measured(
-        f"{engine}, the package's trainer", row_tokens, entry["examples"] * share / seconds,
-        entry["tokens"] * share / seconds, peak,
+        f"{engine}, the package's trainer", row_tokens, trainer.n_examples * share / seconds,
+        trainer.n_tokens * share / seconds, peak,
     )  # fmt: skip
 
 

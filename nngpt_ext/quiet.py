@@ -18,3 +18,8 @@ def no_warnings() -> Iterator[None]:
     with FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def without_widgets() -> None:
+    """Called before tqdm.auto or transformers is imported: in a notebook without ipywidgets, tqdm warns about them."""
+    warnings.filterwarnings("ignore", message="IProgress not found")

@@ -31,13 +31,22 @@ def execute(file: Path, folder: Path, parameters: Mapping[str, Any] | None = Non
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what differs between machines, and without the empty outputs in which progress was shown."""
+    """Without what differs between machines, and without the progress that is no longer on the screen."""
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
         if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("data") != {"text/plain": ""}]
+            for out in cell.outputs:
+                if out.get("name") == "stderr":
+                    out.text = remaining(out.text)
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr" or out.text]
     return notebook
+
+
+def remaining(text: str) -> str:
+    """What a screen shows of a stream in the end: progress bars draw over their own line."""
+    lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 if __name__ == "__main__":

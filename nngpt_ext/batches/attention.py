@@ -192,10 +192,11 @@ def _prefixes(layout: Layout, length: int) -> list[tuple[slice, slice, bool]]:
     if layout.cached:
         return [(slice(0, length), slice(0, layout.cached), False)]
     asked = []
-    for start, behind, end in layout.trees:
-        asked.append((slice(start, behind), slice(start, behind), True))
-        if end > behind:
-            asked.append((slice(behind, end), slice(start, behind), False))
+    for tree in layout.trees:
+        prefix = slice(tree.start, tree.behind)
+        asked.append((prefix, prefix, True))
+        if tree.end > tree.behind:
+            asked.append((slice(tree.behind, tree.end), prefix, False))
     return asked
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def leak(model: Any, group: Sequence[Example], engine: str) -> float:
     row = build_row([list(group[:QUESTIONS])])
     last, seen = _last_question(row)
     others = np.where(seen, row.ids, row.ids[::-1])
-    return _change(model, row, row._replace(ids=others.astype("int32")), last, engine)
+    return _change(model, row, replace(row, ids=others.astype("int32")), last, engine)
 
 
 def positions_matter(model: Any, group: Sequence[Example], engine: str) -> bool:
@@ -56,7 +57,7 @@ def positions_matter(model: Any, group: Sequence[Example], engine: str) -> bool:
     last, seen = _last_question(row)
     shared = shared_length([example.prompt for example in group[:QUESTIONS]])
     moved = np.where(seen & (row.segments > 0), row.positions - shared, row.positions)
-    return _change(model, row, row._replace(positions=moved.astype("int32")), last, engine) > 0
+    return _change(model, row, replace(row, positions=moved.astype("int32")), last, engine) > 0
 
 
 def has_gradient(model: Any, group: Sequence[Example], engine: str, pad: int) -> bool:

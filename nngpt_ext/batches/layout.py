@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ import torch
 from nngpt_ext.batches.rows import NO_PARENT, Row
 
 
-class Tree(NamedTuple):
+@dataclass(frozen=True)
+class Tree:
     """A root segment `start:behind` and the tokens `behind:end` that see all of it."""
 
     start: int

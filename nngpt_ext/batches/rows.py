@@ -9,7 +9,7 @@ as if it stood alone, with the prefix computed once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from nngpt_ext.batches.encode import Encoded
 NO_PARENT = -1
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Row:
     """Tokens of one row and what is to be predicted in it (all arrays int32)."""
 
     ids: np.ndarray  # (length,)
@@ -51,7 +52,8 @@ class Row(NamedTuple):
         return above
 
 
-class Example(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Example:
     """A question with the answers to predict: the right option to train on, both options to score."""
 
     prompt: np.ndarray
@@ -174,10 +176,11 @@ def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True, cached
     for group in groups:
         shared = cached or (shared_length([example.prompt for example in group]) if len(group) > 1 else 0)
         root = add(group[0].prompt[:shared], 0, NO_PARENT) if shared and not cached else NO_PARENT
-        for prompt, options in group:
+        for example in group:
+            prompt = example.prompt
             own = add(prompt[shared:], shared, root)
             last = end - 1
-            for option in options:
+            for option in example.answers:
                 start = end
                 if len(option) > 1:
                     add(option[:-1], len(prompt), own)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from nngpt_ext.batches.rows import Example, Row, build_row
 PLACES = ("keep", "row", "column", "targets", "answers")
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batch:
     """Inputs of one forward pass and where its answers are predicted."""
 
     inputs: dict[str, Any]  # input_ids, attention_mask, position_ids, and a layout where attention is in parts
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
         """The batch on a device."""
         moved = {name: value.to(device) for name, value in self.inputs.items()}
         places = {name: getattr(self, name).to(device) for name in PLACES}
-        return self._replace(inputs=moved, **places)
+        return replace(self, inputs=moved, **places)
 
 
 def make_batch(groups: Sequence[Sequence[Example]], engine: str, dtype: torch.dtype, pad: int) -> Batch:

@@ -21,12 +21,12 @@ from nngpt_ext.batches.rows import Example, pack, scoring_example
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 from nngpt_ext.bench.stopwatch import Clock, Work, now
 from nngpt_ext.bench.workload import Workload, lengths
+from nngpt_ext.config import ResolvedConfig, TaskConfig
 from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import make_plan
 from nngpt_ext.tuning.trainer import AnswerTrainer
-from nngpt_ext.tuning.tune_config import TuneConfig
 
 GENERATED = 150  # tokens that NNGPT lets a model write before it reads an answer from them
 RANK = 32  # NNGPT's
@@ -38,14 +38,14 @@ def step_of(found: Workload) -> int:
     return min(64, max(2, len(found.questions) // 4))
 
 
-def tune_config(found: Workload) -> TuneConfig:
+def run_config(found: Workload) -> ResolvedConfig:
     """Settings of one epoch of fine-tuning; on CUDA with activation checkpoints, as in a run."""
-    return TuneConfig(
-        epochs=1, learning_rate=1e-4, lora_r=RANK, lora_alpha=RANK, lora_dropout=0.0, networks_per_epoch=None,
-        pairs_per_network=None, examples_per_step=step_of(found), row_tokens=found.row_tokens, warmup=0.0,
-        weight_decay=0.0, max_grad_norm=1.0, gradient_checkpointing=found.base.device.type == "cuda", engine="shared",
-        seed=0,
-    )  # fmt: skip
+    tuning = {
+        "epochs": 1, "learning_rate": 1e-4, "examples_per_step": step_of(found), "row_tokens": found.row_tokens,
+        "warmup": 0.0, "gradient_checkpointing": found.base.device.type == "cuda",
+    }  # fmt: skip
+    lora = {"r": RANK, "alpha": RANK, "dropout": 0.0}
+    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
 
 
 class _Timed(TrainerCallback):
@@ -69,7 +69,7 @@ def _trained(found: Workload, trainer: Callable[[Any, Path], Any]) -> tuple[floa
     disable_progress_bars()  # of datasets, when TRL prepares the rows
     with (
         tempfile.TemporaryDirectory() as folder,
-        with_adapter(found.base, tune_config(found)) as model,
+        with_adapter(found.base, run_config(found).model.lora) as model,
         quiet_transformers(),
     ):
         made = trainer(model, Path(folder))
@@ -89,19 +89,15 @@ def _in_fp32(model: Any) -> Any:
 
 def train_shared(found: Workload) -> Work:
     """Train one epoch with the package's own trainer."""
-    config = tune_config(found)
-    plan = make_plan(
-        found.training, epochs=1, networks_per_epoch=None, pairs_per_network=None,
-        examples_per_step=config.examples_per_step, row_tokens=config.row_tokens, engine=config.engine, seed=0,
-    )  # fmt: skip
-    unmeasured = {"accuracy": 0.0, "log_loss": 0.0}  # in place of validation
+    config = run_config(found)
+    plan = make_plan(found.training, config)
 
     def trainer(model: Any, folder: Path) -> AnswerTrainer:
-        return AnswerTrainer(found.base, model, found.training, plan, config, folder, lambda _: unmeasured, [])
+        return AnswerTrainer(found.base, model, found.training, plan, config, folder)
 
     seconds, made = _trained(found, trainer)
     first = sum(len(numbers) for row in plan.steps[0] for _, *numbers in row)
-    total, tokens = made.history[0]["examples"], made.history[0]["tokens"]
+    total, tokens = made.n_examples, made.n_tokens
     return Work(total - first, round(tokens * (total - first) / total), seconds)
 
 
@@ -126,13 +122,13 @@ def train_trl(found: Workload, examples: Sequence[Example], batch: int, packed: 
         "input_ids": [prompt + answer for prompt, answer in parts],
         "completion_mask": [[0] * len(prompt) + [1] * len(answer) for prompt, answer in parts],
     }
-    config, cuda = tune_config(found), found.base.device.type == "cuda"
+    tuning, cuda = run_config(found).tuning, found.base.device.type == "cuda"
 
     def trainer(model: Any, folder: Path) -> SFTTrainer:
         arguments = SFTConfig(
             output_dir=str(folder), per_device_train_batch_size=batch, num_train_epochs=1,
-            gradient_accumulation_steps=accumulated, learning_rate=config.learning_rate, optim="adamw_torch", bf16=cuda,
-            use_cpu=not cuda, seed=0, gradient_checkpointing=config.gradient_checkpointing, save_strategy="no",
+            gradient_accumulation_steps=accumulated, learning_rate=tuning.learning_rate, optim="adamw_torch", bf16=cuda,
+            use_cpu=not cuda, seed=0, gradient_checkpointing=cuda, save_strategy="no",
             report_to="none", disable_tqdm=True, completion_only_loss=True, dataset_num_proc=None, logging_steps=10**6,
             max_length=found.row_tokens if packed else None, packing=packed,
         )  # fmt: skip
@@ -149,7 +145,7 @@ def train_trl(found: Workload, examples: Sequence[Example], batch: int, packed: 
 
 def forward_and_backward(found: Workload, engine: str) -> Work:
     """Losses and gradients of all examples, without an optimiser."""
-    with with_adapter(found.base, tune_config(found)) as model:
+    with with_adapter(found.base, run_config(found).model.lora) as model:
         _in_fp32(model)
         with Clock() as clock:
             tokens = _mean_loss(found, model, engine)[2]
@@ -159,7 +155,7 @@ def forward_and_backward(found: Workload, engine: str) -> Work:
 def gradient_error(found: Workload) -> dict[str, float]:
     """How much shared prefixes change the loss and the gradients of one step over all examples, dropout off."""
     torch.manual_seed(0)
-    with with_adapter(found.base, tune_config(found)) as model:
+    with with_adapter(found.base, run_config(found).model.lora) as model:
         for name, parameter in _in_fp32(model).named_parameters():
             if "lora_B" in name:  # zeros at first: all gradients of the A matrices would be zero
                 torch.nn.init.normal_(parameter, std=0.02)

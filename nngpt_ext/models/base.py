@@ -8,8 +8,9 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_identity, told
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 LOADING = threading.RLock()
 
 
-class Base(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Base:
     """A frozen base model, ready to train adapters on or to score with."""
 
     name: str  # as the configuration gives it

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nngpt_ext.io import file_digest
 
@@ -47,7 +48,8 @@ def base_identity(folder: Path) -> dict[str, str]:
     }
 
 
-class Difference(NamedTuple):
+@dataclass(frozen=True)
+class Difference:
     """What of two bases is not the same, with both hashes."""
 
     kind: str
@@ -67,7 +69,7 @@ def differences(trained: tuple[str, Mapping[str, str]], present: tuple[str, Mapp
 def told(found: Iterable[Difference]) -> str:
     """Differences in a line."""
     return ", ".join(
-        f"{kind.replace('_', ' ')} (sha256 {there[:12]}… in training, {here[:12]}… here)" for kind, there, here in found
+        f"{one.kind.replace('_', ' ')} (sha256 {one.there[:12]}… in training, {one.here[:12]}… here)" for one in found
     )
 
 

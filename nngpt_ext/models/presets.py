@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Preset(NamedTuple):
+@dataclass(frozen=True)
+class Preset:
     """A base model: where it is, and what to use where the configuration says nothing."""
 
     location: str  # hub id, or a folder
@@ -33,12 +34,12 @@ _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
 
 PRESETS: dict[str, Preset] = {
     "embedded": _SMALL,
-    "embedded-small": _SMALL._replace(location=str(EMBEDDED_SMALL)),
-    "deepseek-coder-1.3b": _HOST._replace(location="deepseek-ai/deepseek-coder-1.3b-instruct"),
-    "deepseek-coder-7b": _HOST._replace(location="deepseek-ai/deepseek-coder-7b-instruct-v1.5"),
+    "embedded-small": replace(_SMALL, location=str(EMBEDDED_SMALL)),
+    "deepseek-coder-1.3b": replace(_HOST, location="deepseek-ai/deepseek-coder-1.3b-instruct"),
+    "deepseek-coder-7b": replace(_HOST, location="deepseek-ai/deepseek-coder-7b-instruct-v1.5"),
 }
 
 
 def preset(base: str) -> Preset:
     """The preset of that name, or one for a hub id or folder."""
-    return PRESETS.get(base) or _HOST._replace(location=base)
+    return PRESETS.get(base) or replace(_HOST, location=base)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import warnings
 from importlib import metadata
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.quiet import without_widgets
 
 
 def check_libraries(load_in_4bit: bool) -> None:
@@ -33,11 +33,6 @@ def check_libraries(load_in_4bit: bool) -> None:
         # On CPUs with AVX512-BF16 it looks for a kernel that is not used here (load.keep_compute_dtype) and warns.
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         _import("bitsandbytes", "bitsandbytes", "; or load the base model unquantised: --set model.load_in_4bit=false")
-
-
-def without_widgets() -> None:
-    """Called before transformers is imported: in a notebook, tqdm warns then that ipywidgets are missing."""
-    warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def _import(module: str, package: str, otherwise: str = "") -> None:

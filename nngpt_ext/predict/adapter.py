@@ -21,10 +21,10 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
 from nngpt_ext.models.base import LOADING, check_base, load_base, quiet_transformers
 from nngpt_ext.models.identity import read_identity
-from nngpt_ext.models.requirements import without_widgets
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
+from nngpt_ext.quiet import without_widgets
 from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS, read_record
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.registry import register_task
 from nngpt_ext.tasks.protocol import RunResult
+from nngpt_ext.tuning.history import OnEpoch
 
 if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @register_task("dataset_compare")
 class DatasetCompare:
-    """Fine-tune a base model on LEMUR's pairs and report how well it tells them.
+    """Fine-tune a base model on LEMUR's pairs and report how well it answers.
 
     Loaded to list tasks, so everything heavy is imported when it runs.
     """
@@ -23,8 +24,10 @@ class DatasetCompare:
     name = "dataset_compare"
     Config = TaskConfig
 
-    def run(self, config: TaskConfig, output_dir: Path, resume: bool = False) -> RunResult[Report]:
-        """Run the whole way from records to report; a finished run is given back as it is."""
+    def run(
+        self, config: TaskConfig, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
+    ) -> RunResult[Report]:
+        """Go the whole way from records to report; a finished run is returned as it is."""
         from nngpt_ext.tasks.pipeline import run_pipeline
 
-        return run_pipeline(config, Path(output_dir), resume)
+        return run_pipeline(config, Path(output_dir), resume, on_epoch=on_epoch)

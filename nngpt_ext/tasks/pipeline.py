@@ -40,7 +40,7 @@ from nngpt_ext.run_folder import (
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import rebuild_report
-from nngpt_ext.tuning.history import read_history
+from nngpt_ext.tuning.history import OnEpoch, read_history
 
 if TYPE_CHECKING:
     from nngpt_ext.tasks.workbench import Workbench
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None) -> RunResult[Report]:
+def run_pipeline(
+    config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None, on_epoch: OnEpoch | None = None
+) -> RunResult[Report]:
     """Run `dataset_compare`; see the task class. Several runs may share a loader, and what it has loaded."""
     model, timings, loader = config.model, Timings(), loader or Loader()
     looks: list[Callable[[], Any]] = [
@@ -73,13 +75,15 @@ def run_pipeline(config: TaskConfig, folder: Path, resume: bool, loader: Loader 
     with timings.stage("base model"):
         base = loader.base(model)
     from nngpt_ext.tasks.workbench import Workbench  # which loads torch
+    from nngpt_ext.tuning.threads import kept_threads
 
     with timings.stage("tokens"):  # what does not fit shows here, before a folder is made and a model trained
         bench = Workbench(resolved, template, base, data)
     if claim(folder, resolved, resume):
         return finished(folder)
     try:
-        return _run(bench, folder, resume, timings, loader)
+        with kept_threads():
+            return _run(bench, folder, timings, loader, on_epoch)
     except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
@@ -138,7 +142,11 @@ class Timings(dict[str, float]):
         self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
 
 
-def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader: Loader) -> RunResult[Report]:
+def _run(
+    bench: Workbench, folder: Path, timings: Timings, loader: Loader, on_epoch: OnEpoch | None
+) -> RunResult[Report]:
+    import torch
+
     from nngpt_ext.tasks.workbench import calibrated
 
     config, data, base = bench.config, bench.data, bench.base
@@ -152,7 +160,7 @@ def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader:
     with timings.stage("baselines"):
         _write_baselines(data, folder, lambda: loader.baselines(config.data))
     with timings.stage("tuning"):
-        adapter = bench.tune(folder, resume)
+        adapter = bench.tune(folder, on_epoch)
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
     bench.describe(adapter)
@@ -163,6 +171,7 @@ def _run(bench: Workbench, folder: Path, resume: bool, timings: Timings, loader:
         "task": "dataset_compare",
         "versions": versions(),
         "device": bench.device_name,
+        "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
         "data": {"source": data.source, "fingerprint": data.fingerprint},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from nngpt_ext.tuning.history import OnEpoch
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -40,5 +42,7 @@ class Task(Protocol):
     name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
 
-    def run(self, config: Any, output_dir: Path, resume: bool = False) -> RunResult[Any]:
-        """Execute the task into `output_dir`."""
+    def run(
+        self, config: Any, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
+    ) -> RunResult[Any]:
+        """Execute the task into `output_dir`; `on_epoch` may be left out by a task that has no epochs."""

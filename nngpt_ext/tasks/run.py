@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.progress import OnEpoch, calling
 from nngpt_ext.registry import tasks
 from nngpt_ext.settings import build_config, find_project, known_keys, parse_settings, read_project
 from nngpt_ext.tasks.protocol import RunResult
+from nngpt_ext.tuning.history import OnEpoch
 
 if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
@@ -62,14 +63,14 @@ def run_task(
         resume: continue an unfinished run, or return a finished one.
         settings: `key=value` texts as of `--set`, for example `["tuning.epochs=3"]`.
         on_epoch: called after each tuning epoch with the entries of all epochs so far (see
-            `nngpt_ext.progress.epoch_ended`), for example `LiveCurves()` in a notebook.
+            `nngpt_ext.tuning.history.Validation.epoch_ended`), for example `LiveCurves()` in a notebook.
         **overrides: keys of the configuration, for example `prompt="recipe"`, `tuning={"epochs": 3}`.
 
     Returns:
         The run's report, predictions and adapter.
 
     Raises:
-        UserError: for an unknown task, no configuration, or an invalid one.
+        UserError: for an unknown task, no configuration, or an invalid one, and for `on_epoch` where a task takes none.
     """
     task = tasks.get(name)
     given = _given(name, config)
@@ -78,8 +79,12 @@ def run_task(
         where = {}
     built = build_config(task.Config, given, parse_settings(list(settings)), overrides, where)
     folder = output_dir if output_dir is not None else getattr(built, "output_dir", f"runs/{name}")
-    with calling(on_epoch):
-        return task().run(built, Path(folder), resume=resume)
+    run = task().run
+    if on_epoch is None:
+        return run(built, Path(folder), resume=resume)
+    if "on_epoch" not in inspect.signature(run).parameters:
+        raise UserError(f"task '{name}' does not report epochs: its run takes no on_epoch; leave on_epoch out")
+    return run(built, Path(folder), resume=resume, on_epoch=on_epoch)
 
 
 def _given(name: str, config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:

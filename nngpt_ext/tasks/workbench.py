@@ -33,9 +33,8 @@ from nngpt_ext.scoring.predictions import (
     questions_of,
 )
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
-from nngpt_ext.tuning.history import read_history, select_epoch
-from nngpt_ext.tuning.qlora import Validation, write_base_note
-from nngpt_ext.tuning.tune_config import TuneConfig
+from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
+from nngpt_ext.tuning.qlora import write_base_note
 
 
 class Workbench:
@@ -89,30 +88,15 @@ class Workbench:
         asked = [q for question in questions_of(pairs.iloc[rows[longest]]) for q in (question, question.turned())]
         return [scoring_example(encoded) for encoded in self.encoder.encode(asked)]
 
-    def tune(self, folder: Path, resume: bool) -> Path:
-        """Train the adapter of this run with the configured fine-tuner."""
-        tuning, lora = self.config.tuning, self.config.model.lora
+    def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
+        """Train the adapter of this run with the configured fine-tuner, which may find its own checkpoints there."""
+        tuning = self.config.tuning
         checkpointing = tuning.gradient_checkpointing
-        settings = TuneConfig(
-            epochs=tuning.epochs,
-            learning_rate=tuning.learning_rate,
-            lora_r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            networks_per_epoch=tuning.networks_per_epoch,
-            pairs_per_network=self.config.data.pairs_per_network,
-            examples_per_step=tuning.examples_per_step,
-            row_tokens=tuning.row_tokens,
-            warmup=tuning.warmup,
-            weight_decay=tuning.weight_decay,
-            max_grad_norm=tuning.max_grad_norm,
-            gradient_checkpointing=self.base.device.type == "cuda" if checkpointing is None else checkpointing,
-            engine=self.engine,
-            seed=tuning.seed,
-            resume=resume,
-        )
-        finetuner = finetuners.get(tuning.finetuner)
-        made = Path(finetuner(self.base, self.training, Validation(self._validate), settings, folder))
+        if checkpointing is None:
+            checkpointing = self.base.device.type == "cuda"
+        decided = tuning.model_copy(update={"engine": self.engine, "gradient_checkpointing": checkpointing})
+        config, validation = self.config.model_copy(update={"tuning": decided}), Validation(self._validate, on_epoch)
+        made = Path(finetuners.get(tuning.finetuner)(self.base, self.training, validation, config, folder))
         adapter = inside(folder, ADAPTER)
         if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may keep it elsewhere
             with replacing_folder(adapter) as copy:

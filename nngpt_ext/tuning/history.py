@@ -1,11 +1,12 @@
-"""What became of each epoch, which is kept, and from which training can go on."""
+"""The epochs of a training: how each is validated, which one is kept, and from which one training can go on."""
 
 from __future__ import annotations
 
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,36 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "epoch": (int,), "step": (int,), "checkpoint": (str,), "examples": (int,), "train_loss": (int, float),
     "validation_accuracy": (int, float), "validation_log_loss": (int, float),
 }  # fmt: skip
+
+
+OnEpoch = Callable[[Sequence[Mapping[str, Any]]], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a fine-tuner sees the validation pairs: as figures of a model, nothing more.
+
+    Attributes:
+        score: gives a model's `accuracy` and `log_loss` and, on the same pairs, the pair prior's `prior_accuracy` and
+            `prior_log_loss` (losses in nats).
+        on_epoch: the user's function, which `epoch_ended` calls.
+    """
+
+    score: Callable[[Any], dict[str, float]]
+    on_epoch: OnEpoch | None = None
+
+    def epoch_ended(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Report to the user that a tuning epoch is over.
+
+        Args:
+            history: an entry for each epoch so far, with `epoch`, `train_loss`, and each figure of `score` as
+                `validation_<figure>`.
+        """
+        try:
+            if self.on_epoch is not None:
+                self.on_epoch(history)
+        except Exception:  # a plot that fails is no reason to lose a training
+            log.warning("on_epoch failed; training goes on", exc_info=True)
 
 
 def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -11,20 +11,20 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.batches.rows import Example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
+from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.presets import preset
-from nngpt_ext.tuning.tune_config import TuneConfig
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
 
 
 @contextmanager
-def with_adapter(base: Base, config: TuneConfig) -> Iterator[PeftModel]:
+def with_adapter(base: Base, lora: ResolvedLora) -> Iterator[PeftModel]:
     """The base with a fresh adapter to train; the base is as it was when the block ends."""
     before = vars(base.model).get("forward")
     with quiet_transformers():
-        model = add_lora(base, config)
+        model = add_lora(base, lora)
     try:
         yield model
     finally:
@@ -39,17 +39,17 @@ def with_adapter(base: Base, config: TuneConfig) -> Iterator[PeftModel]:
             base.model.forward = before
 
 
-def add_lora(base: Base, config: TuneConfig) -> PeftModel:
+def add_lora(base: Base, lora: ResolvedLora) -> PeftModel:
     """LoRA on all linear layers but the output layer."""
-    lora = LoraConfig(
+    peft = LoraConfig(
         task_type="CAUSAL_LM",
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
         target_modules="all-linear",
     )
     with LOADING:
-        model = get_peft_model(base.model, lora)
+        model = get_peft_model(base.model, peft)
     # PEFT notes the local folder of a hub model's snapshot, which means nothing elsewhere.
     model.peft_config["default"].base_model_name_or_path = preset(base.name).location
     return model

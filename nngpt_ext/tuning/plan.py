@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from nngpt_ext.batches.rows import Example, own_length, pack
+from nngpt_ext.config import ResolvedConfig
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """The rows of each optimiser step. A step's examples do not depend on the engine, its rows do."""
 
     steps: list[list[list[list[int]]]]  # rows as batches.rows.pack gives them
     epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
-def make_plan(
-    groups: Sequence[Sequence[Example]],
-    *,
-    epochs: int,
-    networks_per_epoch: int | None,
-    pairs_per_network: int | None,
-    examples_per_step: int,
-    row_tokens: int,
-    engine: str,
-    seed: int,
-) -> Plan:
+def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Plan:
     """Deal examples for all epochs.
+
+    Every network is drawn once before any is drawn twice, and a network's examples are in one step unless they are
+    more than a step holds. `tuning.seed` decides all draws.
 
     Args:
         groups: a network's examples, the two orders of a pair next to each other.
-        networks_per_epoch: how many networks an epoch draws; every network is drawn once before any is
-            drawn twice.
-        pairs_per_network: how many of a network's pairs (both orders of each) an epoch draws.
-        examples_per_step: about how many examples make an optimiser step. A network's examples are in one
-            step, unless they are more.
-        row_tokens: tokens of a forward pass.
-        engine: `plain` for rows of single examples; the others share prefixes.
-        seed: decides all draws.
+        config: of the run, with an engine that suits the base model.
     """
-    rng = np.random.default_rng(seed)
-    per_epoch = min(networks_per_epoch or len(groups), len(groups))
+    tuning = config.tuning
+    rng = np.random.default_rng(tuning.seed)
+    per_epoch = min(tuning.networks_per_epoch or len(groups), len(groups))
     waiting: list[int] = []
     steps: list[list[list[list[int]]]] = []
     ends: list[int] = []
-    for _ in range(epochs):
+    for _ in range(tuning.epochs):
         if len(waiting) < per_epoch:
             again = [int(g) for g in rng.permutation(len(groups))]
             # Those still waiting come last in the next round, or this epoch could draw one of them twice.
             waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
         drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
-        picked = [_pick(len(groups[g]), pairs_per_network, rng) for g in drawn]
-        for dealt in _steps(drawn, picked, examples_per_step):
-            rows = _plain_rows if engine == "plain" else _shared_rows
-            steps.append(rows(groups, dealt, row_tokens))
+        picked = [_pick(len(groups[g]), config.data.pairs_per_network, rng) for g in drawn]
+        for dealt in _steps(drawn, picked, tuning.examples_per_step):
+            rows = _plain_rows if tuning.engine == "plain" else _shared_rows
+            steps.append(rows(groups, dealt, tuning.row_tokens))
         ends.append(len(steps))
     return Plan(steps, ends)
 

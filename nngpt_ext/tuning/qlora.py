@@ -8,28 +8,22 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
-from nngpt_ext.tuning.history import ADAPTER_FILES, select_epoch
+from nngpt_ext.tuning.history import ADAPTER_FILES, Validation, select_epoch
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Example
     from nngpt_ext.models.base import Base
-    from nngpt_ext.tuning.tune_config import TuneConfig
 
 log = logging.getLogger(__name__)
-
-
-class Validation(NamedTuple):
-    """How the fine-tuner sees the validation pairs: as figures of a model, nothing more."""
-
-    score: Callable[[Any], dict[str, float]]  # model -> accuracy, log_loss, and the pair prior's: prior_accuracy, …
 
 
 @register_finetuner("qlora")
@@ -37,7 +31,7 @@ def fit(
     base: Base,
     examples: Sequence[Sequence[Example]],
     validation: Validation,
-    config: TuneConfig,
+    config: ResolvedConfig,
     output_dir: Path,
 ) -> Path:
     """Train an adapter; keep the epoch that is best on validation.
@@ -46,15 +40,15 @@ def fit(
         base: a frozen base model.
         examples: a network's training examples, the two orders of a pair next to each other.
         validation: scores the model after each epoch.
-        config: see `TuneConfig`.
-        output_dir: a run's folder. Gets `checkpoints/checkpoint-<step>/` (one an epoch, from which
-            `config.resume` goes on), `checkpoints/history.json` and `adapter/`.
+        config: of the run, with `tuning.engine` and `tuning.gradient_checkpointing` decided for this base.
+        output_dir: the run's own folder. Gets `checkpoints/checkpoint-<step>/` (one an epoch),
+            `checkpoints/history.json` and `adapter/`. Training goes on from the checkpoints that are there.
 
     Returns:
         The adapter's folder, in PEFT's layout.
 
     Raises:
-        UserError: when there is nothing to train on, or a link leads out of `output_dir`.
+        UserError: if there is nothing to train on, or a link leads out of `output_dir`.
     """
     from nngpt_ext.tuning.trainer import train
 
@@ -62,7 +56,7 @@ def fit(
         raise UserError("no training pairs: the split leaves none; use more networks or another split")
     checkpoints, adapter = inside(output_dir, CHECKPOINTS), inside(output_dir, ADAPTER)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    history = train(base, examples, validation.score, config, checkpoints)
+    history = train(base, examples, validation, config, checkpoints)
     best = select_epoch(history)
     log.info("epoch %d of %d is best on validation", best["epoch"], len(history))
     with replacing_folder(adapter) as folder:

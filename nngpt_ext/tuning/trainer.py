@@ -8,7 +8,7 @@ import math
 import operator
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,16 @@ from trl import SFTConfig, SFTTrainer
 
 from nngpt_ext.batches.rows import Example, halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
+from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
-from nngpt_ext.progress import Progress, epoch_ended
+from nngpt_ext.progress import Progress
 from nngpt_ext.run_folder import HISTORY
-from nngpt_ext.tuning.history import checkpoint_files, read_history, usable_entries
+from nngpt_ext.tuning.history import Validation, checkpoint_files, read_history, usable_entries
 from nngpt_ext.tuning.lora import adapter_matters, with_adapter
 from nngpt_ext.tuning.plan import Plan, make_plan
-from nngpt_ext.tuning.tune_config import TuneConfig
+from nngpt_ext.tuning.threads import ThreadChoice
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
@@ -40,24 +41,14 @@ log = logging.getLogger(__name__)
 def train(
     base: Base,
     examples: Sequence[Sequence[Example]],
-    validate: Callable[[Any], dict[str, float]],
-    config: TuneConfig,
+    validation: Validation,
+    config: ResolvedConfig,
     checkpoints: Path,
 ) -> list[dict[str, Any]]:
     """Train LoRA weights for all epochs and return the history, one entry an epoch (see `read_history`)."""
     _check_answers(examples, base.tokenizer.eos_token_id)
-    plan = make_plan(
-        examples,
-        epochs=config.epochs,
-        networks_per_epoch=config.networks_per_epoch,
-        pairs_per_network=config.pairs_per_network,
-        examples_per_step=config.examples_per_step,
-        row_tokens=config.row_tokens,
-        engine=config.engine,
-        seed=config.seed,
-    )
-    there = read_history(checkpoints.parent) if config.resume else []
-    history = usable_entries(there, checkpoints, plan.epoch_ends)
+    plan = make_plan(examples, config)
+    history = usable_entries(read_history(checkpoints.parent), checkpoints, plan.epoch_ends)
     names = {entry["checkpoint"] for entry in history}
     # Of what is trained again, or cut off while it was written.
     found = [place.name for place in checkpoints.glob("checkpoint-*") if place.name not in names]
@@ -66,24 +57,26 @@ def train(
         _write_history(checkpoints, history)  # first: no entry is ever without its checkpoint
     for place in stray:
         remove(place)
-    if len(history) == config.epochs:
+    if len(history) == config.tuning.epochs:
         return history
-    set_seed(config.seed)
-    with with_adapter(base, config) as model:
+    set_seed(config.tuning.seed)
+    with with_adapter(base, config.model.lora) as model:
         if not any(p.requires_grad for p in model.parameters()):
             raise RuntimeError("the adapter has no trainable parameters")
         with LOADING, quiet_transformers():
-            trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints, validate, history)
+            trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get others: keep fp32.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         last = str(checkpoints / history[-1]["checkpoint"]) if history else None
-        with trainer.progress, quiet_transformers():
+        with Progress("training", len(plan.steps), unit="step") as progress, quiet_transformers():
+            trainer.add_callback(ThreadChoice(trainer))
+            trainer.add_callback(EpochEnd(trainer, validation, history, progress))
             trainer.train(resume_from_checkpoint=last)
-        if config.learning_rate > 0 and not adapter_matters(model, examples, base):
+        if config.tuning.learning_rate > 0 and not adapter_matters(model, examples, base):
             raise RuntimeError("training left the scores of the base model as they were")
-    return trainer.history
+    return history
 
 
 def _check_answers(examples: Sequence[Sequence[Example]], stop: int) -> None:
@@ -108,37 +101,34 @@ class AnswerTrainer(SFTTrainer):
         model: PeftModel,
         examples: Sequence[Sequence[Example]],
         plan: Plan,
-        config: TuneConfig,
+        config: ResolvedConfig,
         checkpoints: Path,
-        validate: Callable[[Any], dict[str, float]],
-        history: list[dict[str, Any]],
     ) -> None:
+        tuning = config.tuning
         self.examples = examples
         self.plan = plan
-        self.engine = config.engine
-        self.row_tokens = config.row_tokens if config.engine != "plain" else sys.maxsize
+        self.engine = tuning.engine
+        self.row_tokens = tuning.row_tokens if tuning.engine != "plain" else sys.maxsize
         self.pad = base.tokenizer.pad_token_id
         self.mask_dtype = base.model.dtype
-        self.history = history
-        self.progress = Progress("training", len(plan.steps), unit="step")
         on_cuda = base.device.type == "cuda"
         arguments = SFTConfig(
             output_dir=str(checkpoints),
             per_device_train_batch_size=1,
             max_steps=len(plan.steps),
-            learning_rate=config.learning_rate,
+            learning_rate=tuning.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=round(config.warmup * len(plan.steps)),
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
+            warmup_steps=round(tuning.warmup * len(plan.steps)),
+            weight_decay=tuning.weight_decay,
+            max_grad_norm=tuning.max_grad_norm,
             optim="adamw_torch",
-            seed=config.seed,
-            data_seed=config.seed,
+            seed=tuning.seed,
+            data_seed=tuning.seed,
             bf16=on_cuda and base.model.dtype == torch.bfloat16,
             fp16=False,
             use_cpu=not on_cuda,
-            gradient_checkpointing=config.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+            gradient_checkpointing=bool(tuning.gradient_checkpointing),
+            gradient_checkpointing_kwargs={"use_reentrant": False} if tuning.gradient_checkpointing else None,
             save_strategy="no",  # EpochEnd asks for checkpoints
             logging_steps=1,
             logging_nan_inf_filter=False,
@@ -157,7 +147,6 @@ class AnswerTrainer(SFTTrainer):
             data_collator=operator.itemgetter(0),  # one item is a step: its number
             train_dataset=Dataset.from_dict({"step": list(range(len(plan.steps)))}),
             processing_class=base.tokenizer,
-            callbacks=[EpochEnd(self, validate, checkpoints)],
         )
         self.remove_callback(PrinterCallback)
         self.loss_sum = 0.0
@@ -243,28 +232,30 @@ class AnswerTrainer(SFTTrainer):
 class EpochEnd(TrainerCallback):
     """After each epoch: validation, a checkpoint, an entry of history with the hashes of its files."""
 
-    def __init__(self, trainer: AnswerTrainer, validate: Callable[[Any], dict[str, float]], checkpoints: Path) -> None:
+    def __init__(
+        self, trainer: AnswerTrainer, validation: Validation, history: list[dict[str, Any]], progress: Progress
+    ) -> None:
         self.trainer = trainer
-        self.validate = validate
-        self.checkpoints = checkpoints
+        self.validation = validation
+        self.history = history
+        self.progress = progress
         self.began = time.monotonic()
-        self.tokens_before = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.began = time.monotonic()
-        self.trainer.progress.advance(state.global_step)
+        self.progress.advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
         trainer = self.trainer
         elapsed = max(time.monotonic() - self.began, 1e-9)
         loss = trainer.loss_sum / max(trainer.n_examples, 1)
-        trainer.progress.advance(1, f"loss {loss:.3f}, {trainer.n_tokens / elapsed:,.0f} tokens/s")
+        self.progress.advance(1, f"loss {loss:.3f}, {trainer.n_tokens / elapsed:,.0f} tokens/s")
         if state.global_step not in trainer.plan.epoch_ends:
             return control
         epoch = trainer.plan.epoch_ends.index(state.global_step) + 1
         seconds = time.monotonic() - self.began
         model.eval()
-        figures = self.validate(model)
+        figures = self.validation.score(model)
         model.train()
         entry = {
             "epoch": epoch,
@@ -274,14 +265,15 @@ class EpochEnd(TrainerCallback):
             **{f"validation_{name}": value for name, value in figures.items()},
             "examples": trainer.n_examples,
             "tokens": trainer.n_tokens,
+            "threads": torch.get_num_threads(),
             "seconds": round(seconds, 2),
         }
-        trainer.history.append(entry)
+        self.history.append(entry)
         log.info(
             "epoch %d: training loss %.4f, validation accuracy %.3f, log loss %.4f",
             epoch, loss, figures["accuracy"], figures["log_loss"],
         )  # fmt: skip
-        epoch_ended(trainer.history)
+        self.validation.epoch_ended(self.history)
         trainer.loss_sum, trainer.n_examples, trainer.n_tokens = 0.0, 0, 0
         self.began = time.monotonic()
         control.should_save = True
@@ -289,6 +281,6 @@ class EpochEnd(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Put the epoch into the history: killed before, it is trained again."""
-        entry = self.trainer.history[-1]
-        entry["files"] = checkpoint_files(self.checkpoints / entry["checkpoint"])
-        _write_history(self.checkpoints, self.trainer.history)
+        checkpoints, entry = Path(args.output_dir), self.history[-1]
+        entry["files"] = checkpoint_files(checkpoints / entry["checkpoint"])
+        _write_history(checkpoints, self.history)

@@ -53,7 +53,7 @@ class LiveCurves:
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """The figure; `history` is that of `nngpt_ext.progress.epoch_ended`."""
+    """The figure; `history` as `run_task` gives it to `on_epoch`."""
     import matplotlib
     from matplotlib.figure import Figure
 

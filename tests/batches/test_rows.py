@@ -94,7 +94,7 @@ def test_stop_tokens_are_targets_only(groups: list[list[Example]]) -> None:
     row = build_row(groups)
     assert STOP not in row.ids
     assert (row.targets == STOP).sum() == row.n_answers
-    assert all(array.dtype == np.int32 for array in row)
+    assert all(array.dtype == np.int32 for array in vars(row).values())
 
 
 @given(GROUPS)

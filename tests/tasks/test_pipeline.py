@@ -1,201 +1,106 @@
-"""`run_task` from the user's side."""
+"""A run from records to store: what it may go on from, and what it never writes to."""
+
+from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from nngpt_ext import PredictionStore, TaskConfig, UserError, register_finetuner, run_task
+from nngpt_ext import PredictionStore, RunResult, TaskConfig, UserError
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.registry import finetuners
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import read_data
+from nngpt_ext.tasks.pipeline import run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
+from tests.export.conftest import tree
+from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
 
 TEMPLATES = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
-TASK = {
-    "prompt": "recipe",
-    "model": {"base": "embedded"},
-    "data": {"train_networks": 3, "validation_networks": 2, "test_networks": 3, "code_tokens": 32, "trials": "all"},
-    "tuning": {"epochs": 1, "learning_rate": 1e-3},
-}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    (folder / "nngpt.yaml").write_text(yaml.safe_dump({"tasks": {"dataset_compare": {**TASK, "output_dir": "out"}}}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def result(project):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        return run_task("dataset_compare")
-
-
-def test_a_project_file_is_enough(project, result):
-    assert (project / "out" / "report.json").is_file()
-    assert result.report.prompt == "recipe"
-    assert result.report.n_test_networks == 3
-
-
-def test_per_dataset_is_a_table(result):
-    table = result.report.per_dataset
-    assert isinstance(table, pd.DataFrame)
-    assert len(table) >= 2
-
-
-def test_finished_run_is_given_back(project, result, monkeypatch):
-    monkeypatch.chdir(project)
-    before = (project / "out" / "run.json").stat().st_mtime_ns
-    again = run_task("dataset_compare")
-    assert again.predictions.equals(result.predictions)
-    assert (project / "out" / "run.json").stat().st_mtime_ns == before
-
-
-def test_another_configuration_is_refused(project, result, monkeypatch):
-    monkeypatch.chdir(project)
-    with pytest.raises(UserError, match=r"belongs to another config \(tuning\.epochs 1 there, 2 now\)"):
-        run_task("dataset_compare", tuning={"epochs": 2})
-
-
-def test_predictions_are_in_the_store(project, result):
-    with PredictionStore.open(f"sqlite:///{project / 'out' / 'predictions.db'}") as store:
+def test_predictions_are_in_the_store(result: RunResult) -> None:
+    with PredictionStore.open(f"sqlite:///{result.output_dir / 'predictions.db'}") as store:
         assert len(store.query()) == len(result.predictions)
         nn = result.predictions["nn"].iloc[0]
         assert set(store.query(nn=nn)["nn"]) == {nn}
 
 
-def test_report_is_rebuilt_from_the_predictions(project, result):
-    text = (project / "out" / "report.json").read_text()
-    (project / "out" / "report.md").unlink()
-    rebuild_report(project / "out")
-    assert (project / "out" / "report.json").read_text() == text
-    assert (project / "out" / "report.md").is_file()
+def test_a_run_whose_store_failed_is_not_finished(
+    unfinished: Path, result: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (unfinished / "adapter" / "README.md").unlink()
 
-
-def test_the_card_is_made_again_with_the_report(project, result):
-    card = project / "out" / "adapter" / "README.md"
-    text = card.read_text()
-    card.unlink()
-    rebuild_report(project / "out")
-    assert card.read_text() == text
-
-
-def test_a_run_whose_store_failed_is_not_finished(project, result, tmp_path, monkeypatch):
-    copy = tmp_path / "copy"
-    shutil.copytree(project / "out", copy)
-    for name in ("report.json", "run.json", "predictions.db", "adapter/README.md"):
-        (copy / name).unlink()
-    monkeypatch.chdir(project)
-
-    def full(*_, **__):
+    def full(*_: Any, **__: Any) -> None:
         raise UserError("the store is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(PredictionStore, "add_run", full)
-        with pytest.raises(UserError, match="the store is full"):
-            run_task("dataset_compare", output_dir=copy, resume=True)
-    with pytest.raises(UserError, match="an unfinished run: go on with --resume"):
-        rebuild_report(copy)
-    again = run_task("dataset_compare", output_dir=copy, resume=True)
+        assert line(resume, unfinished) == "the store is full"
+    assert "an unfinished run: go on with --resume" in line(rebuild_report, unfinished)
+    again = resume(unfinished)
     assert again.predictions["log_odds"].tolist() == result.predictions["log_odds"].tolist()
-    assert (copy / "adapter" / "README.md").is_file()
+    assert (unfinished / "adapter" / "README.md").is_file()
 
 
-def test_another_base_model_does_not_go_on_with_the_checkpoints(project, result, tmp_path, monkeypatch):
-    copy = tmp_path / "copy"
-    shutil.copytree(project / "out", copy)
-    (copy / "report.json").unlink()
-    began = json.loads((copy / "inputs.json").read_text())
-    (copy / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
-    monkeypatch.chdir(project)
-    with pytest.raises(UserError, match="begun with other base model"):
-        run_task("dataset_compare", output_dir=copy, resume=True)
+def test_another_base_model_does_not_go_on_with_the_checkpoints(unfinished: Path) -> None:
+    began = json.loads((unfinished / "inputs.json").read_text())
+    (unfinished / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
+    assert "begun with other base model" in line(resume, unfinished)
 
 
-def test_a_base_that_was_changed_between_is_not_gone_on_with(tmp_path, monkeypatch):
+def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, tmp_path: Path) -> None:
     """A run on a folder whose configuration is edited; the weights stay."""
-    base = Path(shutil.copytree(EMBEDDED, tmp_path / "base"))
-    monkeypatch.chdir(tmp_path)
-    model = {"base": str(base)}
-    first = run_task("dataset_compare", TASK, model=model, output_dir="run")
-    record = json.loads(Path("run/run.json").read_text())["base_model"]
-    assert json.loads(Path("run/adapter/nngpt_ext.json").read_text())["base_identity"] == record["identity"]
-    inputs = Path("run/inputs.json")
-    older = {k: v for k, v in json.loads(inputs.read_text()).items() if not k.startswith("base model's ")}
+    base = shutil.copytree(EMBEDDED, tmp_path / "base")
+    run, model = tmp_path / "run", {"base": str(base)}
+    first = resume(run, with_pairs(), model=model)
+    record = json.loads((run / "run.json").read_text())["base_model"]
+    assert json.loads((run / "adapter" / "nngpt_ext.json").read_text())["base_identity"] == record["identity"]
+    inputs = json.loads((run / "inputs.json").read_text())
+    older = {name: sha256 for name, sha256 in inputs.items() if not name.startswith("base model's ")}
     assert set(older) == {"pairs", "sources", "prompt", "base model"}
-    inputs.write_text(json.dumps(older))
-    Path("run/report.json").unlink()
-    again = run_task("dataset_compare", TASK, model=model, output_dir="run", resume=True)
+    (run / "inputs.json").write_text(json.dumps(older))
+    (run / "report.json").unlink()
+    again = resume(run, with_pairs(), model=model)
     assert again.predictions["log_odds"].tolist() == first.predictions["log_odds"].tolist()
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
-    Path("run/report.json").unlink()
-    with pytest.raises(UserError, match="was begun with other base model's configuration;"):
-        run_task("dataset_compare", TASK, model=model, output_dir="run", resume=True)
+    (run / "report.json").unlink()
+    assert "was begun with other base model's configuration;" in line(lambda: resume(run, with_pairs(), model=model))
 
 
-def test_a_prompt_file_that_was_changed_is_another_run(project, result, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_prompt_file_that_was_changed_is_another_run(result: RunResult, tmp_path: Path) -> None:
+    file, run = tmp_path / "mine.json", tmp_path / "run"
     template = json.loads((TEMPLATES / "recipe.json").read_text())
-    Path("mine.json").write_text(json.dumps(template))
-    run_task("dataset_compare", TASK, prompt="mine.json", output_dir="run")
+    file.write_text(json.dumps(template))
+    resume(run, prompt=str(file))
     template["recipe"]["prompt"][-1] += " "
-    Path("mine.json").write_text(json.dumps(template))
-    for left_out in ("", "report.json"):  # finished, and to go on with
-        Path("run", left_out).unlink() if left_out else None
-        with pytest.raises(UserError, match="was begun with other prompt;"):
-            run_task("dataset_compare", TASK, prompt="mine.json", output_dir="run", resume=True)
+    file.write_text(json.dumps(template))
+    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
+    (run / "report.json").unlink()
+    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
 
 
-def test_a_diverged_training_says_what_to_lower(tmp_path):
-    with pytest.raises(UserError, match=r"training diverged at step \d+ .*: lower tuning.learning_rate \(now 1e\+30\)"):
-        run_task("dataset_compare", TASK, output_dir=tmp_path / "run", tuning={"learning_rate": 1e30, "epochs": 3})
+def test_a_diverged_training_says_what_to_lower(tmp_path: Path) -> None:
+    told = line(lambda: resume(tmp_path / "run", tuning={"learning_rate": 1e30, "epochs": 3}))
+    assert re.match(r"training diverged at step \d+ .*: lower tuning.learning_rate \(now 1e\+30\)", told)
 
 
-def test_what_training_drew_is_said(result, tmp_path):
-    assert not any(note.startswith("Training drew ") for note in result.report.notes)
-    found = run_task("dataset_compare", TASK, output_dir=tmp_path / "run", data={"pairs_per_network": 2})
-    (note,) = (note for note in found.report.notes if note.startswith("Training drew "))
-    assert note.startswith(f"Training drew 6 pairs over all epochs from the {found.report.n_train_pairs:,} training")
-
-
-def test_a_finetuner_may_keep_its_adapter_elsewhere(project, result, tmp_path, monkeypatch):
-    """One that keeps no history and knows nothing of notes: its adapter is asked all the same."""
-
-    def elsewhere(base, examples, validation, config, output_dir):
-        made = tmp_path / "made"
-        made.mkdir(exist_ok=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copy(project / "out" / "adapter" / name, made / name)
-        return made
-
-    monkeypatch.setattr(finetuners, "_items", dict(finetuners._items))
-    register_finetuner("elsewhere")(elsewhere)
-    config = {**TASK, "tuning": {**TASK["tuning"], "finetuner": "elsewhere"}}
-    found = run_task("dataset_compare", config, output_dir=tmp_path / "run")
-    assert found.report.selected_epoch is None
-    assert found.adapter == tmp_path / "run" / "adapter"
-    same = found.predictions["log_odds"].to_numpy() - result.predictions["log_odds"].to_numpy()
-    assert abs(same).max() < 1e-5
-
-
-def test_whoever_runs_it_is_told_of_each_epoch_with_the_prior(tmp_path):
-    told = []
-    config = {**TASK, "tuning": {**TASK["tuning"], "epochs": 2}}
-    found = run_task("dataset_compare", config, output_dir=tmp_path / "run", on_epoch=lambda h: told.append(list(h)))
+def test_whoever_runs_it_is_told_of_each_epoch_with_the_prior(tmp_path: Path) -> None:
+    told: list[list[Any]] = []
+    config = build_config(TaskConfig, {**TASK, "tuning": {**TASK["tuning"], "epochs": 2}})
+    found = run_pipeline(config, tmp_path / "run", False, LOADER, on_epoch=lambda h: told.append(list(h)))
     assert [[entry["epoch"] for entry in history] for history in told] == [[1], [1, 2]]
     assert [entry["validation_accuracy"] for entry in told[-1]] == [e.validation_accuracy for e in found.report.epochs]
-    pairs = read_data(build_config(TaskConfig, config))
+    pairs = LOADER.data(config.data)
     validation = pairs.part("validation")
     first = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
     prior = pair_prior(pairs.part("train"), validation)
@@ -205,25 +110,122 @@ def test_whoever_runs_it_is_told_of_each_epoch_with_the_prior(tmp_path):
         assert entry["validation_prior_log_loss"] == pytest.approx(-np.log(right).mean())
 
 
-def test_baselines_of_other_pairs_are_refused(project, result, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(project / "out", copy)
-    baselines = pd.read_parquet(copy / "baselines.parquet")
-    baselines.iloc[1:].to_parquet(copy / "baselines.parquet", index=False)
-    with pytest.raises(UserError, match=r"baselines\.parquet' is of other pairs"):
-        rebuild_report(copy)
+@pytest.mark.parametrize("name", ["optimizer.pt", "adapter_model.safetensors", "../history.json"])
+def test_damaged_checkpoints_of_a_run(
+    unfinished: Path, result: RunResult, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Of the only epoch the adapter must be whole; no training goes on from it."""
+    (checkpoint,) = (unfinished / "checkpoints").glob("checkpoint-*")
+    truncate(checkpoint / name)
+    with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
+        found = resume(unfinished)
+    assert found.predictions.equals(result.predictions)
+    assert sum("is damaged" in message for message in caplog.messages) == (name != "optimizer.pt")
+    assert json.loads((unfinished / "run.json").read_text())["epochs"] == json.loads(
+        (result.output_dir / "run.json").read_text()
+    )["epochs"]  # fmt: skip
 
 
-def test_all_names_that_nobody_knows_are_told_at_once(tmp_path):
-    with pytest.raises(UserError) as told:
-        run_task(
-            "dataset_compare", {}, output_dir=tmp_path / "x", prompt="codeonly", tuning={"finetuner": "qlor"},
-            model={"base": "embeded"},
-        )  # fmt: skip
-    assert all(f"'{name}'" in str(told.value) for name in ("codeonly", "qlor", "embeded"))
-    assert not (tmp_path / "x").exists()
+def test_a_half_written_adapter_is_written_again(unfinished: Path, result: RunResult) -> None:
+    truncate(unfinished / "adapter" / "adapter_model.safetensors")
+    (unfinished / "adapter" / "adapter_config.json").unlink()
+    assert resume(unfinished).predictions.equals(result.predictions)
 
 
-def test_all_trials_train_and_best_trials_test(result):
-    assert result.report.n_train_pairs > 3 * 21
-    assert any("all trials" in note for note in result.report.notes)
+@pytest.mark.parametrize("damage", ["truncated", "of other pairs"])
+def test_damaged_baselines_are_computed_again(
+    unfinished: Path, result: RunResult, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    file = unfinished / "baselines.parquet"
+    whole = pd.read_parquet(file)
+    if damage == "truncated":
+        truncate(file)
+    else:
+        whole.iloc[1:].to_parquet(file, index=False)
+    with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
+        found = resume(unfinished)
+    assert found.report.baselines == result.report.baselines
+    assert pd.read_parquet(file).equals(whole)
+    assert sum(f"'{file}'" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate])
+def test_what_a_run_began_with_must_be_known(unfinished: Path, damage: Callable[[Path], None]) -> None:
+    damage(unfinished / "inputs.json")
+    before = tree(unfinished / "checkpoints")
+    told = line(resume, unfinished)
+    assert f"'{unfinished / 'inputs.json'}'" in told
+    assert told.endswith("; give another folder with --out, or remove this one")
+    assert tree(unfinished / "checkpoints") == before
+
+
+def test_a_finished_run_needs_no_inputs(run: Path, result: RunResult) -> None:
+    (run / "inputs.json").unlink()
+    assert resume(run).predictions.equals(result.predictions)
+    assert not (run / "inputs.json").exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate])
+def test_damaged_predictions_say_how_to_make_them_again(
+    run: Path, result: RunResult, damage: Callable[[Path], None]
+) -> None:
+    file, report = run / "predictions.parquet", run / "report.json"
+    damage(file)
+    assert line(resume, run) == (
+        f"'{file}' is missing or damaged; to score again, remove '{report}' and go on with --resume"
+    )
+    report.unlink()
+    assert resume(run).predictions.equals(result.predictions)
+
+
+@pytest.mark.parametrize("name", ["adapter", "checkpoints"])
+def test_a_run_never_follows_a_link(unfinished: Path, mine: Path, name: str) -> None:
+    shutil.rmtree(unfinished / name)
+    (unfinished / name).symlink_to(mine)
+    (unfinished / "baselines.parquet").unlink()
+    before, own = tree(mine), tree(unfinished)
+    assert f"'{unfinished / name}' leads to '{mine}', outside" in line(resume, unfinished)
+    assert tree(mine) == before
+    assert tree(unfinished) == own
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_store_never_follows_a_link(unfinished: Path, tmp_path: Path, there: bool) -> None:
+    victim, name = tmp_path / "victim", "predictions.db"
+    if there:
+        victim.write_bytes(b"")
+    (unfinished / name).symlink_to(victim)
+    assert f"'{unfinished / name}' leads to '{victim}', outside" in line(resume, unfinished)
+    assert victim.exists() == there
+    assert not there or victim.read_bytes() == b""
+
+
+def test_a_linked_file_is_replaced_and_what_it_leads_to_stays(unfinished: Path, mine: Path) -> None:
+    names = (
+        "config.yaml", "inputs.json", "baselines.parquet", "predictions.parquet", "run.json", "report.json",
+        "report.md", "report.html", "adapter/README.md", "adapter/task.json", "checkpoints/history.json",
+    )  # fmt: skip
+    for number, name in enumerate(names):
+        file, target = unfinished / name, mine / f"{number}"
+        shutil.move(file, target) if file.exists() else target.write_text("mine")
+        if name != "report.json":  # with it the run would be finished
+            file.symlink_to(target)
+    before = tree(mine)
+    resume(unfinished)
+    assert tree(mine) == before
+
+
+def test_a_folder_that_is_a_link_and_links_within_it(unfinished: Path, result: RunResult, tmp_path: Path) -> None:
+    for name in ("adapter", "checkpoints"):
+        (unfinished / name).rename(unfinished / f"{name}.kept")
+        (unfinished / name).symlink_to(f"{name}.kept")
+    (tmp_path / "latest").symlink_to(unfinished)
+    assert resume(tmp_path / "latest").predictions.equals(result.predictions)
+    rebuild_report(tmp_path / "latest")
+    assert not [file for file in unfinished.iterdir() if file.name.startswith(".")]
+
+
+def test_a_link_that_leads_to_itself(unfinished: Path) -> None:
+    shutil.rmtree(unfinished / "adapter")
+    (unfinished / "adapter").symlink_to(unfinished / "adapter")
+    assert "leads to itself" in line(resume, unfinished)

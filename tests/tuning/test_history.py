@@ -16,13 +16,13 @@ from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Example
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import Base
-from nngpt_ext.tuning.history import read_history
+from nngpt_ext.tuning.history import Validation, read_history
 from nngpt_ext.tuning.trainer import train
 from tests import models_made
-from tests.tuning.test_trainer import CONFIG, groups_of
+from tests.tuning.test_trainer import config, groups_of
 
 # Dropout: without the state of the random numbers a resumed training draws others.
-THREE = CONFIG._replace(epochs=3, examples_per_step=8, lora_dropout=0.2, resume=True)
+THREE = config(dropout=0.2, epochs=3, examples_per_step=8)
 FILES = (
     "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "adapter_model.safetensors",
     "adapter_config.json",
@@ -46,7 +46,7 @@ class Trained:
                 raise Killed
             return {"accuracy": 0.5, "log_loss": 0.7}
 
-        self.history = train(base, groups, validate, THREE, folder / "checkpoints")
+        self.history = train(base, groups, Validation(validate), THREE, folder / "checkpoints")
         self.weights = [
             (folder / "checkpoints" / entry["checkpoint"] / "adapter_model.safetensors").read_bytes()
             for entry in self.history
@@ -55,7 +55,7 @@ class Trained:
 
     @property
     def figures(self) -> list[dict[str, Any]]:
-        return [{k: v for k, v in entry.items() if k not in ("seconds", "files")} for entry in self.history]
+        return [{k: v for k, v in entry.items() if k not in ("seconds", "threads", "files")} for entry in self.history]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def base() -> Base:
 @pytest.fixture(scope="module")
 def groups(base: Base) -> list[list[Example]]:
     found = groups_of(base)
-    assert checked_engine(base.model, found[0], 0, THREE.engine) == THREE.engine
+    assert checked_engine(base.model, found[0], 0, THREE.tuning.engine) == THREE.tuning.engine
     return found
 
 
@@ -143,6 +143,13 @@ def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
+
+
+def test_a_plot_that_fails_ends_no_training(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
+        Validation(lambda _: {}, on_epoch=lambda _: 1 // 0).epoch_ended([{"epoch": 1}])
+    assert caplog.messages == ["on_epoch failed; training goes on"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_history_has_the_hash_of_each_file(uninterrupted: Trained) -> None:

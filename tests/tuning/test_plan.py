@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext.batches.rows import Example, build_row, own_length, tokens_of
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.tuning.plan import Plan, make_plan
 
 
@@ -26,11 +28,11 @@ def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
 
 
 def plan(groups: list[list[Example]], **changes: Any) -> Plan:
-    given_: dict[str, Any] = {
-        "epochs": 3, "networks_per_epoch": None, "pairs_per_network": None, "examples_per_step": 4,
-        "row_tokens": 40, "engine": "shared", "seed": 0, **changes,
-    }  # fmt: skip
-    return make_plan(groups, **given_)
+    """The plan of three epochs; a row may have fewer tokens here than a configuration allows."""
+    pairs = changes.pop("pairs_per_network", None)
+    config = TaskConfig.model_validate({"data": {"pairs_per_network": pairs}}).resolved(Path())
+    tuning = {"epochs": 3, "examples_per_step": 4, "row_tokens": 40, **changes}
+    return make_plan(groups, config.model_copy(update={"tuning": config.tuning.model_copy(update=tuning)}))
 
 
 def epochs_of(made: Plan) -> list[list[list[list[int]]]]:

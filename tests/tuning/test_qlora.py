@@ -1,6 +1,7 @@
 """The fine-tuner on real pairs, real NF4, real PEFT and TRL, with the embedded base model."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,11 +126,11 @@ def _base_probabilities(result):
     from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.pipeline import read_data
+    from nngpt_ext.tasks.loading import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
     config = build_config(TaskConfig, SMALL).resolved(result.output_dir)
-    data, base = read_data(config), load_base("embedded")
+    data, base = Loader().data(config.data), load_base("embedded")
     bench = Workbench(config, get_template("code_only"), base, data)
     parts = [bench.predict(base.model, part, 0) for part in ("validation", "test")]
     return np.concatenate([part["probability_1"] for part in parts])
@@ -142,7 +143,7 @@ def test_an_adapter_belongs_to_its_base(run, tmp_path):
     base = load_base("embedded")
     check_base(run.output_dir / "adapter", base)
     with pytest.raises(UserError, match="was trained on 'embedded'"):
-        check_base(run.output_dir / "adapter", base._replace(name="other", sha256="0" * 64))
+        check_base(run.output_dir / "adapter", replace(base, name="other", sha256="0" * 64))
 
 
 def test_it_learns_eight_networks_by_heart(tmp_path):
@@ -162,11 +163,11 @@ def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.pipeline import read_data
+    from nngpt_ext.tasks.loading import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
     built = build_config(TaskConfig, config).resolved(result.output_dir)
-    data, base = read_data(built), load_base("embedded")
+    data, base = Loader().data(built.data), load_base("embedded")
     bench = Workbench(built, get_template("code_only"), base, data)
     with adapted(base, result.output_dir / "checkpoints" / checkpoint) as model:
         return bench.predict(model, "train", 0)["correct"].mean()

@@ -14,20 +14,30 @@ from safetensors.torch import load_file
 from nngpt_ext.batches.engine import ENGINES, checked_engine
 from nngpt_ext.batches.rows import Example, training_example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
+from nngpt_ext.config import ResolvedConfig, ResolvedLora, TaskConfig
 from nngpt_ext.models.base import Base, quiet_transformers
 from nngpt_ext.tuning import trainer as training
+from nngpt_ext.tuning.history import Validation
 from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import make_plan
 from nngpt_ext.tuning.trainer import AnswerTrainer, train
-from nngpt_ext.tuning.tune_config import TuneConfig
 from tests import models_made
 from tests.batches.asked import encoded
 
-CONFIG = TuneConfig(
-    epochs=2, learning_rate=1e-3, lora_r=4, lora_alpha=8, lora_dropout=0.0, networks_per_epoch=None,
-    pairs_per_network=None, examples_per_step=100, row_tokens=2048, warmup=0.0, weight_decay=0.0, max_grad_norm=1.0,
-    gradient_checkpointing=False, engine="shared", seed=0,
-)  # fmt: skip
+LORA = ResolvedLora(r=4, alpha=8, dropout=0.0)
+
+
+def config(dropout: float = 0.0, **changes: Any) -> ResolvedConfig:
+    """Settings of two epochs with a small adapter; changes are of `tuning`."""
+    tuning = {
+        "epochs": 2, "learning_rate": 1e-3, "examples_per_step": 100, "warmup": 0.0, "gradient_checkpointing": False,
+        **changes,
+    }  # fmt: skip
+    lora = {"r": LORA.r, "alpha": LORA.alpha, "dropout": dropout}
+    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
+
+
+UNMEASURED = Validation(lambda _: {"accuracy": 0.5, "log_loss": 0.7})
 
 
 def groups_of(base: Base) -> list[list[Example]]:
@@ -45,7 +55,7 @@ def base(request: pytest.FixtureRequest) -> Base:
 def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
     """Makes a trainer over a base with a random adapter, takes a step and gives its gradients."""
     torch.manual_seed(0)
-    with with_adapter(base, CONFIG) as model:
+    with with_adapter(base, LORA) as model:
         yield from _stepping(base, model, tmp_path)
 
 
@@ -56,16 +66,12 @@ def _stepping(base: Base, model: Any, tmp_path: Path) -> Iterator[Any]:
     groups = groups_of(base)
 
     def step(**changes: Any) -> tuple[float, torch.Tensor]:
-        config = CONFIG._replace(**changes)
-        engine = checked_engine(base.model, groups[0], 0, config.engine)
-        assert engine == config.engine
-        plan = make_plan(
-            groups, epochs=1, networks_per_epoch=None, pairs_per_network=None, examples_per_step=100,
-            row_tokens=config.row_tokens, engine=engine, seed=0,
-        )  # fmt: skip
+        settings = config(epochs=1, **changes)
+        assert checked_engine(base.model, groups[0], 0, settings.tuning.engine) == settings.tuning.engine
+        plan = make_plan(groups, settings)
         assert len(plan.steps) == 1
         with quiet_transformers():
-            made = AnswerTrainer(base, model, groups, plan, config, tmp_path, lambda _: {}, [])
+            made = AnswerTrainer(base, model, groups, plan, settings, tmp_path)
         for parameter in model.parameters():
             parameter.grad = None
             if parameter.requires_grad:
@@ -156,10 +162,10 @@ def test_engines_train_alike(base: Base, tmp_path: Path, checkpointing: bool) ->
     groups = groups_of(base)
     losses, weights = {}, {}
     for engine in ENGINES:
-        config = CONFIG._replace(engine=engine, examples_per_step=8, gradient_checkpointing=checkpointing)
+        settings = config(engine=engine, examples_per_step=8, gradient_checkpointing=checkpointing)
         checked_engine(base.model, groups[0], 0, engine)
         folder = tmp_path / engine
-        history = train(base, groups, lambda _: {"accuracy": 0.5, "log_loss": 0.7}, config, folder / "checkpoints")
+        history = train(base, groups, UNMEASURED, settings, folder / "checkpoints")
         losses[engine] = [entry["train_loss"] for entry in history]
         file = folder / "checkpoints" / history[-1]["checkpoint"] / "adapter_model.safetensors"
         weights[engine] = torch.cat([w.flatten() for _, w in sorted(load_file(file).items())])
@@ -170,7 +176,7 @@ def test_engines_train_alike(base: Base, tmp_path: Path, checkpointing: bool) ->
 
 def test_the_base_is_as_it_was(base: Base) -> None:
     before = dict(vars(base.model))
-    with with_adapter(base, CONFIG) as model, quiet_transformers():
+    with with_adapter(base, LORA) as model, quiet_transformers():
         model.get_base_model().gradient_checkpointing_enable()
         base.model.forward = print
     assert vars(base.model).get("forward") == before.get("forward")

@@ -1,0 +1,78 @@
+"""How many threads torch computes with on a CPU: as many as help while the machine does other things, too.
+
+Threads that share a core with another process wait for each other: two of them on two busy cores train five to ten
+times slower than one. The number changes how long a training takes, not what comes out of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from nngpt_ext.tuning.trainer import AnswerTrainer
+
+log = logging.getLogger(__name__)
+
+_TRIES = 2  # measured steps with each number of threads, of which the faster one counts
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def kept_threads() -> Iterator[None]:
+    """Restores torch's number of threads when the block ends."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_are_free() -> bool:
+    """Whether the user has left the number of threads to torch, whose default is every core that it may use."""
+    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
+    defaults = {cores, psutil.cpu_count(logical=False)} - {1}
+    return not any(os.environ.get(name) for name in _VARIABLES) and torch.get_num_threads() in defaults
+
+
+class ThreadChoice(TrainerCallback):
+    """Times each epoch's first steps with one thread and with all of them, and keeps the faster number.
+
+    Does nothing on CUDA, or where the user has set the number of threads.
+    """
+
+    def __init__(self, trainer: AnswerTrainer) -> None:
+        self.trainer = trainer
+        on_cpu = trainer.args.device.type == "cpu"
+        self.all_threads = torch.get_num_threads() if on_cpu and threads_are_free() else 1
+        self.starts = {0, *trainer.plan.epoch_ends}
+        self.left: list[int] = []  # numbers of threads that are still to be timed in this epoch
+        self.speeds: dict[int, float] = {}  # tokens per second, by number of threads
+        self.began, self.tokens = 0.0, 0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.all_threads > 1 and not self.left and state.global_step in self.starts:
+            self.left, self.speeds = [1, self.all_threads] * _TRIES, {}
+        if self.left:
+            torch.set_num_threads(self.left[0])
+            self.began, self.tokens = time.perf_counter(), self.trainer.n_tokens
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self.left:
+            return
+        threads = self.left.pop(0)
+        speed = (self.trainer.n_tokens - self.tokens) / (time.perf_counter() - self.began)
+        self.speeds[threads] = max(speed, self.speeds.get(threads, 0.0))
+        best = max(self.speeds, key=lambda number: self.speeds[number])
+        torch.set_num_threads(best)
+        if not self.left:
+            shown = ", ".join(f"{number}: {speed:,.0f}" for number, speed in self.speeds.items())
+            log.info("computing with %d of %d threads (tokens/s by threads: %s)", best, self.all_threads, shown)

@@ -1,0 +1,80 @@
+"""The local scorer: the plain engine's log-odds, shared by threads, and no answer from damaged weights."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.errors import UserError
+from nngpt_ext.models.base import Base
+from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.scoring.scorer import Budget, LocalScorer
+from tests import models_made
+from tests.batches.asked import questions
+
+ASKED = [*questions("AlexNet", 4)[::2], *questions("VGG", 2)[::2]]
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return models_made.base("llama", load_in_4bit=True)
+
+
+def scorer(base: Base, engine: str = "shared", row_tokens: int = 1024) -> LocalScorer:
+    return LocalScorer(base, get_template("recipe"), Budget(60, True, row_tokens, engine), LEMUR_FACTS)
+
+
+def odds(made: LocalScorer, asked: list[Question]) -> np.ndarray:
+    return made.log_odds(asked, models_made.sources())
+
+
+def test_it_equals_the_plain_engine_one_question_at_a_time(base: Base) -> None:
+    plain = scorer(base, "plain")
+    expected = np.concatenate([odds(plain, [question]) for question in ASKED])
+    for row_tokens in (300, 1024):
+        found = odds(scorer(base, row_tokens=row_tokens), ASKED)
+        assert found.shape == (len(ASKED), 2)
+        assert np.abs(found - expected).max() <= TOLERANCE
+    assert np.abs(expected).min() > TOLERANCE
+
+
+def test_a_turned_question_turns_its_odds(base: Base) -> None:
+    turned = odds(scorer(base), [question.turned() for question in ASKED])
+    assert np.abs(turned + odds(scorer(base), ASKED)[:, ::-1]).max() <= TOLERANCE
+
+
+def test_encoded_questions_are_scored_again_with_another_model(base: Base) -> None:
+    made, other, told = scorer(base), models_made.base("llama", load_in_4bit=True, seed=8), []
+    encoded = made.encode(ASKED, models_made.sources())
+    assert np.array_equal(made.score(encoded, advance=told.append), odds(made, ASKED))
+    assert sum(told) == 2 * len(ASKED)
+    assert scorer(other).check_engine([]) == "plain"
+    assert np.abs(made.score(encoded) - scorer(other, "plain").score(encoded)).max() > TOLERANCE
+
+
+def test_threads_share_it(base: Base) -> None:
+    made = scorer(base)
+    alone = [odds(made, [question]) for question in ASKED]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: odds(made, [ASKED[i % len(ASKED)]]), range(4 * len(ASKED))))
+    assert all(np.array_equal(one, alone[i % len(ASKED)]) for i, one in enumerate(found))
+
+
+def test_nothing_to_score(base: Base) -> None:
+    assert odds(scorer(base), []).shape == (0, 2)
+
+
+def test_scores_that_are_not_finite_are_refused(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scorer(base)
+    odds(made, ASKED)
+    damaged = base.model.get_output_embeddings().weight.detach().clone()
+    damaged[-1] = float("nan")
+    monkeypatch.setattr(base.model.get_output_embeddings(), "weight", torch.nn.Parameter(damaged, False))
+    with pytest.raises(UserError, match="not finite numbers: its weights are damaged"):
+        odds(made, ASKED)

@@ -1,0 +1,39 @@
+"""Pairs and baselines before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.errors import UserError
+from nngpt_ext.tasks.inspection import evaluate_baselines, summarize_pairs
+from tests.tasks.conftest import TASK
+
+
+def test_pairs_are_counted_by_part(tmp_path: Path) -> None:
+    found = summarize_pairs(DataConfig(), tmp_path / "pairs.parquet")
+    pairs = pd.read_parquet(found["out"])
+    assert found["pairs"] == len(pairs) == sum(part["pairs"] for part in found["split"].values())
+    assert found["networks"] == pairs["nn"].nunique()
+    assert 0.8 < found["pair_prior"] < 0.9
+    assert pairs["split"].value_counts().to_dict() == {name: part["pairs"] for name, part in found["split"].items()}
+    assert "split" not in summarize_pairs(DataConfig(), split=False)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        summarize_pairs(DataConfig(source="sqlite", path="none.db"), tmp_path / "none" / "pairs.parquet")
+    with pytest.raises(UserError, match="it is a folder"):
+        summarize_pairs(DataConfig(source="sqlite", path="none.db"), tmp_path)
+
+
+def test_baselines_are_measured_on_test_pairs() -> None:
+    found = evaluate_baselines(DataConfig.model_validate(TASK["data"]))
+    assert found["n_test_networks"] == 3
+    assert found["n_train_pairs"] > 3 * 21  # of all trials
+    prior = found["baselines"]["pair_prior"]
+    assert prior["ci95"][0] <= prior["accuracy"] <= prior["ci95"][1]
+    assert prior["difference"]["value"] == 0

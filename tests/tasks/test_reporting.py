@@ -1,0 +1,61 @@
+"""Reports and cards from what a run's folder holds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nngpt_ext import UserError
+from nngpt_ext.tasks.reporting import rebuild_report
+from tests.export.conftest import tree
+from tests.tasks.conftest import TASK, line, resume, truncate
+
+
+def test_report_and_card_are_rebuilt_from_the_predictions(run: Path) -> None:
+    files = [run / name for name in ("report.json", "report.md", "report.html", "adapter/README.md")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    rebuild_report(run)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
+    baselines = pd.read_parquet(run / "baselines.parquet")
+    baselines.iloc[1:].to_parquet(run / "baselines.parquet", index=False)
+    with pytest.raises(UserError, match=r"baselines\.parquet' is of other pairs"):
+        rebuild_report(run)
+
+
+def test_a_damaged_report_is_built_again(run: Path) -> None:
+    text = (run / "report.json").read_text()
+    truncate(run / "report.json")
+    assert line(resume, run).endswith("rebuild it from predictions.parquet")
+    rebuild_report(run)
+    assert (run / "report.json").read_text() == text
+
+
+def test_a_report_never_follows_a_link(run: Path, mine: Path) -> None:
+    shutil.rmtree(run / "adapter")
+    (run / "adapter").symlink_to(mine)
+    before, own = tree(mine), (run / "report.md").read_bytes()
+    assert line(rebuild_report, run) == (
+        f"'{run / 'adapter'}' leads to '{mine}', outside '{run}'; remove the link, or give another folder"
+    )
+    assert tree(mine) == before
+    assert (run / "report.md").read_bytes() == own
+
+
+def test_what_training_drew_is_said(result, tmp_path):
+    assert not any(note.startswith("Training drew ") for note in result.report.notes)
+    found = resume(tmp_path / "run", data={**TASK["data"], "pairs_per_network": 2})
+    (note,) = (note for note in found.report.notes if note.startswith("Training drew "))
+    assert note.startswith(f"Training drew 6 pairs over all epochs from the {found.report.n_train_pairs:,} training")
+
+
+def test_all_trials_train_and_best_trials_test(result):
+    assert result.report.n_train_pairs > 3 * 21
+    assert any("all trials" in note for note in result.report.notes)
