@@ -26,10 +26,10 @@ from nngpt_ext.config import TaskConfig
 MADE = "<!-- Made by scripts/reference.py: edit the package, then run it again. -->\n"
 CONFIGURATION = """# Configuration
 
-The keys of the task `dataset_compare`: in `nngpt.yaml` below `tasks: {dataset_compare: …}`, in a file of their own, as
-`--set key=value`, or as keywords of `run_task`. Later ones win, key by key. An unknown key is an error that names the
-nearest known one. Where the default is *preset*, the base model's own stands in (`nngpt_ext/models/presets.py`), and
-`config.yaml` in the run's folder holds what it was.
+The keys of the task `dataset_compare` are set in `nngpt.yaml` below `tasks: {dataset_compare: …}`, in a file like it
+(`--config`), with `--set key=value`, or as keywords of `run_task`; later ones take precedence, key by key. An
+unknown key is an error that names the nearest known one. If the default is *preset*, the value comes from the preset of
+the base model (`nngpt_ext/models/presets.py`); `config.yaml` in the run's folder records it.
 """
 
 

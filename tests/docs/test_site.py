@@ -59,7 +59,7 @@ def test_the_reference_has_the_docstrings(site: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("page", ["index", "troubleshooting", "cli", "api", "splits", "gpu"])
+@pytest.mark.parametrize("page", ["index", "concepts", "cli", "api", "splits", "gpu"])
 def test_a_page_in_a_browser(browser: Any, site: Path, page: str, width: int) -> None:
     view = browser.new_page(viewport={"width": width, "height": 900})
     asked: list[str] = []
