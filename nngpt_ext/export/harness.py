@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.data.splits import SPLITS
+import pandas as pd
+
+from nngpt_ext.data.splits import SPLITS, shuffled, split_hash
 from nngpt_ext.errors import UserError
 from nngpt_ext.export.publication import FinishedRun, check_target, copy_model, exporting, read_run
 from nngpt_ext.io import write_text
-from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD
+from nngpt_ext.models.base import Base, check_base, compute_dtype, load_base, quiet_transformers
+from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD, PREDICTIONS, read_table
+from nngpt_ext.scoring.predictions import group_by_network, questions_of
+from nngpt_ext.scoring.scorer import LocalScorer
+from nngpt_ext.tasks.pipeline import read_data
 from nngpt_ext.views.faces import filled
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from nngpt_ext.batches.encode import Encoder
-    from nngpt_ext.models.base import Base
 
 QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
 ORDERS = ("straight", "turned")  # of the two names
@@ -78,18 +81,19 @@ def export_harness(
     check_target(out, "lm-eval", force=force, run=found.folder)
     pairs, sources = tested_pairs(found, networks)
     base, encoder = _encoder(found, sources)
-    here = found.adapter.load_in_4bit and with_base
+    here, dtype = found.adapter.load_in_4bit and with_base, compute_dtype(base.device.type)
     arguments = {
         "pretrained": str(out / BASE_FOLDER) if here else str(base.folder),
         "peft": str(out / ADAPTER),
-        "dtype": str(_dtype(base)).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
         "add_bos_token": False,
         "max_length": base.context,
     }
     task = "nngpt_dataset_compare_" + re.sub(r"[^a-z0-9]+", "_", found.adapter.note.prompt.lower()).strip("_")
     done = ExportedTask(out, task, len(pairs), int(pairs["nn"].nunique()), arguments, base.device.type)
     with exporting(out, "lm-eval", found.made_of()) as folder:
-        _write_questions(pairs, encoder, folder / QUESTIONS)
+        questions = pd.DataFrame(_questions(pairs, encoder))
+        questions.to_parquet(folder / QUESTIONS, index=False, compression="zstd")
         copy_model(found.adapter.folder, folder / ADAPTER)
         for order, name in {"both": task, **{order: f"{task}_{order}" for order in ORDERS}}.items():
             text = filled("export/harness_task.yaml.jinja", name=name, order=order)
@@ -101,17 +105,16 @@ def export_harness(
             split=SPLITS[found.config.data.split], command=done.command(here=True),
         )  # fmt: skip
         write_text(folder / CARD, readme)
-        if here:
-            _write_out(base, folder / BASE_FOLDER)
+        if here:  # the 4-bit weights become the numbers that they stand for
+            model: Any = base.model
+            with quiet_transformers():
+                model.dequantize(dtype=dtype).save_pretrained(folder / BASE_FOLDER)
+                base.tokenizer.save_pretrained(folder / BASE_FOLDER)
     return done
 
 
 def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The run's test pairs with its `log_odds` of them, and the sources of their networks."""
-    from nngpt_ext.data.splits import shuffled, split_hash
-    from nngpt_ext.run_folder import PREDICTIONS, read_table
-    from nngpt_ext.tasks.pipeline import read_data
-
     data = read_data(found.config)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
@@ -129,9 +132,6 @@ def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame
 
 
 def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder]:
-    from nngpt_ext.models.base import check_base, load_base
-    from nngpt_ext.scoring.scorer import LocalScorer
-
     note, model = found.adapter.note, found.config.model
     base = load_base(
         found.adapter.base_place, load_in_4bit=found.adapter.load_in_4bit, revision=model.revision,
@@ -141,16 +141,8 @@ def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder
     return base, LocalScorer(base, note.template, note.budget, note.known_facts()).encoder(sources)
 
 
-def _write_questions(pairs: pd.DataFrame, encoder: Encoder, file: Path) -> None:
-    import pandas as pd
-
-    pd.DataFrame(_questions(pairs, encoder)).to_parquet(file, index=False, compression="zstd")
-
-
 def _questions(pairs: pd.DataFrame, encoder: Encoder) -> Iterator[dict[str, Any]]:
     """Two questions a pair: its datasets in text order, then turned."""
-    from nngpt_ext.scoring.predictions import group_by_network, questions_of
-
     asked, odds = questions_of(pairs), pairs["log_odds"].tolist()
     better, stop = pairs["better_dataset"].tolist(), encoder.tokenizer.eos_token
     for rows in group_by_network(pairs["nn"].tolist()):
@@ -187,19 +179,3 @@ def _check(encoder: Encoder, question: Any, text: str, choices: list[str]) -> No
             f"the base's tokenizer joins the end of a question about '{question.nn}' with its answer when both are one "
             "text, as lm_eval reads them; this run cannot be exported to lm_eval"
         )
-
-
-def _write_out(base: Base, folder: Path) -> None:
-    """Save the base with its 4-bit weights as the numbers that they stand for; `base` is changed."""
-    from nngpt_ext.models.base import quiet_transformers
-
-    model: Any = base.model
-    with quiet_transformers():
-        model.dequantize(dtype=_dtype(base)).save_pretrained(folder)
-        base.tokenizer.save_pretrained(folder)
-
-
-def _dtype(base: Base) -> Any:
-    from nngpt_ext.models.base import compute_dtype
-
-    return compute_dtype(base.device.type)

@@ -16,6 +16,8 @@ import numpy as np
 from nngpt_ext.errors import UserError
 from nngpt_ext.export.harness import BATCH, ORDERS, ExportedTask, tested_pairs
 from nngpt_ext.export.publication import read_run
+from nngpt_ext.predict.adapter import load_scorer
+from nngpt_ext.scoring.predictions import questions_of
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,11 @@ def _by_order(odds: np.ndarray, right: np.ndarray) -> dict[str, float]:
 
 def _ours(run: Path, networks: int) -> tuple[np.ndarray, np.ndarray]:
     """Log-odds of dataset_1 in both orders, shape (pairs, 2), and whether it is the better one, shape (pairs,)."""
-    from nngpt_ext.predict.adapter import load_scorer
-    from nngpt_ext.scoring.predictions import questions_of
-
     found = read_run(run)
     pairs, sources = tested_pairs(found, networks)
     scorer = load_scorer(found.adapter, found.adapter.base_place, found.adapter.note.known_facts())
-    return (
-        scorer.log_odds(questions_of(pairs), sources),
-        (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy(),
-    )
+    right = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+    return scorer.log_odds(questions_of(pairs), sources), right
 
 
 def _theirs(exported: ExportedTask) -> tuple[dict[str, Any], np.ndarray]:

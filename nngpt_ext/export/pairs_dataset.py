@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from huggingface_hub import DatasetCardData
 
 from nngpt_ext.data.families import PERMUTATIONS, SHINGLE, THRESHOLD, clusters, signatures
 from nngpt_ext.data.labels import LABELS
@@ -16,13 +19,11 @@ from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS, SPLITS, origin
 from nngpt_ext.data.trials import USES
+from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.export.publication import Exported, check_repo, check_target, exporting, push
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import CARD
 from nngpt_ext.views.faces import filled
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ALL = "networks"  # the only part of the networks where they are in several parts of the pairs
 MAIN, *EXTRA = LABELS.values()  # the main label has the columns' plain names, the others' end in _LABEL
@@ -101,8 +102,6 @@ def _write(folder: Path, loaded: dict[str, PairData], networks: pd.DataFrame) ->
 
 def _networks(data: PairData) -> pd.DataFrame:
     """One row a network: its source, part, datasets and near-duplicates, in text order of the names."""
-    import pandas as pd
-
     names = sorted(data.sources)
     parts = data.pairs.groupby("nn")["split"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else ALL)
     near, tested = data.near_duplicates(), set(data.part("test")["nn"])
@@ -125,8 +124,6 @@ def _networks(data: PairData) -> pd.DataFrame:
 
 def _prior(data: PairData, pairs: pd.DataFrame) -> float:
     """The accuracy in these pairs of the pair prior, made of the training pairs of best trials."""
-    from nngpt_ext.evaluation.baselines import pair_prior
-
     first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
     return float(((pair_prior(data.part("train"), pairs) >= 0.5) == first).mean())
 
@@ -152,8 +149,6 @@ def _card(
     data: PairData, config: DataConfig, parts: Sequence[Part], networks: pd.DataFrame, *, licensed: bool, name: str
 ) -> str:
     """The card as Markdown, with the metadata by which `datasets` finds the files."""
-    from huggingface_hub import DatasetCardData
-
     rows = sum(part.pairs for part in parts)
     network_parts = [str(part) for part in networks["split"].unique()]
     found = DatasetCardData(
