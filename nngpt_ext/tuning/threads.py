@@ -1,6 +1,6 @@
 """How many threads torch computes with on a CPU: as many as help while the machine does other things, too.
 
-Threads that share a core with another process wait for each other: two of them on two busy cores train five to ten
+Threads that share a core with another process wait for each other: two of them on two busy cores train several
 times slower than one. The number changes how long a training takes, not what comes out of it.
 """
 
@@ -71,6 +71,10 @@ class ThreadChoice(TrainerCallback):
         threads = self.left.pop(0)
         speed = (self.trainer.n_tokens - self.tokens) / (time.perf_counter() - self.began)
         self.speeds[threads] = max(speed, self.speeds.get(threads, 0.0))
+        if self.speeds[1] > 2 * self.speeds.get(
+            self.all_threads, speed
+        ):  # a busy machine: the slow try is not repeated
+            self.left.clear()
         best = max(self.speeds, key=lambda number: self.speeds[number])
         torch.set_num_threads(best)
         if not self.left:

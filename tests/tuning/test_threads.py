@@ -34,7 +34,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, speeds: list[dict[int, float]], devi
     monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
     torch.set_num_threads(2)
     trainer: Any = SimpleNamespace(
-        n_tokens=0, args=SimpleNamespace(device=torch.device(device)), plan=SimpleNamespace(epoch_ends=[6, 12])
+        n_tokens=0, args=SimpleNamespace(device=torch.device(device)), plan=SimpleNamespace(epoch_ends=[6, 12, 18])
     )
     choice = ThreadChoice(trainer)
     for step in range(6 * len(speeds)):
@@ -48,8 +48,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, speeds: list[dict[int, float]], devi
 
 
 def test_the_faster_number_is_kept_and_found_again_in_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = chosen(monkeypatch, [{1: 10, 2: 2}, {1: 10, 2: 18}])
-    assert used == [1, 2, 1, 2, 1, 1, 1, 2, 1, 2, 2, 2]
+    used = chosen(monkeypatch, [{1: 10, 2: 2}, {1: 10, 2: 18}, {1: 10, 2: 8}])
+    assert used == [1, 2, 1, 1, 1, 1, 1, 2, 1, 2, 2, 2, 1, 2, 1, 2, 1, 1]
 
 
 def test_a_card_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
