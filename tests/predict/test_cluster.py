@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.predict import cluster
 from nngpt_ext.predict.cluster import ShardScorer, ray_engine
-from nngpt_ext.predict.collection import Job, score_collection
+from nngpt_ext.predict.collection import Job, Network, read_codes, score_collection
 from nngpt_ext.predict.database import absolute
 
 from .test_collection import codes, job, same, whole
@@ -140,6 +141,20 @@ def test_the_job_names_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_addresses_that_mean_the_same_everywhere_stay(url: str) -> None:
     assert absolute(url) == url
+
+
+def test_a_worker_scores_a_shard_and_counts_its_tries(run: RunResult, codes: Path, tmp_path: Path) -> None:
+    networks = [asdict(one) for one in read_codes(codes) if isinstance(one, Network)][:2]
+    row = {"shard": 3, "networks": json.dumps(networks)}
+    tries = tmp_path / ".000003.tries"
+    assert ShardScorer(job(run), str(tmp_path))(row) == {"shard": 3, "mistake": ""}
+    assert pd.read_parquet(tmp_path / "000003.parquet")["nn"].tolist() == [one["nn"] for one in networks for _ in "abc"]
+    assert not tries.exists()
+    said = ShardScorer(replace(job(run), base="no-such-base"), str(tmp_path))(row)["mistake"]
+    assert said.startswith("unknown base model 'no-such-base'")
+    assert tries.read_text() == "1"
+    tries.write_text("3")
+    assert "3 workers died" in ShardScorer(job(run), str(tmp_path))(row)["mistake"]
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
