@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 
 from nngpt_ext import RunResult, TaskConfig
 from nngpt_ext.run_folder import read_config
-from nngpt_ext.tasks.model_card import eval_results, model_card
+from nngpt_ext.tasks.model_card import model_card
 
 
 def test_metadata_and_text_hold_the_reports_figures(result: RunResult) -> None:
@@ -14,7 +14,7 @@ def test_metadata_and_text_hold_the_reports_figures(result: RunResult) -> None:
     text = model_card(result.report, config, license="mit", more="\nMore.\n")
     card, report = ModelCard(text), result.report
     assert (card.data.library_name, card.data.license, card.data.base_model) == ("peft", "mit", "embedded")
-    measured = {(one.metric_type, one.metric_name): one for one in eval_results(report, config)}
+    measured = {(one.metric_type, one.metric_name): one for one in card.data.eval_results}
     skill = next(one for (kind, _), one in measured.items() if kind == "skill")
     assert skill.metric_value == round(report.skill.value, 4)
     assert skill.metric_args["p"] == round(report.skill.p, 4)
