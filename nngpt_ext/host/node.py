@@ -67,7 +67,9 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
         log.warning("dataset_compare: %s", reason)
         return dict.fromkeys(FIELDS) | {"dataset_compare_error": reason}
     note = f"abstains: {ranking.reason}" if ranking.abstain else None
-    answer = (list(ranking.datasets), ranking.datasets[0], ranking.probability, None, note)
+    # About a dataset that the adapter was not trained on there is an order, and no probability that means anything.
+    probability = None if ranking.unseen else ranking.probability
+    answer = (list(ranking.datasets), ranking.datasets[0], probability, None, note)
     return dict(zip(FIELDS, answer, strict=True))
 
 

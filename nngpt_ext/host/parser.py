@@ -63,6 +63,8 @@ def parse_answer(text: str, options: tuple[str, str]) -> str | None:
     text = re.sub(r"[*`\"]", " ", own_words(text).replace("’", "'"))
     # Figures in brackets end no clause; a bracket that is never closed is read once.
     text = re.sub(r"\([^)A-Za-z]*\)?", lambda m: " " * len(m[0]) if m[0][-1] == ")" else m[0], text)
+    # One blank or line break is enough: the patterns below would try every way to divide a long run among them.
+    text = re.sub(r"\s+", lambda m: "\n" if "\n" in m[0] else " ", text)
     mentions = sorted(_Mention(*m.span(), n) for n in options for m in _found(text, n))
     kept = _unlisted(text, _affirmed(text, mentions))
     names = {mention.name for mention in kept}

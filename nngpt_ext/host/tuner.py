@@ -200,12 +200,13 @@ def _corpus(host: Host, config: ResolvedConfig, template: Template, file: Path) 
     """Read the pairs and check that NNGPT accepts every row of them."""
     from transformers import AutoTokenizer
 
-    from nngpt_ext.models.base import base_folder
+    from nngpt_ext.models.base import LOADING, base_folder
     from nngpt_ext.models.tokens import check_text
     from nngpt_ext.tasks.pipeline import read_data
 
     folder, preset = base_folder(config.model.base), conversion.read_llm_preset(file)
-    ours, theirs = (AutoTokenizer.from_pretrained(folder, trust_remote_code=False) for _ in range(2))
+    with LOADING:
+        ours, theirs = (AutoTokenizer.from_pretrained(folder, trust_remote_code=False) for _ in range(2))
     check_text(ours, config.model.base)
     shown = conversion.chat_template(preset, file, host, theirs)
     if shown is not None:

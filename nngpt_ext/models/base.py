@@ -18,7 +18,7 @@ from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 from nngpt_ext.models.tokens import check_text
 from nngpt_ext.quiet import FILTERS
-from nngpt_ext.run_folder import BASE_FILE, SETTINGS
+from nngpt_ext.run_folder import BASE_FILE, SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -191,11 +191,30 @@ def adapted(base: Base, folder: Path) -> Iterator[Any]:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(base.model, str(folder))
+    check_weights(model, folder)
     model.eval()
     try:
         yield model
     finally:
         model.unload()
+
+
+def check_weights(model: Any, folder: Path) -> None:
+    """See that an adapter's folder has every weight of it: PEFT leaves missing ones at their initial values.
+
+    Raises:
+        UserError: when some are missing.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
+    if missing:
+        raise UserError(
+            f"the adapter in '{folder}' is damaged ({len(missing)} weights are missing, such as {min(missing)}); "
+            "fetch or train it again"
+        )
 
 
 def check_base(folder: Path, base: Base) -> None:

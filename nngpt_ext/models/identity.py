@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
 
 WEIGHTS = "weights"
@@ -34,9 +35,28 @@ _BOOKKEEPING = {
 def base_hash(folder: Path) -> str:
     """sha256 over the sha256 of each weights file, in text order of their names."""
     total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        total.update(f"{file.name} {_cached_digest(file) or file_digest(file)}\n".encode())
+    names = {file.name for file in folder.glob("*.safetensors")} | _indexed(folder)
+    for name in sorted(names):
+        total.update(f"{name} {_cached_digest(folder / name) or file_digest(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def _indexed(folder: Path) -> set[str]:
+    """The weights files that an index names, which may be in folders below.
+
+    Raises:
+        UserError: for a file outside the base's folder.
+    """
+    names: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+            continue  # transformers refuses it with its own reason
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"'{folder}' names weights outside itself: '{name}'; use another base model")
+    return {name for name in names if (folder / name).is_file()}
 
 
 def base_identity(folder: Path) -> dict[str, str]:

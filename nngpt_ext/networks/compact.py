@@ -84,11 +84,20 @@ def _tree(text: str) -> ast.Module | None:
 
 
 def refuse_depth(text: str) -> None:
-    """Raise the error that Python 3.10 does not: it overruns its stack where a tree is too deep.
+    """Raise the errors that older Pythons do not, before they parse.
+
+    Python 3.10 overruns its stack where a tree is too deep, and up to 3.11 the time for an f-string grows with the
+    square of its length.
 
     Raises:
         RecursionError: for a source that is too deeply nested.
+        ValueError: for a very long f-string.
     """
+    if sys.version_info < (3, 12):
+        for found in _LEXEME.finditer(text):
+            start, end = found.span()
+            if end - start > _LONG and "f" in text[max(start - 2, 0) : start].lower():
+                raise ValueError(f"an f-string of {end - start:,} characters; at most {_LONG:,} are read")
     if sys.version_info < (3, 11):
         with suppress(SyntaxError, ValueError):
             symtable.symtable(text, "<source>", "exec")  # counts the depth

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
-from nngpt_ext.models.base import LOADING, check_base, load_base, quiet_transformers
+from nngpt_ext.models.base import LOADING, check_base, check_weights, load_base, quiet_transformers
 from nngpt_ext.models.identity import read_identity
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.prompts.fields import Question
@@ -298,9 +298,11 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
         with LOADING, quiet_transformers():
             from peft import PeftModel  # not before load_base, which silences the warnings of bitsandbytes
 
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `_check_weights`
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `check_weights`
             model: Any = PeftModel.from_pretrained(loaded.model, str(files.folder))  # type: ignore[arg-type]
-        _check_weights(model, files.folder / WEIGHTS)
+        check_weights(model, files.folder)
+    except UserError:
+        raise
     except Exception as error:  # safetensors, PEFT and torch raise many types
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -318,14 +320,3 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
                 "restart Python, and if that does not help, fetch or train the adapter again"
             )
     return LocalScorer(loaded, files.note.template, files.note.budget, facts, model)
-
-
-def _check_weights(model: Any, file: Path) -> None:
-    """Check that the file has every weight of the adapter: PEFT leaves missing ones at their initial values."""
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as weights:
-        missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
-    if missing:
-        raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")

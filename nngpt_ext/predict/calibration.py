@@ -46,7 +46,7 @@ class Calibration(BaseModel):
     def abstains(self, probability: Any) -> Any:
         """Whether an answer with this calibrated probability abstains (a number or an array)."""
         confidence = np.maximum(probability, 1.0 - np.asarray(probability))
-        return np.ones_like(confidence, dtype=bool) if self.threshold is None else confidence < self.threshold
+        return np.ones_like(confidence, dtype=bool) if self.threshold is None else ~(confidence >= self.threshold)
 
     @property
     def hash(self) -> str:

@@ -131,6 +131,14 @@ def check(url: str) -> None:
         raise unusable(url, error) from None
 
 
+def store_file(url: str) -> Path | None:
+    """The file of a store's SQLite database, None for another database, one in memory, or an invalid URL."""
+    try:
+        return sqlite_file(sa.create_engine(url))
+    except FAULTS:
+        return None
+
+
 def sqlite_file(engine: sa.Engine) -> Path | None:
     """The file of an SQLite database, None for one in memory or another database."""
     name = engine.url.database

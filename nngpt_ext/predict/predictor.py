@@ -9,6 +9,8 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
@@ -18,6 +20,7 @@ from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.question import CheckedQuery, GivenFacts, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.run_folder import ADAPTER, REPORT
+from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
 log = logging.getLogger(__name__)
@@ -299,7 +302,10 @@ class Predictor:
         with LOADING:  # one thread imports the libraries and loads the adapter; the others wait for it
             if self._scorer is None:
                 self._scorer = load_scorer(self._files, self._base, self._check.facts)
-        odds = self._scorer.log_odds([one.question for one in asked], {one.source: one.query.nn_code for one in asked})
+        sources = {one.source: one.query.nn_code for one in asked}
+        odds = np.asarray(self._scorer.log_odds([one.question for one in asked], sources))
+        if odds.shape != (len(asked), 2) or not plausible(odds):  # whatever scorer it was
+            raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
         rows: list[Row] = []
         for one, (straight, turned) in zip(asked, odds, strict=True):

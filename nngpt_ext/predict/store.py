@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +16,7 @@ from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.calibration import logistic, with_calibration
 from nngpt_ext.predict.database import FAULTS, check, make, predictions, unusable
 from nngpt_ext.run_folder import ADAPTER, PREDICTIONS, read_table
+from nngpt_ext.scoring.predictions import LARGEST
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
@@ -225,10 +225,10 @@ def stored_rows(predicted: pd.DataFrame, files: AdapterFiles) -> pd.DataFrame:
 
 
 def _sound(row: Mapping[Any, Any]) -> bool:
-    """Whether a row's numbers are finite and consistent."""
+    """Whether a row's numbers are plausible and consistent."""
     odds, calibrated = row.get("log_odds"), row.get("calibrated_1")
     try:
-        if not math.isfinite(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
+        if not abs(odds) <= LARGEST or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
             return False
         winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]  # type: ignore[operator]
         return abs(row["probability_1"] - logistic(odds)) <= _ROUNDING and row["predicted"] == winner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -11,8 +12,14 @@ from nngpt_ext.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A piece of code with what tokenizers and templates lose: blank lines, indentation, tabs, quotes, capitals, non-ASCII.
-SAMPLE = "class Net:\n\n    def f(self, n):\n\tif n < 10:\n\t\treturn \"é\", '中'\n        return  n"
+# A piece of code with what tokenizers and templates lose: blank lines, indentation, tabs, runs of blanks, quotes,
+# signs, capitals, non-ASCII.
+SAMPLE = (
+    "class Net:\n\n\n    def f(self, n):\n\tif n < 10:\n\t\treturn \"é\", '中🙂'\n        return  n"
+    f"{' ' * 16}# {''.join(map(chr, range(33, 127)))}\n\n\n\nx"
+)
+# Takes the place of the function by which transformers gives a template the date.
+_SAME_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 _SYSTEM = "the-system"
 _USER = "\n".join([SAMPLE] * 100)  # as long as a question, so that a template that cuts is noticed too
 
@@ -22,7 +29,22 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, system: str, user: str, *, apa
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
     if not apart:
         messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return rendered(tokenizer, messages)
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], *, answering: bool = True) -> str:
+    """Messages in the chat template; `answering`: with what precedes the model's answer.
+
+    Some templates (Llama 3's) write today's date: they are given one fixed day, so that a prompt is the same tomorrow.
+    """
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _SAME_DAY + template
+    return str(
+        tokenizer.apply_chat_template(
+            list(messages), chat_template=template, tokenize=False, add_generation_prompt=answering
+        )
+    )
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from nngpt_ext.prompts.chat import rendered
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -49,9 +51,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         messages = [{"role": role, "content": _SAID} for role in talk]
         for answering in (True, False):
             try:
-                texts.append(
-                    str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
-                )
+                texts.append(rendered(tokenizer, messages, answering=answering))
             except (jinja2.TemplateError, ValueError, TypeError, LookupError):
                 continue
     return texts

@@ -16,6 +16,9 @@ from nngpt_ext.scoring.log_odds import log_odds
 if TYPE_CHECKING:
     from nngpt_ext.batches.encode import Encoded, Encoder
 
+# Log-odds of two names are differences of sums over a few tokens. Larger ones, and those that are not finite, come from
+# weights that are damaged or diverged, whatever their sign says.
+LARGEST = 1e4
 COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset", "correct",
     "margin", "prompt", "base_model", "tuning_epoch", "split", "log_odds",
@@ -73,6 +76,11 @@ def pair_log_odds(
     return result
 
 
+def plausible(odds: np.ndarray) -> bool:
+    """Whether all log-odds are finite and not larger than `LARGEST`."""
+    return bool((np.abs(odds) <= LARGEST).all())
+
+
 def predicted_pairs(
     odds: np.ndarray, pairs: pd.DataFrame, *, prompt: str, base_model: str, tuning_epoch: int
 ) -> pd.DataFrame:
@@ -89,11 +97,12 @@ def predicted_pairs(
     Raises:
         UserError: if a score is not finite.
     """
-    if not np.isfinite(odds).all():
-        bad = int((~np.isfinite(odds)).any(axis=1).sum())
+    if not plausible(odds):
+        bad = int((~(np.abs(odds) <= LARGEST)).any(axis=1).sum())
         raise UserError(
-            f"the scores of {bad} of {len(odds)} pairs are not finite after epoch {tuning_epoch}: training diverged, "
-            "or the base model is damaged; lower tuning.learning_rate and start over in another folder"
+            f"the scores of {bad} of {len(odds)} pairs are not finite or not plausible after epoch {tuning_epoch}: "
+            "training diverged, or the base model is damaged; lower tuning.learning_rate and start over in another "
+            "folder"
         )
     mean = odds.mean(axis=1)
     frame = pairs[["nn", "epoch", "dataset_1", "dataset_2"]].reset_index(drop=True)

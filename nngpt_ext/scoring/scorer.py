@@ -16,7 +16,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
-from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds
+from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds, plausible
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
@@ -135,7 +135,7 @@ class LocalScorer:
     ) -> np.ndarray:
         """See `Scorer.log_odds`."""
         odds = self.score(self.encode(questions, sources), advance=advance)
-        if not np.isfinite(odds).all():
+        if not plausible(odds):
             raise UserError(
                 "the model's scores are not finite numbers: its weights are damaged; train or fetch it again"
             )

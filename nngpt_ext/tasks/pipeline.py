@@ -19,6 +19,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, inside, replacing
 from nngpt_ext.models.base import base_folder
+from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import Template, load_template
@@ -103,9 +104,10 @@ def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
 
 def _check_links(config: ResolvedConfig, folder: Path) -> None:
     """See that no link leads out of the run's folder from where something is written."""
-    names = [ADAPTER, CHECKPOINTS]
-    if (config.store or "").startswith(below := f"sqlite:///{folder}/"):
-        names.append(str(config.store).removeprefix(below))  # SQLite itself follows no link beside a database
+    names = [Path(ADAPTER), Path(CHECKPOINTS)]
+    file, top = None if config.store is None else store_file(config.store), folder.resolve()
+    if file is not None and (place := file.parent.resolve() / file.name).is_relative_to(top):
+        names.append(place.relative_to(top))  # SQLite itself follows no link beside a database
     for name in names:
         inside(folder, name)
 
@@ -202,13 +204,15 @@ def _write_baselines(data: PairData, folder: Path, fitted: Callable[[], Mapping[
 
     That of a run that goes on is kept if it is whole.
     """
+    import numpy as np
     import pandas as pd
 
     file, asked = folder / BASELINES, data.part("test")[KEYS]
     if file.is_file():
         try:
             there = pd.read_parquet(file)
-            if there[KEYS].to_numpy().tolist() == asked.to_numpy().tolist():
+            finite = bool(np.isfinite(there.drop(columns=KEYS).to_numpy(dtype="float64")).all())
+            if finite and there[KEYS].to_numpy().tolist() == asked.to_numpy().tolist():
                 return
         except (OSError, ValueError, KeyError):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ def read_history(output_dir: Path) -> list[dict[str, Any]]:
 
 def _is_entry(found: dict[str, Any]) -> bool:
     if not all(isinstance(found.get(name), kind) for name, kind in _TYPES.items()):
+        return False
+    if not (0.0 <= found["validation_accuracy"] <= 1.0 and math.isfinite(found["validation_log_loss"])):
         return False
     files = found.get("files", {})
     return isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())

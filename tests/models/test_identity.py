@@ -228,6 +228,21 @@ def test_elsewhere_a_link_named_like_a_hash_is_hashed_and_refused(adapter: Path,
     assert "is another base model: weights (" in refused(adapter, folder)
 
 
+def test_weights_in_a_folder_below_count(tmp_path: Path) -> None:
+    """transformers reads what the index names, wherever in the folder it is."""
+    base = copy(tmp_path)
+    (base / "more").mkdir()
+    (base / "more" / "two.safetensors").write_bytes(b"one")
+    before = base_hash(base)
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "more/two.safetensors"}}))
+    named = base_hash(base)
+    (base / "more" / "two.safetensors").write_bytes(b"two")
+    assert len({before, named, base_hash(base)}) == 3
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../two.safetensors"}}))
+    with pytest.raises(UserError, match=r"names weights outside itself: '../two.safetensors'"):
+        base_hash(base)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_the_layout_of_the_cache_outside_it_is_hashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool

@@ -142,7 +142,7 @@ def test_deepseek_coders_layout_in_a_local_folder_is_read_right(tmp_path: Path) 
 def test_what_older_versions_made_of_it_is_refused_with_the_version_that_reads_it(tmp_path: Path) -> None:
     place = folder(tmp_path, other_decoder())
     message = line(place)
-    assert message.startswith(f"the tokenizer of '{place}' loses text: 'class Net:\\n\\n    def f(self, n):")
+    assert message.startswith(f"the tokenizer of '{place}' loses text: 'class Net:\\n\\n\\n    def f(self, n):")
     assert "comes back as 'classNet:deff(self,n):" in message
     assert f"(transformers {transformers.__version__}); some tokenizers need a later version: " in message
     assert message.endswith("pip install 'transformers>=5.22', or use another base model")
@@ -224,3 +224,18 @@ def test_a_renderer_refuses_it_too() -> None:
     tokenizer.chat_template = SYSTEM_ONLY
     with pytest.raises(UserError, match="does not show the user's whole text"):
         Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS).text(QUESTION, CODE)
+
+
+def test_a_template_that_writes_todays_date_gives_the_same_prompt_tomorrow(tmp_path: Path) -> None:
+    from nngpt_ext.prompts.chat import chat_text
+
+    dated = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    tokenizer = load_base(str(folder(tmp_path, chat_template=dated)), load_in_4bit=False).tokenizer
+    assert chat_text(tokenizer, "s", "u", apart=True) == "26 Jul 2024<|system|>s<|user|>u"
+
+
+@pytest.mark.parametrize("lost", ["_", "#", "=", " " * 9, "\n\n\n"])
+def test_signs_and_runs_of_blanks_are_looked_at(tmp_path: Path, lost: str) -> None:
+    core = Tokenizer.from_file(str(models_made.folder("llama") / "tokenizer.json"))
+    core.normalizer = normalizers.Replace(lost, lost[0] if len(lost) > 1 else "")
+    assert "loses text" in line(folder(tmp_path, core))

@@ -333,7 +333,7 @@ def _broken_answer(folder: Path) -> None:
     ("damage", "message"),
     [
         (_damage_weights, "the adapter in .* is damaged"),
-        (lambda folder: _rewrite(folder, _without_half), r"is damaged \(ValueError: \d+ weights are missing, such as"),
+        (lambda folder: _rewrite(folder, _without_half), r"is damaged \(\d+ weights are missing, such as"),
         (lambda folder: _rewrite(folder, _not_numbers), "the model's scores are not finite numbers"),
         (
             lambda folder: _rewrite(folder, _scaled),
@@ -417,6 +417,17 @@ def test_another_scorer_computes_the_log_odds(run: RunResult, code: str, tmp_pat
         row = store.query(adapter_hash=predictor.adapter_hash[:12]).iloc[0]
     assert row["probability_1"] == pytest.approx(1 / (1 + np.exp(-1.5)))
     assert row["calibrated_1"] == pytest.approx(1 - found.probability)
+
+
+@pytest.mark.parametrize("odds", [[np.nan, 1.0], [1.0, np.inf], [1e36, 1e36], [1.0]])
+def test_no_scorer_makes_it_answer_what_is_no_number(run: RunResult, code: str, odds: list[float]) -> None:
+    class Broken:
+        def log_odds(self, questions: Any, sources: Any, advance: Any = None) -> np.ndarray:
+            return np.array([odds] * len(questions))
+
+    assert run.adapter is not None
+    with pytest.raises(UserError, match="the scorer's log-odds are not finite and plausible numbers"):
+        Predictor(run.adapter, scorer=Broken()).compare(code, "svhn", "mnist")
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:

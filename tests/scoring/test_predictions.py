@@ -178,7 +178,9 @@ def test_scores_that_are_not_finite_are_no_predictions() -> None:
     try:
         with torch.no_grad():
             head[-1] = float("nan")
-        with pytest.raises(UserError, match=r"of 7 of 7 pairs are not finite after epoch \d+: training") as error:
+        with pytest.raises(
+            UserError, match=r"of 7 of 7 pairs are not finite or not plausible after epoch \d+: training"
+        ) as error:
             predict(base, pairs_frame())
     finally:
         with torch.no_grad():
