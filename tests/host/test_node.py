@@ -65,6 +65,7 @@ def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -
     assert found["dataset_compare_note"] == "abstains: the adapter was not trained on flowers"
     assert found["dataset_compare_error"] is None
     assert sorted(found["dataset_ranking"]) == ["flowers", "mnist"]
+    assert found["probability"] is None
     assert node({"nn_code": CODE, "datasets": ["mnist", "svhn"]})["dataset_compare_note"] is None
     graph = pytest.importorskip("langgraph.graph")
     built = graph.StateGraph(State)

@@ -66,3 +66,13 @@ def test_what_is_denied_is_no_answer_and_makes_none(text: str, answer: str | Non
 def test_a_model_that_repeats_itself_stops_nothing(begin: str, piece: str, answer: str | None) -> None:
     with deadline():
         assert parse_answer(begin + piece * (100_000 // len(piece)), ("mnist", "svhn")) == answer
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\n", " \n"])
+@pytest.mark.parametrize(
+    ("begin", "end"), [("mnist", "x svhn"), ("answer", "x mnist then svhn"), ("not mnist", "svhn")]
+)
+def test_long_runs_of_blanks_are_one(begin: str, end: str, blank: str) -> None:
+    with deadline():
+        long = parse_answer(begin + blank * 50_000 + end, ("mnist", "svhn"))
+    assert long == parse_answer(begin + blank + end, ("mnist", "svhn"))

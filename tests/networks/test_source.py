@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.networks.source import LIMIT, check_source, read_source
 from tests import models_made
+from tests.deadline import deadline
 
 BAD = {
     "def (": "is not Python (line 1: invalid syntax)",
@@ -60,3 +63,15 @@ def test_files_are_utf_8(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none.py"):
         with pytest.raises(UserError, match="cannot read"):
             read_source(place)
+
+
+def test_a_long_f_string_stops_nothing() -> None:
+    """Up to Python 3.11 parsing one takes time that grows with the square of its length."""
+    code = "x = f'" + "{a}" * 100_000 + "'"
+    with deadline():
+        if sys.version_info < (3, 12):
+            with pytest.raises(
+                UserError, match=r"is not Python \(an f-string of 300,00\d characters; at most 20,000 are read"
+            ):
+                check_source(code)
+        assert compact_code(code) == code

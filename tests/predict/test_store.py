@@ -277,6 +277,7 @@ NAN, INF = float("nan"), float("inf")
         {"log_odds": NAN}, {"log_odds": INF}, {"log_odds": -INF, "probability_1": 0.0}, {"log_odds": None},
         {"probability_1": NAN}, {"probability_1": INF}, {"probability_1": 0.75}, {"calibrated_1": INF},
         {"calibrated_1": 1.5}, {"log_odds": "1e36"}, {"predicted": "imagenette"},
+        {"log_odds": 1e36, "probability_1": 1.0, "predicted": "mnist"},
     ],
 )  # fmt: skip
 def test_figures_that_are_none_or_disagree_are_not_stored(store, changes):

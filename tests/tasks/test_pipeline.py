@@ -19,7 +19,7 @@ from nngpt_ext import PredictionStore, RunResult, TaskConfig, UserError
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import run_pipeline
+from nngpt_ext.tasks.pipeline import _check_links, run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.export.conftest import tree
 from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
@@ -198,6 +198,18 @@ def test_a_store_never_follows_a_link(unfinished: Path, tmp_path: Path, there: b
     assert f"'{unfinished / name}' leads to '{victim}', outside" in line(resume, unfinished)
     assert victim.exists() == there
     assert not there or victim.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "form", ["sqlite:///{folder}/sub/../predictions.db", "sqlite:///{folder}/predictions.db?timeout=5"]
+)
+def test_a_store_in_the_folder_is_found_however_it_is_written(tmp_path: Path, form: str) -> None:
+    folder, victim = tmp_path / "run", tmp_path / "victim"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "predictions.db").symlink_to(victim)
+    config = build_config(TaskConfig, {"store": form.format(folder=folder)}).resolved(folder)
+    with pytest.raises(UserError, match=r"predictions\.db' leads to '.*victim', outside"):
+        _check_links(config, folder)
 
 
 def test_a_linked_file_is_replaced_and_what_it_leads_to_stays(unfinished: Path, mine: Path) -> None:
