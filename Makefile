@@ -43,7 +43,7 @@ $(VENV)/test-all: $(VENV)/test
 demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report (under 8 minutes)
 	$(BIN)/nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume
 
-clean-demo: ## forget the demo's run
+clean-demo: ## delete the demo's run
 	rm -rf runs/demo
 
 test: $(VENV)/test ## run the tests (under 10 minutes)
@@ -54,7 +54,7 @@ $(VENV)/lemur/ab.nn.db: $(VENV)/test-all
 	test -f $@ || $(BIN)/nngpt-ext host database --out $@
 	@touch $@
 
-test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests but those for a GPU
+test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests except those that need a GPU
 	$(TEST) -m 'not gpu'
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
@@ -62,7 +62,7 @@ lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/test ## put the code in ruff's form
+format: $(VENV)/test ## format the code with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -71,7 +71,7 @@ docs: $(VENV)/docs ## build the documentation, strictly, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "open site/index.html (searching needs a server: $(BIN)/python -m http.server -d site --bind 127.0.0.1)"
 
-study: $(VENV)/test ## the study's twelve cells (three hours at most; stop it, and it goes on) into docs/study
+study: $(VENV)/test ## run the study's twelve cells (three hours at most, resumable) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume
 	mkdir -p docs/study
 	cp runs/study/index.html runs/study/study.json runs/study/study.md docs/study/

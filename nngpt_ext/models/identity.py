@@ -17,7 +17,8 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
 
 WEIGHTS = "weights"
-_CONFIGURATION = ("config.json", "adapter_config.json", "*.safetensors.index.json")
+# *.py is the code that trust_remote_code runs.
+_CONFIGURATION = ("config.json", "adapter_config.json", "*.safetensors.index.json", "*.py")
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "tekken.json", "*.model",

@@ -80,6 +80,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
         (lambda folder: changed(folder / "tokenizer_config.json", eos_token="<|pad|>"), "tokenizer"),
         (lambda folder: changed(folder / "tokenizer_config.json", chat_template=TEMPLATE), "chat template"),
         (lambda folder: (folder / "chat_template.jinja").write_text(TEMPLATE), "chat template"),
+        (lambda folder: (folder / "modeling_own.py").write_text("# runs with trust_remote_code\n"), "configuration"),
         (_weight, "weights"),
     ],
 )  # fmt: skip
