@@ -90,7 +90,7 @@ class Registry(Generic[T]):
                     loaded = point.load()
                     if not isinstance(loaded, ModuleType):
                         self.register(point.name)(loaded)
-                except Exception as error:  # whatever a plugin does wrong is its own; the others go on
+                except Exception as error:  # a plugin may raise anything; the others still load
                     why = " ".join(f"{type(error).__name__}: {error}".split())
                     self._broken.append(f"plugin '{point.name}' ({self.group}) failed to load: {why}")
                     log.warning(self._broken[-1])
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
 
 
 def _identity(item: Any) -> str:
-    # By name, not by object: a notebook cell that is run again defines the same thing anew.
+    # By name, not by object: a notebook cell that is run again defines the same thing again.
     name = getattr(item, "__qualname__", None)
     return f"{item.__module__}.{name}" if name else repr(item)
 

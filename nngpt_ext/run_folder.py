@@ -92,29 +92,28 @@ def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
 
 
 def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | None = None) -> None:
-    """See that a run goes on with what it began with: hashes of data, prompt and base model, or some of them.
+    """Check that a run continues with the data, prompt and base model that it started with.
 
     Args:
         folder: of the run.
-        inputs: the hashes by what they are of.
-        later: those that older versions did not write down; a run that such a version began gets them now.
+        inputs: sha256 of each input, by name.
+        later: inputs that older versions did not record; a run that such a version started records them now.
 
     Raises:
-        UserError: when they have changed or are not known, for checkpoints and baselines would then be of something
-            else.
+        UserError: if an input has changed or was not recorded, because checkpoints and baselines belong to it.
     """
     file, later, other = folder / INPUTS, later or {}, "give another folder with --out, or remove this one"
     if not file.is_file():
         if (folder / REPORT).is_file():  # finished: nothing more is computed from them
             return
         if any(place.name != CONFIG and not place.name.startswith(".") for place in folder.iterdir()):
-            raise UserError(f"'{file}' is missing, so nothing tells what the run began with; {other}")
+            raise UserError(f"'{file}' is missing, so the run's inputs cannot be checked; {other}")
         write_text(file, json.dumps(inputs | later, indent=2) + "\n")
         return
     try:
         began = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read '{file}', which tells what the run began with ({error}); {other}") from None
+        raise UserError(f"cannot read '{file}', which records the run's inputs ({error}); {other}") from None
     expected = inputs | {name: sha256 for name, sha256 in later.items() if name in began}
     changed = [name for name in expected if began.get(name) != expected[name]]
     if changed:
@@ -182,7 +181,7 @@ def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read run.json, which must have the needed keys.
 
     Raises:
-        UserError: when there is none (no run, or an unfinished one), and when it is damaged.
+        UserError: if it does not exist (no run, or an unfinished one) or is damaged.
     """
     try:
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))

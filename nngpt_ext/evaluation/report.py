@@ -231,7 +231,7 @@ def read_report(folder: str | Path) -> Report:
     """Read the report.json of a run folder.
 
     Raises:
-        UserError: when there is none, or when it is not one of this package.
+        UserError: if it does not exist or was not written by this package.
     """
     path = Path(folder) / REPORT
     try:

@@ -149,7 +149,7 @@ def _chat_templates(folder: Path) -> dict[str, Any]:
 
 
 def _json(file: Path) -> Any:
-    """A file's content; None where there is none or it is no JSON."""
+    """A file's content; None if it does not exist or is not JSON."""
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -117,7 +117,7 @@ class PackageSource:
 
 
 def _unreadable(path: str | Path, error: Exception) -> UserError:
-    return UserError(f"cannot read LEMUR file '{path}' ({error}); mend its rights, or reinstall nn-dataset")
+    return UserError(f"cannot read LEMUR file '{path}' ({error}); fix its permissions, or reinstall nn-dataset")
 
 
 def _trials(raw: bytes, path: str) -> list[dict[str, Any]]:
