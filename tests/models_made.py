@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nngpt_ext.data.sources.package import PackageSource, installed_folder
 from nngpt_ext.models.base import Base, load_base
@@ -100,3 +102,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@contextmanager
+def damaged(made: Base) -> Iterator[None]:
+    """The base with NaN in its output layer; afterwards it is as it was, for other tests share it."""
+    head = made.model.get_output_embeddings().weight
+    before = head.detach().clone()
+    try:
+        with torch.no_grad():
+            head[-1] = float("nan")
+        yield
+    finally:
+        with torch.no_grad():
+            head.copy_(before)
