@@ -102,12 +102,17 @@ def split_hash(pairs: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def pairs_hash(*tables: pd.DataFrame) -> str:
-    """A hash of pairs and all that prompts show of them: the same where a run would train and test on the same."""
+def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:
+    """A hash of pairs and all that prompts show of them: the same where a run would train and test on the same.
+
+    Args:
+        *tables: pairs with their `split`.
+        given: what prompts show of a network on each dataset, columns `NAME_1` and `NAME_2` if they are there.
+    """
     total = hashlib.sha256()
-    shown = ("norm_acc_1", "norm_acc_2", "recipe_1", "recipe_2", "split")
     for pairs in tables:
-        columns = [pairs[name] for name in ("nn", "dataset_1", "dataset_2", "better_dataset", *shown)]
+        shown = [f"{name}_{side}" for name in sorted(given) if f"{name}_1" in pairs.columns for side in (1, 2)]
+        columns = [pairs[name] for name in ("nn", "dataset_1", "dataset_2", "better_dataset", *shown, "split")]
         for row in sorted(" ".join(map(str, row)) for row in zip(*columns, strict=True)):
             total.update(f"{row}\n".encode())
     return total.hexdigest()

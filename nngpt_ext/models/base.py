@@ -187,16 +187,26 @@ def keep_compute_dtype(model: PreTrainedModel) -> None:
 @contextmanager
 def adapted(base: Base, folder: Path) -> Iterator[Any]:
     """The base model with an adapter (PEFT), for scoring; the base is as it was when the block ends."""
-    with LOADING, quiet_transformers():
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(base.model, str(folder))
-    check_weights(model, folder)
-    model.eval()
+    model = with_trained_adapter(base, folder)
     try:
         yield model
     finally:
         model.unload()
+
+
+def with_trained_adapter(base: Base, folder: Path) -> Any:
+    """The base model with an adapter (PEFT) for good, its dropout off.
+
+    Raises:
+        UserError: when some of the adapter's weights are missing; PEFT, safetensors and torch raise many other types.
+    """
+    with LOADING, quiet_transformers():
+        from peft import PeftModel
+
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `check_weights`
+        model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
+    check_weights(model, folder)
+    return model.eval()
 
 
 def check_weights(model: Any, folder: Path) -> None:

@@ -7,7 +7,6 @@ keeps one fixed question with its answer, the control question, and answers noth
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
-from nngpt_ext.models.base import LOADING, check_base, check_weights, load_base, quiet_transformers
+from nngpt_ext.models.base import check_base, load_base, with_trained_adapter
 from nngpt_ext.models.identity import read_identity
 from nngpt_ext.predict.calibration import Calibration, read_calibration
 from nngpt_ext.prompts.fields import Question
@@ -295,12 +294,7 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
     loaded = load_base(base, load_in_4bit=files.load_in_4bit)
     check_base(files.folder, loaded)
     try:
-        with LOADING, quiet_transformers():
-            from peft import PeftModel  # not before load_base, which silences the warnings of bitsandbytes
-
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `check_weights`
-            model: Any = PeftModel.from_pretrained(loaded.model, str(files.folder))  # type: ignore[arg-type]
-        check_weights(model, files.folder)
+        model = with_trained_adapter(loaded, files.folder)
     except UserError:
         raise
     except Exception as error:  # safetensors, PEFT and torch raise many types
@@ -308,7 +302,6 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
         raise UserError(
             f"the adapter in '{files.folder}' is damaged ({type(error).__name__}: {reason}); fetch or train it again"
         ) from None
-    model.eval()
     known = files.note.known_answer
     if known is not None:
         found = known.ask(model, loaded, files.note)

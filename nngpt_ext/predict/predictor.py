@@ -304,7 +304,7 @@ class Predictor:
                 self._scorer = load_scorer(self._files, self._base, self._check.facts)
         sources = {one.source: one.query.nn_code for one in asked}
         odds = np.asarray(self._scorer.log_odds([one.question for one in asked], sources))
-        if odds.shape != (len(asked), 2) or not plausible(odds):  # whatever scorer it was
+        if odds.shape != (len(asked), 2) or not plausible(odds).all():  # whatever scorer it was
             raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
         rows: list[Row] = []

@@ -16,7 +16,7 @@ from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.calibration import logistic, with_calibration
 from nngpt_ext.predict.database import FAULTS, check, make, predictions, unusable
 from nngpt_ext.run_folder import ADAPTER, PREDICTIONS, read_table
-from nngpt_ext.scoring.predictions import LARGEST
+from nngpt_ext.scoring.predictions import plausible
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
@@ -228,7 +228,7 @@ def _sound(row: Mapping[Any, Any]) -> bool:
     """Whether a row's numbers are plausible and consistent."""
     odds, calibrated = row.get("log_odds"), row.get("calibrated_1")
     try:
-        if not abs(odds) <= LARGEST or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
+        if not plausible(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
             return False
         winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]  # type: ignore[operator]
         return abs(row["probability_1"] - logistic(odds)) <= _ROUNDING and row["predicted"] == winner

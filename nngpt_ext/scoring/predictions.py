@@ -76,9 +76,9 @@ def pair_log_odds(
     return result
 
 
-def plausible(odds: np.ndarray) -> bool:
-    """Whether all log-odds are finite and not larger than `LARGEST`."""
-    return bool((np.abs(odds) <= LARGEST).all())
+def plausible(odds: Any) -> Any:
+    """Whether each of the log-odds is finite and not larger than `LARGEST`: a number's truth value, or an array."""
+    return abs(odds) <= LARGEST
 
 
 def predicted_pairs(
@@ -97,8 +97,8 @@ def predicted_pairs(
     Raises:
         UserError: if a score is not finite.
     """
-    if not plausible(odds):
-        bad = int((~(np.abs(odds) <= LARGEST)).any(axis=1).sum())
+    bad = int((~plausible(odds)).any(axis=1).sum())
+    if bad:
         raise UserError(
             f"the scores of {bad} of {len(odds)} pairs are not finite or not plausible after epoch {tuning_epoch}: "
             "training diverged, or the base model is damaged; lower tuning.learning_rate and start over in another "

@@ -135,7 +135,7 @@ class LocalScorer:
     ) -> np.ndarray:
         """See `Scorer.log_odds`."""
         odds = self.score(self.encode(questions, sources), advance=advance)
-        if not plausible(odds):
+        if not plausible(odds).all():
             raise UserError(
                 "the model's scores are not finite numbers: its weights are damaged; train or fetch it again"
             )

@@ -22,6 +22,7 @@ from nngpt_ext.models.base import base_folder
 from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import (
@@ -153,7 +154,7 @@ def _run(
 
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
-        "pairs": pairs_hash(data.pairs, data.training),
+        "pairs": pairs_hash(data.pairs, data.training, given=GIVEN),
         "sources": digest(data.sources),
         "prompt": digest(astuple(bench.template)),
         "base model": base.sha256,

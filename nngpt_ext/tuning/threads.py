@@ -71,9 +71,8 @@ class ThreadChoice(TrainerCallback):
         threads = self.left.pop(0)
         speed = (self.trainer.n_tokens - self.tokens) / (time.perf_counter() - self.began)
         self.speeds[threads] = max(speed, self.speeds.get(threads, 0.0))
-        if self.speeds[1] > 2 * self.speeds.get(
-            self.all_threads, speed
-        ):  # a busy machine: the slow try is not repeated
+        # On a busy machine the slow try is not repeated.
+        if self.speeds[1] > 2 * self.speeds.get(self.all_threads, speed):
             self.left.clear()
         best = max(self.speeds, key=lambda number: self.speeds[number])
         torch.set_num_threads(best)
