@@ -1,7 +1,8 @@
-"""Facts about image-classification datasets: a source of records brings those of its datasets along."""
+"""Facts about image-classification datasets; a source of records provides those of its datasets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 class DatasetFacts:
     """Size of a dataset's training part and shape of its images, as NNGPT's prompts state them.
 
-    The host's figures are kept as they are, so that prompts compare: CelebA's aligned images are
-    178×218 and Imagenette's vary in size, whatever stands here.
+    These are NNGPT's own figures, so that prompts are comparable, even where they are inaccurate: CelebA's aligned
+    images are 178×218 and Imagenette's vary in size.
     """
 
     train_images: int
@@ -19,8 +20,7 @@ class DatasetFacts:
     classes: int
 
 
-# Of LEMUR's datasets.
-LEMUR_FACTS: dict[str, DatasetFacts] = {
+LEMUR_FACTS: Mapping[str, DatasetFacts] = {
     "celeba-gender": DatasetFacts(162_770, 64, 3, 2),
     "cifar-10": DatasetFacts(50_000, 32, 3, 10),
     "cifar-100": DatasetFacts(50_000, 32, 3, 100),

@@ -1,4 +1,4 @@
-"""Near-duplicate networks: MinHash signatures of their sources and what is joined by them."""
+"""Near-duplicate networks: MinHash signatures of their sources, and clusters of similar ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def shingles(source: str) -> set[str]:
-    """The runs of `SHINGLE` tokens (words and single signs) in a source; a shorter source is one run."""
+    """The runs of `SHINGLE` tokens (words and single symbols) in a source; a shorter source is one run."""
     tokens = _TOKEN.findall(source)
     last = max(len(tokens) - SHINGLE, 0)
     return {" ".join(tokens[i : i + SHINGLE]) for i in range(last + 1)}
@@ -31,7 +31,7 @@ def shingles(source: str) -> set[str]:
 
 def signature(source: str) -> np.ndarray:
     """MinHash signature, shape (128,), uint64 (Broder 1997; hashes and permutations are datasketch's)."""
-    from datasketch import MinHash  # half a second that only splits and reports need
+    from datasketch import MinHash  # takes half a second, and only splits and reports need it
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
     sketch.update_batch([text.encode() for text in sorted(shingles(source))])
@@ -39,7 +39,7 @@ def signature(source: str) -> np.ndarray:
 
 
 def signatures(sources: Mapping[str, str], names: Sequence[str]) -> np.ndarray:
-    """Signatures of the named networks, shape (len(names), 128), kept in the cache folder by source text."""
+    """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source."""
     keys = [hashlib.sha256(sources[name].encode()).hexdigest() for name in names]
     file = cache_folder() / "signatures.npz"
     known = _load(file)
@@ -70,19 +70,14 @@ def _load(file: object) -> dict[str, np.ndarray]:
 
 
 def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (of left, of right) of all couples whose estimated Jaccard similarity reaches the threshold."""
-    rows, columns = [], []
-    for i, one in enumerate(left):
-        found = np.flatnonzero((right == one).mean(axis=1) >= threshold)
-        rows.append(np.full(len(found), i))
-        columns.append(found)
-    if not rows:
-        return np.empty(0, dtype="int64"), np.empty(0, dtype="int64")
-    return np.concatenate(rows), np.concatenate(columns)
+    """Row numbers (in left, in right) of all couples whose estimated Jaccard similarity reaches the threshold."""
+    found = [np.flatnonzero((right == one).mean(axis=1) >= threshold) for one in left]
+    rows = np.repeat(np.arange(len(left)), np.array([len(columns) for columns in found], dtype="int64"))
+    return rows, np.concatenate([np.empty(0, dtype="int64"), *found])
 
 
 def clusters(values: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """The number of the connected component of each row of signatures, shape (n,)."""
+    """The number of each signature's connected component, shape (n,)."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""Labels: what is compared to say on which of two datasets a network does better."""
+"""Labels: the scores that decide on which of two datasets a network does better."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Label:
     Attributes:
         score: called with the trials to score (columns of `trials.COLUMNS`), their normalised accuracies, shape
             (trials,), and the best trial of each network and dataset among the networks that are in a pair. Returns
-            the scores, shape (trials,). dataset_1 is the answer where its score is at least dataset_2's.
+            the scores, shape (trials,). dataset_1 is the answer if its score is at least dataset_2's.
     """
 
     name: str

@@ -1,10 +1,11 @@
-"""Everything a run needs of its records: pairs with their parts, sources, facts, and what was left out."""
+"""Everything a run needs of its records: pairs with their parts, sources, facts, and what was excluded."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -24,11 +25,11 @@ class PairData:
     """Pairs of one epoch, split.
 
     Attributes:
-        pairs: one row a pair of best (or random) trials, with `split`.
-        training: what is trained on: the rows of part `train`, or those of all trials.
+        pairs: one row for each pair of best (or random) trials, with `split`.
+        training: the pairs to train on: the rows of part `train`, or those of all trials.
         sources: source text of each network in the pairs.
         facts: facts about each dataset of the records.
-        excluded: number of trials left out, by reason.
+        excluded: number of excluded trials by reason.
         source: kind of the source of records.
         fingerprint: sha256 of the trials used.
     """
@@ -57,25 +58,20 @@ class Records:
 
     source: Source
     trials: Trials
-    epoch: int
 
 
 def read_records(config: DataConfig) -> Records:
     """Read the records that a configuration names.
 
     Raises:
-        UserError: where the records are missing or broken.
+        UserError: if the records are missing or broken.
     """
     source = open_source(config.source, config.path)
-    return Records(source, read_trials(source, config.epoch), config.epoch)
+    return Records(source, read_trials(source, config.epoch))
 
 
 def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
-    """The part of each pair under the configured split.
-
-    Raises:
-        UserError: as `assign_split`.
-    """
+    """The part of each pair under the configured split; raises what `assign_split` raises."""
     needed = SPLITS[config.split].needs_sources
     sources = records.source.sources(sorted(pairs["nn"].unique())) if needed else None
     return assign_split(pairs, config.split, seed=config.seed, sources=sources, hold_out=config.hold_out)
@@ -86,17 +82,15 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
 
     Args:
         config: what to read and how to split it.
-        records: of the configuration's source and epoch, where they have been read already.
+        records: those of the configuration's source and epoch, if they have been read already.
 
     Raises:
-        UserError: where the records are missing or broken, and for a part that would be empty.
-        ValueError: for records of another epoch.
+        UserError: if the records are missing or broken, or if a part would be empty.
     """
     records = records or read_records(config)
-    if records.epoch != config.epoch:
-        raise ValueError(f"records of epoch {records.epoch}, not {config.epoch}")
-    use = "random" if config.trials == "random" else "best"
-    pairs = build_pairs(records.trials.frame, config.epoch, label=config.label, use=use, seed=config.seed)
+    trials = records.trials.frame
+    build = partial(build_pairs, trials, config.epoch, label=config.label, seed=config.seed)
+    pairs = build(use="random" if config.trials == "random" else "best")
     pairs["split"] = parts_of(pairs, config, records)
     sources = records.source.sources(sorted(pairs["nn"].unique()))
     for part in PARTS:
@@ -110,26 +104,16 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
             raise UserError(
                 f"split {config.split} leaves no {part} pairs at epoch {config.epoch}; choose another split or epoch"
             )
-    trials = records.trials
+    training = pairs[pairs["split"] == "train"]
+    if config.trials == "all":
+        keys = ["nn", "dataset_1", "dataset_2"]
+        training = build(use="all").merge(training[[*keys, "split"]], on=keys)
     return PairData(
         pairs=pairs,
-        training=_training(config, trials.frame, pairs).reset_index(drop=True),
+        training=training.reset_index(drop=True),
         sources=sources,
-        facts=records.source.facts(),
-        excluded=trials.excluded,
+        facts=records.source.facts,
+        excluded=records.trials.excluded,
         source=records.source.kind,
-        fingerprint=_fingerprint(trials.frame),
+        fingerprint=hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest(),
     )
-
-
-def _training(config: DataConfig, trials: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    training = pairs[pairs["split"] == "train"]
-    if config.trials != "all":
-        return training
-    every = build_pairs(trials, config.epoch, label=config.label, use="all", seed=config.seed)
-    keys = ["nn", "dataset_1", "dataset_2"]
-    return every.merge(training[[*keys, "split"]], on=keys)
-
-
-def _fingerprint(trials: pd.DataFrame) -> str:
-    return hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest()

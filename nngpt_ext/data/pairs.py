@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -28,24 +27,24 @@ def build_pairs(
         trials: a table with the columns of `nngpt_ext.data.trials.COLUMNS`.
         epoch: the training epoch at which accuracies are compared.
         label: a name in `labels.LABELS`.
-        use: a name in `trials.USES`: one pair a network and two datasets for `best` and `random`, several for `all`,
-            in which each trial of either side occurs at least once.
+        use: a name in `trials.USES`: one pair for each network and two datasets with `best` and `random`; several
+            with `all`, in which each trial of either dataset occurs at least once.
         seed: chooses the trials of `random` and matches those of `all`.
 
     Returns:
-        One row a pair with `PAIR_COLUMNS`, sorted by network and datasets; dataset_1 < dataset_2 in text
-        order; `better_dataset` is dataset_1 when its score is at least dataset_2's, unrounded; `margin` is
-        the distance of the two compared scores.
+        One row for each pair with `PAIR_COLUMNS`, sorted by network and datasets; dataset_1 < dataset_2 in text
+        order; `better_dataset` is dataset_1 if its score is at least dataset_2's, unrounded; `margin` is the
+        difference between the two scores.
 
     Raises:
-        UserError: for an unknown label or use, and for an epoch without pairs.
+        UserError: for an unknown label or use, or an epoch without pairs.
     """
     scored, use = LABELS[label], USES.check(use)
     at = in_order(trials[trials["epoch"] == epoch])
     best = at.drop_duplicates(["nn", "dataset"])
     best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
     if best.empty:
-        known = sorted(set(trials["epoch"]) - {epoch})  # none where one epoch was read, as commands do
+        known = sorted(set(trials["epoch"]) - {epoch})  # empty if only one epoch was read, as commands do
         others = f"epochs with trials: {', '.join(map(str, known))}" if known else "LEMUR has most pairs at 1, 2 and 5"
         raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then; {others}")
     top = at.groupby("dataset")["accuracy"].max()
@@ -79,7 +78,7 @@ def build_pairs(
 
 
 def usual_winner_share(pairs: pd.DataFrame) -> float:
-    """Share of the pairs that their dataset pair's usual winner wins: the pair prior in sample."""
+    """Share of the pairs that the usual winner of their dataset pair wins: the pair prior in sample."""
     first = pairs["better_dataset"] == pairs["dataset_1"]
     wins = first.groupby([pairs["dataset_1"], pairs["dataset_2"]]).agg(["sum", "size"])
     return float(pd.concat([wins["sum"], wins["size"] - wins["sum"]], axis=1).max(axis=1).sum() / len(pairs))
@@ -93,7 +92,7 @@ def datasets_of(pairs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
 
 
 def _crossed(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of every two datasets of one network, where each has one row."""
+    """Row numbers of every two datasets of a network; each has one row."""
     rows = chosen[["nn", "dataset"]].assign(row=np.arange(len(chosen)))
     both = rows.merge(rows, on="nn", suffixes=("_1", "_2"))
     both = both[both["dataset_1"] < both["dataset_2"]]
@@ -101,27 +100,24 @@ def _crossed(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _joined(chosen: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers where a network has several trials on a dataset.
+    """Row numbers of every two datasets of a network; each may have several rows.
 
-    All combinations would give networks with many trials most of the weight; matching the longer side
-    once against the shorter, repeated, shows every trial and grows with their number, not its square.
+    All combinations would give networks with many trials most of the weight. Matching the longer side with the
+    shorter one, repeated, shows every trial, and the number of pairs grows linearly.
     """
     rows = _shuffled(chosen.assign(row=np.arange(len(chosen))), seed)
-    first: list[int] = []
-    second: list[int] = []
+    matched = [np.empty((2, 0), dtype="int64")]
     for _, group in rows.groupby("nn", sort=True):
-        sides = {str(name): part.to_numpy() for name, part in group.groupby("dataset", sort=True)["row"]}
-        names = sorted(sides)
-        for i, a in enumerate(names):
-            for b in names[i + 1 :]:
-                count = max(len(sides[a]), len(sides[b]))
-                first.extend(np.resize(sides[a], count))
-                second.extend(np.resize(sides[b], count))
-    return np.asarray(first, dtype="int64"), np.asarray(second, dtype="int64")
+        sides = [part.to_numpy() for _, part in group.groupby("dataset", sort=True)["row"]]
+        for one, two in combinations(sides, 2):
+            count = max(len(one), len(two))
+            matched.append(np.stack([np.resize(one, count), np.resize(two, count)]))
+    first, second = np.concatenate(matched, axis=1)
+    return first, second
 
 
 def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Rows in an order that depends on the seed and each row's own values only, not on its neighbours."""
+    """Rows in an order that depends only on the seed and each row's own values."""
     columns = ["nn", "dataset", "accuracy", *RECIPE]
     keys = [
         hashlib.blake2b(repr((seed, *row)).encode(), digest_size=8).digest()
@@ -131,22 +127,9 @@ def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _recipes(chosen: pd.DataFrame) -> np.ndarray:
+    """The recipe of each trial as a mapping with plain Python values; None for what LEMUR does not state."""
+    table = chosen[list(RECIPE)]
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
     recipes = np.empty(len(chosen), dtype=object)
-    for i, (lr, batch, momentum, dropout, transform) in enumerate(chosen[list(RECIPE)].itertuples(False, None)):
-        recipes[i] = recipe_of(lr, batch, momentum, dropout, transform)
+    recipes[:] = [{**row, "batch": None if row["batch"] is None else int(row["batch"])} for row in rows]
     return recipes
-
-
-def recipe_of(lr: Any, batch: Any, momentum: Any, dropout: Any, transform: Any) -> dict[str, Any]:
-    """A recipe as a mapping with plain Python values; what LEMUR does not state is None."""
-    return {
-        "lr": _value(lr),
-        "batch": None if _value(batch) is None else int(batch),
-        "momentum": _value(momentum),
-        "dropout": _value(dropout),
-        "transform": transform if isinstance(transform, str) else None,
-    }
-
-
-def _value(number: Any) -> float | None:
-    return None if number is None or math.isnan(number) else float(number)

@@ -1,4 +1,4 @@
-"""Splits of pairs into train, validation and test: a network is in one part only, except in `random_pairs`."""
+"""Splits of pairs into train, validation and test: each network is in one part only, except in `random_pairs`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARTS = ("train", "validation", "test")
-# Of ten neighbours in the dealing order, seven train, one validates, two test.
+# Of ten consecutive networks in the dealing order, seven train, one validates and two test.
 _DEAL = ("train", "train", "test", "train", "train", "validation", "train", "test", "train", "train")
 _LARGE = 0.10  # share of the networks above which a cluster goes to train
 
@@ -25,9 +25,9 @@ class SplitRequest:
     """What a split may look at.
 
     Attributes:
-        pairs: as `build_pairs` gives them.
-        names: their networks in text order; with the seed they decide everything.
-        sources: source text of each network; empty where the split does not need it.
+        pairs: as `build_pairs` returns them.
+        names: their networks in text order; names and seed determine the split.
+        sources: source text of each network; empty if the split does not need it.
         hold_out: the origin that `by_origin` tests on.
     """
 
@@ -40,15 +40,15 @@ class SplitRequest:
 
 @dataclass(frozen=True)
 class Split:
-    """A way to deal networks (or, for a leaky split, pairs) to parts.
+    """A way to assign networks (or, in a leaky split, pairs) to parts.
 
     Attributes:
         description: one line that follows "Split NAME:".
-        deal: the part of each network by name.
-        warning: what a reader of its figures has to know; None where there is nothing to say.
+        deal: returns the part of each network by name.
+        warning: what a reader of its figures has to know, or None.
         options: keys of the configuration that only some splits take.
         needs_sources: whether it looks at the networks' source code.
-        of_pairs: whether pairs are dealt and not networks; `deal` then maps `NN DATASET_1 DATASET_2`.
+        of_pairs: whether it assigns pairs, not networks; the keys of `deal` are then `NN DATASET_1 DATASET_2`.
     """
 
     name: str
@@ -71,14 +71,14 @@ def assign_split(
     """The part of each pair: `train`, `validation` or `test`.
 
     Args:
-        pairs: as `build_pairs` gives them.
+        pairs: as `build_pairs` returns them.
         split: a name in `SPLITS`.
-        seed: with the sorted network names it decides everything.
-        sources: network name to source text, for a split that needs it.
+        seed: seed and sorted network names determine the split.
+        sources: source text by network name, for a split that needs it.
         hold_out: the origin that `by_origin` tests on: a name before the first `-`.
 
     Raises:
-        UserError: for an unknown split, and a `hold_out` that is missing or that no network has.
+        UserError: for an unknown split, or if `hold_out` is missing or no network has this origin.
     """
     chosen = SPLITS[split]
     if chosen.needs_sources and sources is None:
@@ -97,17 +97,17 @@ def origin(name: str) -> str:
 
 
 def split_hash(pairs: pd.DataFrame) -> str:
-    """A hash of who is in which part, for run records."""
+    """A hash of which network is in which part, for run records."""
     rows = sorted({f"{nn} {part}" for nn, part in zip(pairs["nn"], pairs["split"], strict=True)})
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:
-    """A hash of pairs and all that prompts show of them: the same where a run would train and test on the same.
+    """A hash of pairs and everything that prompts show of them: equal if runs would train and test on the same data.
 
     Args:
         *tables: pairs with their `split`.
-        given: what prompts show of a network on each dataset, columns `NAME_1` and `NAME_2` if they are there.
+        given: fields that prompts show for each dataset: columns `NAME_1` and `NAME_2`, if they exist.
     """
     total = hashlib.sha256()
     for pairs in tables:
@@ -119,7 +119,7 @@ def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:
 
 
 def shuffled(names: Sequence[str], seed: int) -> list[str]:
-    """Names in an order that only the seed and the names decide, the same with every version of numpy."""
+    """Names in an order that depends only on the seed and the names, not on numpy's version."""
     return sorted(names, key=lambda name: (hashlib.sha256(f"{seed} {name}".encode()).digest(), name))
 
 
@@ -137,7 +137,7 @@ def _by_network(request: SplitRequest) -> dict[str, str]:
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, datasets in datasets_of(request.pairs).items():
         strata[datasets].append(name)
-    # Dealing one stratum after the other keeps the shares exact over all and near within each.
+    # Dealing one stratum after the other keeps the shares exact overall and nearly so within each stratum.
     return _dealt([name for key in sorted(strata) for name in shuffled(strata[key], request.seed)])
 
 
@@ -148,23 +148,17 @@ def _by_cluster(request: SplitRequest) -> dict[str, str]:
     members: dict[int, list[str]] = defaultdict(list)
     for name, number in zip(names, clusters(signatures(request.sources, names)), strict=True):
         members[int(number)].append(name)
-    parts: dict[str, str] = {}
-    dealt: list[list[str]] = []
-    for group in members.values():
-        if len(group) > _LARGE * len(names):
-            parts.update(dict.fromkeys(group, "train"))
-        else:
-            dealt.append(group)
-    remaining = sum(len(group) for group in dealt)
-    by_first = {min(group): group for group in dealt}
+    parts = dict.fromkeys(names, "train")
+    dealt = {min(group): group for group in members.values() if len(group) <= _LARGE * len(names)}
+    remaining = sum(map(len, dealt.values()))
     counts = {"validation": 0, "test": 0}
-    for first in shuffled(sorted(by_first), request.seed):
+    for first in shuffled(list(dealt), request.seed):
         # The part that is further behind its share, one third or two thirds of the networks.
         behind_v = remaining / 3 - counts["validation"]
         behind_t = remaining * 2 / 3 - counts["test"]
         part = "validation" if behind_v * 2 > behind_t else "test"
-        counts[part] += len(by_first[first])
-        parts.update(dict.fromkeys(by_first[first], part))
+        counts[part] += len(dealt[first])
+        parts.update(dict.fromkeys(dealt[first], part))
     return parts
 
 
@@ -222,11 +216,7 @@ SPLITS = Declarations(
 
 
 def check_options(split: str, given: Mapping[str, object]) -> None:
-    """See that the options of a split (`hold_out`) were given to a split that takes them.
-
-    Raises:
-        UserError: naming the option and the splits that take it.
-    """
+    """Raise a UserError if an option (`hold_out`) was given to a split that does not take it."""
     for name, value in given.items():
         if value is not None and name not in SPLITS[split].options:
             takers = ", ".join(one.name for one in SPLITS.values() if name in one.options)

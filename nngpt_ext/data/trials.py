@@ -1,8 +1,7 @@
-"""Trials: LEMUR's training records as one clean table, whatever they were read from."""
+"""Trials: LEMUR's training records as one clean table, wherever they were read from."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Set
@@ -14,8 +13,6 @@ from nngpt_ext.declaration import Declarations, Named
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 TASK = "img-classification"
 METRIC = "acc"
@@ -35,58 +32,51 @@ USES = Declarations(
 
 @dataclass(frozen=True)
 class Trials:
-    """Usable trials (columns `COLUMNS`, in a fixed order of rows) and the others, counted by reason."""
+    """Usable trials (columns `COLUMNS`, rows in a fixed order), and how many were excluded, by reason."""
 
     frame: pd.DataFrame
     excluded: dict[str, int]
 
 
 class Source(Protocol):
-    """A place that training records are read from."""
+    """A place that training records are read from.
+
+    Attributes:
+        kind: its name in `nngpt_ext.data.sources.discovery.KINDS`.
+        location: where it is, for messages and for the cache's file name.
+        facts: facts about its datasets by name; trials on other datasets are excluded.
+    """
 
     kind: str
-
-    @property
-    def location(self) -> str:
-        """Where it is, for messages and for the cache's file name."""
+    location: str
+    facts: Mapping[str, DatasetFacts]
 
     def fingerprint(self, epoch: int | None) -> str:
         """A short text that changes when the records of `epoch` (None: of any epoch) change."""
 
     def records(self, epoch: int | None) -> Iterable[tuple[Any, ...]]:
-        """Raw values in the order of `COLUMNS`: of one epoch, or of all."""
+        """Raw values in the order of `COLUMNS`, of one epoch or of all."""
 
     def networks(self) -> Set[str]:
-        """Names of the networks whose source is there."""
+        """Names of the networks that have a source."""
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Source text of the named networks."""
 
-    def facts(self) -> Mapping[str, DatasetFacts]:
-        """Facts about its datasets by name; trials on others are left out."""
 
-
-def say_excluded(excluded: dict[str, int]) -> None:
-    """Log what was left out, if anything was."""
-    if excluded:
-        log.info("LEMUR: trials left out: %s", ", ".join(f"{n} × {why}" for why, n in excluded.items()))
-
-
-def _fault(accuracy: Any) -> str | None:
-    """Why an accuracy cannot be used, or None. Numbers in text count as numbers, as in SQLite."""
-    if accuracy is None:
+def _accuracy(value: Any) -> float | str:
+    """An accuracy, or the reason why it cannot be used. Numbers in text count as numbers, as in SQLite."""
+    if value is None:
         return "accuracy missing"
-    if isinstance(accuracy, bool):  # float(True) is 1.0
-        return "accuracy not a number"
     try:
-        value = float(accuracy)
+        accuracy = float(str(value) if isinstance(value, bool) else value)  # float(True) is 1.0
     except OverflowError:
         return "accuracy outside [0, 1]"
     except (TypeError, ValueError):
         return "accuracy not a number"
-    if not math.isfinite(value):
+    if not math.isfinite(accuracy):
         return "accuracy not finite"
-    return None if 0.0 <= value <= 1.0 else "accuracy outside [0, 1]"
+    return accuracy if 0.0 <= accuracy <= 1.0 else "accuracy outside [0, 1]"
 
 
 def _number(value: Any) -> float:
@@ -98,44 +88,37 @@ def _number(value: Any) -> float:
 
 
 def collect(records: Iterable[tuple[Any, ...]], with_source: Set[str], known: Container[str]) -> Trials:
-    """Check raw records and put them in one order, so that every source gives the same table.
+    """Check raw records and sort them, so that every source yields the same table.
 
-    A trial without a usable accuracy, whose network has no source or whose dataset has no facts is
-    left out and counted under the first reason that applies.
+    A trial is excluded if its accuracy is unusable, its network has no source or its dataset has no facts; it is
+    counted under the first reason that applies.
     """
     import pandas as pd
 
     excluded: Counter[str] = Counter()
     kept: list[tuple[Any, ...]] = []
-    for nn, dataset, epoch, accuracy, lr, batch, momentum, dropout, transform in records:
-        if type(accuracy) is not float or not 0.0 <= accuracy <= 1.0:
-            fault = _fault(accuracy)
-            if fault:
-                excluded[fault] += 1
-                continue
-            accuracy = float(accuracy)
-        if nn not in with_source:
+    for nn, dataset, epoch, value, *numbers, transform in records:
+        accuracy = _accuracy(value)
+        if isinstance(accuracy, str):
+            excluded[accuracy] += 1
+        elif nn not in with_source:
             excluded["network without source"] += 1
         elif dataset not in known:
             excluded["dataset without facts"] += 1
         else:
-            recipe = (_number(lr), _number(batch), _number(momentum), _number(dropout))
-            kept.append((nn, dataset, epoch, accuracy, *recipe, None if transform is None else str(transform)))
+            text = None if transform is None else str(transform)
+            kept.append((nn, dataset, epoch, accuracy, *map(_number, numbers), text))
     frame = pd.DataFrame(kept, columns=list(COLUMNS))
-    for name in ("accuracy", "lr", "batch", "momentum", "dropout"):
-        frame[name] = frame[name].astype("float64")
     for name in ("nn", "dataset", "transform"):
-        missing = frame[name].isna()  # pandas 2 would make it the text "None"
-        frame[name] = frame[name].astype("str").mask(missing, None)
-    frame["epoch"] = frame["epoch"].astype("int64")
-    return Trials(in_order(frame), dict(sorted(excluded.items())))
+        frame[name] = frame[name].astype("str").mask(frame[name].isna(), None)  # pandas 2 makes it the text "None"
+    types = {"epoch": "int64", **dict.fromkeys(("accuracy", *RECIPE[:-1]), "float64")}
+    return Trials(in_order(frame.astype(types)), dict(sorted(excluded.items())))
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Trials by network, dataset, epoch and falling accuracy.
+    """Sort trials by network, dataset, epoch and falling accuracy.
 
-    The recipe breaks ties of accuracy, so that "the best trial" is one trial in every source.
+    The recipe breaks ties of accuracy, so that "the best trial" is the same one in every source.
     """
-    order = ["nn", "dataset", "epoch", "accuracy", *RECIPE]
-    ascending = [True, True, True, False, *(True for _ in RECIPE)]
-    return frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
+    ascending = [name != "accuracy" for name in COLUMNS]
+    return frame.sort_values(list(COLUMNS), ascending=ascending, kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""The built-in prompts: four of the paper's in effect, and `recipe`. Registered like a plugin's."""
+"""The built-in prompts: four equivalent to the paper's, and `recipe`. They are registered like a plugin's."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ for _name in NAMES:
 
 
 def get_template(name: str) -> Template:
-    """The registered prompt of that name: a plugin registers a `Template`, or a function that gives one."""
+    """The registered prompt of that name: a plugin registers a `Template`, or a function that returns one."""
     found = prompts.get(name)
     return checked(found if isinstance(found, Template) else found())

@@ -1,8 +1,13 @@
-"""A question in a tokenizer's chat template: as a system and a user message, or all of it as the user's."""
+"""A question in a tokenizer's chat template, and the plain text by which the template marks who speaks.
+
+Some tokenizers know their markers as special tokens; others write them as ordinary text (`[/INST]`,
+`### Response:`), which a network's source may contain too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -12,58 +17,87 @@ from nngpt_ext.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A piece of code with what tokenizers and templates lose: blank lines, indentation, tabs, runs of blanks, quotes,
-# signs, capitals, non-ASCII.
+# Code with everything that tokenizers and templates lose: blank lines, indentation, tabs, runs of spaces, quotes,
+# punctuation, capitals, non-ASCII.
 SAMPLE = (
     "class Net:\n\n\n    def f(self, n):\n\tif n < 10:\n\t\treturn \"é\", '中🙂'\n        return  n"
     f"{' ' * 16}# {''.join(map(chr, range(33, 127)))}\n\n\n\nx"
 )
-# Takes the place of the function by which transformers gives a template the date.
+# Replaces the function by which transformers tells a template the date.
 _SAME_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 _SYSTEM = "the-system"
-_USER = "\n".join([SAMPLE] * 100)  # as long as a question, so that a template that cuts is noticed too
+_USER = "\n".join([SAMPLE] * 100)  # as long as a question, so that a template that truncates is noticed too
+_SAID = "0said0by0"  # stands for a message; no template writes it
+_TALKS = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("system", "user"), ("user",))
+_SHORTEST = 3  # characters of a marker: shorter ones, such as `:`, would break up every source
+_REFUSED = (jinja2.TemplateError, ValueError, TypeError, LookupError)  # what a template raises for some messages
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, system: str, user: str, *, apart: bool) -> str:
-    """The text before the answer; `apart`: with a system message of its own (`takes_system`)."""
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    if not apart:
-        messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
-    return rendered(tokenizer, messages)
+    """The text before the answer; with `apart`, system and user are separate messages (see `takes_system`)."""
+    if apart:
+        return _rendered(tokenizer, [("system", system), ("user", user)])
+    return _rendered(tokenizer, [("user", f"{system}\n\n{user}")])
 
 
-def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], *, answering: bool = True) -> str:
-    """Messages in the chat template; `answering`: with what precedes the model's answer.
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[tuple[str, str]], answering: bool = True) -> str:
+    """Messages (role, content) in the chat template; with `answering`, what precedes the model's answer follows.
 
-    Some templates (Llama 3's) write today's date: they are given one fixed day, so that a prompt is the same tomorrow.
+    Some templates (Llama 3's) write today's date: a fixed day keeps prompts the same tomorrow.
     """
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _SAME_DAY + template
+    said = [{"role": role, "content": content} for role, content in messages]
     return str(
-        tokenizer.apply_chat_template(
-            list(messages), chat_template=template, tokenize=False, add_generation_prompt=answering
-        )
+        tokenizer.apply_chat_template(said, chat_template=template, tokenize=False, add_generation_prompt=answering)
     )
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template shows a system message beside the user's: some refuse it (Gemma), some leave it out.
+    """Whether the chat template shows a system message beside the user's; some reject it (Gemma), some omit it.
 
     Raises:
-        UserError: when it does not show the whole text either way: the model would be trained on empty questions.
+        UserError: if it does not show the whole text either way: the model would be trained on empty questions.
     """
     reason = ""
     for apart in (True, False):
         try:
-            text = chat_text(tokenizer, _SYSTEM, _USER, apart=apart)
-        except (jinja2.TemplateError, ValueError, TypeError, LookupError) as error:
-            reason = f" ({' '.join(str(error).split())[:200]})"
-            continue
-        reason = ""
+            text, reason = chat_text(tokenizer, _SYSTEM, _USER, apart=apart), ""
+        except _REFUSED as error:
+            text, reason = "", f" ({' '.join(str(error).split())[:200]})"
         if _SYSTEM in text and _USER in text:
             return apart
     raise UserError(
         f"the chat template of the tokenizer in '{tokenizer.name_or_path}' does not show the user's whole text{reason};"
         " correct its chat template, or use another base model"
     )
+
+
+def text_markers(tokenizer: PreTrainedTokenizerBase, specials: Collection[str]) -> set[str]:
+    """The markers of the tokenizer's chat template that are ordinary text to it; empty if it has no template.
+
+    A marker is a line of what the template writes around messages, or a bracketed word in it, without special
+    tokens. Bare words such as `user` are left out: they mark something only beside a special token.
+
+    Args:
+        tokenizer: with or without a chat template.
+        specials: texts that the tokenizer parses as single tokens.
+    """
+    if not tokenizer.chat_template:
+        return set()
+    texts = []
+    for talk in _TALKS:
+        for answering in (True, False):
+            try:
+                texts.append(_rendered(tokenizer, [(role, _SAID) for role in talk], answering))
+            except _REFUSED:
+                continue
+    breaks = re.compile("|".join([*(re.escape(text) for text in sorted(specials, key=len, reverse=True)), _SAID, "\n"]))
+    lines = {line.strip() for text in texts for line in breaks.split(text)}
+    words = {word for line in lines for word in line.split() if not (word[0].isalnum() or word[-1].isalnum())}
+    return {text for text in lines | words if len(text) >= _SHORTEST and _marks(text)}
+
+
+def _marks(text: str) -> bool:
+    return any(c.isalnum() for c in text) and not text.replace(" ", "").isalnum()

@@ -1,4 +1,4 @@
-"""What a prompt may show: one table of fields, each with where its value comes from."""
+"""What a prompt may show: one table of fields, each with the source of its value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Side:
 
     Attributes:
         dataset: its name.
-        given: what is known of the network on it, by the names of `GIVEN`: `recipe`, `norm_acc`.
+        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`.
     """
 
     dataset: str
@@ -27,7 +27,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Question:
-    """A network and two datasets in the order in which they are offered, with what a prompt may show."""
+    """A network and two datasets in the order in which they are offered, with the values that a prompt may show."""
 
     nn: str
     first: Side
@@ -41,13 +41,11 @@ class Question:
         Args:
             nn: the network's name.
             dataset_1, dataset_2: in the order in which they are offered.
-            epoch: at which accuracies are compared.
-            **given: by the names of `GIVEN`, a pair of values, one for each dataset.
+            epoch: the epoch at which accuracies are compared.
+            **given: by the names in `GIVEN`, a pair of values, one for each dataset.
         """
-        sides = [
-            Side(name, {key: pair[i] for key, pair in given.items()}) for i, name in enumerate((dataset_1, dataset_2))
-        ]
-        return cls(nn, sides[0], sides[1], epoch)
+        first, second = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
+        return cls(nn, Side(dataset_1, first), Side(dataset_2, second), epoch)
 
     @property
     def dataset_1(self) -> str:
@@ -60,18 +58,18 @@ class Question:
         return self.second.dataset
 
     def turned(self) -> Question:
-        """The same question with the datasets in the other order."""
+        """The same question with the datasets in reverse order."""
         return Question(self.nn, self.second, self.first, self.epoch)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What field values are made of.
+    """What field values are computed from.
 
     Attributes:
         question: the question that is rendered.
-        source: the network's whole source, None where no source was given.
-        code: the part of the source that the prompt shows, None where it shows none.
+        source: the network's whole source, or None.
+        code: the part of the source that the prompt shows, or None.
         facts: facts about datasets by name.
     """
 
@@ -86,11 +84,11 @@ class PromptField:
     """A value that a prompt can show.
 
     Attributes:
-        name: names the field, and in `Side.given` what it is made of.
-        columns: what templates call it: one column for a value of the network, two for one of each dataset.
-        value: the value, or None where it is not known; called with the side for a value of a dataset.
-        given: whether whoever asks gives it for each dataset; then the table of pairs has it as `NAME_1`, `NAME_2`.
-        noun, advice: for the error where it is missing: what it is for one dataset, and how to give it.
+        name: the field's name, also its key in `Side.given`.
+        columns: its names in templates: one column for a value of the network, two for values of the two datasets.
+        value: returns the value, or None if it is unknown; for a value of a dataset it is called with its side.
+        given: whether the user gives it for each dataset; the table of pairs then has it as `NAME_1`, `NAME_2`.
+        noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
         example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
         host: whether NNGPT's own loader fills the columns.
     """
@@ -168,14 +166,11 @@ COLUMNS: dict[str, tuple[PromptField, int]] = {
 
 
 def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:
-    """The values of some columns, None for those that are not known.
+    """The values of some columns, None for unknown ones.
 
     Raises:
-        UserError: for a recipe that cannot be written.
+        UserError: for an invalid recipe.
     """
     sides = (shown.question.first, shown.question.second)
-    found = {}
-    for column in columns:
-        one, side = COLUMNS[column]
-        found[column] = one.value(shown, sides[side])
-    return found
+    chosen = ((column, *COLUMNS[column]) for column in columns)
+    return {column: one.value(shown, sides[i]) for column, one, i in chosen}

@@ -1,7 +1,7 @@
 """A training recipe in few words and coarse steps.
 
-A small language model learns from `lr 4e-3` and not from `lr 0.003917`: written as decimals, recipes
-left it at the pair prior, in coarse steps they reached the recipe GBM (docs/LOG.md).
+A small language model learns from `lr 4e-3` but not from `lr 0.003917`: with recipes written as decimals it did not
+beat the pair prior, with coarse steps it was as good as the recipe GBM (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.errors import UserError
 
-KEYS = ("lr", "batch", "momentum", "dropout", "transform")
-# Fifths of a decade: 10^0, 10^0.2, … rounded to two figures.
+KEYS = RECIPE
+# Fifths of a decade: 10^0, 10^0.2, … rounded to two digits.
 LR_STEPS = ("1", "1.6", "2.5", "4", "6.3")
 
 
@@ -37,7 +38,7 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
         recipe: `lr`, `batch`, `momentum`, `dropout`, `transform`; the last four may be None or absent.
 
     Raises:
-        UserError: for a missing learning rate, other keys, or a value that cannot be written.
+        UserError: for a missing learning rate, unknown keys, or an invalid value.
     """
     strange = sorted(set(recipe) - set(KEYS))
     if strange or recipe.get("lr") is None:
@@ -51,4 +52,4 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
             f" transform {(recipe.get('transform') or 'none').replace('_', ' ')}"
         )
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise UserError(f"a recipe holds a value of a wrong kind: {error}") from None
+        raise UserError(f"a recipe has a value of the wrong type: {error}") from None

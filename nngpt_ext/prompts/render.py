@@ -1,4 +1,4 @@
-"""The one renderer: a question about a network becomes text, for training and for scoring alike."""
+"""The renderer: turns a question about a network into text, for training and for scoring alike."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os.path
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks.compact import compact_code
-from nngpt_ext.prompts.chat import chat_text, takes_system
+from nngpt_ext.prompts.chat import chat_text, takes_system, text_markers
 from nngpt_ext.prompts.fields import Question, Shown, column_values
-from nngpt_ext.prompts.markers import text_markers
 from nngpt_ext.prompts.template import Messages, Template
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Code:
-    """A source as it is shown: its text, and whether some of it was cut off."""
+    """A source as it is shown: its text, and whether it was truncated."""
 
     text: str
     cut: bool
@@ -34,10 +34,10 @@ class Renderer:
 
     Args:
         template: the prompt.
-        tokenizer: gives the chat template, the tokens by which a source is cut, and the special tokens
+        tokenizer: provides the chat template, the tokens by which a source is truncated, and the special tokens
             and markers that text from outside must not contain.
-        code_tokens: how many tokens of source are shown at most.
-        compact: whether comments and docstrings are taken out first.
+        code_tokens: the largest number of source tokens to show.
+        compact: whether comments and docstrings are removed first.
         facts: facts about datasets by name.
     """
 
@@ -55,20 +55,19 @@ class Renderer:
         self.code_tokens = code_tokens
         self.compact = compact
         self.facts = facts
-        self._takes_system: bool | None = None
-        # Chat markers count too: many tokenizers parse `<|User|>` without calling it special.
+        # Includes chat markers: many tokenizers parse `<|User|>` without calling it special.
         added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
         specials = {text for text, special in added.items() if special or text[:1] + text[-1:] == "<>"}
-        # Blanks alone are ordinary text: a space more makes blanks again.
+        # Whitespace alone is ordinary text: with one more space it is still whitespace.
         specials = {text for text in specials | set(tokenizer.all_special_tokens) if text.strip()}
-        # A token is found by what stands between its outer spaces: a space can break that only.
+        # A token is recognised by what stands between its outer spaces: only that can be broken by a space.
         cores = {text.strip(" ") for text in specials | text_markers(tokenizer, specials)}
         cores = {core for core in cores if len(core) > 1}
         self._marked = _first_characters(cores)
         self._gap = " " * (1 + max((len(run) for core in cores for run in re.findall(" +", core)), default=0))
 
     def code(self, source: str) -> Code:
-        """The part of a source that a prompt shows, cut by tokens."""
+        """The part of a source that a prompt shows, truncated by tokens."""
         text = self.inert(compact_code(source) if self.compact else source.strip())
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = encoded["offset_mapping"]
@@ -79,10 +78,10 @@ class Renderer:
     def inert(self, text: str) -> str:
         """Break special tokens and the chat template's markers in text from outside by a space.
 
-        Then no tokenizer parses them as such, and no model reads them so.
+        No tokenizer or model then takes them for real ones.
         """
         broken = self._marked.sub(r"\g<0> ", text)
-        if self._marked.search(broken):  # `< a` is a token beside `<a`: more spaces then than any token holds
+        if self._marked.search(broken):  # `< a` is a token beside `<a`: insert more spaces than any token contains
             broken = self._marked.sub(rf"\g<0>{self._gap}", text)
         return broken
 
@@ -90,12 +89,12 @@ class Renderer:
         """Fill the template for one question.
 
         Args:
-            question: what is asked.
-            code: the part of the source to show, as `code()` gave it; None where the prompt shows none.
-            source: the whole source, for fields that are made of it.
+            question: the question.
+            code: the part of the source to show, as `code()` returned it; None if the prompt shows no source.
+            source: the whole source, for fields that are computed from it.
 
         Raises:
-            UserError: for a dataset without facts, and for what the template needs and the question lacks.
+            UserError: for a dataset without facts, or if the question lacks a value that the template needs.
         """
         for dataset in (question.dataset_1, question.dataset_2):
             if self.template.needs_facts and dataset not in self.facts:
@@ -104,18 +103,19 @@ class Renderer:
         return self.template.fill({k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()})
 
     def text(self, question: Question, code: str | None, source: str | None = None) -> str:
-        """The whole text before the answer: by the tokenizer's chat template, or plainly where it has none."""
+        """The whole text before the answer, in the tokenizer's chat template if it has one."""
         said = self.messages(question, code, source)
-        system, user = said.system, said.user
         if not self.tokenizer.chat_template:
-            return f"{system}\n\n{user}\n"
-        if self._takes_system is None:
-            self._takes_system = takes_system(self.tokenizer)
-        return chat_text(self.tokenizer, system, user, apart=self._takes_system)
+            return f"{said.system}\n\n{said.user}\n"
+        return chat_text(self.tokenizer, said.system, said.user, apart=self._takes_system)
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        return takes_system(self.tokenizer)
 
 
 def _first_characters(texts: Set[str]) -> re.Pattern[str]:
-    """Finds the first character of each of the texts, also where they lie across one another."""
+    """A pattern that finds the first character of each of the texts, even where they overlap."""
     groups = groupby(sorted(texts), key=lambda text: text[0])
     branches = [f"{re.escape(first)}(?={_any_of({text[1:] for text in alike})})" for first, alike in groups]
     return re.compile("|".join(branches) or "(?!)")
@@ -124,7 +124,7 @@ def _first_characters(texts: Set[str]) -> re.Pattern[str]:
 def _any_of(texts: Set[str]) -> str:
     """A pattern that matches where one of the texts begins.
 
-    It is a tree of what they share, so thousands of reserved tokens cost no more than one.
+    It is a tree of common prefixes, so thousands of reserved tokens take no longer than one.
     """
     if "" in texts:
         return ""

@@ -17,7 +17,7 @@ ANSWER = "better_dataset"
 
 @dataclass(frozen=True)
 class Messages:
-    """What is said to the model: the system text and the user's text."""
+    """The text for the model: the system's and the user's."""
 
     system: str
     user: str
@@ -25,7 +25,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class Template:
-    """One prompt: texts with `{variables}`, and the column that fills each variable."""
+    """One prompt: texts with `{variables}`, and for each variable the column that fills it."""
 
     name: str
     system: str
@@ -46,10 +46,10 @@ class Template:
         return any(self.shows(one.name) for one in FACT_FIELDS)
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
-        """Put the values (by column) in place of the variables.
+        """Replace the variables by values, which are given by column.
 
         Raises:
-            UserError: naming all columns that are needed and missing or None.
+            UserError: naming all needed columns that are missing or None.
         """
         missing = sorted({c for c in self.columns.values() if values.get(c) is None})
         if missing:
@@ -66,7 +66,7 @@ def load_template(path: str | Path, key: str | None = None) -> Template:
         key: which of them; by default the only one.
 
     Raises:
-        UserError: for an unreadable file, and for variables that no column fills, all of them named.
+        UserError: for an unreadable file or variables that no column fills; names all of them.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def load_template(path: str | Path, key: str | None = None) -> Template:
 
 
 def checked(template: Template) -> Template:
-    """Return the template if each variable is filled by a known column, else raise naming all that are not."""
+    """Return the template if each variable is filled by a known column, else raise a UserError with all faults."""
     used = _variables(template.system) | _variables(template.prompt)
     faults = [f"variable {{{v}}} is not in input_list" for v in sorted(used - set(template.columns))]
     faults += [f"input_list has {{{v}}}, which the text does not use" for v in sorted(set(template.columns) - used)]

@@ -78,7 +78,7 @@ def test_the_second_read_is_served_from_the_cache(faulty_tree: Path, folder: Pat
     assert_frame_equal(first.frame, second.frame, check_exact=True)
     assert first.excluded == second.excluded
     assert sum(first.excluded.values()) == 13
-    assert sum("trials left out" in message for message in caplog.messages) == 3  # said each time, cached or not
+    assert sum("trials excluded" in message for message in caplog.messages) == 3  # said each time, cached or not
 
 
 def test_without_the_cache_nothing_is_kept(tree: Path, folder: Path) -> None:

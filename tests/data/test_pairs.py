@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs, datasets_of, recipe_of, usual_winner_share
+from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs, datasets_of, usual_winner_share
 from nngpt_ext.data.trials import RECIPE, collect
 from nngpt_ext.errors import UserError
 from tests.data.small import made, one_line
@@ -80,11 +80,14 @@ def test_unknown_label_and_trials() -> None:
 
 
 def test_recipes_are_plain_values() -> None:
-    assert recipe_of(np.float64(0.5), 4.0, float("nan"), None, float("nan")) == {
-        "lr": 0.5, "batch": 4, "momentum": None, "dropout": None, "transform": None,
-    }  # fmt: skip
-    recipe = recipe_of(np.float64(0.5), 4.0, 0.9, 0.1, "norm_32")
-    assert [type(value) for value in recipe.values()] == [float, int, float, float, str]
+    records = [
+        ("a", dataset, 5, 0.5, 0.5, batch, None, 0.1, "t") for dataset, batch in (("mnist", 4.0), ("svhn", None))
+    ]
+    pairs = build_pairs(collect([(*records[0][:-1], None), records[1]], {"a"}, LEMUR_FACTS).frame, 5)
+    one, two = pairs["recipe_1"][0], pairs["recipe_2"][0]
+    assert one == {"lr": 0.5, "batch": 4, "momentum": None, "dropout": 0.1, "transform": None}
+    assert two == {"lr": 0.5, "batch": None, "momentum": None, "dropout": 0.1, "transform": "t"}
+    assert [type(value) for value in one.values()] == [float, int, type(None), float, type(None)]
 
 
 def test_datasets_of() -> None:

@@ -82,7 +82,7 @@ def test_a_database_is_moved_when_it_is_complete(api: Path, database: Path, tmp_
 def test_a_database_that_cannot_be_built_leaves_nothing(api: Path, tmp_path: Path, then: str) -> None:
     api.write_text(f"import os; os.mkdir('db'); open('db/ab.nn.db', 'w').close()\n{then}")
     out = tmp_path / "new" / "ab.nn.db"
-    with pytest.raises(UserError, match=r"RuntimeError: half-way|is no LEMUR database|No module named 'absent_one'"):
+    with pytest.raises(UserError, match=r"RuntimeError: half-way|is not a LEMUR database|No module named 'absent_one'"):
         build_database(out)
     assert not list(out.parent.iterdir())
 
@@ -94,9 +94,9 @@ def test_a_database_whose_building_was_interrupted_is_refused(database: Path, tm
         for (sql,) in whole.execute("SELECT sql FROM sqlite_master WHERE type = 'table'"):
             connection.execute(sql)
         connection.commit()
-    with pytest.raises(UserError, match="not whole: a table of it is empty"):
+    with pytest.raises(UserError, match="incomplete: one of its tables is empty"):
         check_database(begun)
-    with pytest.raises(UserError, match=r"not whole.*type: nngpt-ext host database --out"):
+    with pytest.raises(UserError, match=r"incomplete.*type: nngpt-ext host database --out"):
         bench_host(begun, folder=made(tmp_path, "TuneNNGen"))
 
 
@@ -113,5 +113,5 @@ os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", script], check=False)
     assert killed.with_name("killed.db-journal").stat().st_size
-    with pytest.raises(UserError, match="not whole: a journal is left beside it"):
+    with pytest.raises(UserError, match="incomplete: a journal was left beside it"):
         check_database(killed)

@@ -96,5 +96,5 @@ def test_missing_learning_rate(recipe: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_values_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="a recipe holds a value of a wrong kind"):
+    with pytest.raises(UserError, match="a recipe has a value of the wrong type"):
         recipe_text({"lr": 0.1, **wrong})

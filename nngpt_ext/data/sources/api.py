@@ -5,46 +5,38 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from functools import cached_property
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
-from nngpt_ext.data.trials import METRIC, TASK
+from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
 
 
 class ApiSource:
-    """Asks `ab.nn.api.data`. Its first import builds or downloads a database, which takes minutes."""
+    """Queries `ab.nn.api.data`, whose first import builds or downloads a database, which takes minutes."""
 
     kind = "api"
-
-    @property
-    def location(self) -> str:
-        return "ab.nn.api"
+    location = "ab.nn.api"
+    facts = LEMUR_FACTS
 
     @cached_property
     def _api(self) -> Any:
         try:
-            # It prints what it does while it is imported; our standard output is for results.
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported
                 import ab.nn.api as lemur
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").split(".")[0]
-            package = "--no-deps nn-dataset==2.1.2" if missing in ("ab", "") else missing
-            raise UserError(f"ab.nn.api cannot be imported ({error}); type: pip install {package}") from None
         except Exception as error:
+            module = (error.name or "ab") if isinstance(error, ModuleNotFoundError) else "ab"
+            package = "--no-deps nn-dataset==2.1.2" if module.split(".")[0] == "ab" else module.split(".")[0]
             raise UserError(
-                f"ab.nn.api cannot be imported ({type(error).__name__}: {error}); "
-                "install LEMUR's data with: pip install --no-deps nn-dataset==2.1.2"
+                f"ab.nn.api cannot be imported ({type(error).__name__}: {error}); type: pip install {package}"
             ) from None
         return lemur
 
     def fingerprint(self, epoch: int | None) -> str:
-        from importlib import import_module
-
         _ = self._api  # makes its database
         parts = [str(epoch), metadata.version("nn-dataset")]
         database = Path(str(getattr(import_module("ab.nn.util.Const"), "db_file", "")))
@@ -59,11 +51,7 @@ class ApiSource:
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         for row in self._rows(epoch).itertuples(index=False):
-            recipe = row.prm or {}
-            yield (
-                row.nn, row.dataset, row.epoch, row.accuracy, recipe.get("lr"), recipe.get("batch"),
-                recipe.get("momentum"), recipe.get("dropout"), recipe.get("transform"),
-            )  # fmt: skip
+            yield row.nn, row.dataset, row.epoch, row.accuracy, *((row.prm or {}).get(name) for name in RECIPE)
 
     @cached_property
     def _codes(self) -> dict[str, str]:
@@ -72,9 +60,6 @@ class ApiSource:
 
     def networks(self) -> Set[str]:
         return {name for name, code in self._codes.items() if isinstance(code, str)}
-
-    def facts(self) -> Mapping[str, DatasetFacts]:
-        return LEMUR_FACTS
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._codes[name] for name in names}

@@ -1,4 +1,4 @@
-"""Which records to read: the source that was asked for, or the nearest one that is there."""
+"""Which records to read: the source that the configuration names, or the first one found."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ log = logging.getLogger(__name__)
 
 DATABASE = Path("db") / "ab.nn.db"
 INSTALL = "pip install --no-deps nn-dataset==2.1.2"
+Found = tuple[Source, str]  # a source, and why it was chosen
 
 
 @dataclass(frozen=True)
 class SourceKind:
-    """A kind of place that records are read from; `open` takes the configured path, or None."""
+    """A kind of place that records are read from; `open` is called with the configured path, or None."""
 
     name: str
     description: str
-    open: Callable[[Path | None], Source]
+    open: Callable[[Path | None], Found]
 
 
 def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
@@ -35,49 +36,46 @@ def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
 
     Args:
         kind: a name in `KINDS`.
-        path: the folder `ab/nn` (or one that holds it) or the database file.
+        path: the folder `ab/nn` (or one that contains it) or the database file.
 
     Raises:
-        UserError: for an unknown kind, and where there is nothing to read.
+        UserError: for an unknown kind, and if there is nothing to read.
     """
-    return KINDS[kind].open(None if path is None else Path(path))
+    source, why = KINDS[kind].open(None if path is None else Path(path))
+    log.info("LEMUR: %s at %s, because %s", source.kind, source.location, why)
+    return source
 
 
-def _auto(path: Path | None) -> Source:
+def _auto(path: Path | None) -> Found:
     if path is not None:
         return _given(path)
     if DATABASE.is_file():
-        return _say(SqliteSource(DATABASE), f"there is {DATABASE} here")
-    found = _installed()
-    return found or _say(ApiSource(), f"nn-dataset {_version()} ships no records")
+        return SqliteSource(DATABASE), f"there is {DATABASE} here"
+    return _installed() or (ApiSource(), f"nn-dataset {_version()} ships no records")
 
 
-def _package(path: Path | None) -> Source:
-    if path is not None:
-        if path.is_file():
-            raise UserError(f"'{path}' is a file; source 'package' wants the folder ab/nn (or use source 'sqlite')")
-        return _given(path)
-    found = _installed()
-    if found is None:
-        raise UserError(f"nn-dataset {_version()} ships no records; type: {INSTALL}")
-    return found
+def _package(path: Path | None) -> Found:
+    if path is None:
+        found = _installed()
+        if found is None:
+            raise UserError(f"nn-dataset {_version()} ships no records; type: {INSTALL}")
+        return found
+    if path.is_file():
+        raise UserError(f"'{path}' is a file; source 'package' needs the folder ab/nn (or use source 'sqlite')")
+    return _given(path)
 
 
-def _given(path: Path) -> Source:
+def _given(path: Path) -> Found:
     if not path.exists():
         raise UserError(f"no LEMUR at '{path}': there is no such file or folder")
-    if path.is_file():
-        return _say(SqliteSource(path), "its path was given")
     inner = path / "ab" / "nn"
-    return _say(PackageSource(inner if (inner / "stat").is_dir() else path), "its path was given")
+    folder = inner if (inner / "stat").is_dir() else path
+    return SqliteSource(path) if path.is_file() else PackageSource(folder), "its path was given"
 
 
-def _installed() -> Source | None:
+def _installed() -> Found | None:
     folder = installed_folder()
-    if folder is None:
-        _version()
-        return None
-    return _say(PackageSource(folder), "the installed nn-dataset ships its records")
+    return (PackageSource(folder), "the installed nn-dataset ships its records") if folder else None
 
 
 def _version() -> str:
@@ -87,17 +85,14 @@ def _version() -> str:
         raise UserError(f"no LEMUR found: nn-dataset is not installed; type: {INSTALL}") from None
 
 
-def _say(source: Source, why: str) -> Source:
-    log.info("LEMUR: %s at %s, because %s", source.kind, source.location, why)
-    return source
-
-
 KINDS = Declarations(
     "data source",
     [
         SourceKind("auto", "the path if given, else db/ab.nn.db here, else the installed package, else the API", _auto),
         SourceKind("package", "the folder tree ab/nn that nn-dataset 2.1.2 ships", _package),
-        SourceKind("sqlite", "the database ab.nn.db", lambda path: SqliteSource(path or DATABASE)),
-        SourceKind("api", "ab.nn.api, which downloads or builds its database", lambda _path: ApiSource()),
+        SourceKind("sqlite", "the database ab.nn.db", lambda path: (SqliteSource(path or DATABASE), "it was chosen")),
+        SourceKind(
+            "api", "ab.nn.api, which downloads or builds its database", lambda _: (ApiSource(), "it was chosen")
+        ),
     ],
 )

@@ -1,15 +1,16 @@
-"""LEMUR as `ab.nn.api` keeps it: the SQLite database ab.nn.db, opened read-only."""
+"""LEMUR as `ab.nn.api` stores it: the SQLite database ab.nn.db, opened read-only."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
 
@@ -19,49 +20,44 @@ _PARAMETERS = ", ".join(
 _RECORDS = f"""
 SELECT s.nn, s.dataset, s.epoch, s.accuracy, {_PARAMETERS}, s.transform
 FROM stat s WHERE s.task = ? AND s.metric = ?"""
-_CHUNK = 500  # names in one query: SQLite's oldest limit of variables is 999
 
 
 class SqliteSource:
     """Reads the tables `stat`, `prm` and `nn`."""
 
     kind = "sqlite"
+    facts = LEMUR_FACTS
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.location = str(self.path.resolve())
         if not self.path.is_file():
             raise UserError(f"no LEMUR database at '{path}'; give the path of ab.nn.db")
         tables = {row[0] for row in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")}
         missing = {"stat", "prm", "nn"} - tables
         if missing:
             raise UserError(
-                f"'{path}' is no LEMUR database: it has no table {', '.join(sorted(missing))}; "
+                f"'{path}' is not a LEMUR database: it has no table {', '.join(sorted(missing))}; "
                 "give the path of ab.nn.db"
             )
-        # Built by nn-dataset's first import, which takes minutes; cut off, it is accepted by it as whole later.
+        # nn-dataset's first import builds it, which takes minutes, and later accepts one that was cut off.
         if not all(any(self._query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
-            raise self._cut_off("a table of it is empty")
+            raise self._cut_off("one of its tables is empty")
 
     def _cut_off(self, why: str) -> UserError:
         return UserError(
-            f"the LEMUR database '{self.path}' is not whole: {why}, so its building was cut off; remove it and build "
+            f"the LEMUR database '{self.path}' is incomplete: {why}, so its build was interrupted; remove it and build "
             "it again, or read the installed package: --source package (data.source: package)"
         )
 
-    @property
-    def location(self) -> str:
-        return str(self.path.resolve())
-
-    def _query(self, sql: str, values: Iterable[Any] = ()) -> Iterator[tuple[Any, ...]]:
+    def _query(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
             uri = f"{self.path.resolve().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
-                yield from connection.execute(sql, tuple(values))
-        except OverflowError:
-            raise UserError(f"the LEMUR database '{self.path}' holds no such epoch; epochs are small numbers") from None
+                yield from connection.execute(sql, values)
         except sqlite3.Error as error:
-            if "readonly" in str(error):  # SQLite wants to roll back what a process that was killed had begun
-                raise self._cut_off("a journal is left beside it") from None
+            if "readonly" in str(error):  # SQLite wants to roll back what a killed process had begun
+                raise self._cut_off("a journal was left beside it") from None
             raise UserError(
                 f"cannot read the LEMUR database '{self.path}': {error}; "
                 "close the program that uses it, or build it again with ab.nn.api"
@@ -78,19 +74,13 @@ class SqliteSource:
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         if epoch is None:
-            return self._query(_RECORDS, (TASK, METRIC))
-        return self._query(_RECORDS + " AND s.epoch = ?", (TASK, METRIC, epoch))
+            return self._query(_RECORDS, TASK, METRIC)
+        return self._query(f"{_RECORDS} AND s.epoch = ?", TASK, METRIC, epoch)
 
     def networks(self) -> Set[str]:
         return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}
 
-    def facts(self) -> Mapping[str, DatasetFacts]:
-        return LEMUR_FACTS
-
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        wanted, found = list(names), {}
-        for start in range(0, len(wanted), _CHUNK):
-            part = wanted[start : start + _CHUNK]
-            marks = ", ".join("?" for _ in part)
-            found.update(dict(self._query(f"SELECT name, code FROM nn WHERE name IN ({marks})", part)))
-        return found
+        # One text of names: SQLite limits the number of variables.
+        some = "SELECT name, code FROM nn WHERE name IN (SELECT value FROM json_each(?))"
+        return dict(self._query(some, json.dumps(list(names))))

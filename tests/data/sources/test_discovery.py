@@ -134,7 +134,7 @@ def test_sqlite_without_a_database_here() -> None:
 def test_a_path_of_the_wrong_kind(database: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         open_source("package", database)
-    assert "is a file; source 'package' wants the folder ab/nn" in one_line(error.value)
+    assert "is a file; source 'package' needs the folder ab/nn" in one_line(error.value)
     for kind in ("package", "auto"):
         with pytest.raises(UserError) as error:
             open_source(kind, tmp_path)

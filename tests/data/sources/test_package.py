@@ -19,7 +19,7 @@ from tests.data.small import EPOCHS, NETWORKS, RENAMED, add_trials, one_line, re
 
 def test_all_networks_are_read_with_underscores_too(tree: Path) -> None:
     source = PackageSource(tree)
-    frame = collect(source.records(None), source.networks(), source.facts()).frame
+    frame = collect(source.records(None), source.networks(), source.facts).frame
     assert set(frame["nn"]) == source.networks() == {*NETWORKS, *RENAMED}
     assert set(frame["epoch"]) == set(EPOCHS)
     for copy, original in RENAMED.items():
@@ -32,7 +32,7 @@ def test_all_networks_are_read_with_underscores_too(tree: Path) -> None:
 
 def test_values_are_those_of_the_file(tree: Path) -> None:
     source = PackageSource(tree)
-    frame = collect(source.records(2), source.networks(), source.facts()).frame
+    frame = collect(source.records(2), source.networks(), source.facts).frame
     assert set(frame["epoch"]) == {2}  # the file's name, whatever a trial's own key `epoch` says
     found = frame[(frame["nn"] == "Alex_Net") & (frame["dataset"] == "mnist")]
     raw = json.loads(record_file(tree, "Alex_Net", "mnist", 2).read_text())
@@ -42,9 +42,9 @@ def test_values_are_those_of_the_file(tree: Path) -> None:
 
 def test_all_epochs_are_the_single_epochs_together(tree: Path) -> None:
     source = PackageSource(tree)
-    every = collect(source.records(None), source.networks(), source.facts()).frame
+    every = collect(source.records(None), source.networks(), source.facts).frame
     for epoch in EPOCHS:
-        one = collect(source.records(epoch), source.networks(), source.facts()).frame
+        one = collect(source.records(epoch), source.networks(), source.facts).frame
         assert every[every["epoch"] == epoch].reset_index(drop=True).equals(one)
     assert len(list(source.records(3))) == 0
 
@@ -53,7 +53,7 @@ def test_other_tasks_and_metrics_stay_out(tree: Path) -> None:
     source = PackageSource(tree)
     folders = {p.name for p in (tree / "stat" / "train").iterdir()}
     assert {"img-captioning_coco_bleu_AlexNet", "img-classification_mnist_loss_AlexNet"} <= folders
-    frame = collect(source.records(1), source.networks(), source.facts()).frame
+    frame = collect(source.records(1), source.networks(), source.facts).frame
     assert set(frame["dataset"]) == {
         "celeba-gender", "cifar-10", "cifar-100", "imagenette", "mnist", "places365", "svhn",
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_faults_are_counted(faulty_tree: Path) -> None:
 def test_faults_are_logged(faulty_tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="nngpt_ext"):
         read_trials(PackageSource(faulty_tree), 5, cached=False)
-    assert "trials left out: 3 × accuracy missing, 2 × accuracy not a number" in caplog.text
+    assert "trials excluded: 3 × accuracy missing, 2 × accuracy not a number" in caplog.text
 
 
 @pytest.mark.parametrize("cut", [1, 200, -2])
@@ -110,7 +110,7 @@ def test_json_that_is_no_list_of_trials_is_named(changing_tree: Path, content: s
     file.write_text(content)
     with pytest.raises(UserError) as error:
         read_trials(PackageSource(changing_tree), 5)
-    assert f"'{file}' holds no list of trials" in one_line(error.value)
+    assert f"'{file}' is not a list of trials" in one_line(error.value)
 
 
 def test_a_broken_file_of_another_epoch_does_no_harm(changing_tree: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.markers import text_markers
+from nngpt_ext.prompts.chat import text_markers
 from nngpt_ext.prompts.render import Renderer
 from tests import models_made
 
