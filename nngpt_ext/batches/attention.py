@@ -1,17 +1,18 @@
-"""Attention over shared prefixes, in parts that no token pays for twice.
+"""Attention over shared prefixes, computed in parts.
 
-A dense mask over a row of one prefix and k questions costs (P + ks)². Computed apart, each prefix costs P²/2,
-the questions' look at it P·ks and each question itself s²/2: the cost grows with k and not with its square.
-The parts of a softmax are put together by their log-sum-exps, as in FlashAttention (Dao et al. 2022) and Ring
-Attention (Liu et al. 2023): out = Σ exp(lse_i − lse) out_i with lse = log Σ exp(lse_i). Backwards, each part's
-kernel is given the whole output and the whole lse, which makes its gradients those of the whole.
+A dense mask over a row of one prefix of P tokens and k questions of s tokens costs (P + ks)². In parts, the prefix
+costs P²/2, the questions' attention to it P·ks and each question s²/2: the cost is linear in k, not quadratic.
+The parts of a softmax are combined by their log-sum-exps, as in FlashAttention (Dao et al. 2022) and Ring
+Attention (Liu et al. 2023): out = Σ exp(lse_i − lse) out_i with lse = log Σ exp(lse_i). In the backward pass, each
+part's kernel receives the combined output and lse, so the sum of its gradients is the gradient of the whole.
 
-On a CPU the parts are torch's flash kernel; on CUDA the whole is one FlexAttention call (Dong et al. 2024)
+On a CPU each part is a call of torch's flash kernel; on CUDA the whole is one FlexAttention call (Dong et al. 2024)
 whose block mask skips what no token sees.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,26 +23,31 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from nngpt_ext.batches.layout import Layout
 
 NAME = "nngpt_ext_shared_prefix"
-# What some models ask of attention and is not done here; `None` and a window that nothing reaches are harmless.
+# What some models need of attention and is not supported here; `None` and a window that nothing reaches are harmless.
 _UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")
 
 
+def bare(model: Any) -> Any:
+    """The model without an adapter around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def install(model: Any) -> None:
-    """Let the model attend by `attend`, which is transformers' SDPA wherever no layout is given.
+    """Make the model use `attend`, which without a layout is transformers' SDPA.
 
     Raises:
-        ValueError: when the model does not take its attention from transformers' registry.
+        ValueError: if the model does not take its attention from transformers' registry.
     """
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = bare(model)
     inner.set_attn_implementation(NAME)
     if not installed(inner):
         raise ValueError("its attention cannot be exchanged")
 
 
 def installed(model: Any) -> bool:
-    """Whether the model attends by `attend`."""
+    """Whether the model uses `attend`."""
     return bool(model.config.get_text_config()._attn_implementation == NAME)
 
 
@@ -63,8 +69,8 @@ def attend(
         query: shape (1, heads, length, size).
         key, value: shape (1, key heads, cached + length, size).
         attention_mask: read only without a layout.
-        dropout: of attention weights; must be 0 with a layout.
-        scaling: of the products; by default 1/√size.
+        dropout: of the attention weights; must be 0 with a layout.
+        scaling: of the dot products; by default 1/√size.
         layout: the row's parts.
         **kwargs: passed on to SDPA.
 
@@ -72,7 +78,7 @@ def attend(
         Shape (1, length, heads, size), and no weights.
 
     Raises:
-        ValueError: for what cannot be done with a layout.
+        ValueError: for arguments that are not supported with a layout.
     """
     if layout is None:
         return sdpa_attention_forward(
@@ -109,23 +115,18 @@ def _flexible(
 
         lengths = query.shape[2], key.shape[2]
         layout.kept["mask"] = create_block_mask(sees, None, None, *lengths, device=str(query.device))
+    flex = _flex_attention(compiled=query.is_cuda)
     grouped = query.shape[1] != key.shape[1]
-    return _compiled_flex(query.is_cuda)(
-        query, key, value, block_mask=layout.kept["mask"], scale=scale, enable_gqa=grouped
-    )
+    result: torch.Tensor = flex(query, key, value, block_mask=layout.kept["mask"], scale=scale, enable_gqa=grouped)
+    return result
 
 
-_compiled: list[Any] = []
-
-
-def _compiled_flex(compiled: bool) -> Any:
+@cache
+def _flex_attention(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    if not compiled:
-        return flex_attention
-    if not _compiled:  # rows differ in length: one kernel for all of them
-        _compiled.append(torch.compile(flex_attention, dynamic=True))
-    return _compiled[0]
+    # Rows differ in length: one kernel for all of them.
+    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -188,7 +189,7 @@ class _Parts(torch.autograd.Function):
 
 
 def _prefixes(layout: Layout, length: int) -> list[tuple[slice, slice, bool]]:
-    """What asks what, causally or not, but for the blocks: prefixes themselves, and what stands behind them."""
+    """(queries, keys, causal) of all parts except the blocks: the prefixes themselves, and what follows them."""
     if layout.cached:
         return [(slice(0, length), slice(0, layout.cached), False)]
     asked = []
@@ -213,7 +214,7 @@ def _gathered(x: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def _placed(x: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Like `_gathered`, with zeros for fillers: the gradient of what was dropped."""
+    """Like `_gathered`, but with zeros for padding, whose results were dropped."""
     n, longest = layout.blocks.shape
     heads, size = x.shape[1], x.shape[3]
     laid = x.new_zeros(heads, n * longest, size).index_copy_(1, layout.places, x[0].index_select(1, layout.tokens))
@@ -221,7 +222,7 @@ def _placed(x: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def _scattered(x: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """(blocks, heads, longest, size) to (heads, block tokens, size), fillers dropped."""
+    """(blocks, heads, longest, size) to (heads, block tokens, size), without padding."""
     n, heads, longest, size = x.shape
     flat = x.transpose(0, 1).reshape(heads, n * longest, size)
     return flat.index_select(1, layout.places)

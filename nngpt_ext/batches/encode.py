@@ -1,4 +1,4 @@
-"""Questions as tokens: rendered and tokenised whole, the options and their stop token beside them."""
+"""Questions as tokens: each is rendered and tokenised as a whole, its options with their stop token separately."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Encoder:
 
     Args:
         renderer: renders the prompt.
-        sources: network name to source text.
-        context: how many tokens the base model takes at most.
-        row_tokens: how many tokens a forward pass may have, if that is bounded.
+        sources: source text by network name.
+        context: the largest number of tokens that the base model accepts.
+        row_tokens: the largest number of tokens of a forward pass, if that is limited.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Encoder:
 
     @property
     def longest(self) -> int:
-        """How many tokens a question with an option may have at most."""
+        """The largest number of tokens that a question with an option may have."""
         return self.context if self.row_tokens is None else min(self.context, self.row_tokens)
 
     @property
@@ -71,30 +71,24 @@ class Encoder:
         """Encode questions.
 
         Raises:
-            UserError: when a question with its source does not fit into the base model's context or a row.
+            UserError: if a question with its source does not fit into the base model's context or a row.
         """
         asked = list(questions)
-        texts = [
-            self.renderer.text(question, self._code(question.nn), self.sources.get(question.nn)) for question in asked
-        ]
-        if not texts:
+        if not asked:
             return []
+        texts = [self.renderer.text(one, self._code(one.nn), self.sources.get(one.nn)) for one in asked]
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         result = []
         for question, prompt in zip(asked, ids, strict=True):
             options = self.option(question.dataset_1), self.option(question.dataset_2)
             length = len(prompt) + max(len(option) for option in options)
-            if length > self.context:
-                raise UserError(
-                    f"a question about '{question.nn}' has {length} tokens and the base model takes {self.context}; "
-                    f"lower data.code_tokens (now {self.renderer.code_tokens}) by at least {length - self.context}"
-                )
-            if self.row_tokens is not None and length > self.row_tokens:
-                raise UserError(
-                    f"a question about '{question.nn}' has {length} tokens and tuning.row_tokens is "
-                    f"{self.row_tokens}; raise it to at least {length}, or lower data.code_tokens "
-                    f"(now {self.renderer.code_tokens})"
-                )
+            if length > self.longest:
+                now = f"data.code_tokens (now {self.renderer.code_tokens})"
+                if length > self.context:
+                    cure = f"the base model takes {self.context}; lower {now} by at least {length - self.context}"
+                else:
+                    cure = f"tuning.row_tokens is {self.row_tokens}; raise it to at least {length}, or lower {now}"
+                raise UserError(f"a question about '{question.nn}' has {length} tokens and {cure}")
             result.append(Encoded(np.array(prompt, dtype="int32"), options))
         return result
 

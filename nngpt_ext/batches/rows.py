@@ -1,15 +1,16 @@
-"""Rows: many questions behind one copy of what they share.
+"""Rows: many questions behind one copy of the prefix that they share.
 
-A row is a forest of segments. A group's root is its shared prefix; a question's own tokens are a child of
-it; where both options are scored, each is a child of its question. A token sees the segments on the way to
-its root and the earlier tokens of its own; positions count along that way. So each question is computed
-as if it stood alone, with the prefix computed once.
+A row is a forest of segments. The root of a group is its shared prefix; a question's own tokens are a child of
+it; if both options are scored, each is a child of its question. A token sees the segments on the path to its
+root and the earlier tokens of its own segment; positions count along that path. Each question is thus computed
+as if it stood alone, but the prefix only once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -20,7 +21,7 @@ NO_PARENT = -1
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Tokens of one row and what is to be predicted in it (all arrays int32)."""
+    """Tokens of one row and the targets to predict in it (all arrays int32)."""
 
     ids: np.ndarray  # (length,)
     positions: np.ndarray  # (length,)
@@ -32,7 +33,7 @@ class Row:
 
     @property
     def n_answers(self) -> int:
-        """How many answers the row holds."""
+        """The number of answers in the row."""
         return int(self.answers[-1]) + 1 if len(self.answers) else 0
 
     def visible(self) -> np.ndarray:
@@ -41,14 +42,11 @@ class Row:
         return self.above()[np.ix_(self.segments, self.segments)] & (order[None, :] <= order[:, None])
 
     def above(self) -> np.ndarray:
-        """Shape (segments, segments), bool: [a, b] where b is a or one of its ancestors."""
-        n = len(self.parents)
-        above = np.zeros((n, n), dtype=bool)
-        for segment in range(n):  # a parent comes before its children
-            parent = self.parents[segment]
+        """Shape (segments, segments), bool: [a, b] is true if b is a or one of its ancestors."""
+        above = np.eye(len(self.parents), dtype=bool)
+        for segment, parent in enumerate(self.parents):  # a parent comes before its children
             if parent != NO_PARENT:
-                above[segment] = above[parent]
-            above[segment, segment] = True
+                above[segment] |= above[parent]
         return above
 
 
@@ -71,7 +69,7 @@ def scoring_example(encoded: Encoded) -> Example:
 
 
 def shared_length(prompts: Sequence[np.ndarray]) -> int:
-    """Length of the longest common prefix of the prompts; each keeps one token of its own."""
+    """Length of the longest common prefix that leaves each prompt at least one token of its own."""
     first = prompts[0]
     length = min(len(prompt) for prompt in prompts) - 1
     for prompt in prompts[1:]:
@@ -86,10 +84,16 @@ def own_length(example: Example, shared: int) -> int:
     return len(example.prompt) - shared + sum(len(answer) - 1 for answer in example.answers)
 
 
-def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]]]:
-    """Deal groups into rows of at most `limit` tokens, in their order.
+def _lengths(group: Sequence[Example]) -> tuple[int, list[int]]:
+    """Tokens of a group's shared prefix, and those that each example adds."""
+    shared = shared_length([example.prompt for example in group])
+    return shared, [own_length(example, shared) for example in group]
 
-    A group that is too large is split, its prefix repeated; one example alone may be longer than `limit`.
+
+def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]]]:
+    """Pack groups into rows of at most `limit` tokens, in their order.
+
+    A group that is too large is split and its prefix repeated; a single example may be longer than `limit`.
 
     Returns:
         For each row its parts: `[group, example, example, …]` by number.
@@ -99,11 +103,10 @@ def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]
     for g, group in enumerate(groups):
         if not group:
             continue
-        shared = shared_length([example.prompt for example in group])
-        own = [own_length(example, shared) for example in group]
+        shared, own = _lengths(group)
         part: list[int] = []
         for e in range(len(group)):
-            # A group starts where all of it fits: rows are not padded, so a short one wastes nothing.
+            # A group begins a new row unless all of it fits: rows are not padded, so a short one wastes nothing.
             need = own[e] if part else shared + sum(own)
             if used + need > limit:
                 rows.append([])
@@ -118,76 +121,57 @@ def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]
 
 
 def halves(row: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """A row's examples in two rows, for a device that cannot hold them in one."""
+    """Split a row's examples into two rows, for a device without the memory for one."""
     places = [(g, e) for g, *numbers in row for e in numbers]
     middle = len(places) // 2
-    result = []
-    for part in (places[:middle], places[middle:]):
-        made: list[list[int]] = []
-        for g, e in part:
-            if not made or made[-1][0] != g:
-                made.append([g])
-            made[-1].append(e)
-        result.append(made)
-    return result
+    return [
+        [[g, *(e for _, e in part)] for g, part in groupby(half, key=lambda place: place[0])]
+        for half in (places[:middle], places[middle:])
+    ]
 
 
 def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]], *, share: bool = True) -> int:
-    """Tokens that a row computes, with shared prefixes or one example after the other."""
-    total = 0
-    for g, *numbers in row:
-        if not share:
-            total += sum(own_length(groups[g][e], 0) for e in numbers)
-            continue
-        shared = shared_length([groups[g][e].prompt for e in numbers])
-        total += shared + sum(own_length(groups[g][e], shared) for e in numbers)
-    return total
+    """Tokens that a row computes, with shared prefixes or one example at a time."""
+    parts = row if share else [[g, e] for g, *numbers in row for e in numbers]
+    lengths = (_lengths([groups[g][e] for e in numbers]) for g, *numbers in parts)
+    return sum(shared + sum(own) for shared, own in lengths)
 
 
-def build_row(groups: Sequence[Sequence[Example]], *, share: bool = True, cached: int = 0) -> Row:
+def build_row(groups: Sequence[Sequence[Example]], *, cached: int = 0) -> Row:
     """Lay out groups of examples in one row.
 
     Args:
-        groups: examples of one network each.
-        share: whether a group's prefix stands once; if not, each example is a root of its own.
-        cached: tokens of every example that are left out, for their keys and values are known.
+        groups: examples of one network each; a group of one has no shared prefix.
+        cached: number of leading tokens to omit from every example, because their keys and values are known.
     """
-    if not share:
-        groups = [[example] for group in groups for example in group]
-    ids: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
-    segments: list[np.ndarray] = []
-    parents: list[int] = []
+    parts: list[tuple[np.ndarray, int, int]] = []  # of each segment: tokens, first position, parent
     predict: list[int] = []
-    targets: list[int] = []
-    answers: list[int] = []
+    options: list[np.ndarray] = []
     end = 0
-    answer_number = 0
 
     def add(tokens: np.ndarray, start: int, parent: int) -> int:
         nonlocal end
-        parents.append(parent)
-        ids.append(tokens)
-        positions.append(np.arange(start, start + len(tokens)))
-        segments.append(np.full(len(tokens), len(parents) - 1))
+        parts.append((tokens, start, parent))
         end += len(tokens)
-        return len(parents) - 1
+        return len(parts) - 1
 
     for group in groups:
         shared = cached or (shared_length([example.prompt for example in group]) if len(group) > 1 else 0)
         root = add(group[0].prompt[:shared], 0, NO_PARENT) if shared and not cached else NO_PARENT
         for example in group:
-            prompt = example.prompt
-            own = add(prompt[shared:], shared, root)
+            own = add(example.prompt[shared:], shared, root)
             last = end - 1
             for option in example.answers:
                 start = end
                 if len(option) > 1:
-                    add(option[:-1], len(prompt), own)
+                    add(option[:-1], len(example.prompt), own)
                 predict += [last, *range(start, end)]
-                targets += option.tolist()
-                answers += [answer_number] * len(option)
-                answer_number += 1
-    joined = [np.concatenate(part).astype("int32") for part in (ids, positions, segments)]
-    numbers = [np.array(part, dtype="int32") for part in (parents, predict, targets, answers)]
-    return Row(*joined, *numbers)
+                options.append(option)
+    tokens, starts, parents = zip(*parts, strict=True)
+    positions = [np.arange(start, start + len(ids)) for ids, start in zip(tokens, starts, strict=True)]
+    segments = np.repeat(np.arange(len(parts)), [len(ids) for ids in tokens])
+    answers = np.repeat(np.arange(len(options)), [len(option) for option in options])
+    arrays = (
+        np.concatenate(tokens), np.concatenate(positions), segments, parents, predict, np.concatenate(options), answers,
+    )  # fmt: skip
+    return Row(*(np.asarray(array, dtype="int32") for array in arrays))

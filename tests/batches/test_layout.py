@@ -57,7 +57,8 @@ def examples(drawn: list[list[tuple[list[int], list[int]]]]) -> list[list[Exampl
 
 @given(EXAMPLES, st.booleans())
 def test_it_is_the_mask(drawn: list[list[tuple[list[int], list[int]]]], share: bool) -> None:
-    row = build_row(examples(drawn), share=share)
+    groups = examples(drawn)
+    row = build_row(groups if share else [[one] for group in groups for one in group])
     layout = layout_of(row)
     assert np.array_equal(seen_by(layout, len(row.ids)), row.visible().astype(int))
     assert layout.blocks.flatten()[layout.places].tolist() == layout.tokens.tolist()

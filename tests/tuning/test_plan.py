@@ -115,7 +115,7 @@ def test_rows_keep_to_the_limit(sizes: list[int], engine: str, limit: int) -> No
         if engine != "plain":
             built = build_row([[groups[g][e] for e in numbers] for g, *numbers in row])
             assert tokens_of(groups, row) == len(built.ids)
-            alone = build_row([[groups[g][e] for e in numbers] for g, *numbers in row], share=False)
+            alone = build_row([[groups[g][e]] for g, *numbers in row for e in numbers])
             assert tokens_of(groups, row, share=False) == len(alone.ids)
             assert tokens_of(groups, row) <= limit or n == 1
         else:
