@@ -62,23 +62,19 @@ def attend(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function as transformers calls it.
+    """An attention function with the signature of transformers; without a layout it is SDPA.
 
     Args:
-        module: the attention layer.
         query: shape (1, heads, length, size).
         key, value: shape (1, key heads, cached + length, size).
-        attention_mask: read only without a layout.
-        dropout: of the attention weights; must be 0 with a layout.
         scaling: of the dot products; by default 1/√size.
-        layout: the row's parts.
-        **kwargs: passed on to SDPA.
+        layout: the row's parts; the mask is then ignored.
 
     Returns:
         Shape (1, length, heads, size), and no weights.
 
     Raises:
-        ValueError: for arguments that are not supported with a layout.
+        ValueError: for arguments that are not supported with a layout, such as dropout.
     """
     if layout is None:
         return sdpa_attention_forward(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 import pyarrow as pa
@@ -17,13 +21,35 @@ from nngpt_ext.io import replacing, text_digest
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"  # raised when a cached table would be read differently
+T = TypeVar("T")
+_FORMAT = "1"  # increased when the meaning of a cached table changes
 
 
 def cache_folder() -> Path:
     """`$NNGPT_EXT_CACHE`, or the platform's cache folder for this user."""
     given = os.environ.get("NNGPT_EXT_CACHE")
     return Path(given) if given else Path(platformdirs.user_cache_dir("nngpt_ext"))
+
+
+def from_cache(file: Path, read: Callable[[Path], T]) -> T | None:
+    """What `read` returns for a cache file, or None if the file does not exist or is damaged."""
+    try:
+        return read(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (pa.ArrowException, zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        log.warning("the cache file %s is damaged (%s); building it again", file, error)
+        return None
+
+
+def to_cache(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a cache file; a failure is only a warning."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            write(temporary)
+    except (OSError, UserError) as error:
+        log.warning("the results are not cached: %s", error)
 
 
 def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Trials:
@@ -34,41 +60,30 @@ def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Tr
     place = text_digest(f"{source.kind} {source.location}")[:16]
     file = cache_folder() / "lemur" / f"{source.kind}-{place}-{'all' if epoch is None else epoch}.parquet"
     fingerprint = f"{_FORMAT}:{source.fingerprint(epoch)}" if cached else ""
-    trials = _load(file, fingerprint) if cached else None
+    trials = from_cache(file, partial(_read, fingerprint=fingerprint)) if cached else None
     if trials is None:
         trials = collect(source.records(epoch), source.networks(), source.facts)
         if cached:
-            try:
-                _save(trials, file, fingerprint)
-            except (OSError, UserError) as error:
-                log.warning("LEMUR: trials are not cached: %s", error)
+            to_cache(file, partial(_write, trials, fingerprint))
     if trials.excluded:
         log.info("LEMUR: trials excluded: %s", ", ".join(f"{n} × {why}" for why, n in trials.excluded.items()))
     return trials
 
 
-def _load(file: Path, fingerprint: str) -> Trials | None:
-    try:
-        table = pq.read_table(file, page_checksum_verification=True)
-        note = json.loads(table.schema.metadata[b"nngpt_ext"])
-        if note["fingerprint"] != fingerprint:
-            log.info("LEMUR: the source has changed; reading it again")
-            return None
-        frame = table.to_pandas()
-        if tuple(frame.columns) != COLUMNS:
-            raise ValueError("other columns")
-        return Trials(frame, note["excluded"])
-    except (FileNotFoundError, NotADirectoryError):
+def _read(file: Path, fingerprint: str) -> Trials | None:
+    table = pq.read_table(file, page_checksum_verification=True)
+    note = json.loads(table.schema.metadata[b"nngpt_ext"])
+    if note["fingerprint"] != fingerprint:
+        log.info("LEMUR: the source has changed; reading it again")
         return None
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("LEMUR: the cache file %s is damaged (%s); building it again", file, error)
-        return None
+    frame = table.to_pandas()
+    if tuple(frame.columns) != COLUMNS:
+        raise ValueError("other columns")
+    return Trials(frame, note["excluded"])
 
 
-def _save(trials: Trials, file: Path, fingerprint: str) -> None:
+def _write(trials: Trials, fingerprint: str, file: Path) -> None:
     table = pa.Table.from_pandas(trials.frame, preserve_index=False)
     note = json.dumps({"fingerprint": fingerprint, "excluded": trials.excluded})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"nngpt_ext": note.encode()})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    pq.write_table(table, file, write_page_checksum=True)

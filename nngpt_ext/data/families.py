@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from nngpt_ext.data.cache import cache_folder
-from nngpt_ext.errors import UserError
-from nngpt_ext.io import replacing
-
-log = logging.getLogger(__name__)
+from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
+from nngpt_ext.io import text_digest
 
 SHINGLE = 5  # tokens
 PERMUTATIONS = 128
@@ -40,33 +36,25 @@ def signature(source: str) -> np.ndarray:
 
 def signatures(sources: Mapping[str, str], names: Sequence[str]) -> np.ndarray:
     """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source."""
-    keys = [hashlib.sha256(sources[name].encode()).hexdigest() for name in names]
+    keys = [text_digest(sources[name]) for name in names]
     file = cache_folder() / "signatures.npz"
-    known = _load(file)
+    known = from_cache(file, _read) or {}
     missing = {key: name for key, name in zip(keys, names, strict=True) if key not in known}
     if missing:
         known |= {key: signature(sources[name]) for key, name in missing.items()}
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary, temporary.open("wb") as out:
-                np.savez(out, keys=np.array(list(known)), values=np.stack(list(known.values())))
-        except (OSError, UserError) as error:
-            log.warning("signatures are not cached: %s", error)
+        to_cache(file, partial(_write, known))
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, PERMUTATIONS), dtype="uint64")
 
 
-def _load(file: object) -> dict[str, np.ndarray]:
-    try:
-        with np.load(str(file), allow_pickle=False) as stored:
-            values = stored["values"]
-            if values.shape[1:] != (PERMUTATIONS,):
-                return {}
-            return dict(zip(stored["keys"].tolist(), values, strict=True))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        log.warning("the cache file %s is damaged (%s); building it again", file, error)
-        return {}
+def _read(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as stored:
+        values = stored["values"].reshape(-1, PERMUTATIONS)
+        return dict(zip(stored["keys"].tolist(), values, strict=True))
+
+
+def _write(known: Mapping[str, np.ndarray], file: Path) -> None:
+    with file.open("wb") as out:
+        np.savez(out, keys=np.array(list(known)), values=np.stack(list(known.values())))
 
 
 def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> tuple[np.ndarray, np.ndarray]:

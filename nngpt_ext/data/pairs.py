@@ -86,9 +86,8 @@ def usual_winner_share(pairs: pd.DataFrame) -> float:
 
 def datasets_of(pairs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """The datasets, in text order, of each network in the pairs."""
-    sides = pd.concat([pairs[["nn", side]].set_axis(["nn", "dataset"], axis=1) for side in ("dataset_1", "dataset_2")])
-    sides = sides.drop_duplicates().sort_values(["nn", "dataset"])
-    return {str(nn): tuple(group) for nn, group in sides.groupby("nn")["dataset"]}
+    sides = pd.concat([pairs.set_index("nn")[side] for side in ("dataset_1", "dataset_2")])
+    return {str(nn): tuple(sorted(set(group))) for nn, group in sides.groupby(level=0)}
 
 
 def _crossed(chosen: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

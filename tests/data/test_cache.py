@@ -250,13 +250,13 @@ def under_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def in_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder stands where the cache file belongs."""
-    real = caching._save
+    real = caching.to_cache
 
-    def blocked(trials: Any, file: Path, fingerprint: str) -> None:
+    def blocked(file: Path, write: Any) -> None:
         file.mkdir(parents=True, exist_ok=True)
-        real(trials, file, fingerprint)
+        real(file, write)
 
-    monkeypatch.setattr(caching, "_save", blocked)
+    monkeypatch.setattr(caching, "to_cache", blocked)
 
 
 def disk_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_a_folder_that_cannot_be_written_only_warns(
     hinder(folder, monkeypatch)
     source = Counting(changing_tree)
     assert len(read_trials(source, 5).frame) > 0
-    assert warnings(caplog)[-1].startswith("LEMUR: trials are not cached: ")
+    assert warnings(caplog)[-1].startswith("the results are not cached: ")
     assert len(read_trials(source, 5).frame) > 0
     assert source.reads == 2
     if folder.is_dir():
