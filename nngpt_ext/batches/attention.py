@@ -80,14 +80,14 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     window = kwargs.get("sliding_window")
     if window is not None and window < layout.reach:
-        asked.append(f"sliding_window {window}")
+        unsupported.append(f"sliding_window {window}")
     if dropout:
-        asked.append(f"attention dropout {dropout}")
-    if asked:
-        raise ValueError(f"attention in parts does not do {', '.join(asked)}")
+        unsupported.append(f"attention dropout {dropout}")
+    if unsupported:
+        raise ValueError(f"attention in parts does not support {', '.join(unsupported)}")
     groups = query.shape[1] // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda:
@@ -138,10 +138,10 @@ class _Parts(torch.autograd.Function):
     ) -> torch.Tensor:
         out = query.new_empty(query.shape)
         lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        for asking, asked, causal in _prefixes(layout, query.shape[2]):
-            part, part_lse = _flash(query[:, :, asking], key[:, :, asked], value[:, :, asked], 0.0, causal, scale=scale)
-            out[:, :, asking] = part
-            lse[:, :, asking] = part_lse
+        for queries, keys, causal in _prefixes(layout, query.shape[2]):
+            part, part_lse = _flash(query[:, :, queries], key[:, :, keys], value[:, :, keys], 0.0, causal, scale=scale)
+            out[:, :, queries] = part
+            lse[:, :, queries] = part_lse
         if len(layout.blocks):
             blocks = [_gathered(x, layout) for x in (query, *_own(layout, key, value))]
             part, part_lse = _flash(
@@ -164,17 +164,16 @@ class _Parts(torch.autograd.Function):
         d_query, d_key, d_value = (
             torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
         )
-        for asking, asked, causal in _prefixes(layout, query.shape[2]):
+        for queries, keys, causal in _prefixes(layout, query.shape[2]):
             parts = _flash_backward(
-                grad[:, :, asking], query[:, :, asking], key[:, :, asked], value[:, :, asked], out[:, :, asking],
-                lse[:, :, asking], 0.0, causal, scale=ctx.scale,
+                grad[:, :, queries], query[:, :, queries], key[:, :, keys], value[:, :, keys], out[:, :, queries],
+                lse[:, :, queries], 0.0, causal, scale=ctx.scale,
             )  # fmt: skip
-            d_query[:, :, asking] += parts[0]
-            d_key[:, :, asked] += parts[1]
-            d_value[:, :, asked] += parts[2]
+            d_query[:, :, queries] += parts[0]
+            d_key[:, :, keys] += parts[1]
+            d_value[:, :, keys] += parts[2]
         if len(layout.blocks):
-            asked_of = _own(layout, key, value)
-            blocks = [_gathered(x, layout) for x in (query, *asked_of, out, lse[..., None])]
+            blocks = [_gathered(x, layout) for x in (query, *_own(layout, key, value), out, lse[..., None])]
             parts = _flash_backward(
                 _placed(grad, layout), *blocks[:4], blocks[4][..., 0], 0.0, layout.inside is None,
                 attn_mask=_mask(layout, query.dtype), scale=ctx.scale,
@@ -188,13 +187,13 @@ def _prefixes(layout: Layout, length: int) -> list[tuple[slice, slice, bool]]:
     """(queries, keys, causal) of all parts except the blocks: the prefixes themselves, and what follows them."""
     if layout.cached:
         return [(slice(0, length), slice(0, layout.cached), False)]
-    asked = []
+    parts = []
     for tree in layout.trees:
         prefix = slice(tree.start, tree.behind)
-        asked.append((prefix, prefix, True))
+        parts.append((prefix, prefix, True))
         if tree.end > tree.behind:
-            asked.append((slice(tree.behind, tree.end), prefix, False))
-    return asked
+            parts.append((slice(tree.behind, tree.end), prefix, False))
+    return parts
 
 
 def _own(layout: Layout, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -149,7 +149,7 @@ def _fault(model: Any, group: Sequence[Example], pad: int, engine: str, reach: i
         if engine == "shared":
             dropout = getattr(config, "attention_dropout", 0.0)
             if dropout:
-                return f"attention in parts does not do attention dropout {dropout}"
+                return f"attention in parts does not support attention dropout {dropout}"
             with quiet_transformers():  # it warns as well
                 install(model)
         difference = largest_difference(model, group, pad, engine)

@@ -18,7 +18,7 @@ class DataConfig(Stage):
     """Which records, pairs and split."""
 
     source: Annotated[str, AfterValidator(KINDS.check)] = choice("auto", "where LEMUR is read from", KINDS)
-    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default what is there")
+    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default the first found")
     epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
     label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)

@@ -11,15 +11,15 @@ import tokenize
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate, takewhile
-from typing import NamedTuple, cast
+from typing import cast
 
 from nngpt_ext.quiet import no_warnings
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
-_HIDDEN = "\0"  # a newline inside a string while blank lines are dropped; no Python source can hold it
+_HIDDEN = "\0"  # a newline inside a string while blank lines are removed; Python source cannot contain it
 
-# Comments and strings of source that parses: exact, and fifty times as fast as tokenize.
+# Comments and strings of source that parses: exact, and fifty times faster than tokenize.
 _LEXEME = re.compile(
     r"""\#[^\n]*
     | \"{3} [^"\\]* (?: (?: \\. | "(?!"") ) [^"\\]* )* \"{3}
@@ -28,28 +28,25 @@ _LEXEME = re.compile(
     | '     [^'\\\n]* (?: \\. [^'\\\n]* )* '""",
     re.DOTALL | re.VERBOSE,
 )
-# From Python 3.12 on these may hold their own quotes, and comments: then only tokenize knows their end.
+# From Python 3.12 on, f-strings may contain their own quotes and comments: only tokenize finds their end.
 _FORMATTED = re.compile("[fFtT][rR]?['\"]") if sys.version_info >= (3, 12) else re.compile("(?!)")
-_COPIES_LINES = (3, 12) <= sys.version_info < (3, 12, 4)  # tokenize does, for each token: quadratic in a long line
+_COPIES_LINES = (3, 12) <= sys.version_info < (3, 12, 4)  # tokenize copies the line for each token: quadratic
 _LONG = 20_000  # characters
 _SEMICOLON = re.compile(r"(?:[ \t\f]|\\\n)*;(?:[ \t\f]|\\\n)*")
-# It looks only where a run of blanks and backslashes begins: from each place within, it would read the rest again.
+# Matches only where a run of blanks and backslashes begins: trying each place within it would be quadratic.
 _DANGLING = re.compile(r"(?<![ \t\f])(?<!\\\n)(?:[ \t\f]*\\\n)+(?=\n|\Z)")
 
 
-class _Edit(NamedTuple):
-    start: int
-    end: int
-    by: str
+Edit = tuple[int, int, str]  # start, end, replacement
 
 
 def compact_code(source: str) -> str:
-    """Take comments, docstrings, blank lines and trailing blanks out of Python source.
+    """Remove comments, docstrings, blank lines and trailing blanks from Python source.
 
-    What remains is the same program: it has the syntax tree of the input less its docstrings (all strings
-    that open a body; `pass` where nothing else was there), so it compiles whenever the input did. Indentation
-    and the form of the code stay; lines end in a line feed. Source that does not parse keeps its comments
-    and docstrings; if it cannot even be cut into tokens, only its end is stripped.
+    The result is the same program: its syntax tree is that of the input without docstrings (all strings at the
+    beginning of a body; `pass` if nothing else is left), so it compiles if and only if the input does. Indentation
+    and formatting stay; lines end with a line feed. Source that does not parse keeps its comments and docstrings;
+    if it cannot be tokenised either, only its end is stripped.
     """
     text = source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     try:
@@ -57,25 +54,25 @@ def compact_code(source: str) -> str:
         known = tree is not None and not _FORMATTED.search(text)
         spans = [m.span() for m in _LEXEME.finditer(text)] if known else _spans(text)
         strings = [span for span in spans if text[span[0]] != "#"]
-        edits = [_Edit(start, end, text[start:end].replace("\n", _HIDDEN)) for start, end in strings]
+        edits = [(start, end, text[start:end].replace("\n", _HIDDEN)) for start, end in strings]
         if tree is None:
             return _without_blanks(_edited(text, edits))
-        comments = [_Edit(start, end, "") for start, end in spans if text[start] == "#"]
+        comments = [(start, end, "") for start, end in spans if text[start] == "#"]
         edits = [*_docstrings(text, tree), *edits, *comments]
     except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
         return _end_stripped(source)
-    # A backslash must not reach past what was cut, to the line after it.
+    # A backslash must not join what was before a cut to the line after it.
     result = _without_blanks(_DANGLING.sub("\n", _edited(text, edits)))
-    # Some releases of tokenize gave wrong columns: where the cuts fail, nothing is cut.
+    # Some releases of tokenize report wrong columns: if the result does not parse, nothing is removed.
     return result if _tree(result) is not None else _end_stripped(source)
 
 
 def _tree(text: str) -> ast.Module | None:
-    """The syntax tree of a source; None where it does not parse.
+    """The syntax tree of a source, or None if it does not parse.
 
-    Only parsing takes time linear in the source's length: compiling is quadratic in functions that are alike.
+    Parsing takes linear time; compiling is quadratic in the number of similar functions.
     """
-    with no_warnings():  # an invalid escape in a network is not our user's concern
+    with no_warnings():  # such as those about invalid escapes
         try:
             refuse_depth(text)
             return cast(ast.Module, compile(text, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True))
@@ -84,13 +81,12 @@ def _tree(text: str) -> ast.Module | None:
 
 
 def refuse_depth(text: str) -> None:
-    """Raise the errors that older Pythons do not, before they parse.
+    """Refuse source that older Pythons cannot parse safely.
 
-    Python 3.10 overruns its stack where a tree is too deep, and up to 3.11 the time for an f-string grows with the
-    square of its length.
+    Python 3.10 overflows its stack if a tree is too deep, and up to 3.11 parsing an f-string takes quadratic time.
 
     Raises:
-        RecursionError: for a source that is too deeply nested.
+        RecursionError: if the source is too deeply nested.
         ValueError: for a very long f-string.
     """
     if sys.version_info < (3, 12):
@@ -104,7 +100,7 @@ def refuse_depth(text: str) -> None:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Start and end of each comment and string, by tokenize; an f-string is one, whatever it holds."""
+    """Start and end of each comment and string, by tokenize; an f-string counts as one string."""
     lengths = [len(line) + 1 for line in text.split("\n")]
     if _COPIES_LINES and max(lengths) > _LONG:
         raise tokenize.TokenError("a line too long for this Python's tokenize")
@@ -124,8 +120,8 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _docstrings(text: str, tree: ast.Module) -> Iterator[_Edit]:
-    """The cuts of the strings that open a body."""
+def _docstrings(text: str, tree: ast.Module) -> Iterator[Edit]:
+    """The edits that remove the strings at the beginning of each body."""
     lines = text.split("\n")
     starts = [0, *accumulate(len(line) + 1 for line in lines)]
 
@@ -141,10 +137,10 @@ def _docstrings(text: str, tree: ast.Module) -> Iterator[_Edit]:
                 start = offset(leading[0].lineno, leading[0].col_offset)
                 end = offset(leading[-1].end_lineno, leading[-1].end_col_offset)
                 alone = leading == node.body and not isinstance(node, ast.Module)
-                # After a semicolon the next statement takes the docstring's place.
+                # A statement behind a semicolon takes the docstring's place.
                 more = None if alone else _SEMICOLON.match(text, end)
-                yield _Edit(start, more.end() if more else end, "pass" if alone else "")
-        for name in _BODIES:  # only statements hold statements; walking expressions takes three times as long
+                yield start, more.end() if more else end, "pass" if alone else ""
+        for name in _BODIES:  # only statements contain statements; walking expressions takes three times as long
             waiting.extend(getattr(node, name, ()))
 
 
@@ -153,11 +149,11 @@ def _is_string(node: ast.stmt) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _edited(text: str, edits: list[_Edit]) -> str:
-    """Make the edits, less those inside another, and strip each line's end."""
+def _edited(text: str, edits: list[Edit]) -> str:
+    """Apply the edits, except those inside another, and strip each line's end."""
     pieces: list[str] = []
     done = 0
-    for start, end, by in sorted(edits, key=lambda edit: edit.start):
+    for start, end, by in sorted(edits, key=lambda edit: edit[0]):
         if start >= done:
             pieces += (text[done:start], by)
             done = end
@@ -166,11 +162,11 @@ def _edited(text: str, edits: list[_Edit]) -> str:
 
 
 def _without_blanks(text: str) -> str:
-    """Drop blank lines, but for one after a backslash, and bring the newlines in strings back."""
+    """Remove blank lines, except one after a backslash, and restore the newlines in strings."""
     return re.sub(r"(?<!\\)\n{2,}", "\n", text).strip("\n").replace(_HIDDEN, "\n")
 
 
 def _end_stripped(source: str) -> str:
-    """A backslash may stand before a blank line, not at the very end."""
+    """Strip the end, unless a backslash would then end the source: it may only precede a blank line."""
     end = source.rstrip()
     return source if end.endswith("\\") else end

@@ -1,4 +1,4 @@
-"""Source code that comes from outside: what is taken as a network's source, and what is refused."""
+"""Source code from outside: reading and checking it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_source(file: Path) -> str:
     """The text of a source file.
 
     Raises:
-        UserError: when it cannot be read or is not UTF-8.
+        UserError: if it cannot be read or is not UTF-8.
     """
     try:
         return file.read_bytes().decode("utf-8-sig")
@@ -27,10 +27,10 @@ def read_source(file: Path) -> str:
 
 
 def check_source(code: object, name: str = "the network's source") -> str:
-    """The source, if it is Python of a sensible length.
+    """Return the source if it is Python code of a reasonable length.
 
     Raises:
-        UserError: for what is not text, empty, longer than `LIMIT`, not Python, or too deeply nested.
+        UserError: if it is not text, empty, longer than `LIMIT`, not Python, or too deeply nested.
     """
     if not isinstance(code, str):
         raise UserError(f"{name} must be text, not {type(code).__name__}; read the file with encoding='utf-8'")
@@ -39,7 +39,7 @@ def check_source(code: object, name: str = "the network's source") -> str:
     if len(code) > LIMIT:
         raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
     try:
-        with no_warnings():  # of the source's own escapes
+        with no_warnings():  # such as those about invalid escapes
             refuse_depth(code)
             ast.parse(code)
     except (RecursionError, MemoryError):

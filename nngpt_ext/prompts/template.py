@@ -73,7 +73,7 @@ def load_template(path: str | Path, key: str | None = None) -> Template:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the prompt file '{path}': {error}") from None
     if not isinstance(content, dict) or (key is None and len(content) != 1) or (key and key not in content):
-        raise UserError(f"the prompt file '{path}' must hold {f'a prompt {key!r}' if key else 'one prompt'}")
+        raise UserError(f"the prompt file '{path}' must contain {f'a prompt {key!r}' if key else 'one prompt'}")
     name = key or next(iter(content))
     entry = content[name]
     try:

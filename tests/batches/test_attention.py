@@ -122,7 +122,7 @@ def test_without_a_layout_it_is_transformers_own() -> None:
 def test_what_it_does_not_do_is_refused(asked: dict[str, Any], named: str) -> None:
     row = row_of([[(2, [1]), (2, [1])]])
     tensors, layout = drawn(len(row.ids), len(row.ids)), layout_of(row)
-    with pytest.raises(ValueError, match=f"in parts does not do .*{named}"):
+    with pytest.raises(ValueError, match=f"in parts does not support .*{named}"):
         attend(torch.nn.Module(), *tensors, None, layout=layout, **asked)
 
 

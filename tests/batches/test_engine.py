@@ -79,8 +79,8 @@ def test_exact_models_keep_the_engine(kind: str, bits: bool, engine: str, group:
     [
         ("wide window", "shared", ""),
         ("learned positions", "shared", ""),
-        ("soft-capped scores", "masked", "does not do softcap"),
-        ("attention dropout", "masked", "does not do attention dropout 0.1"),
+        ("soft-capped scores", "masked", "does not support softcap"),
+        ("attention dropout", "masked", "does not support attention dropout 0.1"),
         ("sliding window", "plain", "its sliding_window is only 16; masked: questions may have"),
         ("ALiBi", "plain", "cannot be exchanged.*masked: it refuses such rows"),
         ("no attention", "plain", "masked: it refuses such rows"),

@@ -95,9 +95,9 @@ def test_loads_a_file(tmp_path: Path) -> None:
 def test_loads_one_of_several(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", {"a": entry(), "b": entry(prompt=["{two} / {one}"])})
     assert load_template(path, "b").prompt == "{two} / {one}"
-    with pytest.raises(UserError, match="must hold one prompt"):
+    with pytest.raises(UserError, match="must contain one prompt"):
         load_template(path)
-    with pytest.raises(UserError, match="must hold a prompt 'c'"):
+    with pytest.raises(UserError, match="must contain a prompt 'c'"):
         load_template(path, "c")
 
 
