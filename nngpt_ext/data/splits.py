@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import text_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ def origin(name: str) -> str:
 def split_hash(pairs: pd.DataFrame) -> str:
     """A hash of which network is in which part, for run records."""
     rows = sorted({f"{nn} {part}" for nn, part in zip(pairs["nn"], pairs["split"], strict=True)})
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    return text_digest("\n".join(rows))
 
 
 def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Set
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import text_digest
 
 
 class ApiSource:
@@ -43,7 +43,7 @@ class ApiSource:
         if database.is_file():
             state = database.stat()
             parts.append(f"{state.st_size} {state.st_mtime_ns}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return text_digest("\n".join(parts))
 
     def _rows(self, epoch: int | None) -> Any:
         with contextlib.redirect_stdout(sys.stderr):

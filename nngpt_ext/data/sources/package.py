@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import text_digest
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class PackageSource:
             f"{dataset} {nn} {at} {state.st_size} {state.st_mtime_ns}"
             for nn, dataset, at, _, state in self._files(epoch, os.stat)
         ]
-        return hashlib.sha256("\n".join([*lines, *sorted(self.networks())]).encode()).hexdigest()
+        return text_digest("\n".join([*lines, *sorted(self.networks())]))
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         for nn, dataset, at, path, raw in self._files(epoch, _bytes):

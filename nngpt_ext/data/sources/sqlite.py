@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Set
@@ -13,6 +12,7 @@ from typing import Any
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import text_digest
 
 _PARAMETERS = ", ".join(
     f"(SELECT value FROM prm WHERE prm.uid = s.prm AND prm.name = '{name}' LIMIT 1)" for name in RECIPE[:-1]
@@ -70,7 +70,7 @@ class SqliteSource:
             if file.exists():
                 state = file.stat()
                 parts.append(f"{suffix} {state.st_size} {state.st_mtime_ns}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return text_digest("\n".join(parts))
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         if epoch is None:
