@@ -33,11 +33,9 @@ def make_state(host: Host | None = None) -> type[Any]:
 
     LangGraph drops fields that a state does not declare, so build the graph with `StateGraph(make_state())`.
     """
-    from pydantic import BaseModel, create_model
+    from pydantic import create_model
 
     state = host_object(host, "state", "AgentState")
-    if not (isinstance(state, type) and issubclass(state, BaseModel)):
-        raise UserError(f"NNGPT's AgentState is a {type(state).__name__}, not a pydantic model; our fields need one")
     new: dict[str, Any] = {n: (kind | None, None) for n, kind in _FIELDS.items() if n not in state.model_fields}
     return create_model("DatasetCompareState", __base__=state, **new)
 
