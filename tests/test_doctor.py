@@ -102,7 +102,7 @@ def test_a_library_that_takes_its_process_with_it(tmp_path: Path, monkeypatch: p
     package.mkdir()
     (package / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    found = {one.name: one for one in doctor.check_libraries()}
+    found = {one.name: one for one in doctor.native_findings()}
     assert list(found) == list(doctor.NATIVE)
     assert found["torch"].state == "ok"
     dead = [one for one in found.values() if one.state == "broken"]
@@ -112,30 +112,35 @@ def test_a_library_that_takes_its_process_with_it(tmp_path: Path, monkeypatch: p
     assert all(one.cure for one in dead)
 
 
-@pytest.mark.parametrize(
-    ("product", "gradient", "state"), [(0.09, 0.09, "ok"), (1.4, 0.09, "broken"), (0.09, 1.0, "broken")]
-)
-def test_a_wrong_product(product: float, gradient: float, state: str) -> None:
-    assert doctor.judge_product("here", product, gradient).state == state
+@pytest.mark.parametrize(("limit", "state"), [(0.2, "ok"), (0.05, "broken")])
+def test_a_wrong_product(monkeypatch: pytest.MonkeyPatch, limit: float, state: str) -> None:
+    monkeypatch.setattr(doctor, "_NF4_ERROR", limit)
+    found = doctor.finding("4 bits", doctor.check_four_bits)
+    assert found.state == state
+    assert "an NF4 product differs by 0." in found.what
 
 
 def test_an_incomplete_lemur(tmp_path: Path) -> None:
-    assert doctor.check_lemur(str(tmp_path / "none")) == Finding(
+    def lemur(path: Path) -> Finding:
+        return doctor.finding("LEMUR", lambda: doctor.check_lemur(str(path)), doctor.INSTALL)
+
+    assert lemur(tmp_path / "none") == Finding(
         "LEMUR", "broken", f"no LEMUR at '{tmp_path / 'none'}': there is no such file or folder",
         "pip install --no-deps nn-dataset==2.1.2",
     )  # fmt: skip
     (tmp_path / "stat" / "train").mkdir(parents=True)
     (tmp_path / "nn").mkdir()
-    empty = doctor.check_lemur(str(tmp_path))
+    empty = lemur(tmp_path)
     assert (empty.state, empty.cure) == ("broken", "pip install --no-deps nn-dataset==2.1.2 --force-reinstall")
     assert "0 network sources, 0 trials" in empty.what
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.check_disk(tmp_path).state == "ok"
+    assert doctor.check_disk(tmp_path).endswith(f" free in {tmp_path}")
     whole = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=ROOM - 1))
-    assert doctor.check_disk(tmp_path).state == "broken"
+    with pytest.raises(UserError, match=r"free in .*; a small run needs 100\.0 MB"):
+        doctor.check_disk(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,9 +149,9 @@ def test_a_hub_that_does_not_answer_is_a_note(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    found = doctor.check_hub()
+    found = doctor.finding("hub", *doctor.OTHERS["hub"])
     assert found.state == "note"
-    assert found.what.startswith("the model hub cannot be reached (")
+    assert found.what == "the model hub cannot be reached; base models cannot be downloaded"
     assert found.cure is not None
     assert found.cure.endswith("--set model.base=embedded")
 
@@ -154,18 +159,20 @@ def test_a_hub_that_does_not_answer_is_a_note(monkeypatch: pytest.MonkeyPatch) -
 def test_versions_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = {"": ["numpy>=1.26", "pandas<0.1"], "study": ["matplotlib>=999"]}
     monkeypatch.setattr(doctor, "_requirements", lambda extra: map(Requirement, needed.get(extra, [])))
-    found = {one.name: one for one in doctor.check_requirements()}
-    assert found["requirements"].state == "broken"
-    assert found["requirements"].what.endswith(" is not <0.1")
-    assert found["requirements"].cure == "pip install 'pandas<0.1'"
-    assert (found["extra study"].state, found["extra study"].cure) == ("note", "pip install 'nngpt-ext[study]'")
+    found = doctor.finding("requirements", doctor.check_requirements)
+    assert found.state == "broken"
+    assert found.what.endswith(" is not <0.1")
+    assert found.cure == "pip install 'pandas<0.1'"
+    extra = doctor.finding("extra study", lambda: doctor.check_requirements("study"))
+    assert (extra.state, extra.cure) == ("note", "pip install 'nngpt-ext[study]'")
 
 
 def test_a_check_that_raises_is_a_finding() -> None:
-    def fail(error: Exception) -> Finding:
+    def fail(error: Exception) -> str:
         raise error
 
-    assert doctor.checked("x", lambda: fail(RuntimeError("two\nlines"))) == Finding(
+    assert doctor.finding("x", lambda: fail(RuntimeError("two\nlines"))) == Finding(
         "x", "broken", "RuntimeError: two lines"
     )
-    assert doctor.checked("disk", lambda: fail(UserError("a; type: b"))) == Finding("disk", "broken", "a", "b")
+    assert doctor.finding("x", lambda: fail(UserError("a; type: b")), "c") == Finding("x", "broken", "a", "b")
+    assert doctor.finding("x", lambda: fail(doctor.Note("a")), "c") == Finding("x", "note", "a", "c")

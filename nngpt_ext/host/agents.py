@@ -9,10 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.installation import TESTED, Host, find_host
+from nngpt_ext.host.installation import TESTED, Host, find_host, installed_host
 from nngpt_ext.host.node import dataset_compare_node
 
 NODE = "dataset_compare"
+# What the node reads and returns.
+_FIELDS: dict[str, Any] = {
+    "datasets": list[str],
+    "recipe": dict[str, Any],
+    "accuracies": dict[str, float],
+    "nn_name": str,
+    "dataset_compare_run": str,
+    "dataset_ranking": list[str],
+    "predicted_best_dataset": str,
+    "probability": float,
+    "dataset_compare_error": str,
+    "dataset_compare_note": str,
+}
 
 
 def make_state(host: Host | None = None) -> type[Any]:
@@ -20,24 +33,10 @@ def make_state(host: Host | None = None) -> type[Any]:
 
     LangGraph drops fields that a state does not declare, so build the graph with `StateGraph(make_state())`.
     """
-    from pydantic import BaseModel, create_model
+    from pydantic import create_model
 
     state = host_object(host, "state", "AgentState")
-    if not (isinstance(state, type) and issubclass(state, BaseModel)):
-        raise UserError(f"NNGPT's AgentState is a {type(state).__name__}, not a pydantic model; our fields need one")
-    fields: dict[str, Any] = {
-        "datasets": (list[str] | None, None),
-        "recipe": (dict[str, Any] | None, None),
-        "accuracies": (dict[str, float] | None, None),
-        "nn_name": (str | None, None),
-        "dataset_compare_run": (str | None, None),
-        "dataset_ranking": (list[str] | None, None),
-        "predicted_best_dataset": (str | None, None),
-        "probability": (float | None, None),
-        "dataset_compare_error": (str | None, None),
-        "dataset_compare_note": (str | None, None),
-    }
-    new = {name: field for name, field in fields.items() if name not in state.model_fields}
+    new: dict[str, Any] = {n: (kind | None, None) for n, kind in _FIELDS.items() if n not in state.model_fields}
     return create_model("DatasetCompareState", __base__=state, **new)
 
 
@@ -47,7 +46,7 @@ def add_to_graph(
 ) -> Any:  # fmt: skip
     """Add our node to a LangGraph `StateGraph` between two nodes, in place of the edge between them.
 
-    NNGPT's manager knows no action of ours, so the node is on the way back to it: after the evaluator the state has
+    NNGPT's manager has no action for our node, so the node is on the way back to it: after the evaluator the state has
     the network's source.
 
     Args:
@@ -76,7 +75,7 @@ def add_to_graph(
 
 
 def host_object(host: Host | None, role: str, name: str) -> Any:
-    """Import something of NNGPT's into this process; only for modules of its agents, which import nothing heavy."""
+    """Import an object of NNGPT's into this process; only from modules of its agents, which import nothing heavy."""
     host = host or find_host()
     module_name = host.module(role)
     try:
@@ -84,7 +83,7 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
             if "ab.gpt" not in sys.modules:  # `ab` is shared by several distributions: look into this NNGPT first
                 ab, first = sys.modules["ab"], str(host.folder.parent)
                 ab.__path__ = [first, *(place for place in ab.__path__ if place != first)]
-        elif not _importable(host):
+        elif installed_host() != host:
             sys.path.insert(0, str(host.folder.parents[1]))
         module = import_module(module_name)
     except Exception as error:
@@ -95,10 +94,3 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
     if not hasattr(module, name):
         raise UserError(f"NNGPT's {module_name} has no {name}; {TESTED}")
     return getattr(module, name)
-
-
-def _importable(host: Host) -> bool:
-    try:
-        return find_host() == host
-    except UserError:
-        return False

@@ -1,10 +1,9 @@
-"""Our prompts, base models, dataset facts and pairs in NNGPT's formats, and its LLM presets read."""
+"""Our prompts, base models, dataset facts and pairs in NNGPT's formats, and NNGPT's LLM presets."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +23,18 @@ if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData
 
 HOST_COLUMNS = {column for column, (field, _) in COLUMNS.items() if field.host}
-CONTEXT = 8192  # tokens, as NNGPT's presets state for its 7B bases
+CONTEXT = 8192  # tokens; the value in NNGPT's presets of 7B bases
 CHAT_TEMPLATE_FILE = "nngpt_ext.jinja"
-# For a base whose tokenizer has none: NNGPT's loader renders everything through a chat template.
+# For a base whose tokenizer has no chat template: NNGPT's loader needs one.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
     "{% elif message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
 )
-# NNGPT's head cuts every row at this many tokens, its answer first.
-CUT = 4096
+CUT = 4096  # tokens at which NNGPT's head cuts a row; the answer is cut first
 # The keys for the context length in transformers' configurations, in the order in which NNGPT reads them.
 _CONTEXT = ("n_positions", "max_position_embeddings", "seq_length")
+# The files of exported pairs.
 CORPUS = {"train": "train.jsonl", "validation": "dev.jsonl"}
 
 
@@ -45,9 +44,12 @@ def prompt_file(prompt: str) -> str:
 
 
 def prompt_json(template: Template) -> str:
-    """A prompt as in NNGPT's `conf/prompt/{train,test}/*.json`; it may show only what NNGPT's loader fills.
+    """A prompt in the format of NNGPT's `conf/prompt/{train,test}/*.json`.
 
     `dataset` null and the prefix "" keep NNGPT from choosing one dataset and a few networks.
+
+    Raises:
+        UserError: if the prompt shows something that NNGPT's loader does not fill.
     """
     unfilled = sorted(set(template.columns.values()) - HOST_COLUMNS)
     if unfilled:
@@ -75,41 +77,31 @@ def prompt_json(template: Template) -> str:
 
 
 def dataset_meta() -> str:
-    """`dataset_meta.json`: the facts of the datasets, as NNGPT's `DatasetCompareBuilder` reads them."""
+    """`dataset_meta.json`: the facts of the datasets, in the format that NNGPT's `DatasetCompareBuilder` reads."""
     found = {}
     for dataset in LEMUR_FACTS:
         question = Question.of("", dataset, dataset)
         shown = Shown(question, None, None, LEMUR_FACTS)
-        found[dataset] = {one.name: one.value(shown, question.first) for one in FACT_FIELDS}
+        found[dataset] = {field.name: field.value(shown, question.first) for field in FACT_FIELDS}
     return to_json(found)
 
 
-@dataclass(frozen=True)
-class LlmPreset:
-    """An LLM preset of NNGPT for one of our base models."""
+def llm_preset(base: str) -> dict[str, Any]:
+    """The content of NNGPT's LLM preset for a base model: one of our names, a hub id or a local folder.
 
-    file: str  # its name
-    content: dict[str, Any]
-    link: tuple[str, Path] | None  # for a local base: a link in the folder that NNGPT is started in, and its target
-
-
-def llm_preset(base: str) -> LlmPreset:
-    """The LLM preset of a base model: one of our names, a hub id or a local folder.
-
-    A local base is named relatively, through a link: NNGPT writes adapters to `<epoch>/<the base's name>`, which for an
-    absolute path is the base's own folder.
+    A local base is named relatively, through a link `bases/<its name>`: NNGPT writes adapters to
+    `<epoch>/<the base's name>`, which for an absolute path is the base's own folder.
     """
     location = preset(base).location
     folder = Path(location)
     content: dict[str, Any] = {"base_model_name": location, "load_in_4bit": True, "default_context_length": CONTEXT}
-    if not folder.is_dir():
-        return LlmPreset(f"nngpt_ext_{location.rsplit('/', 1)[-1]}.json", content, None)
-    config, words = (_json_of(folder / name) for name in ("config.json", "tokenizer_config.json"))
-    content["base_model_name"] = f"bases/{folder.name}"
-    content["default_context_length"] = int(config.get("max_position_embeddings") or 2048)
-    if not words.get("chat_template") and not (folder / "chat_template.jinja").is_file():
-        content["chat_template_path"] = CHAT_TEMPLATE_FILE
-    return LlmPreset(f"nngpt_ext_{folder.name}.json", content, (content["base_model_name"], folder.resolve()))
+    if folder.is_dir():
+        config, tokenizer = (_json_of(folder / name) for name in ("config.json", "tokenizer_config.json"))
+        content["base_model_name"] = f"bases/{folder.name}"
+        content["default_context_length"] = int(config.get("max_position_embeddings") or 2048)
+        if not tokenizer.get("chat_template") and not (folder / "chat_template.jinja").is_file():
+            content["chat_template_path"] = CHAT_TEMPLATE_FILE
+    return content
 
 
 def find_conf(name: str, part: str, folders: Sequence[Path]) -> Path:
@@ -153,7 +145,7 @@ def row_limit(preset: Mapping[str, Any], folder: Path) -> int:
     """The number of tokens that a row, including its answer, must stay below, by a preset and the base's folder.
 
     NNGPT drops rows that are not shorter than the preset's `default_context_length` (or the base's own context), and
-    its head cuts them at 4,096 tokens before it looks.
+    its head first cuts them at 4,096 tokens.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     stated = [preset.get("default_context_length"), *(config.get(name) for name in _CONTEXT)]
@@ -175,8 +167,8 @@ def chat_rows(pairs: pd.DataFrame, renderer: Renderer, sources: dict[str, str]) 
         if question.nn not in shown:
             shown[question.nn] = renderer.code(sources[question.nn]).text
         for ordered in (question, question.turned()):
-            said = renderer.messages(ordered, shown[question.nn], sources[question.nn])
-            texts = {"system": said.system, "user": said.user, "assistant": answer}
+            messages = renderer.messages(ordered, shown[question.nn], sources[question.nn])
+            texts = {"system": messages.system, "user": messages.user, "assistant": answer}
             yield {"messages": [{"role": role, "content": text} for role, text in texts.items()]}
 
 
@@ -186,7 +178,7 @@ def corpus_pairs(data: PairData, part: str) -> pd.DataFrame:
 
 
 def export_pairs(data: PairData, renderer: Renderer, folder: Path) -> dict[str, int]:
-    """Write `train.jsonl` (training pairs) and `dev.jsonl` (validation pairs); the numbers of their lines."""
+    """Write `train.jsonl` (training pairs) and `dev.jsonl` (validation pairs); return the numbers of their lines."""
     counts = {}
     for part, name in CORPUS.items():
         with replacing(folder / name) as temporary, temporary.open("w", encoding="utf-8") as stream:
@@ -198,7 +190,7 @@ def export_pairs(data: PairData, renderer: Renderer, folder: Path) -> dict[str, 
 
 
 def to_json(content: Any) -> str:
-    """JSON as NNGPT's own files are written."""
+    """JSON in the style of NNGPT's own files."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

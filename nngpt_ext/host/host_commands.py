@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 Where = Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")]
-Folder = Annotated[Path, typer.Option(help="Folder of your project in which NNGPT is started.")]
+Folder = Annotated[Path, typer.Option(help="The folder of your project in which NNGPT is started.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Task = Annotated[str, typer.Argument(help="dataset_compare.")]
 
@@ -26,10 +26,10 @@ Task = Annotated[str, typer.Argument(help="dataset_compare.")]
 def status(
     host: Where = None,
     folder: Folder = Path("nngpt"),
-    run: Annotated[bool, typer.Option(help="Import NNGPT's tuner, in a process of its own.")] = True,
+    run: Annotated[bool, typer.Option(help="Import NNGPT's tuner, in a separate process.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Which NNGPT is installed, what is enabled in it, and what prevents its tuner from running."""
+    """Show which NNGPT is installed, what is enabled, and what prevents its tuner from running."""
     from nngpt_ext.host.integration import host_status
 
     found = host_status(host, project=folder, run=run)
@@ -94,11 +94,10 @@ def tune(
     """Train with NNGPT's own tuner on our pairs, with whole networks held out."""
     from nngpt_ext.host.tuner import HostTuning, tune_host
 
-    asked = HostTuning(
+    found = tune_host(HostTuning(
         llm, prompt, out=out, host=host, project=folder, config=config, settings=settings or [], measure=measure,
         database=database, trust_remote_code=trust_remote_code, export_only=export_only,
-    )  # fmt: skip
-    found = tune_host(asked)
+    ))  # fmt: skip
     if as_json:
         print_json(found)
         return

@@ -1,4 +1,4 @@
-"""Which NNGPT is installed and where its modules are, read from its files: none of its code is run."""
+"""Which NNGPT is installed and where its modules are, read from its files without running its code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nngpt_ext.errors import UserError
 
 INSTALL = "pip install --no-deps nn-gpt==1.0.6"
 TESTED = f"tested with 1.0.6 ({INSTALL}) and the head of August 2026"
-# NNGPT reads prompts and LLM presets from this path below the folder it is started in.
+# NNGPT reads prompts and LLM presets from this path below the folder in which it is started.
 CONF = Path("ab") / "gpt" / "conf"
 # The modules by role, relative to the package `ab.gpt`: those whose paths differ between layouts, then the others.
 LAYOUTS: dict[str, dict[str, str]] = {
@@ -33,7 +33,7 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Host:
-    """An NNGPT that can be imported from here."""
+    """An installed or checked-out NNGPT."""
 
     folder: Path  # ab/gpt
     layout: str  # a key of LAYOUTS
@@ -55,27 +55,17 @@ class Host:
         """NNGPT's own folder of prompts and LLM presets."""
         return self.folder / "conf"
 
-    def parameters(self, role: str, function: str) -> dict[str, object]:
-        """The parameters of a function in a role's module with their defaults, None where these are no constants."""
+    def parameters(self, role: str, function: str) -> list[str]:
+        """The names of the parameters of a function in a role's module."""
         file = self.file(role)
         try:
             body = ast.parse(file.read_text(encoding="utf-8")).body
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"cannot read NNGPT's '{file}': {error}") from None
-        found = next((n for n in body if isinstance(n, ast.FunctionDef) and n.name == function), None)
-        if found is None:
-            raise UserError(f"NNGPT's '{file}' has no function {function}; {TESTED}")
-        names = {t.id: n.value for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-
-        def value(default: ast.expr | None) -> object:
-            if isinstance(default, ast.Name):
-                default = names.get(default.id)
-            return default.value if isinstance(default, ast.Constant) else None
-
-        given = found.args
-        positional = [*given.posonlyargs, *given.args]
-        defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults, *given.kw_defaults]
-        return {p.arg: value(d) for p, d in zip([*positional, *given.kwonlyargs], defaults, strict=True)}
+        for node in body:
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                return [p.arg for p in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        raise UserError(f"NNGPT's '{file}' has no function {function}; {TESTED}")
 
     def require(self, role: str, function: str, needed: Iterable[str]) -> None:
         """Check that a function accepts the arguments that this package passes; the error names those it does not."""
@@ -99,6 +89,14 @@ def find_host(folder: str | Path | None = None) -> Host:
             return Host(package, name, _version(package))
     mains = " nor ".join(f"{roles['main'].replace('.', '/')}.py" for roles in LAYOUTS.values())
     raise UserError(f"NNGPT in '{package}' has an unknown layout: neither {mains} exists; {TESTED}")
+
+
+def installed_host() -> Host | None:
+    """The NNGPT that Python imports, if there is one."""
+    try:
+        return find_host()
+    except UserError:
+        return None
 
 
 def _file(package: Path, module: str) -> Path:

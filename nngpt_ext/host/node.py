@@ -1,4 +1,4 @@
-"""A LangGraph node: an agent's graph asks on which dataset its new network will do best."""
+"""A LangGraph node that predicts on which dataset an agent's new network will do best."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` asks
-# What the node returns. LangGraph drops what a graph's state does not declare, so a state must have these.
+RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` uses
+# What the node returns. LangGraph drops fields that a graph's state does not declare, so a state must have these.
 FIELDS = (
     "dataset_ranking", "predicted_best_dataset", "probability", "dataset_compare_error", "dataset_compare_note",
 )  # fmt: skip
@@ -24,31 +24,27 @@ _predictors: dict[str, Predictor] = {}
 
 
 def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str, Any]]:
-    """A node that asks this predictor.
+    """A node that uses this predictor.
 
     The node reads `nn_code` from the state (a mapping, or an object such as a pydantic model), and `datasets`,
     `recipe`, `accuracies` and `nn_name` where the state has them. It returns
 
     - `dataset_ranking`: names of datasets, best first;
     - `predicted_best_dataset`: the first of them;
-    - `probability`: of it being the best of all;
+    - `probability`: that it is the best of all;
     - `dataset_compare_error`: None, or why there is no answer; then the others are None;
     - `dataset_compare_note`: None, or that the model abstains from the answer and why, for example because it was
       not trained on one of the datasets.
 
-    Whatever goes wrong in it is reported there and the graph goes on.
+    Any failure is reported in `dataset_compare_error`, and the graph continues.
     """
-
-    def node(state: Any) -> dict[str, Any]:
-        return _answer(state, lambda: predictor)
-
-    return node
+    return lambda state: _answer(state, lambda: predictor)
 
 
 def dataset_compare_node(state: Any) -> dict[str, Any]:
     """The node of `make_dataset_compare_node` for the run that the environment variable `NNGPT_EXT_RUN` names.
 
-    The state's own `dataset_compare_run` goes before it. The model is loaded once in a process.
+    The state's own `dataset_compare_run` takes precedence. The model is loaded once per process.
     """
     return _answer(state, lambda: _predictor(state))
 
@@ -62,12 +58,12 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
             code, _field(state, "datasets"), _field(state, "recipe"), accuracies=_field(state, "accuracies"),
             nn=_field(state, "nn_name"),
         )  # fmt: skip
-    except Exception as error:  # the agent's loop goes on without an answer
+    except Exception as error:  # the agent's loop continues without an answer
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.warning("dataset_compare: %s", reason)
         return dict.fromkeys(FIELDS) | {"dataset_compare_error": reason}
     note = f"abstains: {ranking.reason}" if ranking.abstain else None
-    # About a dataset that the adapter was not trained on there is an order, and no probability that means anything.
+    # For a dataset that the adapter was not trained on there is an order, but no meaningful probability.
     probability = None if ranking.unseen else ranking.probability
     answer = (list(ranking.datasets), ranking.datasets[0], probability, None, note)
     return dict(zip(FIELDS, answer, strict=True))
@@ -76,7 +72,7 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
 def _predictor(state: Any) -> Predictor:
     run = _field(state, "dataset_compare_run") or os.environ.get(RUN)
     if not run:
-        raise ValueError(f"no run to ask: set {RUN} to the folder of a finished run")
+        raise ValueError(f"no run is set: set {RUN} to the folder of a finished run")
     with LOADING:  # branches of a graph run in threads, and a second predictor would load a second model
         from nngpt_ext.predict.predictor import Predictor
 

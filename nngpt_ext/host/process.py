@@ -1,8 +1,8 @@
-"""NNGPT in a process of its own: the folder it is started in, LEMUR's database there, and the code that it runs.
+"""NNGPT in a separate process: the folder in which it is started, LEMUR's database there, and the code that it runs.
 
 NNGPT takes the current folder, or the nearest above it with `ab/` and `README.md`, for its project: prompts and LLM
-presets come from `ab/gpt/conf`, LEMUR's database from `db/ab.nn.db`. Where there is no database, importing NNGPT builds
-one of 635 MB or downloads it. It also prints, so a child process gives its result as one marked line of JSON.
+presets come from `ab/gpt/conf`, LEMUR's database from `db/ab.nn.db`. If there is no database, importing NNGPT builds
+one of 635 MB or downloads it. It also prints, so a child process reports its result as one marked line of JSON.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run_in(
     root: Path, host: Host, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None,
     capture: bool = True,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Run Python in a folder with arguments such as `-m MODULE`; it imports this very NNGPT and this package."""
+    """Run Python in a folder with arguments such as `-m MODULE`; it imports this NNGPT and this package."""
     places = [str(host.folder.parents[1]), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
     path = os.pathsep.join(filter(None, places))
     return subprocess.run(
@@ -71,7 +71,7 @@ def run_in(
 
 
 def result_of(done: subprocess.CompletedProcess[str], doing: str) -> Any:
-    """The marked line of JSON that a child process printed last; if it failed, an error with its last message."""
+    """The last marked line of JSON that a child process printed; if it failed, an error with its last message."""
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or not lines:
         last = (done.stderr.strip() or done.stdout.strip() or "there was no output").splitlines()[-1]
@@ -79,8 +79,8 @@ def result_of(done: subprocess.CompletedProcess[str], doing: str) -> Any:
     return json.loads(lines[-1][len(MARK) :])
 
 
-# What NNGPT passes to a library, the role of the module that does so, and the versions that still accept it (from the
-# wheels of transformers 5.14.1 and 5.15.1, trl 1.6.0 and 1.7.0).
+# What NNGPT passes to a library: the library, the versions that still accept it (from the wheels of transformers 5.14.1
+# and 5.15.1, trl 1.6.0 and 1.7.0), the role of the module that passes it, and the argument.
 _REMOVED = (
     ("transformers", "<5.15", "main", "warmup_ratio"),
     ("trl", "<1.7", "lora", "completion_only_loss"),
@@ -88,7 +88,7 @@ _REMOVED = (
 
 
 def obstacles(host: Host, *, run: bool = True) -> list[str]:
-    """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported for this."""
+    """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported to find out."""
     import torch
     from packaging.specifiers import SpecifierSet
 
@@ -99,11 +99,7 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         found += result_of(done, "importing NNGPT")
     for package, accepted, role, argument in _REMOVED:
         version = metadata.version(package)
-        try:
-            passed = argument in host.file(role).read_text(encoding="utf-8")
-        except UserError as error:
-            found.append(str(error))
-            continue
+        passed = argument in host.file(role).read_text(encoding="utf-8")
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
@@ -136,13 +132,11 @@ def build_database(out: Path) -> int:
             root = Path(name)
             (root / "README.md").touch()
             (root / "ab").mkdir()
+            script = f"import ab.nn.api; print({MARK + 'null'!r})"
             done = subprocess.run(
-                [sys.executable, "-c", "import ab.nn.api"], cwd=root, text=True, capture_output=True,
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            if done.returncode or not (root / DATABASE).is_file():
-                last = (done.stderr.strip() or "there is no database afterwards").splitlines()[-1]
-                raise UserError(f"ab.nn.api could not build LEMUR's database: {last}")
+                [sys.executable, "-c", script], cwd=root, text=True, capture_output=True, stdin=subprocess.DEVNULL
+            )
+            result_of(done, "building LEMUR's database with ab.nn.api")
             check_database(root / DATABASE)
             with closing(sqlite3.connect(root / DATABASE)) as connection:
                 rows = int(connection.execute("SELECT count(*) FROM stat").fetchone()[0])
@@ -152,13 +146,13 @@ def build_database(out: Path) -> int:
     return rows
 
 
-# Below: what runs in the child process.
+# The code below runs in the child process.
 
 
 def launch(call: dict[str, Any]) -> None:
-    """Call NNGPT's `main` as a call.json says, in a process of its own.
+    """Call NNGPT's `main` with the arguments in a call.json.
 
-    1.0.6 accepts `data_dir` and drops it, and runs 100 cycles in any case; so both are given to its `tune` here.
+    1.0.6 accepts `data_dir` and drops it, and runs 100 cycles in any case; so both are passed to its `tune` here.
     """
     tuner: Any = importlib.import_module(call["tune"])
     given = {"num_cycles": call["cycles"]}
@@ -191,9 +185,9 @@ def exported_loader(base: Any) -> Any:
             with self.file.open(encoding="utf-8") as lines:
                 for line in islice(lines, n_training_prompts or None):
                     messages = json.loads(line)["messages"]
-                    texts = {message["role"]: message["content"] for message in messages}
+                    _, user, assistant = (message["content"] for message in messages)
                     text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-                    rows.append([texts["user"], "", texts["assistant"], "", text])
+                    rows.append([user, "", assistant, "", text])
             return pd.DataFrame(rows, columns=["instruction", "context", "response", "category", "text"])
 
     return ExportedPairs
@@ -203,14 +197,14 @@ def _main(what: str, *given: str) -> None:
     """`tune CALL.json` or `import MODULE …`."""
     if what == "tune":
         launch(json.loads(Path(given[0]).read_text(encoding="utf-8")))
-    else:
-        errors = []
-        for name in given:
-            try:
-                importlib.import_module(name)
-            except (Exception, SystemExit) as error:
-                errors.append(f"{name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}")
-        print(MARK + json.dumps(errors))
+        return
+    errors = []
+    for name in given:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            errors.append(f"{name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}")
+    print(MARK + json.dumps(errors))
 
 
 if __name__ == "__main__":

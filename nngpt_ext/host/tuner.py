@@ -6,11 +6,10 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import ResolvedConfig, TaskConfig
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import conversion
 from nngpt_ext.host.arguments import main_arguments
@@ -19,9 +18,10 @@ from nngpt_ext.host.installation import CONF, Host, find_host
 from nngpt_ext.host.integration import enable
 from nngpt_ext.host.process import DATABASE, check_database, link_database, obstacles, run_in
 from nngpt_ext.io import cannot_write, replacing_folder, write_text
+from nngpt_ext.models.base import LOADING, base_folder
 from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.models.tokens import check_text
 from nngpt_ext.prompts.render import Renderer
-from nngpt_ext.prompts.template import Template
 from nngpt_ext.settings import build_config, find_project, parse_settings, read_project
 
 if TYPE_CHECKING:
@@ -29,24 +29,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Keys that NNGPT has no counterpart for, or that concern what is not exported.
+# Keys that NNGPT has no counterpart for, or that concern data that is not exported.
 NOT_APPLIED = (
     "data.pairs_per_network", "data.test_networks", "model.revision", "model.trust_remote_code", "tuning.finetuner",
     "tuning.networks_per_epoch", "tuning.row_tokens", "tuning.gradient_checkpointing", "tuning.engine", "tuning.seed",
     "tuning.test_every_epoch", "calibration.target", "store",
 )  # fmt: skip
-_AT_ONCE = 512  # rows tokenised together
 
 
 @dataclass(frozen=True)
 class HostTuning:
-    """What `tune_host` is asked to do.
+    """The options of `tune_host`.
 
     Attributes:
         llm: an LLM preset: a file's path, or its name in `project` or among NNGPT's own.
         prompt: a registered prompt; by default the configuration's. One that NNGPT's loader does not fill, such as
             `recipe`, can only be exported.
-        out: a new folder, which gets `data/train.jsonl`, `root/` (where NNGPT is started) and `nngpt/` (its output).
+        out: a new folder for `data/train.jsonl`, `root/` (where NNGPT is started) and `nngpt/` (its output).
         host: where NNGPT is, if not where Python finds it.
         project: the folder that `host enable` wrote to.
         config: YAML file with `data` and `tuning`; by default the nearest nngpt.yaml, if there is one.
@@ -77,22 +76,22 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     Everything is checked first; then `out` is written under a temporary name and renamed.
 
     Returns:
-        `out`, `rows` by part, `longest_row` (tokens), `started`, and what was or would be called: `command` and
-        `arguments`, None for a prompt that can only be exported; `not_filled` says why.
+        `out`, `rows` by part, `longest_row` (tokens), `started`, and the call: `command` and `arguments`, None for a
+        prompt that can only be exported; `not_filled` says why.
 
     Raises:
         UserError: if NNGPT's tuner cannot run here, for a folder in use, for rows that NNGPT would cut or drop, and for
             mistakes in the preset, the prompt or the configuration; nothing is written then.
     """
-    from nngpt_ext.tasks.pipeline import find_template
+    from nngpt_ext.tasks.pipeline import find_template, read_data
 
     host, out = find_host(asked.host), asked.out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{asked.out}' is not empty, and NNGPT removes what it finds there; choose another with --out")
     file = conversion.find_conf(asked.llm, "llm", [asked.project / CONF, host.conf])
-    base = conversion.base_of(file)
-    if not asked.trust_remote_code:
-        _check_code(base, known=base != conversion.read_llm_preset(file)["base_model_name"])
+    preset, base = conversion.read_llm_preset(file), conversion.base_of(file)
+    if not asked.trust_remote_code and (base not in PRESETS or base == preset["base_model_name"]):
+        _check_code(base)
     where = asked.config if asked.config is not None else find_project()
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
     chosen = {"model": {"base": base}, **({"prompt": asked.prompt} if asked.prompt is not None else {})}
@@ -113,16 +112,30 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     _warn(host, config, asked.measure)
     if not asked.export_only and (lines := obstacles(host)):
         raise UserError(f"NNGPT's tuner cannot run here: {'; '.join(lines)}")
-    corpus = _corpus(host, resolved, template, file)
+
+    folder = base_folder(base)
+    ours, theirs = _tokenizer(folder), _tokenizer(folder)
+    check_text(ours, base)
+    chat_template = conversion.chat_template(preset, file, host, theirs)
+    if chat_template is not None:
+        theirs.chat_template = chat_template
+    data = read_data(resolved)
+    renderer = Renderer(
+        template, ours, code_tokens=resolved.data.code_tokens, compact=resolved.data.compact_code, facts=data.facts
+    )
+    longest = check_lengths(data, renderer, theirs, conversion.row_limit(preset, folder))
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from None
-    with replacing_folder(out) as folder:
-        (folder / "data").mkdir()
-        rows = conversion.export_pairs(corpus.data, corpus.renderer, folder / "data")
+    with replacing_folder(out) as temporary:
+        (temporary / "data").mkdir()
+        rows = conversion.export_pairs(data, renderer, temporary / "data")
         if call is not None:
-            _write_root(folder / "root", corpus, resolved, database if asked.measure else None)
+            enable("dataset_compare", [config.prompt], base=base, folder=temporary / "root")
+            _write_preset(temporary / "root" / CONF, file.name, preset, base, chat_template)
+            link_database(temporary / "root", database if asked.measure else None)
             conf, prompt = out / "root" / CONF, prompt_file(template.name)
             call |= {
                 "llm_conf": str(conf / "llm" / file.name), "llm_tune_conf": str(conf / "prompt" / "train" / prompt),
@@ -132,30 +145,24 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
             }  # fmt: skip
             modules = {role: host.module(role) for role in ("main", "tune", "prompt")}
             more = {"arguments": call, "cycles": resolved.tuning.epochs, "data_dir": call["data_dir"]}
-            write_text(folder / "call.json", to_json(modules | more))
+            write_text(temporary / "call.json", to_json(modules | more))
     command = None if call is None else ["-m", "nngpt_ext.host.process", "tune", str(out / "call.json")]
     if command is not None and not asked.export_only:
         done = run_in(out / "root", host, command, environment={"AB_GPT_NNGPT_DIR": str(out / "nngpt")}, capture=False)
         if done.returncode:
             raise UserError(f"NNGPT's main ended with exit code {done.returncode}; see its messages above")
     return {
-        "out": str(out), "rows": rows, "longest_row": corpus.longest, "command": command, "arguments": call,
+        "out": str(out), "rows": rows, "longest_row": longest, "command": command, "arguments": call,
         "not_filled": not_filled, "started": not asked.export_only,
     }  # fmt: skip
 
 
-def _check_code(base: str, known: bool) -> None:
-    """Refuse a base model that comes with code, which NNGPT would run; those that we know by location do not."""
-    if known and base in PRESETS:
-        return
+def _check_code(base: str) -> None:
+    """Refuse a base model that contains or names code, or that is on a hub and may do so: NNGPT would run it."""
     folder = Path(base)
-    if not folder.is_dir():
+    if not folder.is_dir() or any(folder.glob("*.py")) or any(map(_names_code, folder.glob("*config.json"))):
         raise UserError(
-            f"NNGPT runs code that comes with '{base}' without asking; add --trust-remote-code if you trust it"
-        )
-    if list(folder.glob("*.py")) or any(_names_code(file) for file in folder.glob("*config.json")):
-        raise UserError(
-            f"'{base}' contains or names code, which NNGPT would run; add --trust-remote-code if you trust it"
+            f"NNGPT would run code that comes with '{base}' without asking; add --trust-remote-code if you trust it"
         )
 
 
@@ -168,12 +175,29 @@ def _names_code(config: Path) -> bool:
     return isinstance(content, dict) and bool(content.get("auto_map"))
 
 
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with LOADING:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _write_preset(conf: Path, name: str, preset: dict[str, Any], base: str, chat_template: str | None) -> None:
+    """Write the user's LLM preset for the root, with a local base named through its link, and its chat template."""
+    content = preset | {"base_model_name": conversion.llm_preset(base)["base_model_name"]}
+    if chat_template is not None:
+        content["chat_template_path"] = Path(preset.get("chat_template_path") or conversion.CHAT_TEMPLATE_FILE).name
+        (conf / "chat_template").mkdir(exist_ok=True)
+        write_text(conf / "chat_template" / content["chat_template_path"], chat_template)
+    write_text(conf / "llm" / name, to_json(content))
+
+
 def _warn(host: Host, config: TaskConfig, measure: bool) -> None:
     """Warn of keys that were set and have no effect."""
     idle = []
     for key in NOT_APPLIED:
-        stage, _, name = key.rpartition(".")
-        if name in (getattr(config, stage) if stage else config).model_fields_set:
+        group, _, name = key.rpartition(".")
+        if name in (getattr(config, group) if group else config).model_fields_set:
             idle.append(key)
     if host.layout == "flat" and config.tuning.weight_decay:  # 1.0.6 drops it
         idle.append("tuning.weight_decay")
@@ -181,70 +205,34 @@ def _warn(host: Host, config: TaskConfig, measure: bool) -> None:
         log.warning("NNGPT's tuner has no counterpart for %s, which therefore has no effect", ", ".join(idle))
     if measure and config.data.model_fields_set:
         keys = ", ".join(f"data.{name}" for name in sorted(config.data.model_fields_set))
-        log.warning("NNGPT measures on rows of its own: %s applies to training only", keys)
-
-
-@dataclass(frozen=True)
-class _Corpus:
-    """What is exported, and how NNGPT shows it to the model."""
-
-    file: Path  # the LLM preset
-    preset: dict[str, Any]  # its content
-    chat_template: str | None  # None: the tokenizer's own
-    data: PairData
-    renderer: Renderer
-    longest: int  # tokens
-
-
-def _corpus(host: Host, config: ResolvedConfig, template: Template, file: Path) -> _Corpus:
-    """Read the pairs and check that NNGPT accepts every row of them."""
-    from transformers import AutoTokenizer
-
-    from nngpt_ext.models.base import LOADING, base_folder
-    from nngpt_ext.models.tokens import check_text
-    from nngpt_ext.tasks.pipeline import read_data
-
-    folder, preset = base_folder(config.model.base), conversion.read_llm_preset(file)
-    with LOADING:
-        ours, theirs = (AutoTokenizer.from_pretrained(folder, trust_remote_code=False) for _ in range(2))
-    check_text(ours, config.model.base)
-    shown = conversion.chat_template(preset, file, host, theirs)
-    if shown is not None:
-        theirs.chat_template = shown
-    data = read_data(config)
-    renderer = Renderer(
-        template, ours, code_tokens=config.data.code_tokens, compact=config.data.compact_code, facts=data.facts
-    )
-    longest = check_lengths(data, renderer, theirs, conversion.row_limit(preset, folder))
-    return _Corpus(file, preset, shown, data, renderer, longest)
+        log.warning("NNGPT measures on its own rows: %s applies to training only", keys)
 
 
 def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int) -> int:
     """The tokens of the longest row that would be exported, tokenised as NNGPT's loader does.
 
-    Rows must stay below `limit`; the error says at which `data.code_tokens` they would.
+    Rows must stay below `limit`; the error gives the `data.code_tokens` at which they would.
     """
     import jinja2
 
     tokenizer.add_eos_token = True  # as NNGPT does
     longest, fitting = 0, renderer.code_tokens
-    for part in conversion.CORPUS:
-        pairs = conversion.corpus_pairs(data, part)
-        rows = zip(pairs["nn"].repeat(2), conversion.chat_rows(pairs, renderer, data.sources), strict=True)
-        while some := list(islice(rows, _AT_ONCE)):
-            try:
-                texts = [str(tokenizer.apply_chat_template(row["messages"], tokenize=False)) for _, row in some]
-            except (jinja2.TemplateError, ValueError) as error:
-                raise UserError(
-                    "the base's chat template does not accept a system text, a question and an answer, which NNGPT "
-                    f"gives it ({error}); name another in the LLM preset: chat_template_path"
-                ) from None
-            for (nn, _), tokens in zip(some, tokenizer(texts, verbose=False)["input_ids"], strict=True):
-                longest = max(longest, len(tokens))
-                if len(tokens) >= limit:
-                    code = renderer.code(data.sources[nn]).text
-                    shown = len(renderer.tokenizer(code, add_special_tokens=False, verbose=False)["input_ids"])
-                    fitting = min(fitting, shown - (len(tokens) - limit + 1))
+    groups = [own for part in conversion.CORPUS for own in conversion.corpus_pairs(data, part).groupby("nn")]
+    for nn, pairs in groups:
+        rows = conversion.chat_rows(pairs, renderer, data.sources)
+        try:
+            texts = [str(tokenizer.apply_chat_template(row["messages"], tokenize=False)) for row in rows]
+        except (jinja2.TemplateError, ValueError) as error:
+            raise UserError(
+                "the base's chat template does not accept a system text, a question and an answer, which NNGPT "
+                f"passes to it ({error}); name another in the LLM preset: chat_template_path"
+            ) from None
+        tokens = max(len(row) for row in tokenizer(texts, verbose=False)["input_ids"])
+        longest = max(longest, tokens)
+        if tokens >= limit:
+            code = renderer.code(data.sources[str(nn)]).text
+            shown = len(renderer.tokenizer(code, add_special_tokens=False, verbose=False)["input_ids"])
+            fitting = min(fitting, shown - (tokens - limit + 1))
     if longest < limit:
         return longest
     fitting = fitting // 50 * 50 if fitting >= 100 else fitting - 2  # a cut within a word may give one token more
@@ -256,18 +244,3 @@ def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int
     raise UserError(
         f"the longest row has {longest:,} tokens with its answer, and NNGPT accepts rows below {limit:,}; {cure}"
     )
-
-
-def _write_root(root: Path, corpus: _Corpus, config: TaskConfig, database: Path | None) -> None:
-    """Write the folder that NNGPT is started in: its conf, and the database that it measures on or an empty one."""
-    enable("dataset_compare", [config.prompt], base=config.model.base, folder=root)
-    content, ours = dict(corpus.preset), conversion.llm_preset(config.model.base)
-    if ours.link is not None:  # named relatively: NNGPT writes adapters below this name
-        content["base_model_name"] = ours.content["base_model_name"]
-    if corpus.chat_template is not None:
-        content["chat_template_path"] = Path(content.get("chat_template_path") or conversion.CHAT_TEMPLATE_FILE).name
-        place = root / CONF / "chat_template"
-        place.mkdir(exist_ok=True)
-        write_text(place / content["chat_template_path"], corpus.chat_template)
-    write_text(root / CONF / "llm" / corpus.file.name, to_json(content))
-    link_database(root, database)

@@ -81,13 +81,11 @@ def test_braces_survive() -> None:
 
 def test_presets_of_bases() -> None:
     local = llm_preset("embedded")
-    assert local.link == ("bases/embedded", EMBEDDED.resolve())
-    assert local.content["base_model_name"] == "bases/embedded"  # relative: NNGPT writes adapters below this name
-    assert local.content["chat_template_path"] == "nngpt_ext.jinja"
+    assert local["base_model_name"] == "bases/embedded"  # relative: NNGPT writes adapters below this name
+    assert local["chat_template_path"] == "nngpt_ext.jinja"
     hub = llm_preset("someone/a-model")
-    assert (hub.file, hub.link) == ("nngpt_ext_a-model.json", None)
-    assert hub.content["base_model_name"] == "someone/a-model"
-    assert "chat_template_path" not in hub.content
+    assert hub["base_model_name"] == "someone/a-model"
+    assert "chat_template_path" not in hub
 
 
 def test_the_chat_template_says_what_we_say_without_one() -> None:

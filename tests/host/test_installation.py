@@ -16,7 +16,7 @@ def made(folder: Path, main: str, **files: str) -> Path:
     """A package folder with a main module and others, given by name with `__` for `/`."""
     package = folder / "ab" / "gpt"
     (package / "util" / "prompt").mkdir(parents=True)
-    for name, text in {main: "def main(llm_conf=CONF, n=3, *, flag=True): ...\nCONF = 'x.json'\n", **files}.items():
+    for name, text in {main: "def main(llm_conf='x.json', n=3, *, flag=True): ...\n", **files}.items():
         file = package / f"{name.replace('__', '/')}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -58,10 +58,10 @@ def test_finding_runs_none_of_its_code(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "flat\n"), done.stderr
 
 
-def test_parameters_and_defaults(tmp_path: Path) -> None:
+def test_parameters(tmp_path: Path) -> None:
     made(tmp_path, "TuneNNGen")
     host = find_host(tmp_path)
-    assert host.parameters("main", "main") == {"llm_conf": "x.json", "n": 3, "flag": True}
+    assert host.parameters("main", "main") == ["llm_conf", "n", "flag"]
     host.require("main", "main", ("n", "flag"))
     with pytest.raises(UserError, match=r"main in '.*TuneNNGen\.py' does not accept data_dir, epochs"):
         host.require("main", "main", ("n", "data_dir", "epochs"))

@@ -53,7 +53,7 @@ def test_code_that_a_local_model_names_is_not_run_unasked(tmp_path: Path) -> Non
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--module.Class"}}))
-    with pytest.raises(UserError, match="contains or names code, which NNGPT would run; add --trust-remote-code"):
+    with pytest.raises(UserError, match=r"code that comes with '.*base' without asking; add --trust-remote-code"):
         tune_host(HostTuning(preset(tmp_path, str(base)), out=tmp_path / "out", host=tmp_path))
 
 
@@ -185,7 +185,7 @@ def test_what_the_hosts_measuring_does_not_heed_is_said(
         tune_host(HostTuning(
             preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path, export_only=True, measure=True,
             database=database, settings=["data.seed=1", "data.path=absent"]))  # fmt: skip
-    assert "NNGPT measures on rows of its own: data.path, data.seed applies to training only" in caplog.text
+    assert "NNGPT measures on its own rows: data.path, data.seed applies to training only" in caplog.text
 
 
 def test_the_prompt_of_the_configuration(tmp_path: Path) -> None:
