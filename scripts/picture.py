@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # this tree's package, whatever is installed
 
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.study.pictures import INK, SERIES, as_svg, check_matplotlib, figure
+from nngpt_ext.views.drawing import INK, SERIES, as_svg, check_installed, figure
 
 
 def accuracies(axes: Any, runs: dict[str, Any]) -> str:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True, help="a finished run of recipe, on the same test pairs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "picture.svg")
     given = parser.parse_args()
-    check_matplotlib()
+    check_installed("pictures", "study", "matplotlib")
     runs = {report.prompt: report for report in map(read_report, (given.code, given.recipe))}
     one, other = runs.values()
     if (one.n_test_pairs, one.baselines["pair_prior"].accuracy) != (
