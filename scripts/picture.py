@@ -3,7 +3,7 @@
     python scripts/picture.py --code runs/code_only --recipe runs/recipe --out docs/picture.svg
 
 Left: the test accuracy on the pairs of each dataset, with 95 % intervals over networks, beside the pair prior. Right:
-what the first run says of examples/alexnet.py. It reads what the runs left and asks one of them; it trains nothing.
+the answers of the first run about examples/alexnet.py. The script reads finished runs and trains nothing.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
         drawn.legend(handles, labels, loc="outside lower left", ncols=3)
         drawn.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         given.out.write_text(as_svg(drawn, "answer"), encoding="utf-8")
-    print(f"{words}. AlexNet: {ranking}.")  # for whoever does not see the picture
+    print(f"{words}. AlexNet: {ranking}.")  # for readers who cannot see the picture
 
 
 if __name__ == "__main__":

@@ -60,13 +60,9 @@ def recipe_gbm(train: pd.DataFrame, pairs: pd.DataFrame, seed: int = 0) -> np.nd
 def _boosted(
     train: pd.DataFrame, pairs: pd.DataFrame, features: Sequence[np.ndarray], categories: int, seed: int
 ) -> np.ndarray:
-    """Probabilities of a boosted model; the pair prior if training has only one answer, or no pairs.
+    """P(dataset_1) of a boosted model of the two datasets and the features, whose first columns are categories.
 
-    Args:
-        train, pairs: what it is fitted on and what it judges; their datasets are features too.
-        features: of the rows of both, shapes (rows, k).
-        categories: how many of the first features are codes of a category.
-        seed: of the boosting.
+    It is the pair prior if training has only one answer, or no pairs.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.preprocessing import OrdinalEncoder
