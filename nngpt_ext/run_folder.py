@@ -53,7 +53,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         raise UserError(f"the output folder '{folder}' is a file; give another with --out")
     present = folder / CONFIG
     if present.is_file():
-        _same(folder, read_config(present), config)
+        check_config(folder, read_config(present), config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
             return True
         if not resume:
@@ -139,9 +139,13 @@ def read_config(file: Path) -> dict[str, Any]:
         raise UserError(f"cannot read '{file}': {' '.join(str(error).split())}") from None
 
 
-def _same(folder: Path, found: dict[str, Any], config: BaseModel) -> None:
-    wanted = _flat({k: v for k, v in config.model_dump(mode="json").items() if k not in _ELSEWHERE})
-    there = _flat({k: v for k, v in found.items() if k not in _ELSEWHERE})
+def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Check that the configuration found in a folder is the wanted one; where results go may differ.
+
+    Raises:
+        UserError: if not; the line names the first keys that differ.
+    """
+    there, wanted = (_flat({k: v for k, v in c.items() if k not in _ELSEWHERE}) for c in (found, wanted))
     other = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if other:
         shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])

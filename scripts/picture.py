@@ -3,7 +3,7 @@
     python scripts/picture.py --code runs/code_only --recipe runs/recipe --out docs/picture.svg
 
 Left: the test accuracy on the pairs of each dataset, with 95 % intervals over networks, beside the pair prior. Right:
-what the first run says of examples/alexnet.py. It reads what the runs left and asks one of them; it trains nothing.
+the answers of the first run about examples/alexnet.py. The script reads finished runs and trains nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # this tree's package, whatever is installed
 
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.study.pictures import INK, SERIES, as_svg, check_matplotlib, figure
+from nngpt_ext.views.drawing import INK, SERIES, as_svg, check_installed, figure
 
 
 def accuracies(axes: Any, runs: dict[str, Any]) -> str:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True, help="a finished run of recipe, on the same test pairs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "picture.svg")
     given = parser.parse_args()
-    check_matplotlib()
+    check_installed("pictures", "study", "matplotlib")
     runs = {report.prompt: report for report in map(read_report, (given.code, given.recipe))}
     one, other = runs.values()
     if (one.n_test_pairs, one.baselines["pair_prior"].accuracy) != (
@@ -88,7 +88,7 @@ def main() -> None:
         drawn.legend(handles, labels, loc="outside lower left", ncols=3)
         drawn.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         given.out.write_text(as_svg(drawn, "answer"), encoding="utf-8")
-    print(f"{words}. AlexNet: {ranking}.")  # for whoever does not see the picture
+    print(f"{words}. AlexNet: {ranking}.")  # for readers who cannot see the picture
 
 
 if __name__ == "__main__":

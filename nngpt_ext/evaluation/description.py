@@ -1,4 +1,4 @@
-"""A report described as tables, which the faces in `views` show."""
+"""A report described as a sentence and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIDES = {
 
 
 def summary(report: Report) -> str:
-    """What was measured, and whether skill was shown, in one sentence."""
+    """One sentence: what was measured, and whether skill was shown."""
     skill = report.skill
     gain = f"{skill.value:+.3f} (95 % interval {interval(skill.ci95, sign=True)})"
     correct = share(report.accuracy.value)
@@ -31,12 +31,12 @@ def summary(report: Report) -> str:
         epoch = "" if report.selected_epoch is None else f" of epoch {report.selected_epoch:g}"
         return (
             f"Of {count(report.n_test_pairs, 'answer')}{epoch} that {report.base_model} gave and judged itself, "
-            f"{correct} are correct; accuracy minus that of the pair prior is {gain}, as if each answer were of a "
-            "network of its own. The rows include those that it trains on, so this says nothing about networks that "
+            f"{correct} are correct; accuracy minus that of the pair prior is {gain}, as if each answer were about a "
+            "different network. The rows include those that it trains on, so this says nothing about networks that "
             "training never saw."
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
-    # One network has no spread: its interval is a point, and says nothing about others.
+    # A single network has no spread: its interval is a point and says nothing about others.
     if not skill.clear_of_zero or (report.n_test_networks or 0) < 2:
         verdict = "no skill was shown"
     else:
@@ -51,10 +51,20 @@ def summary(report: Report) -> str:
 
 def tables(report: Report) -> list[Table]:
     """All tables of a report, in the order in which they are shown."""
+    measured = [
+        (
+            metric.label,
+            number(getattr(report, metric.name, None)),
+            NO_NUMBER,
+            "; ".join(filter(None, (metric.description, metric.detail(report)))),
+        )
+        for metric in METRICS.values()
+    ]
+    headline = [*_accuracies(report), *measured, *_calibration(report)]
     excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
     notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
     return [
-        _headline(report),
+        Table("Headline", ("measure", "value", "95 % interval", "remark"), headline, _caption(report)),
         *notes,
         _near_duplicates(report),
         *(_per_dataset(report, side) for side in SIDES),
@@ -65,7 +75,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def brief(report: Report) -> list[Table]:
-    """The accuracies with their intervals, and each dataset."""
+    """The accuracies with their intervals, and the table of datasets."""
     rows = [row[:3] for row in _accuracies(report)]
     return [
         Table("Headline", ("measure", "value", "95 % interval"), rows, _caption(report)),
@@ -73,26 +83,11 @@ def brief(report: Report) -> list[Table]:
     ]
 
 
-def _headline(report: Report) -> Table:
-    """Accuracy, skill, baselines and the quality of the probabilities."""
-    measured = [
-        (
-            metric.label,
-            number(getattr(report, metric.name, None)),
-            NO_NUMBER,
-            "; ".join(filter(None, (metric.description, metric.detail(report)))),
-        )
-        for metric in METRICS.values()
-    ]
-    rows = [*_accuracies(report), *measured, *_calibration(report)]
-    return Table("Headline", ("measure", "value", "95 % interval", "remark"), rows, _caption(report))
-
-
 def _caption(report: Report) -> str:
     intervals = "intervals are 95 %, from 2,000 bootstrap draws of"
     if report.answers_only:
         return (
-            f"{count(report.n_test_pairs, 'answer')}; their networks are not known. Means are over answers; "
+            f"{count(report.n_test_pairs, 'answer')}, whose networks are unknown. Means are over answers; "
             f"{intervals} answers. A dash: texts have no probability, and name no network."
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
@@ -100,27 +95,22 @@ def _caption(report: Report) -> str:
 
 
 def _accuracies(report: Report) -> list[Row]:
-    accuracy, skill = report.accuracy, report.skill
-    return [
+    accuracy, skill, baselines = report.accuracy, report.skill, dict(report.baselines)
+    prior = baselines.pop(PRIOR)
+    rows: list[Row] = [
         ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}"),
-        _baseline(report, PRIOR),
+        ("pair prior", number(prior.accuracy), interval(prior.ci95), BASELINES[PRIOR].description),
         (
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
             f"accuracy − pair prior; {p_value(skill.p)}",
         ),
-        *(_baseline(report, name) for name in report.baselines if name != PRIOR),
     ]  # fmt: skip
-
-
-def _baseline(report: Report, name: str) -> Row:
-    baseline = report.baselines[name]
-    label, remarks = name, [BASELINES[name].description] if name in BASELINES else []
-    if name == PRIOR:
-        label = "pair prior"
-    elif baseline.difference is not None:
-        gain = baseline.difference
-        remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
-    return label, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)
+    for name, baseline in baselines.items():
+        remarks = [BASELINES[name].description] if name in BASELINES else []
+        if (gain := baseline.difference) is not None:
+            remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
+        rows.append((name, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)))
+    return rows
 
 
 def _calibration(report: Report) -> list[Row]:
@@ -134,16 +124,17 @@ def _calibration(report: Report) -> list[Row]:
     if found.threshold is None:
         remark = f"no confidence reached {found.target:g} on validation: always abstains"
     else:
-        remark = f"confidence at least {found.threshold:.3f}, {found.target:g} correct on validation; here "
         between = "" if answered.accuracy_ci95 is None else f" ({interval(answered.accuracy_ci95)})"
-        remark += f"{number(answered.accuracy)} correct{between}, n = {answered.n:,}"
-    rows = [
-        ("log loss, calibrated", found.log_loss.after, found.log_loss.ci95, scaled),
-        ("Brier score, calibrated", found.brier.after, found.brier.ci95, ""),
-        ("ECE, calibrated", found.ece.after, found.ece.ci95, ""),
-        ("answered", answered.share, answered.ci95, remark),
+        remark = (
+            f"confidence at least {found.threshold:.3f}, {found.target:g} correct on validation; here "
+            f"{number(answered.accuracy)} correct{between}, n = {answered.n:,}"
+        )
+    return [
+        ("log loss, calibrated", number(found.log_loss.after), interval(found.log_loss.ci95), scaled),
+        ("Brier score, calibrated", number(found.brier.after), interval(found.brier.ci95), ""),
+        ("ECE, calibrated", number(found.ece.after), interval(found.ece.ci95), ""),
+        ("answered", number(answered.share), interval(answered.ci95), remark),
     ]
-    return [(name, number(value), interval(ci95), text) for name, value, ci95, text in rows]
 
 
 def _near_duplicates(report: Report) -> Table:

@@ -1,6 +1,6 @@
-"""The parts of a report, typed as report.json has them.
+"""The parts of a report, typed as in report.json.
 
-A number that could not be computed is None (null in JSON), never NaN: no data, no number.
+A number that could not be computed is None (null in JSON), never NaN.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     model_serializer,
 )
 
@@ -28,7 +29,7 @@ _COLUMNS = ("accuracy", "low", "high", "n", "prior")
 
 
 def _known(value: Any) -> Any:
-    """None for NaN and infinities, which JSON does not have."""
+    """None for NaN and infinities, which JSON lacks."""
     return None if isinstance(value, (float, np.floating)) and not math.isfinite(value) else value
 
 
@@ -40,7 +41,7 @@ class _Part(BaseModel):
 
 
 class Accuracy(_Part):
-    """Share of correct answers among n pairs; the interval is over networks."""
+    """The share of correct answers among n pairs; the interval is over networks."""
 
     value: float
     ci95: Ci95
@@ -48,7 +49,7 @@ class Accuracy(_Part):
 
 
 class Skill(_Part):
-    """Accuracy minus the pair prior's on the same pairs; p of the sign-flip permutation over networks."""
+    """Accuracy minus the pair prior's on the same pairs; p by sign-flip permutation over networks."""
 
     value: float
     ci95: Ci95
@@ -69,7 +70,7 @@ class Baseline(_Part):
 
 
 class Group(_Part):
-    """Part of the test pairs: n pairs of so many networks, and the pair prior's accuracy on them."""
+    """Accuracy, and the pair prior's, on n of the test pairs."""
 
     accuracy: Number
     ci95: Ci95 | None = None
@@ -79,25 +80,20 @@ class Group(_Part):
 
 
 class NearDuplicates(_Part):
-    """Test networks with, and without, a near-duplicate (Jaccard at least `threshold`) in training."""
+    """The test networks with and without a near-duplicate (Jaccard at least `threshold`) in training."""
 
     threshold: float
     share_of_test_networks: Number
-    with_: Group = Field(alias="with")  # `with` is a keyword of Python
+    with_: Group = Field(alias="with")  # `with` is a keyword in Python
     without: Group
 
-    @model_serializer
-    def _by_name(self) -> dict[str, Any]:
-        return {
-            "threshold": self.threshold,
-            "share_of_test_networks": self.share_of_test_networks,
-            "with": self.with_.model_dump(),
-            "without": self.without.model_dump(),
-        }
+    @model_serializer(mode="wrap")
+    def _with(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name.rstrip("_"): value for name, value in to_dict(self).items()}
 
 
 class Epoch(_Part):
-    """One tuning epoch; what was not measured is None."""
+    """One tuning epoch."""
 
     epoch: int | float
     train_loss: Number = None
@@ -107,7 +103,7 @@ class Epoch(_Part):
 
 
 class Change(_Part):
-    """A measure before and after calibration; the interval is of the latter."""
+    """A measure before and after calibration, with the interval of the latter."""
 
     before: float
     after: float
@@ -115,7 +111,7 @@ class Change(_Part):
 
 
 class Answered(_Part):
-    """Test pairs whose confidence reaches the threshold: their share of all, how many, and their accuracy."""
+    """The n test pairs whose confidence reaches the threshold: their share of all pairs, and their accuracy."""
 
     share: float
     ci95: Ci95 | None = None
@@ -125,7 +121,7 @@ class Answered(_Part):
 
 
 class CalibrationFigures(_Part):
-    """What temperature scaling, fitted on validation, does on the test pairs."""
+    """The effect on the test pairs of temperature scaling, which is fitted on validation."""
 
     temperature: float
     threshold: Number
@@ -138,7 +134,7 @@ class CalibrationFigures(_Part):
 
 
 class LeftOut(_Part):
-    """Dataset pairs, and their test rows, for which there is no AUC: all networks have the same answer."""
+    """Dataset pairs, and their rows, without an AUC: all networks have the same answer."""
 
     pairs: int = 0
     rows: int = 0
@@ -158,7 +154,7 @@ def per_dataset_table(nested: Any) -> pd.DataFrame:
 
 
 def per_dataset_nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """The table as report.json has it: {dataset: {involving: {accuracy, ci95, n, prior}, as_answer: …}}."""
+    """The table as in report.json: {dataset: {involving: {accuracy, ci95, n, prior}, as_answer: …}}."""
     nested: dict[str, dict[str, dict[str, Any]]] = {}
     for dataset, row in zip(table.index, table.to_dict("records"), strict=True):
         nested[str(dataset)] = {}
@@ -169,5 +165,5 @@ def per_dataset_nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, Any
     return nested
 
 
-# A table for whoever uses the package from Python, nested mappings in JSON.
+# A table in Python, nested mappings in JSON.
 PerDataset = Annotated[pd.DataFrame, PlainValidator(per_dataset_table), PlainSerializer(per_dataset_nested)]

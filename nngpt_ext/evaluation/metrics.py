@@ -1,23 +1,21 @@
-"""Metrics of a probability that dataset_1 is the better one, over rows that are pairs.
+"""Metrics of the probability that dataset_1 is the better one, over rows that are pairs.
 
-In all of them `probability` is P(dataset_1) in [0, 1] and `first_wins` says whether dataset_1 is the answer; both have
-the shape (rows,). The answer that a probability gives is dataset_1 where it is at least 0.5.
-
-`METRICS` declares those that a report has as a single number.
+`probability` is P(dataset_1) in [0, 1], and `first_wins` says whether dataset_1 is better; both have the shape (rows,).
+The answer is dataset_1 if the probability is at least 0.5. `METRICS` declares those of a report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from nngpt_ext.declaration import Declarations
-from nngpt_ext.evaluation.figures import PRIOR
+from nngpt_ext.evaluation.figures import PRIOR, LeftOut
 from nngpt_ext.views.wording import count, number
 
 if TYPE_CHECKING:
@@ -39,12 +37,12 @@ def correct(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
 
 
 def accuracy(probability: ArrayLike, first_wins: ArrayLike) -> float:
-    """Share of correct answers."""
+    """The share of correct answers."""
     return float(correct(probability, first_wins).mean())
 
 
 def log_loss(probability: ArrayLike, first_wins: ArrayLike) -> float:
-    """Mean of −ln(probability of the correct answer), in nats; probabilities are kept 1e-12 from 0 and 1."""
+    """Mean of −ln(probability of the correct answer), in nats; probabilities are clipped to [1e-12, 1 − 1e-12]."""
     return float(log_losses(probability, first_wins).mean())
 
 
@@ -63,10 +61,8 @@ def squared_errors(probability: ArrayLike, first_wins: ArrayLike) -> np.ndarray:
 def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error of P(dataset_1), over bins with equally many rows.
 
-    Rows are sorted by probability and cut into `bins` parts whose sizes differ by at most one; the result is the mean
-    of |share of dataset_1 − mean probability| over the bins, weighted by their rows (Naeini et al. 2015, with
-    equal-mass bins as in Nguyen & O'Connor 2015). Rows of the same probability count with their mean outcome, so that
-    which of them falls into which bin does not depend on the order of rows.
+    It is the mean of |share of dataset_1 − mean probability| over the bins of `reliability`, weighted by their rows
+    (Naeini et al. 2015, with equal-mass bins as in Nguyen & O'Connor 2015).
     """
     found = reliability(probability, first_wins, bins)
     return sum(abs(b.share - b.probability) * b.n for b in found) / sum(b.n for b in found)
@@ -74,7 +70,7 @@ def ece(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> floa
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of similar probability: their mean probability, the share that dataset_1 wins, and their number."""
+    """Rows with similar probabilities: their mean, the share that dataset_1 wins, and the number of rows."""
 
     probability: float
     share: float
@@ -82,7 +78,11 @@ class Bin:
 
 
 def reliability(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS) -> list[Bin]:
-    """The reliability diagram of P(dataset_1) (DeGroot & Fienberg 1983), in the equal-mass bins of `ece`."""
+    """The reliability diagram of P(dataset_1) (DeGroot & Fienberg 1983).
+
+    Rows are sorted by probability and divided into `bins` bins whose sizes differ by at most one. Rows with the same
+    probability count with their mean outcome, so that the result does not depend on the order of rows.
+    """
     p, y = _checked(probability, first_wins)
     values, codes, sizes = np.unique(p, return_inverse=True, return_counts=True)
     outcome = np.repeat(np.bincount(codes, weights=y.astype("float64")) / sizes, sizes)
@@ -92,7 +92,7 @@ def reliability(probability: ArrayLike, first_wins: ArrayLike, bins: int = BINS)
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is answered from a confidence on: the share of all rows, and the accuracy among them."""
+    """The share of rows that are answered from some confidence on, and the accuracy among them."""
 
     coverage: float
     accuracy: float
@@ -101,9 +101,8 @@ class Coverage:
 def risk_coverage(probability: ArrayLike, first_wins: ArrayLike) -> list[Coverage]:
     """Accuracy against coverage when the least confident answers are left out, a point for each distinct confidence.
 
-    The confidence is the probability of the answer given; the curve is one minus that of risk against coverage
-    (El-Yaniv & Wiener 2010). Rows of the same confidence are answered together or not at all. The last point is full
-    coverage.
+    The confidence is the probability of the answer; the curve is one minus that of risk against coverage (El-Yaniv &
+    Wiener 2010). Rows with the same confidence are answered together or not at all. The last point is full coverage.
     """
     p, y = _checked(probability, first_wins)
     confidence = np.maximum(p, 1 - p)
@@ -113,32 +112,24 @@ def risk_coverage(probability: ArrayLike, first_wins: ArrayLike) -> list[Coverag
     return [Coverage(float((i + 1) / len(p)), float(hits[i] / (i + 1))) for i in ends]
 
 
-@dataclass(frozen=True)
-class PairAuc:
-    """Mean ROC AUC inside dataset pairs; None where no pair has both answers.
+def within_pair_auc(test: pd.DataFrame) -> tuple[float | None, LeftOut]:
+    """ROC AUC among the networks of one pair of datasets, as a mean over dataset pairs weighted by their rows.
 
-    `pairs_left_out` and `rows_left_out` count the dataset pairs whose networks all have the same answer.
+    Knowing the usual winner of a pair does not help here: an answer that ignores the network scores 0.5. The AUC is the
+    Mann-Whitney statistic, where ties count one half (Hanley & McNeil 1982).
+
+    Args:
+        test: predictions of the test pairs.
+
+    Returns:
+        The AUC, None if no dataset pair has both answers, and the dataset pairs that were left out.
     """
-
-    value: float | None
-    pairs_left_out: int
-    rows_left_out: int
-
-
-def within_pair_auc(probability: ArrayLike, first_wins: ArrayLike, dataset_1: Any, dataset_2: Any) -> PairAuc:
-    """ROC AUC among the networks of one pair of datasets, as a mean over pairs weighted by their rows.
-
-    The usual winner of a pair cannot help here: an answer that ignores the network gets 0.5. The AUC is the
-    Mann-Whitney statistic, ties counting one half (Hanley & McNeil 1982). `dataset_1` and `dataset_2` are the names of
-    each row's datasets, shape (rows,).
-    """
-    p, y = _checked(probability, first_wins)
-    groups = pd.Series(p).groupby([np.asarray(dataset_1), np.asarray(dataset_2)]).indices.values()
+    p, y = _checked(test["probability_1"], first_wins(test))
+    groups = test.groupby(["dataset_1", "dataset_2"]).indices.values()
     both = [rows for rows in groups if 0 < y[rows].sum() < len(rows)]
     sizes = [len(rows) for rows in both]
-    aucs = [_auc(p[rows], y[rows]) for rows in both]
-    value = float(np.average(aucs, weights=sizes)) if both else None
-    return PairAuc(value, len(groups) - len(both), len(p) - sum(sizes))
+    value = float(np.average([_auc(p[rows], y[rows]) for rows in both], weights=sizes)) if both else None
+    return value, LeftOut(pairs=len(groups) - len(both), rows=len(p) - sum(sizes))
 
 
 def _auc(p: np.ndarray, won: np.ndarray) -> float:
@@ -147,22 +138,17 @@ def _auc(p: np.ndarray, won: np.ndarray) -> float:
     return float((ranks[won].sum() - wins * (wins + 1) / 2) / (wins * (len(won) - wins)))
 
 
-def pair_auc(test: pd.DataFrame) -> PairAuc:
-    """`within_pair_auc` of predictions."""
-    return within_pair_auc(test["probability_1"], first_wins(test), test["dataset_1"], test["dataset_2"])
-
-
 def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays.
 
     Raises:
-        ValueError: for no rows, for lengths that differ and for probabilities outside [0, 1].
+        ValueError: if there are no rows, the lengths differ, or a probability is outside [0, 1].
     """
     p, y = np.asarray(probability, dtype="float64"), np.asarray(first_wins).astype(bool)
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and answers {y.shape} must be two columns of one length")
     if p.size == 0:
-        raise ValueError("no rows: no data, no number")
+        raise ValueError("there are no rows")
     if not ((p >= 0) & (p <= 1)).all():  # also false for NaN
         raise ValueError("a probability is not in [0, 1]")
     return p, y
@@ -170,14 +156,14 @@ def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a report has of its test pairs.
+    """A metric that a report has as a single number.
 
     Attributes:
         name: its key in report.json.
         description: the remark beside it in the report.
         label: its name in the report.
-        measure: called with the predictions of the test pairs; None where there is no number.
-        detail: what the report says in addition, if anything.
+        measure: called with the predictions of the test pairs; returns None if there is no number.
+        detail: what the report adds to the description.
     """
 
     name: str
@@ -215,7 +201,7 @@ METRICS = Declarations(
         ),
         Metric(
             "within_pair_auc", "telling networks apart inside a dataset pair; 0.5 without a look at the network",
-            "within-pair AUC", lambda t: pair_auc(t).value, _left_out,
+            "within-pair AUC", lambda t: within_pair_auc(t)[0], _left_out,
         ),
     ],
 )  # fmt: skip

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydantic_core
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
@@ -32,18 +31,14 @@ from nngpt_ext.evaluation.figures import (
 )
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import write_text
-from nngpt_ext.run_folder import REPORT, REPORT_MARKDOWN, REPORT_PAGE
+from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, REPORT, REPORT_MARKDOWN, REPORT_PAGE, read_table
 from nngpt_ext.views.faces import to_cell, to_markdown, to_page
 
-# What a report takes from the record as it is.
-_KEPT = (
-    "task", "prompt", "base_model", "split", "excluded", "epochs", "selected_epoch", "timings", "versions", "config",
-)  # fmt: skip
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
 
 class Report(BaseModel):
-    """How good one run's answers on its test pairs are. All metrics are of the test pairs.
+    """How good a run's answers on its test pairs are; all metrics are of the test pairs.
 
     `per_dataset` is a DataFrame with the index `dataset` and, for `involving` (pairs that have the dataset
     on either side) and `as_answer` (pairs whose answer it is), the columns `…_accuracy`, `…_low`, `…_high`
@@ -104,22 +99,19 @@ class Report(BaseModel):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a report says of a run besides its figures.
+    """What a report says of a run besides its figures; what is not explained here is a field of `Report`.
 
     Attributes:
-        task, prompt, base_model, split: what was run. The warning that a split needs is added to `notes`.
-        pairs: number of pairs of each part; fewer may have been scored.
+        pairs: the number of pairs of each part; fewer may have been scored.
         near_duplicates: names of the test networks that have a near-duplicate in training.
         near_duplicate_threshold: the Jaccard similarity from which two networks are near-duplicates.
-        excluded: number of trials left out, by reason.
-        epochs: mappings with epoch, train_loss, validation_accuracy and test_accuracy, and maybe more.
+        epochs: mappings with the fields of `Epoch`, and maybe more.
         selected_epoch: the epoch of the predictions, chosen by validation.
-        timings, versions, config: kept; what JSON does not have becomes text.
-        notes: remarks that a reader needs to judge the numbers.
-        calibration: temperature, threshold, target and n_pairs of a calibration; then the predictions have
+        notes: remarks that a reader needs to judge the numbers, besides the split's warning.
+        calibration: temperature, threshold, target and n_pairs of a calibration; the predictions then have
             `calibrated_1` and `abstain`.
-        answers_only: the predictions are answers of texts, which name no networks: each counts as a network of its own.
-            What takes a probability, a network's name or the training pairs is then None.
+        answers_only: the predictions are answers of texts that name no networks: each counts as a network of its own,
+            and what needs a probability, a network's name or the training pairs is None in the report.
     """
 
     task: str
@@ -139,19 +131,49 @@ class RunRecord:
     calibration: Mapping[str, Any] | None = None
     answers_only: bool = False
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any], config: Mapping[str, Any], **more: Any) -> RunRecord:
+        """From a run's run.json and config.yaml; `more` are fields to add or replace."""
+        names = ("task", "near_duplicate_threshold", "excluded", "epochs", "selected_epoch", "timings", "versions")
+        found = {name: record[name] for name in names} | {
+            "prompt": config["prompt"],
+            "base_model": record["base_model"]["name"],
+            "split": config["data"]["split"],
+            "pairs": {**record["parts"], "train": record["training_pairs"]},
+            "near_duplicates": set(record["near_duplicates"]),
+            "config": config,
+        }
+        return cls(**{**found, **more})
+
+
+def read_answers(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """A run's predictions, and P(dataset_1) of each baseline for its test pairs, in the order of the predictions.
+
+    Raises:
+        UserError: if predictions.parquet or baselines.parquet is missing, damaged or of other pairs.
+    """
+    predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
+    test = predictions.loc[predictions["split"] == "test", KEYS]
+    matched = test.merge(baselines, on=KEYS, how="left", validate="one_to_one")
+    if matched.isna().to_numpy().any():
+        raise UserError(
+            f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove '{folder}' and run it again"
+        )
+    return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=KEYS).items()}
+
 
 def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[str, np.ndarray]) -> Report:
     """Measure the predictions on the test pairs, beside the baselines.
 
     Args:
         run: what was run.
-        predictions: DESIGN.md's columns, of the validation and the test pairs.
-        baselines: P(dataset_1) of each baseline for the test rows of `predictions`, in their order.
-            `pair_prior` must be among them: skill is measured against it.
+        predictions: the validation and test pairs with the columns of predictions.parquet.
+        baselines: P(dataset_1) of each baseline for the test rows of `predictions`, in their order. `pair_prior`
+            must be among them: skill is measured against it.
 
     Raises:
-        UserError: when there is no test pair: no data, no number.
-        ValueError: when the pair prior is missing or a baseline does not fit the test rows.
+        UserError: if there is no test pair.
+        ValueError: if the pair prior is missing or a baseline does not fit the test rows.
     """
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     if test.empty:
@@ -161,29 +183,27 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
     first = metrics.first_wins(test)
     correct = {name: metrics.correct(probability, first) for name, probability in baselines.items()}
     answers = slices.Answers.of(test, correct[PRIOR])
-    auc = metrics.pair_auc(test)
     validation = predictions[predictions["split"] == "validation"]
     tested = [epoch["test_accuracy"] for epoch in run.epochs if epoch.get("test_accuracy") is not None]
-    found: dict[str, Any] = {name: metric.measure(test) for name, metric in metrics.METRICS.items()}
+    found: dict[str, Any] = {name: value for name, value in vars(run).items() if name in Report.model_fields}
+    found |= {name: metric.measure(test) for name, metric in metrics.METRICS.items()}
     if not validation.empty:
         found["validation_accuracy"] = (validation["predicted"] == validation["better_dataset"]).mean()
         found["validation_log_loss"] = metrics.log_loss(validation["probability_1"], metrics.first_wins(validation))
-    report = Report(
-        **_plain({name: getattr(run, name) for name in _KEPT}),
-        **found,
-        n_train_pairs=run.pairs.get("train", 0),
-        n_validation_pairs=len(validation),
-        n_test_pairs=len(test),
-        n_test_networks=test["nn"].nunique(),
-        accuracy=Accuracy(
+    found |= {
+        "n_train_pairs": run.pairs.get("train", 0),
+        "n_validation_pairs": len(validation),
+        "n_test_pairs": len(test),
+        "n_test_networks": test["nn"].nunique(),
+        "accuracy": Accuracy(
             value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.networks), n=len(test)
         ),
-        skill=slices.difference(answers.correct, answers.prior, answers.networks),
-        near_duplicates=slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
-        within_pair_auc_left_out=LeftOut(pairs=auc.pairs_left_out, rows=auc.rows_left_out),
-        calibration=None if run.calibration is None else slices.calibration(run.calibration, test),
-        per_dataset=slices.per_dataset(test, answers),
-        baselines={
+        "skill": slices.difference(answers.correct, answers.prior, answers.networks),
+        "near_duplicates": slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
+        "within_pair_auc_left_out": metrics.within_pair_auc(test)[1],
+        "calibration": None if run.calibration is None else slices.calibration(run.calibration, test),
+        "per_dataset": slices.per_dataset(test, answers),
+        "baselines": {
             name: Baseline(
                 accuracy=own.mean(),
                 ci95=bootstrap_networks(own, answers.networks),
@@ -192,29 +212,22 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
             )
             for name, own in correct.items()
         },
-        peak_test_accuracy=max((value for value in tested if np.isfinite(value)), default=None),
-        notes=_notes(run, test),
-    )
-    return _answers_only(report) if run.answers_only else report
-
-
-def _answers_only(report: Report) -> Report:
-    """The report without what answers alone cannot say."""
-    empty = Group(accuracy=None, prior=None, n=0)
-    near = NearDuplicates.model_validate(
-        {"threshold": report.near_duplicates.threshold, "share_of_test_networks": None, "with": empty, "without": empty}
-    )
-    unknown = dict.fromkeys(["n_train_pairs", "n_test_networks", *metrics.METRICS])
-    return report.model_copy(
-        update={**unknown, "answers_only": True, "near_duplicates": near, "within_pair_auc_left_out": LeftOut()}
-    )
+        "peak_test_accuracy": max((value for value in tested if np.isfinite(value)), default=None),
+        "notes": _notes(run, test),
+    }
+    if run.answers_only:
+        empty = Group(accuracy=None, prior=None, n=0)
+        near = {"threshold": run.near_duplicate_threshold, "share_of_test_networks": None}
+        found |= dict.fromkeys(["n_train_pairs", "n_test_networks", *metrics.METRICS])
+        found |= {"near_duplicates": {**near, "with": empty, "without": empty}, "within_pair_auc_left_out": LeftOut()}
+    return Report(**found)
 
 
 def write_report(report: Report, folder: str | Path) -> None:
     """Write report.json, report.md and report.html; each file is whole or left as it was.
 
     Raises:
-        UserError: when a file cannot be written.
+        UserError: if a file cannot be written.
     """
     opening, shown = summary(report), tables(report)
     title = f"{report.task}: {report.prompt}, {report.base_model}, {report.split}"
@@ -235,12 +248,9 @@ def read_report(folder: str | Path) -> Report:
     """
     path = Path(folder) / REPORT
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read '{path}' ({reason}); name the folder of a finished run") from None
-    try:
-        return Report.model_validate_json(text)
+        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read '{path}' ({error.strerror}); name the folder of a finished run") from None
     except ValueError as error:
         reason = " ".join(str(error).splitlines()[:3])
         raise UserError(
@@ -249,7 +259,7 @@ def read_report(folder: str | Path) -> Report:
 
 
 def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
-    """The remarks that follow from what was measured, then those given; each once."""
+    """The remarks that follow from what was measured, then those of the run; each once."""
     own = [SPLITS[run.split].warning or ""] if run.split in SPLITS else []
     expected = run.pairs.get("test", 0)
     if len(test) != expected:
@@ -257,12 +267,3 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     if test["nn"].nunique() == 1:
         own.append("There is one test network only: the intervals are points and say nothing about others.")
     return [note for note in dict.fromkeys([*own, *run.notes]) if note]
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON gives it back: NaN as null, numpy's numbers as numbers, the rest as text."""
-
-    def other(item: Any) -> Any:
-        return item.item() if isinstance(item, np.generic) else str(item)
-
-    return json.loads(pydantic_core.to_json(value, inf_nan_mode="null", fallback=other))

@@ -1,4 +1,4 @@
-"""Correct answers, counted in parts of the test pairs and compared with another's."""
+"""Correct answers in parts of the test pairs, and beside those of a baseline."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from nngpt_ext.evaluation.figures import (
     Group,
     NearDuplicates,
     Skill,
-    per_dataset_table,
 )
 from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_networks, sign_flip_p
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Whether the model and the pair prior are correct on each test pair, and the pair's network; shapes (rows,)."""
+    """Whether the model and the pair prior are correct on each test pair, and its network; shapes (rows,)."""
 
     correct: np.ndarray
     prior: np.ndarray
@@ -33,7 +32,7 @@ class Answers:
 
     @classmethod
     def of(cls, test: pd.DataFrame, prior: np.ndarray) -> Answers:
-        """Those of the predictions of the test pairs; `prior` says where the pair prior is correct."""
+        """From the predictions on the test pairs; `prior` says where the pair prior is correct."""
         return cls((test["predicted"] == test["better_dataset"]).to_numpy(), prior, test["nn"].to_numpy(dtype=object))
 
     def part(self, rows: np.ndarray) -> Answers:
@@ -64,7 +63,7 @@ def difference(correct: np.ndarray, other: np.ndarray, networks: np.ndarray) -> 
 
 
 def near_duplicates(names: Set[str], threshold: float, answers: Answers) -> NearDuplicates:
-    """Test pairs of the networks in `names`, which have a near-duplicate in training, and the others."""
+    """The test pairs of the networks in `names`, which have a near-duplicate in training, and the others."""
     near = np.array([nn in names for nn in answers.networks], dtype=bool)
     tested = set(answers.networks)
     return NearDuplicates.model_validate(
@@ -78,23 +77,23 @@ def near_duplicates(names: Set[str], threshold: float, answers: Answers) -> Near
 
 
 def dataset_masks(test: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """For each of `SIDES` and each dataset: which test pairs have it on either side, and of which it is the answer."""
+    """For each dataset, masks of the test pairs that have it on either side, and of those whose answer it is."""
     datasets = sorted({*test["dataset_1"], *test["dataset_2"]})
     involving = {name: ((test["dataset_1"] == name) | (test["dataset_2"] == name)).to_numpy() for name in datasets}
     answer = {name: (test["better_dataset"] == name).to_numpy() for name in datasets}
     return dict(zip(SIDES, (involving, answer), strict=True))
 
 
-def per_dataset(test: pd.DataFrame, answers: Answers) -> pd.DataFrame:
-    """The table `Report.per_dataset`."""
+def per_dataset(test: pd.DataFrame, answers: Answers) -> dict[str, dict[str, Group]]:
+    """The groups of `Report.per_dataset`, by dataset and side."""
     masks = dataset_masks(test)
-    return per_dataset_table(
-        {dataset: {side: answers.part(masks[side][dataset]).group() for side in SIDES} for dataset in masks[SIDES[0]]}
-    )
+    return {
+        dataset: {side: answers.part(masks[side][dataset]).group() for side in SIDES} for dataset in masks[SIDES[0]]
+    }
 
 
 def calibration(fitted: Mapping[str, Any], test: pd.DataFrame) -> CalibrationFigures:
-    """Log loss, Brier score and ECE of the test pairs before and after calibration, and what is answered.
+    """Log loss, Brier score and ECE on the test pairs before and after calibration, and the share that is answered.
 
     Args:
         fitted: temperature, threshold, target and n_pairs.

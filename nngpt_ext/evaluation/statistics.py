@@ -1,6 +1,6 @@
-"""Intervals and p-values of means over rows, where the rows of one network depend on each other.
+"""Intervals and p-values of means over rows, where the rows of a network depend on each other.
 
-A network gives up to 21 pairs, which are correct or wrong together; intervals that count rows as independent would be
+A network has up to 21 pairs, which are correct or wrong together: intervals that treat rows as independent would be
 far too narrow. Everything here therefore draws, or flips, whole networks.
 """
 
@@ -22,9 +22,8 @@ _BATCH = 100  # draws at a time: a few MB, and faster than all at once
 def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Ci95:
     """95 % percentile bootstrap interval of the mean over rows, resampling whole networks.
 
-    As many networks as there are are drawn with replacement; a draw's mean is the sum of the drawn networks' rows over
-    their number (a cluster bootstrap: Davison & Hinkley 1997, section 3.8). One network alone gives an interval of
-    width 0.
+    A draw takes as many networks as there are, with replacement; its mean is the sum of their rows over the number of
+    rows (a cluster bootstrap: Davison & Hinkley 1997, section 3.8). A single network has an interval of width 0.
 
     Args:
         values: one number for each row, shape (rows,).
@@ -33,7 +32,7 @@ def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAW
         seed: of the draws.
 
     Raises:
-        ValueError: for no rows, for values that are not finite and for lengths that differ.
+        ValueError: if there are no rows, a value is not finite, or the lengths differ.
     """
     sums, counts = _per_network(values, networks)
 
@@ -46,10 +45,10 @@ def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAW
 def bootstrap_measure(
     measure: Callable[[np.ndarray], float], networks: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> Ci95:
-    """As `bootstrap_networks`, for what is not a mean over rows: `measure` takes the indices of the rows drawn.
+    """Like `bootstrap_networks`, for a measure that is not a mean: it is called with the indices of the rows drawn.
 
     Raises:
-        ValueError: for no rows.
+        ValueError: if there are no rows.
     """
     _, counts = _per_network(np.ones(np.size(networks)), networks)
     order = np.argsort(np.asarray(networks).astype(str), kind="stable")
@@ -77,11 +76,11 @@ def _bootstrap(
 
 
 def sign_flip_p(differences: ArrayLike, networks: ArrayLike, draws: int = FLIPS, seed: int = 0) -> float:
-    """Two-sided p of "the mean over rows is 0", by flipping the sign of all of a network's rows at once.
+    """Two-sided p of "the mean over rows is 0", by flipping the signs of all rows of a network at once.
 
-    Under the hypothesis a network's differences are as likely to have the opposite sign. p is
-    (1 + b) / (1 + draws), where b counts the draws whose mean is at least as far from 0 as the one seen
-    (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585): never 0, and 1 where all differences are 0.
+    Under the hypothesis a network's differences are as likely to have the opposite sign. p is (1 + b) / (1 + draws),
+    where b counts the draws whose mean is at least as far from 0 as the observed one (Phipson & Smyth 2010,
+    doi:10.2202/1544-6115.1585): never 0, and 1 if all differences are 0.
 
     Args:
         differences: one number for each row, shape (rows,).
@@ -90,12 +89,12 @@ def sign_flip_p(differences: ArrayLike, networks: ArrayLike, draws: int = FLIPS,
         seed: of the draws.
 
     Raises:
-        ValueError: for no rows, for values that are not finite and for lengths that differ.
+        ValueError: if there are no rows, a value is not finite, or the lengths differ.
     """
-    # Every draw has the same number of rows, so sums stand for means. `scipy.stats.permutation_test` does the same 13
-    # times more slowly.
+    # Every draw has the same number of rows, so sums can stand for means. `scipy.stats.permutation_test` gives the
+    # same, 13 times more slowly.
     sums, _ = _per_network(differences, networks)
-    # Rounding must not make a draw that equals the observed one look smaller.
+    # Rounding must not make a draw smaller that equals the observed one.
     seen = abs(sums.sum()) - 1e-9 * max(1.0, float(np.abs(sums).sum()))
     generator = np.random.default_rng(seed)
     at_least = 0

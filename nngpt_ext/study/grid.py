@@ -1,39 +1,55 @@
-"""The grid of a study: a YAML file read into cells, each of which is the configuration of an ordinary run."""
+"""The grid of a study: a YAML file, read into cells that are each the configuration of an ordinary run."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveInt
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.io import text_digest
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.study.outcome import Place
 from nngpt_ext.tasks.pipeline import find_template
 
-# What the lists of a block decide; set elsewhere, it would be overwritten silently.
+# Keys that are set by the lists of a block, and would silently be overwritten elsewhere.
 _OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
 _RANDOM = ".random_trials"
+
+
+def _known_prompt(name: str) -> str:
+    find_template(name)
+    return name
+
+
+def _known_base(name: str) -> str:
+    """Allow a base that is known but not available here: its cells are recorded as not run."""
+    is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if name not in PRESETS and not is_hub_id and not Path(name).is_dir():
+        raise unknown("base model", name, [*PRESETS, "a folder", "a hub id (owner/name)"])
+    return name
 
 
 class Block(Stage):
     """Cells: every combination of the lists."""
 
-    prompts: list[str] = Field(min_length=1, description="registered prompts, or paths of prompt files")
-    bases: list[str] = Field(min_length=1, description="base models, as in model.base")
-    splits: list[str] = Field(["by_network"], min_length=1)
-    labels: list[str] = Field(["normalized"], min_length=1)
+    prompts: list[Annotated[str, AfterValidator(_known_prompt)]] = Field(
+        min_length=1, description="registered prompts, or paths of prompt files"
+    )
+    bases: list[Annotated[str, AfterValidator(_known_base)]] = Field(
+        min_length=1, description="base models, as in model.base"
+    )
+    splits: list[Annotated[str, AfterValidator(SPLITS.check)]] = Field(["by_network"], min_length=1)
+    labels: list[Annotated[str, AfterValidator(LABELS.check)]] = Field(["normalized"], min_length=1)
     seeds: list[int] = Field([0], min_length=1, description="of split, trials and tuning")
     train_networks: list[int | None] = Field([None], min_length=1, description="sizes for the learning curve")
     tested_on: list[Literal["best", "random"]] = Field(
@@ -50,18 +66,18 @@ class StudyConfig(Stage):
     title: str = "What the task can and cannot do"
     common: dict[str, Any] = Field({}, description="keys of a run's configuration for all cells")
     cells: list[dict[str, Any]] = Field(min_length=1, description="blocks of cells")
-    learning_curve: list[int] = Field([], description="numbers of training networks for the baselines' curve")
+    learning_curve: list[PositiveInt] = Field([], description="numbers of training networks for the baselines' curve")
 
 
 class Cell(Place):
-    """One cell: where it stands in the grid, and the configuration of its run."""
+    """A cell's place in the grid, and the configuration of its run."""
 
     not_here: str | None
     config: TaskConfig
 
     @property
     def run(self) -> str:
-        """The name of the run that answers: a `random` cell asks the run that was tested on the best trials."""
+        """The name of the run that answers: a `random` cell uses the run that was tested on the best trials."""
         return self.name.removesuffix(_RANDOM) if self.tested_on == "random" else self.name
 
 
@@ -81,93 +97,57 @@ def read_grid(file: Path) -> Grid:
         UserError: one line with everything that is wrong, including all unknown prompts, bases, splits and labels.
     """
     study = build_config(StudyConfig, read_project(file, "study"))
-    blocks, faults = [], []
+    faults = _overwritten("common", study.common)
+    cells: dict[str, Cell] = {}
     for i, content in enumerate(study.cells, 1):
         try:
-            blocks.append(build_config(Block, content))
+            block = build_config(Block, content, what=f"cells, block {i}")
+            faults += _overwritten("settings", block.settings)
+            for cell in _cells(block, study.common):
+                if cells.setdefault(cell.name, cell) != cell:
+                    faults.append(f"two blocks make the cell {cell.name} with different settings: give one a tag")
         except UserError as error:
-            faults.append(f"cells, block {i}: {str(error).removeprefix('configuration: ')}")
-    for place, settings in (("common", study.common), *(("settings", block.settings) for block in blocks)):
-        faults += [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if _has(settings, key)]
-    faults += _unknown_names(study.cells)
-    faults += [f"learning_curve: {n} is not a number of networks" for n in study.learning_curve if n < 1]
-    cells: dict[str, Cell] = {}
-    for block in [] if faults else blocks:
-        for cell in _cells(block, study.common, faults):
-            if cells.setdefault(cell.name, cell) != cell:
-                faults.append(f"two blocks make the cell {cell.name} with different settings: give one of them a tag")
+            faults.append(str(error).removeprefix("configuration: "))
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
     return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)))
 
 
-def _cells(block: Block, common: Mapping[str, Any], faults: list[str]) -> Iterator[Cell]:
-    axes: dict[str, list[Any]] = {
-        "prompt": block.prompts, "base": block.bases, "split": block.splits, "label": block.labels,
-        "seed": block.seeds, "train_networks": block.train_networks, "tested_on": block.tested_on,
-    }  # fmt: skip
-    for values in itertools.product(*axes.values()):
-        place: dict[str, Any] = dict(zip(axes, values, strict=True))
-        size, seed = place["train_networks"], place["seed"]
-        own = {
-            "prompt": place["prompt"],
-            "model": {"base": place["base"]},
-            "data": {"split": place["split"], "label": place["label"], "seed": seed},
+def _overwritten(place: str, settings: Mapping[str, Any]) -> list[str]:
+    def has(inner: Any, key: str) -> bool:
+        first, _, rest = key.partition(".")
+        return isinstance(inner, Mapping) and first in inner and (not rest or has(inner[first], rest))
+
+    return [f"{place}: {key} is set by the lists of the cells" for key in _OF_LISTS if has(settings, key)]
+
+
+def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
+    lists = (
+        block.prompts, block.bases, block.splits, block.labels, block.seeds, block.train_networks, block.tested_on,
+    )  # fmt: skip
+    for prompt, base, split, label, seed, size, tested_on in itertools.product(*lists):
+        own: dict[str, Any] = {
+            "prompt": prompt,
+            "model": {"base": base},
+            "data": {"split": split, "label": label, "seed": seed},
             "tuning": {"seed": seed},
         }
-        limit = {} if size is None else {"data": {"train_networks": size}}
-        try:
-            config = build_config(TaskConfig, common, block.settings, own, limit)
-        except UserError as error:
-            faults.append(str(error).removeprefix("configuration: "))
-            continue
-        parts = [_slug(place["prompt"]), _slug(place["base"]), place["split"], place["label"], f"seed{seed}"]
-        parts += [] if size is None else [f"{size}networks"]
-        parts += [] if block.tag is None else [block.tag]
-        name = ".".join(parts) + (_RANDOM if place["tested_on"] == "random" else "")
-        yield Cell(name=name, **place, tag=block.tag, not_here=block.not_here, config=config)
+        parts = [_slug(prompt), _slug(base), split, label, f"seed{seed}"]
+        if size is not None:
+            own["data"]["train_networks"] = size
+            parts.append(f"{size}networks")
+        if block.tag is not None:
+            parts.append(block.tag)
+        yield Cell(
+            name=".".join(parts) + (_RANDOM if tested_on == "random" else ""), prompt=prompt, base=base, split=split,
+            label=label, seed=seed, train_networks=size, tested_on=tested_on, tag=block.tag, not_here=block.not_here,
+            config=build_config(TaskConfig, common, block.settings, own),
+        )  # fmt: skip
 
 
 def _slug(name: str) -> str:
-    """The name as part of a folder's name; two different names never give the same."""
+    """The name as part of a folder's name, different for different names."""
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[0-9][A-Za-z0-9_-]*)*", name):  # deepseek-coder-1.3b
         return name
     short = re.sub(r"[^A-Za-z0-9_-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-")
-    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _has(settings: Mapping[str, Any], key: str) -> bool:
-    first, _, rest = key.partition(".")
-    inner = settings.get(first)
-    return first in settings and (not rest or (isinstance(inner, Mapping) and _has(inner, rest)))
-
-
-def _unknown_names(blocks: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The unknown prompts, bases, splits and labels of all blocks, those with other faults included."""
-    checks: dict[str, Callable[[str], object]] = {
-        "prompts": find_template,
-        "bases": _check_base,
-        "splits": partial(_check, "split", SPLITS),
-        "labels": partial(_check, "label", LABELS),
-    }
-    faults = []
-    for key, check in checks.items():
-        given = [name for block in blocks if isinstance(block.get(key), list) for name in block[key]]
-        for name in dict.fromkeys(map(str, given)):
-            try:
-                check(name)
-            except UserError as error:
-                faults.append(str(error))
-    return faults
-
-
-def _check(kind: str, known: Iterable[str], name: str) -> None:
-    if name not in known:
-        raise unknown(kind, name, known)
-
-
-def _check_base(name: str) -> None:
-    """A base model that is known but not available here is no fault: its cells are recorded as not run."""
-    is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if not is_hub_id and not Path(name).is_dir():
-        _check("base model", [*PRESETS, "a folder", "a hub id (owner/name)"], name)
+    return f"{short}-{text_digest(name)[:8]}"

@@ -1,6 +1,6 @@
-"""What study.json holds, typed, and the verdict that follows from it.
+"""The contents of study.json, typed, and the verdict on a cell.
 
-A number that could not be computed is null: no data, no number.
+A number that could not be computed is null.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class Slice(_Frozen):
-    """Some of the test pairs: how many of how many networks, accuracy, pair prior, and the first minus the second.
+    """Some of the test pairs; `gain` is the accuracy minus the pair prior's.
 
-    Both intervals are 95 %, over networks, and null where there is only one network: it has no spread.
+    Both intervals are 95 %, over networks, and null for a single network, which has no spread.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Slice(_Frozen):
 
 
 class BaselineResult(_Frozen):
-    """A baseline on the test pairs of a cell; `difference` is the cell's accuracy minus the baseline's."""
+    """A baseline on a cell's test pairs; `difference` is the cell's accuracy minus the baseline's."""
 
     accuracy: float
     ci95: Ci95 | None = None
@@ -48,7 +48,7 @@ class BaselineResult(_Frozen):
 
 
 class Figures(_Frozen):
-    """What was measured of a finished cell, on its test pairs; the names are those of report.json where it has them."""
+    """What was measured of a finished cell on its test pairs; where report.json has the figure, it has this name."""
 
     n_train_pairs: int
     n_train_networks: int
@@ -65,7 +65,7 @@ class Figures(_Frozen):
     ece: float
     ece_calibrated: Number
     flip_rate: float
-    slices: dict[str, list[Slice]]  # by what the test pairs are divided by
+    slices: dict[str, list[Slice]]  # by the title of their table
     reliability: list[Bin]
     reliability_calibrated: list[Bin]
     coverage: list[Coverage]
@@ -97,7 +97,7 @@ class Place(_Frozen):
 
     @property
     def setting(self) -> str:
-        """How a cell is tested: split, label, and whatever differs from the defaults."""
+        """Split, label, and whatever differs from the defaults; cells with the same setting share their test pairs."""
         words = [self.split, self.label]
         words += ["random trials"] if self.tested_on == "random" else []
         words += [] if self.train_networks is None else [f"at most {self.train_networks:,} training networks"]
@@ -107,25 +107,24 @@ class Place(_Frozen):
 
     @property
     def title(self) -> str:
-        """Prompt and base model."""
         return f"{self.prompt}, {self.base}"
 
 
 class CellResult(Place):
-    """A cell of the grid and what became of it."""
+    """A cell of the grid and its result."""
 
     status: Literal["finished", "failed", "not run", "waiting"]
     reason: str | None = None  # why it failed or was not run
     device: str | None = None
-    shows_answer: bool = False  # the prompt holds both accuracies, so that the answer can be read off them
+    shows_answer: bool = False  # the prompt contains both accuracies, and with them the answer
     figures: Figures | None = None
 
     @property
     def verdict(self) -> Verdict | None:
-        """What may be said of the skill, by `RULE`; None without figures.
+        """The verdict on the skill, by `RULE`; None without figures.
 
-        A prompt that shows the answer, and a leaky split, say nothing about skill. One network has no spread, so
-        its interval is a point and shows nothing about others.
+        There is none on a prompt that contains the answer or a leaky split. A single network shows nothing about
+        others: it has no spread, so that its interval is a point.
         """
         if self.figures is None:
             return None
@@ -140,7 +139,7 @@ class CellResult(Place):
 
 
 class CurvePoint(_Frozen):
-    """The baselines' accuracies after so many training networks, always on the same test pairs."""
+    """The accuracies of the baselines after this many training networks, always on the same test pairs."""
 
     networks: int
     train_pairs: int
@@ -150,7 +149,7 @@ class CurvePoint(_Frozen):
 
 
 class Comparison(_Frozen):
-    """Two cells on the same test pairs: the first one's accuracy minus the second one's."""
+    """The first cell's accuracy minus the second one's, on the same test pairs."""
 
     first: str
     second: str
@@ -160,9 +159,9 @@ class Comparison(_Frozen):
 
 
 class Study(_Frozen):
-    """All cells, and how they were made. Only `timings` differs when the same study is run again."""
+    """All cells and how they were made. Only `timings` differs when the same study is run again."""
 
-    format: Literal[3] = 3  # raised when a reader of study.json would have to change
+    format: Literal[3] = 3  # raised if a reader of study.json has to change
     title: str
     command: str
     cells: list[CellResult]

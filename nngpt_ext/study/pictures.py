@@ -1,25 +1,19 @@
-"""The pictures of a study, drawn by matplotlib in colours that can be read on a light and on a dark page."""
+"""The pictures of a study."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.study.measurement import DATASETS
 from nngpt_ext.study.outcome import CellResult, Figures, Study, Verdict
+from nngpt_ext.views.drawing import INK, SERIES, as_svg, figure
 from nngpt_ext.views.wording import count, interval, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Each has a contrast of at least 3.7 both on white and on the dark page's #15181b.
-INK = "#7d7d7d"
-SERIES = ("#3b82d6", "#d0661f", "#2a9265", "#9463dd", "#d14a86", "#9c7c14", "#0f8fa3")
 MARKERS, DASHES = "os^DvP", ("-", "--", "-.", ":")
 _PRIOR: dict[str, Any] = {"color": INK, "lw": 1.2, "ls": (0, (2, 1)), "label": "pair prior"}
 _VERDICTS: dict[Verdict, dict[str, Any]] = {
@@ -27,18 +21,11 @@ _VERDICTS: dict[Verdict, dict[str, Any]] = {
     "no skill shown": {"color": INK, "marker": "o", "mfc": "none"},
     "below the prior": {"color": SERIES[1], "marker": "s"},
 }
-WIDTH = 4.2  # inches of 72 units: narrow enough that the text can be read on a telephone
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 8.5, "axes.titlesize": 8.5,
-    "legend.fontsize": 8, "legend.frameon": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": INK, "grid.alpha": 0.3, "grid.linewidth": 0.5, "axes.axisbelow": True, "savefig.transparent": True,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG with its caption and what it shows, in words for those who do not see it."""
+    """An SVG with its caption, and in words what it shows."""
 
     caption: str
     alt: str
@@ -47,9 +34,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Line:
-    """A cell in a picture: its name there, its colour by prompt, its marker and dash by base model."""
+    """A cell in a picture, with a colour for its prompt, a marker and a dash for its base model."""
 
-    name: str
     cell: CellResult
     figures: Figures
     style: dict[str, Any]
@@ -61,68 +47,44 @@ Group = list[Line]
 def groups(study: Study) -> list[Group]:
     """The finished cells by setting: those of one setting share their test pairs and their prior.
 
-    Those whose prompt shows the answer are by themselves: beside them, all others would be one line.
+    Cells whose prompt contains the answer have groups of their own: beside them, all others would look alike.
     """
     prompts = list(dict.fromkeys(cell.prompt for cell in study.cells))
     bases = list(dict.fromkeys(cell.base for cell in study.cells))
-    found: dict[tuple[str, bool], list[Line]] = {}
+    found: dict[tuple[str, bool], Group] = {}
     for cell, figures in study.finished():
         prompt, base = prompts.index(cell.prompt), bases.index(cell.base)
         style = {"color": SERIES[prompt % len(SERIES)], "marker": MARKERS[base % 6], "ls": DASHES[base % 4]}
-        found.setdefault((cell.setting, cell.shows_answer), []).append(Line(cell.title, cell, figures, style))
+        found.setdefault((cell.setting, cell.shows_answer), []).append(Line(cell, figures, style))
     return list(found.values())
 
 
-def check_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        UserError: with what to install.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("the study's pictures need matplotlib; type: pip install 'nngpt-ext[study]'")
-
-
-@contextmanager
-def figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure of `width` by `height` inches and its axes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
-        yield drawn, drawn.subplots(1, columns, **options)
-
-
-def as_svg(drawn: Figure, key: str) -> str:
-    """The figure as SVG, the same each time; `key` makes the ids that it refers to unique among those of a page."""
-    import matplotlib
-
-    file = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}):
-        drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return file.getvalue()[file.getvalue().index("<svg") :]  # without the XML prolog, which HTML does not have
-
-
-def legend(drawn: Figure, axes: Any) -> None:
-    """A legend below the axes, where it covers nothing; one entry for each label."""
+def _picture(drawn: Figure, axes: Any, caption: str, alt: str, key: str) -> Picture:
+    """The picture with a legend below the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    found = dict(zip(labels, handles, strict=True))
+    found = dict(zip(labels, handles, strict=True))  # one entry for each label
     columns = 1 if max(map(len, found), default=0) > 26 else 2
     drawn.legend(list(found.values()), list(found), loc="outside lower left", ncols=columns, handlelength=2.6)
+    return Picture(caption, alt, as_svg(drawn, key))
 
 
-def _picture(drawn: Figure, axes: Any, group: Group, kind: str, words: Callable[[Figures], str]) -> Picture:
-    """A group's picture with its legend; `words` says what it shows of one cell."""
-    legend(drawn, axes)
+def _of_group(drawn: Figure, axes: Any, group: Group, kind: str, words: Callable[[Figures], str]) -> Picture:
+    """A group's picture; `words` says what it shows of one cell."""
     cell, figures = group[0].cell, group[0].figures
     tested = f"{count(figures.n_test_pairs, 'test pair')} of {count(figures.n_test_networks, 'network')}"
-    alt = "; ".join(f"{line.name}: {words(line.figures)}" for line in group)
-    return Picture(f"{cell.setting}: {tested}", alt, as_svg(drawn, f"{kind} {cell.name}"))
+    alt = "; ".join(f"{line.cell.title}: {words(line.figures)}" for line in group)
+    return _picture(drawn, axes, f"{cell.setting}: {tested}", alt, f"{kind} {cell.name}")
+
+
+def _name_rows(axes: Any, names: Sequence[str], what: str) -> None:
+    """Name the rows, the first of which is at the top."""
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6), xlabel=what)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
 
 
 def skills(study: Study) -> Picture | None:
-    """The skill of every cell that can show any, with its interval; None where there is no such cell."""
+    """The skill of every cell that can show any, with its interval; None if there is no such cell."""
     from matplotlib.transforms import blended_transform_factory
 
     found = study.compared()
@@ -133,7 +95,7 @@ def skills(study: Study) -> Picture | None:
     with figure(0.8 + 0.2 * (len(found) + len(settings))) as (drawn, axes):
         across = blended_transform_factory(drawn.transFigure, axes.transData)
         for setting in settings:
-            # From the figure's edge on, because a setting may be long.
+            # A setting may be long, so it begins at the figure's edge.
             heading = axes.text(0.005, len(names), setting, transform=across, va="center", fontweight="bold")
             heading.set_in_layout(False)
             names.append("")
@@ -144,19 +106,23 @@ def skills(study: Study) -> Picture | None:
                     axes.plot([figures.skill.value], [len(names)], ls="", ms=5, label=cell.verdict, **style)
                     names.append(cell.title if len(cell.title) <= 32 else f"…{cell.title[-31:]}")
         axes.axvline(0, color=INK, lw=1, ls="--")
-        _rows(axes, names, "skill: accuracy minus pair prior")
+        _name_rows(axes, names, "skill: accuracy minus pair prior")
         axes.spines["left"].set_visible(False)
-        legend(drawn, axes)
         alt = "; ".join(
             f"{cell.title}, {cell.setting}: {number(f.skill.value, sign=True)} ({interval(f.skill.ci95, sign=True)})"
             for cell, f in found
         )
         caption = f"Skill of {count(len(found), 'cell')} over the pair prior, with 95 % intervals over networks"
-        return Picture(caption, alt, as_svg(drawn, "skills"))
+        return _picture(drawn, axes, caption, alt, "skills")
 
 
 def datasets(group: Group) -> Picture:
     """Accuracy on the pairs that involve each dataset, with intervals, beside the prior on the same pairs."""
+
+    def words(figures: Figures) -> str:
+        own = figures.slices[DATASETS]
+        return ", ".join(f"{part.name} {number(part.accuracy)} (prior {number(part.prior)})" for part in own)
+
     parts = group[0].figures.slices[DATASETS]
     with figure(0.9 + len(parts) * max(0.3, 0.08 * len(group))) as (drawn, axes):
         for i, line in enumerate(group):
@@ -165,79 +131,69 @@ def datasets(group: Group) -> Picture:
             for row, part in known:
                 axes.hlines(row, *(part.ci95 or [part.accuracy] * 2), color=line.style["color"], lw=1)
             points = [part.accuracy for _, part in known], [row for row, _ in known]
-            axes.plot(*points, ms=3.5, label=line.name, **line.style | {"ls": ""})
+            axes.plot(*points, ms=3.5, label=line.cell.title, **line.style | {"ls": ""})
         rows = [row for row, part in enumerate(parts) if part.n]
         ends = [row - 0.42 for row in rows], [row + 0.42 for row in rows]
         axes.vlines([parts[row].prior for row in rows], *ends, **_PRIOR | {"ls": "-", "lw": 1.8})
-        _rows(axes, [part.name for part in parts], "accuracy")
-
-        def words(figures: Figures) -> str:
-            own = figures.slices[DATASETS]
-            return ", ".join(f"{part.name} {number(part.accuracy)} (prior {number(part.prior)})" for part in own)
-
-        return _picture(drawn, axes, group, "datasets", words)
-
-
-def _rows(axes: Any, names: Sequence[str], what: str) -> None:
-    """Rows with names, the first at the top."""
-    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6), xlabel=what)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
+        _name_rows(axes, [part.name for part in parts], "accuracy")
+        return _of_group(drawn, axes, group, "datasets", words)
 
 
 def epochs(group: Group) -> Picture | None:
-    """Test accuracy after each epoch; None where no cell was tested after two: that is not a curve."""
+    """Test accuracy after each epoch; None if no cell was tested after two epochs or more."""
 
     def points(figures: Figures) -> list[tuple[float, float]]:
         return [(e.epoch, e.test_accuracy) for e in figures.epochs if e.test_accuracy is not None]
+
+    def words(figures: Figures) -> str:
+        return ", ".join(f"{value:.3f} after epoch {epoch:g}" for epoch, value in points(figures))
 
     if all(len(points(line.figures)) < 2 for line in group):
         return None
     with figure(2.9) as (drawn, axes):
         for line in group:
             tested = points(line.figures)
-            axes.plot(*zip(*tested, strict=True), mfc="none", ms=4, label=line.name, **line.style)
-            for epoch, value in tested:
-                if epoch == line.figures.selected_epoch:
-                    axes.plot([epoch], [value], ms=6, **line.style)
+            axes.plot(*zip(*tested, strict=True), mfc="none", ms=4, label=line.cell.title, **line.style)
+            selected = [point for point in tested if point[0] == line.figures.selected_epoch]
+            axes.plot(*zip(*selected, strict=True), ms=6, **line.style)
         axes.axhline(group[0].figures.prior, **_PRIOR)
         axes.set(xlabel="epoch", ylabel="test accuracy")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        return _picture(
-            drawn, axes, group, "epochs",
-            lambda f: ", ".join(f"{value:.3f} after epoch {epoch:g}" for epoch, value in points(f)),
-        )  # fmt: skip
+        return _of_group(drawn, axes, group, "epochs", words)
 
 
 def reliability(group: Group) -> Picture:
-    """How often dataset 1 wins at each probability given for it, calibrated where there is a calibration."""
+    """How often dataset 1 wins at each probability of it, calibrated where there is a calibration."""
+
+    def words(figures: Figures) -> str:
+        return f"calibration error {number(figures.ece)} as trained, {number(figures.ece_calibrated)} calibrated"
+
     with figure(3.2) as (drawn, axes):
         axes.plot([0, 1], [0, 1], **_PRIOR | {"label": "perfectly calibrated"})
         for line in group:
             bins = line.figures.reliability_calibrated or line.figures.reliability
             points = [one.probability for one in bins], [one.share for one in bins]
-            axes.plot(*points, ms=3, label=line.name, **line.style)
+            axes.plot(*points, ms=3, label=line.cell.title, **line.style)
         axes.set(xlabel="probability of dataset 1", ylabel="share of pairs that it wins")
-        return _picture(
-            drawn, axes, group, "reliability",
-            lambda f: f"calibration error {number(f.ece)} as trained, {number(f.ece_calibrated)} calibrated",
-        )  # fmt: skip
+        return _of_group(drawn, axes, group, "reliability", words)
 
 
 def coverage(group: Group) -> Picture:
     """Accuracy among the most confident answers, and the pair prior's by its own confidence."""
+
+    def words(figures: Figures) -> str:
+        half = min(figures.coverage, key=lambda point: abs(point.coverage - 0.5))
+        return f"{half.accuracy:.3f} at {half.coverage:.0%} coverage, {figures.accuracy.value:.3f} at 100%"
+
     with figure(2.9) as (drawn, axes):
         for line in group:
             points = line.figures.coverage
-            axes.plot(*zip(*map(astuple, points), strict=True), markevery=len(points), label=line.name, **line.style)
+            axes.plot(
+                *zip(*map(astuple, points), strict=True), markevery=len(points), label=line.cell.title, **line.style
+            )
         axes.plot(*zip(*map(astuple, group[0].figures.coverage_prior), strict=True), marker=".", ms=3, **_PRIOR)
         axes.set(xlabel="share of pairs answered, the most confident first", ylabel="accuracy among them")
-
-        def words(figures: Figures) -> str:
-            half = min(figures.coverage, key=lambda point: abs(point.coverage - 0.5))
-            return f"{half.accuracy:.3f} at {half.coverage:.0%} coverage, {figures.accuracy.value:.3f} at 100%"
-
-        return _picture(drawn, axes, group, "coverage", words)
+        return _of_group(drawn, axes, group, "coverage", words)
 
 
 def learning_curve(study: Study) -> Picture | None:
@@ -246,15 +202,9 @@ def learning_curve(study: Study) -> Picture | None:
     for point in study.learning_curve:
         for name, value in point.accuracy.items():
             lines.setdefault(name.replace("_", " "), []).append((point.networks, value, point.ci95.get(name, ())))
-    n_baselines = len(lines)
+    n_baselines, usual = len(lines), ("by_network", "normalized", "best", None, 0)
     for cell, found in study.compared():
-        if (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == (
-            "by_network",
-            "normalized",
-            "best",
-            None,
-            0,
-        ):
+        if (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == usual:
             line = (found.n_train_networks, found.accuracy.value, found.accuracy.ci95)
             lines.setdefault(cell.title, []).append(line)
     if not lines:
@@ -276,9 +226,9 @@ def learning_curve(study: Study) -> Picture | None:
         axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
         axes.set_xticks([], minor=True)
         axes.set(xlabel="training networks", ylabel="test accuracy")
-        legend(drawn, axes)
         alt = "; ".join(
             f"{name}: {', '.join(f'{value:.3f} after {n:,}' for n, value, _ in points)}"
             for name, points in lines.items()
         )
-        return Picture("Split by_network, normalized label, with 95 % intervals", alt, as_svg(drawn, "learning curve"))
+        caption = "Split by_network, normalized label, with 95 % intervals"
+        return _picture(drawn, axes, caption, alt, "learning curve")

@@ -1,8 +1,8 @@
 """A finished run tested on one random trial for each test network and dataset.
 
 A run is tested on pairs of best trials, which show how well a network *can* do; those of random trials show how well
-it does with a given recipe. The networks are those of the run's own test part, and the baselines learn from what the
-run learned from: only the trials that are judged are drawn at random.
+it does with a given recipe. The networks are those of the run's own test part, and the baselines learn from the run's
+training pairs: only the trials that are judged are drawn at random.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nngpt_ext.predict.calibration import read_calibration, with_calibration
 from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.pipeline import find_template
+from nngpt_ext.tasks.reporting import NEEDED
 from nngpt_ext.tasks.workbench import Workbench
 
 _NOTE = "Tested on one random trial for each network and dataset; trained as the run's configuration says."
@@ -32,18 +33,17 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     """Test the finished run in `run` on random trials; predictions, baselines and a report go to `folder`.
 
     Raises:
-        UserError: as loading data and the base model does, and for a damaged record.
+        UserError: as when loading data and the base model, and for a damaged record.
     """
     began = time.monotonic()
     resolved = config.resolved(run)
-    needed = ("versions", "base_model", "training_pairs", "excluded", "near_duplicates", "near_duplicate_threshold")
-    record = read_record(run, (*needed, "selected_epoch"))
+    record = read_record(run, NEEDED)
     best = loader.data(config.data)
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
     asked = same_pairs(best.part("test"), drawn.pairs)
     base = loader.base(config.model)
     check_base(run / "adapter", base)
-    # Nothing is trained, so the questions that are asked also stand where those of training would.
+    # Nothing is trained, so the pairs that are tested also take the place of the training pairs.
     bench = Workbench(resolved, find_template(config.prompt), base, replace(best, pairs=asked, training=asked))
     with adapted(base, run / "adapter") as model:
         predictions = bench.predict(model, "test", record["selected_epoch"] or 0)
@@ -56,20 +56,12 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     for name, frame in ((PREDICTIONS, predictions), (BASELINES, asked[KEYS].assign(**baselines))):
         with replacing(folder / name) as temporary:
             frame.to_parquet(temporary, index=False)
-    tested = RunRecord(
-        task="dataset_compare",
-        prompt=config.prompt,
-        base_model=record["base_model"]["name"],
-        split=config.data.split,
+    tested = RunRecord.of(
+        record,
+        resolved.model_dump(mode="json"),
         pairs={"train": record["training_pairs"], "test": len(predictions)},
-        near_duplicates=set(record["near_duplicates"]),
-        near_duplicate_threshold=record["near_duplicate_threshold"],
-        excluded=record["excluded"],
         epochs=[],
-        selected_epoch=record["selected_epoch"],
         timings={"asking": round(time.monotonic() - began, 2)},
-        versions=record["versions"],
-        config=resolved.model_dump(mode="json"),
         notes=[_NOTE],
         calibration=None if calibration is None else calibration.model_dump(),
     )
@@ -77,8 +69,8 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
 
 
 def same_pairs(test: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
-    """Those of the drawn pairs that are test pairs, in their order.
+    """The drawn pairs that are test pairs, in the order of the test pairs.
 
-    Pair by pair and not network by network, because under `random_pairs` a test network has training pairs too.
+    They are matched by pair, not by network, because under `random_pairs` a test network has training pairs too.
     """
     return test[KEYS].merge(drawn, on=KEYS, validate="one_to_one").assign(split="test")

@@ -1,4 +1,4 @@
-"""A study as a page and as Markdown: three sentences, the verdicts, then pictures and tables, section by section."""
+"""A study as a page and as Markdown: three sentences, the verdicts, then sections of pictures and tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number
 
 PAGE, MARKDOWN, JSON = "index.html", "study.md", "study.json"
-_SHORT = 6  # columns of the verdicts that a terminal has room for
+_SHORT = 6  # the number of columns of the verdicts that fit on a terminal
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `key` is its id. `details` are tables of one cell each, to be unfolded."""
+    """A section of the page; `key` is its id, and `details` are the tables of each cell, which can be unfolded."""
 
     key: str
     title: str
@@ -38,7 +38,7 @@ def write_study(study: Study, folder: Path) -> None:
     """Write study.json, study.md and index.html; each is whole or left as it was.
 
     Raises:
-        UserError: when a file cannot be written.
+        UserError: if a file cannot be written.
     """
     found = sections(study)
     text = json.dumps(study.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
@@ -47,14 +47,14 @@ def write_study(study: Study, folder: Path) -> None:
 
 
 def to_html(study: Study, found: Sequence[Section]) -> str:
-    """The page: one file that requests nothing from the network. Everything that comes from the study is escaped."""
+    """The page: one file, which requests nothing from the network. Text from the study is escaped."""
     return filled(
         "study/page.html.jinja", study=study, sections=found, sentences=sentences(study), skills=pictures.skills(study)
     )
 
 
 def to_markdown(study: Study, found: Sequence[Section]) -> str:
-    """The sentences and tables of the page; the pictures are left out."""
+    """The sentences and tables of the page, without the pictures."""
     parts = [f"# {plain(study.title)}", *map(plain, sentences(study))]
     for section in found:
         if section.tables or section.details:
@@ -66,7 +66,7 @@ def to_markdown(study: Study, found: Sequence[Section]) -> str:
 
 
 def print_study(study: Study) -> None:
-    """Print the sentences, the first columns of the verdicts, and what is not finished."""
+    """Print the sentences, the first columns of the verdicts, and the cells that are not finished."""
     whole = verdicts(study)
     shown = [Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)]
     missing = [(f"{cell.name}: {_state(cell)}",) for cell in study.cells if cell.figures is None]
@@ -76,7 +76,7 @@ def print_study(study: Study) -> None:
 
 
 def sentences(study: Study) -> list[str]:
-    """How many cells there are, how many showed skill, and what the splits mean for that."""
+    """How many cells there are, how many showed skill, and how the splits differ."""
     finished, compared = study.finished(), study.compared()
     shown = [cell for cell, _ in compared if cell.verdict == "skill shown"]
     where = ", ".join(dict.fromkeys(f"{cell.prompt} under {cell.split}" for cell in shown))
@@ -86,7 +86,7 @@ def sentences(study: Study) -> list[str]:
     resembling = ", ".join(f"{share:.0%} under {split}" for split, share in near.items())
     return [
         f"Of {count(len(study.cells), 'cell')} (each a prompt, a base model, a split and a label), {len(finished)} are "
-        f"finished, and {len(compared)} of these can show skill: their prompt does not hold the answer, and their "
+        f"finished, and {len(compared)} of these can show skill: their prompt does not contain the answer, and their "
         "split is not leaky.",
         f"{len(shown)} of them showed skill{f' ({where})' if where else ''}: they were correct more often than the "
         "pair prior, which always names the usual winner of the two datasets.",
@@ -96,7 +96,7 @@ def sentences(study: Study) -> list[str]:
 
 
 def sections(study: Study) -> list[Section]:
-    """The sections that have something to show."""
+    """The sections that are not empty."""
     groups, finished = pictures.groups(study), study.finished()
     splits = dict.fromkeys(cell.split for cell in study.cells)
     notes = [(note,) for note in (SPLITS[name].warning for name in splits if name in SPLITS) if note]
@@ -116,23 +116,26 @@ def sections(study: Study) -> list[Section]:
         ),
         Section(
             "epochs", "Accuracy by epoch",
-            "Filled: the epoch that validation chose, of which all other figures are. The best of all epochs is the "
-            "paper's protocol (the peak in the table): it is chosen by looking at the test set, and so too high.",
+            "Filled: the epoch chosen by validation, on which all other figures are based. The best of all epochs is "
+            "the paper's protocol (the peak in the table): it is chosen by looking at the test set, and so too high.",
             _of_cells(
                 study, "Two protocols", ("chosen epoch", "accuracy, epoch by validation", "prior", "peak over epochs"),
-                lambda f: (_epoch(f), *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy))),
+                lambda f: (
+                    NO_NUMBER if f.selected_epoch is None else f"{f.selected_epoch:g}",
+                    *map(number, (f.accuracy.value, f.prior, f.peak_test_accuracy)),
+                ),
             ),
             _drawn(*map(pictures.epochs, groups)),
         ),
         Section(
             "learning", "Learning curve",
             "Baselines and prompts after training on more and more networks, always on the same test pairs.",
-            [curve(study)] if study.learning_curve else [], _drawn(pictures.learning_curve(study)),
+            [_curve(study)] if study.learning_curve else [], _drawn(pictures.learning_curve(study)),
         ),
         Section(
             "reliability", "Reliability of the probabilities",
-            "Of the pairs to whose first dataset a probability of 0.8 is given, it should win eight in ten. ECE, the "
-            "expected calibration error, is the mean distance from that in 15 bins of equally many pairs; calibration "
+            "If the first dataset of a pair is given a probability of 0.8, it should win eight times in ten. ECE, the "
+            "expected calibration error, is the mean deviation from that in 15 bins of equally many pairs; calibration "
             "is fitted on the validation networks.",
             _of_cells(
                 study, "Probabilities", ("log loss", "ECE", "ECE, calibrated", "flip rate", "AUC within pairs"),
@@ -143,13 +146,13 @@ def sections(study: Study) -> list[Section]:
         Section(
             "coverage", "Accuracy against coverage",
             "Accuracy when the least confident answers are left out. The prior can leave out answers too, so a prompt "
-            "is of use where its line is above that of the prior.",
+            "is useful where its line is above that of the prior.",
             pictures=[pictures.coverage(cells) for cells in groups],
         ),
         Section(
             "bases", "Base models compared",
-            "The same question, answered by two base models on the same test pairs, compared pair by pair.",
-            [comparisons(study)] if study.comparisons else [],
+            "The answers of two base models to the same questions, compared pair by pair.",
+            [_comparisons(study)] if study.comparisons else [],
         ),
         Section(
             "slices", "Slices of each cell",
@@ -161,7 +164,7 @@ def sections(study: Study) -> list[Section]:
                 for cell, figures in finished
             ],
         ),
-        Section("made", "How this was made", "", [states(study), made]),
+        Section("made", "How this was made", "", [_states(study), made]),
     ]  # fmt: skip
     return [section for section in found if section.tables or section.pictures or section.details]
 
@@ -171,7 +174,7 @@ def _drawn(*found: Picture | None) -> list[Picture]:
 
 
 def verdicts(study: Study) -> Table:
-    """Every cell with its verdict and what it follows from; the cells of a prompt stand together."""
+    """Every cell with its verdict and figures; the cells of a prompt are next to each other."""
     adjusted, n = study.adjusted(), len(study.compared())
     prompts = list(dict.fromkeys(cell.prompt for cell in study.cells))
     rows: list[tuple[str, ...]] = []
@@ -209,8 +212,7 @@ def _of_cells(
     return [Table(title, ("prompt", "base model", "tested under", *columns), rows)] if rows else []
 
 
-def curve(study: Study) -> Table:
-    """The baselines after so many training networks."""
+def _curve(study: Study) -> Table:
     names = list(dict.fromkeys(name for point in study.learning_curve for name in point.accuracy))
     rows: list[tuple[str, ...]] = []
     for p in study.learning_curve:
@@ -220,14 +222,13 @@ def curve(study: Study) -> Table:
     return Table("Baselines", ("training networks", "training pairs", *head, "test pairs"), rows)
 
 
-def comparisons(study: Study) -> Table:
-    """One base model against another, on the same test pairs."""
+def _comparisons(study: Study) -> Table:
     cells = {cell.name: cell for cell in study.cells}
-    rows = [
-        (cells[one.first].prompt, cells[one.first].setting, f"{cells[one.first].base} − {cells[one.second].base}",
-         *_gain(one.difference), f"{one.n:,}", f"{one.networks:,}")
-        for one in study.comparisons
-    ]  # fmt: skip
+    rows = []
+    for found in study.comparisons:
+        one, two = cells[found.first], cells[found.second]
+        counts = f"{found.n:,}", f"{found.networks:,}"
+        rows.append((one.prompt, one.setting, f"{one.base} − {two.base}", *_gain(found.difference), *counts))
     what = ("prompt", "tested under", "base models", "difference of accuracies")
     return Table("Differences", (*what, "95 % interval", "p", "pairs", "networks"), rows)
 
@@ -251,26 +252,16 @@ def slices(figures: Figures) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def states(study: Study) -> Table:
-    """Every cell, what became of it, and how long its run took."""
-    rows = [
-        (
-            cell.name,
-            _state(cell),
-            f"{study.timings[cell.name] / 60:.1f} min" if cell.name in study.timings else NO_NUMBER,
-            cell.device or NO_NUMBER,
-        )
-        for cell in study.cells
-    ]
+def _states(study: Study) -> Table:
+    rows = []
+    for cell in study.cells:
+        time = f"{study.timings[cell.name] / 60:.1f} min" if cell.name in study.timings else NO_NUMBER
+        rows.append((cell.name, _state(cell), time, cell.device or NO_NUMBER))
     return Table("Cells", ("cell", "state", "time", "device"), rows)
 
 
 def _state(cell: CellResult) -> str:
     return f"{cell.status}: {cell.reason}" if cell.reason else cell.status
-
-
-def _epoch(figures: Figures) -> str:
-    return NO_NUMBER if figures.selected_epoch is None else f"{figures.selected_epoch:g}"
 
 
 def _gain(gain: Skill) -> tuple[str, str, str]:

@@ -1,4 +1,13 @@
-"""Running a study: its cells one after another, each an ordinary run; then what they show."""
+"""Running a study: its cells one after another, each an ordinary run, then the page of what they show.
+
+A study's folder has these files:
+
+study.yaml           the resolved cells with which the folder was made
+cells/NAME/          the run of a cell, or its answers about random trials
+notes/NAME.json      why a cell failed or was not run here; the next --resume tries it again
+learning_curve.json  the baselines after different numbers of training networks
+study.json, study.md, index.html
+"""
 
 from __future__ import annotations
 
@@ -7,29 +16,33 @@ import logging
 import shlex
 import time
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.io import write_text
+from nngpt_ext.io import cannot_write, inside, is_free, write_text
 from nngpt_ext.models.base import base_folder
-from nngpt_ext.run_folder import is_finished, read_record, versions
+from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config, read_record, versions
 from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
-from nngpt_ext.study.pictures import check_matplotlib
 from nngpt_ext.study.sections import write_study
-from nngpt_ext.study.study_folder import StudyFolder
 from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.pipeline import find_template, run_pipeline
+from nngpt_ext.views.drawing import check_installed
 
 log = logging.getLogger(__name__)
+
+GRID, CURVE = "study.yaml", "learning_curve.json"
 
 
 def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bool = False) -> Study:
     """Run the cells of a study that are not finished, and write study.json, study.md and index.html.
 
-    A cell that fails is noted with its error, and one whose base model is not available here as not run. The others
-    continue, and the next call with `resume` tries both again.
+    A cell that fails is noted with its error, and one whose base model is not available here as not run. The other
+    cells are run all the same, and the next call with `resume` tries both again.
 
     Args:
         config: the study's file.
@@ -38,53 +51,102 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
         draw_only: run nothing; draw the page of what is finished.
 
     Raises:
-        UserError: before anything is computed, for faults in the file (all unknown names in one line), for a folder
-            of something else, and when matplotlib is missing.
+        UserError: before anything is computed: for faults in the file (all unknown names in one line), if the folder
+            holds something else, and if matplotlib is not installed.
     """
     grid = read_grid(config)
-    check_matplotlib()
-    place = StudyFolder(folder)
-    if draw_only and not place.is_study():
+    check_installed("the study's pictures", "study", "matplotlib")
+    if draw_only and not (folder / GRID).is_file():
         raise UserError(f"there is no study in '{folder}' to draw; run it without --draw")
-    place.claim(grid, resume or draw_only)
+    _claim(folder, grid, resume or draw_only)
     loader = Loader()
     if not draw_only:
-        _run_cells(grid, place, loader)
-    curve = _curve(grid, place, loader, compute=not draw_only)
+        _run_cells(grid, folder, loader)
+    curve = _curve(grid, folder, loader, compute=not draw_only)
     command = f"nngpt-ext study --config {shlex.quote(str(config))} --out {shlex.quote(str(folder))} --resume"
-    study = _collected(grid, place, curve, command)
+    study = _collected(grid, folder, curve, command)
     write_study(study, folder)
     return study
 
 
-def _run_cells(grid: Grid, place: StudyFolder, loader: Loader) -> None:
-    """Run what is not finished, and note what fails or cannot run here."""
+def _claim(folder: Path, grid: Grid, resume: bool) -> None:
+    """Make the folder this study's own.
+
+    Raises:
+        UserError: if it holds something else, this study and `resume` is not set, or a study with another configuration
+            (the line says what differs); if a link in it leads elsewhere; if it cannot be made.
+    """
+    for name in ("cells", "notes"):
+        inside(folder, name)
+    content: dict[str, Any] = {"learning_curve": grid.learning_curve, "cells": {}}
+    for cell in grid.cells:  # neither a title nor the reason for not running a cell here changes results
+        config = cell.config.resolved(inside(folder, "cells", cell.run))
+        content["cells"][cell.name] = config.model_dump(mode="json", exclude={"output_dir", "store"})
+    if (folder / GRID).is_file():
+        found = read_config(folder / GRID)
+        if other := sorted((found.get("cells") or {}).keys() ^ content["cells"].keys()):
+            raise UserError(
+                f"the study in '{folder}' was made with other cells: only one of the two has {', '.join(other[:3])}; "
+                "give another folder with --out"
+            )
+        check_config(folder, found, content)
+        if not resume:
+            raise UserError(
+                f"'{folder}' already holds this study; continue it with --resume, or give another folder with --out"
+            )
+        return
+    if folder.exists() and not (folder.is_dir() and is_free(folder, GRID)):
+        raise UserError(f"'{folder}' is neither a study nor an empty folder; give another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    write_text(folder / GRID, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _is_finished(folder: Path, cell: Cell) -> bool:
+    return (inside(folder, "cells", cell.name) / REPORT).is_file()  # which is written last
+
+
+def _note(folder: Path, cell: Cell) -> Path:
+    """The file with the status of a cell that has no results, and the reason for it."""
+    return inside(folder, "notes") / f"{cell.name}.json"
+
+
+def _write_note(folder: Path, cell: Cell, status: str, reason: str) -> None:
+    file = _note(folder, cell)
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, json.dumps({"status": status, "reason": reason}, ensure_ascii=False) + "\n")
+
+
+def _run_cells(grid: Grid, folder: Path, loader: Loader) -> None:
     # Cells of one base model follow one another, so that it is loaded once; random trials come after their run.
     bases = list(dict.fromkeys(cell.base for cell in grid.cells))
     cells = sorted(grid.cells, key=lambda cell: (bases.index(cell.base), cell.tested_on == "random"))
-    todo = [cell for cell in cells if not place.is_finished(cell.name)]
+    todo = [cell for cell in cells if not _is_finished(folder, cell)]
     failed: set[str] = set()
     for number, cell in enumerate(todo, 1):
         progress = f"study: cell {number} of {len(todo)} to run, {cell.name}"
-        place.forget(cell.name)
+        _note(folder, cell).unlink(missing_ok=True)
         reason = cell.not_here or _unavailable(cell)
         if reason is not None:
-            place.note(cell.name, "not run", reason)
+            _write_note(folder, cell, "not run", reason)
             log.info("%s: not run: %s", progress, reason)
             continue
         log.info("%s", progress)
         began = time.monotonic()
         try:
             if cell.run in failed:
-                raise UserError(f"the run that this cell asks has failed: {cell.run}")
-            run_pipeline(cell.config, place.cell(cell.run), resume=True, loader=loader)
+                raise UserError(f"the run that this cell uses has failed: {cell.run}")
+            run = inside(folder, "cells", cell.run)
+            run_pipeline(cell.config, run, resume=True, loader=loader)
             if cell.tested_on == "random":
                 from nngpt_ext.study.random_trials import ask_random_trials
 
-                ask_random_trials(place.cell(cell.run), cell.config, place.cell(cell.name), loader)
+                ask_random_trials(run, cell.config, inside(folder, "cells", cell.name), loader)
         except Exception as error:  # whatever one cell does, the others continue
             failed.add(cell.run)
-            place.note(cell.name, "failed", _one_line(error))
+            _write_note(folder, cell, "failed", _one_line(error))
             log.warning("study: %s failed: %s", cell.name, _one_line(error))
             log.debug("study: %s failed", cell.name, exc_info=error)
         else:
@@ -100,25 +162,25 @@ def _unavailable(cell: Cell) -> str | None:
     return None
 
 
-def _curve(grid: Grid, place: StudyFolder, loader: Loader, *, compute: bool) -> list[CurvePoint]:
-    """The baselines' learning curve, which is kept in the study's folder."""
-    if place.curve.is_file():
-        return [CurvePoint.model_validate(point) for point in json.loads(place.curve.read_text(encoding="utf-8"))]
+def _curve(grid: Grid, folder: Path, loader: Loader, *, compute: bool) -> list[CurvePoint]:
+    file = folder / CURVE
+    if file.is_file():
+        return [CurvePoint.model_validate(point) for point in json.loads(file.read_text(encoding="utf-8"))]
     if not compute or not grid.learning_curve:
         return []
     found = learning_curve(grid.cells[0].config.data, grid.learning_curve, loader)
     if found:
-        write_text(place.curve, json.dumps([point.model_dump() for point in found], indent=2) + "\n")
+        write_text(file, json.dumps([point.model_dump() for point in found], indent=2) + "\n")
     return found
 
 
-def _collected(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command: str) -> Study:
-    """All cells of a grid with what was measured of those that are finished."""
-    cells = [_result(cell, place) for cell in grid.cells]
-    finished = [cell for cell, result in zip(grid.cells, cells, strict=True) if result.figures is not None]
-    reports = {cell.name: read_report(place.cell(cell.name)) for cell in finished}
+def _collected(grid: Grid, folder: Path, curve: list[CurvePoint], command: str) -> Study:
+    """All cells of a grid, with the figures of those that are finished."""
+    cells = [_result(cell, folder) for cell in grid.cells]
+    finished = [(cell, folder / "cells" / cell.name) for cell in cells if cell.figures is not None]
+    reports = {cell.name: read_report(place) for cell, place in finished}
     found: dict[str, set[str]] = {}
-    for report in reports.values():  # sessions may have used several versions: all of them are named
+    for report in reports.values():  # sessions may have used several versions, all of which are named
         for name, version in report.versions.items():
             found.setdefault(name, set()).add(str(version))
     return Study(
@@ -126,37 +188,40 @@ def _collected(grid: Grid, place: StudyFolder, curve: list[CurvePoint], command:
         command=command,
         cells=cells,
         learning_curve=curve,
-        comparisons=compare_bases([(cell, place.cell(cell.name)) for cell in finished]),
+        comparisons=compare_bases(finished),
         versions={name: " and ".join(sorted(known)) for name, known in found.items()} or versions(),
         timings={name: round(sum(report.timings.values()), 1) for name, report in reports.items()},
     )
 
 
-def _result(cell: Cell, place: StudyFolder) -> CellResult:
-    """What became of a cell. One whose files cannot be measured, for whatever reason, has failed."""
-    found: dict[str, object] = {"status": "waiting"}
-    if place.is_finished(cell.name):
+def _result(cell: Cell, folder: Path) -> CellResult:
+    """The result of a cell. One whose files cannot be measured, for whatever reason, has failed."""
+    found: dict[str, Any] = {"status": "waiting"}
+    if _is_finished(folder, cell):
+        own, run = (inside(folder, "cells", name) for name in (cell.name, cell.run))
         try:
-            run = place.cell(cell.run)
-            is_finished(run, cell.config.resolved(run), resume=True)  # raises if it is of another config
-            figures = measure(place.cell(cell.name), run)
-            template, device = find_template(cell.prompt), read_record(run).get("device")
-            shown = template.needs("norm_acc") or template.needs("norm_acc_2")
-            found = {"status": "finished", "device": device, "shows_answer": shown, "figures": figures}
+            is_finished(run, cell.config.resolved(run), resume=True)  # raises if it has another configuration
+            template = find_template(cell.prompt)
+            found = {
+                "status": "finished",
+                "device": read_record(run).get("device"),
+                "shows_answer": template.needs("norm_acc") or template.needs("norm_acc_2"),
+                "figures": measure(own, run),
+            }
         except Exception as error:  # a file that somebody changed fails in as many ways as there are libraries
             reason = _one_line(error)
             if not isinstance(error, UserError):
-                reason = f"its files cannot be measured ({reason}); remove '{place.cell(cell.name)}' and continue"
+                reason = f"its files cannot be measured ({reason}); remove '{own}' and continue"
             found = {"status": "failed", "reason": reason}
             log.debug("study: %s cannot be shown", cell.name, exc_info=error)
-    elif noted := place.noted(cell.name):
-        found = noted
+    elif _note(folder, cell).is_file():
+        found = json.loads(_note(folder, cell).read_text(encoding="utf-8"))
     elif cell.not_here is not None:
         found = {"status": "not run", "reason": cell.not_here}
     return CellResult.model_validate({**cell.model_dump(exclude={"config", "not_here"}), **found})
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, on one line; with its type if it was not written for the user."""
+    """An error on one line, with its type if it was not written for the user."""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return " ".join(f"{kind}{error}".split())

@@ -6,21 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation.report import Report, RunRecord, build_report, write_report
+from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.predict.calibration import read_calibration
-from nngpt_ext.run_folder import (
-    ADAPTER,
-    BASELINES,
-    CARD,
-    CONFIG,
-    KEYS,
-    PREDICTIONS,
-    read_config,
-    read_record,
-    read_table,
-)
+from nngpt_ext.run_folder import ADAPTER, CARD, CONFIG, read_config, read_record
 from nngpt_ext.tasks.model_card import model_card
 
 NEEDED = (
@@ -37,32 +26,12 @@ def rebuild_report(folder: Path) -> Report:
             link to another folder.
     """
     card, record = inside(folder, ADAPTER) / CARD, read_record(folder, NEEDED)
-    predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
-    test = predictions[predictions["split"] == "test"]
-    matched = test[KEYS].merge(baselines, on=KEYS, how="left", validate="one_to_one")
-    if matched.isna().to_numpy().any():
-        raise UserError(f"'{folder / BASELINES}' is of other pairs than '{folder / PREDICTIONS}'; run the task again")
+    predictions, baselines = read_answers(folder)
     config = read_config(folder / CONFIG)
     calibration = read_calibration(folder / ADAPTER)
-    run = RunRecord(
-        task=record["task"],
-        prompt=config["prompt"],
-        base_model=record["base_model"]["name"],
-        split=config["data"]["split"],
-        pairs=dict(record["parts"], train=record["training_pairs"]),
-        near_duplicates=set(record["near_duplicates"]),
-        near_duplicate_threshold=record["near_duplicate_threshold"],
-        excluded=record["excluded"],
-        epochs=record["epochs"],
-        selected_epoch=record["selected_epoch"],
-        timings=record["timings"],
-        versions=record["versions"],
-        config=config,
-        notes=_notes(record, config),
-        calibration=None if calibration is None else calibration.model_dump(),
-    )
-    priors = {name: matched[name].to_numpy() for name in baselines.columns if name not in KEYS}
-    report = build_report(run, predictions, priors)
+    fitted = None if calibration is None else calibration.model_dump()
+    run = RunRecord.of(record, config, notes=_notes(record, config), calibration=fitted)
+    report = build_report(run, predictions, baselines)
     # The card first: with the report a run counts as finished.
     write_text(card, model_card(report, TaskConfig.model_validate(config)))
     write_report(report, folder)

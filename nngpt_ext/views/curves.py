@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.views.drawing import INK, SERIES, check_installed, figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#7d7d7d"  # a contrast of 4.1 on white and 4.0 on #1e1e1e: one picture for light and dark pages
-OURS = "#3b82d6"
-_STYLE: dict[Any, Any] = {
-    "font.size": 8.5, "axes.titlesize": 9, "legend.fontsize": 8, "legend.frameon": False, "text.color": INK,
-    "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False,
-}  # fmt: skip
-_PANELS = (("validation_accuracy", "accuracy"), ("validation_log_loss", "cross-entropy, nats"))
+_PANELS = (("accuracy", "accuracy"), ("log_loss", "cross-entropy, nats"))
 
 
 class LiveCurves:
-    """Validation accuracy and cross-entropy after each epoch and the pair prior's, redrawn after each.
+    """Draws validation accuracy and cross-entropy beside the pair prior's, and redraws them after each epoch.
 
     `run_task("dataset_compare", …, on_epoch=LiveCurves())`
 
     Raises:
-        UserError: when matplotlib or IPython is missing.
+        UserError: if matplotlib or IPython is not installed.
     """
 
     def __init__(self) -> None:
-        missing = [name for name in ("matplotlib", "IPython") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"curves in a notebook need {' and '.join(missing)}; type: pip install 'nngpt-ext[notebooks]'"
-            )
+        check_installed("curves in a notebook", "notebooks", "matplotlib", "IPython")
         self._output: Any = None
 
     def __call__(self, history: Sequence[Mapping[str, Any]]) -> None:
         from IPython.display import DisplayHandle, Image
 
-        drawn = io.BytesIO()
-        draw_curves(history).savefig(drawn, format="png", dpi=100, transparent=True, metadata={"Software": None})
-        image = Image(drawn.getvalue(), alt=describe(history))
+        drawn, words = draw_curves(history)
+        file = io.BytesIO()
+        drawn.savefig(file, format="png", dpi=100, transparent=True, metadata={"Software": None})
+        image = Image(file.getvalue(), alt=words)
         if self._output is None:
             self._output = DisplayHandle()
             self._output.display(image)
@@ -52,33 +41,19 @@ class LiveCurves:
             self._output.update(image)
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """The figure; `history` as `run_task` gives it to `on_epoch`."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    epochs = [entry["epoch"] for entry in history]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 2.4), layout="constrained")
-        for axes, (key, title) in zip(figure.subplots(1, 2), _PANELS, strict=True):
-            axes.plot(epochs, [entry[key] for entry in history], color=OURS, marker="o", ms=4, label="adapter")
-            prior = history[-1].get(_prior(key))
+def draw_curves(history: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
+    """The figure, and what it shows in words; `history` is what `run_task` passes to `on_epoch`."""
+    epochs, words = [entry["epoch"] for entry in history], []
+    with figure(2.4, columns=2, width=6.4) as (drawn, panels):
+        for axes, (key, title) in zip(panels, _PANELS, strict=True):
+            values = [entry[f"validation_{key}"] for entry in history]
+            axes.plot(epochs, values, color=SERIES[0], marker="o", ms=4, label="adapter")
+            shown = ", ".join(f"{value:.3f} after epoch {epoch}" for epoch, value in zip(epochs, values, strict=True))
+            prior = history[-1].get(f"validation_prior_{key}")
             if prior is not None:
                 axes.axhline(prior, color=INK, lw=1.2, ls="--", label=f"pair prior {prior:.3f}")
+                shown += f"; pair prior {prior:.3f}"
             axes.set(title=f"Validation {title}", xlabel="epoch", xticks=epochs, xlim=(0.7, max(epochs) + 0.3))
             axes.legend(loc="best")
-    return figure
-
-
-def describe(history: Sequence[Mapping[str, Any]]) -> str:
-    """The figure in words, for those who do not see it."""
-    parts = []
-    for key, title in _PANELS:
-        prior = history[-1].get(_prior(key))
-        values = ", ".join(f"{entry[key]:.3f} after epoch {entry['epoch']}" for entry in history)
-        parts.append(f"Validation {title}: {values}" + (f"; pair prior {prior:.3f}" if prior is not None else ""))
-    return ". ".join(parts) + "."
-
-
-def _prior(key: str) -> str:
-    return key.replace("validation_", "validation_prior_")
+            words.append(f"Validation {title}: {shown}.")
+    return drawn, " ".join(words)

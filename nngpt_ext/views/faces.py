@@ -1,6 +1,6 @@
-"""The four faces of tables: a terminal, Markdown, an HTML page and the output of a notebook's cell.
+"""Tables on a terminal, in Markdown, as an HTML page and in a notebook, below an opening sentence.
 
-Each shows an opening sentence and tables. Text from outside stays text: it is never parsed as markup.
+All text is escaped: none of it is parsed as markup.
 """
 
 from __future__ import annotations
@@ -12,48 +12,44 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.views.table import Table
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
-# What would end a table's cell, or start a tag, an entity, a link, emphasis or code.
+# Characters that would end a table's cell, or start a tag, an entity, a link, emphasis or code.
 _SPECIAL = re.compile(r"([\\|<>&*\[\]`])")
 
 
 def print_tables(opening: str, tables: Sequence[Table], console: Console | None = None) -> None:
-    """Print to the console, or to standard output where none is given."""
+    """Print to the console, by default to standard output."""
     from rich.console import Console
+    from rich.table import Table as Grid
     from rich.text import Text
 
     console = console or Console()
     console.print(Text(opening))
     for table in tables:
         console.print()
-        console.print(rendered(table))
-
-
-def rendered(table: Table) -> RenderableType:
-    """One table for rich's console."""
-    from rich.console import Group
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    title = Text(table.title, style="bold")
-    if table.is_list:
-        return Group(title, *(Text(f"• {row[0]}") for row in table.rows))
-    grid = Grid(show_edge=False, pad_edge=False)
-    for name in table.header:
-        grid.add_column(Text(name), overflow="fold")
-    for i, row in enumerate(table.rows):
-        grid.add_row(*map(Text, row), style="bold" if i in table.marked else None)
-    return Group(title, *([Text(table.caption)] if table.caption else []), grid)
+        console.print(Text(table.title, style="bold"))
+        if table.is_list:
+            for row in table.rows:
+                console.print(Text(f"• {row[0]}"))
+            continue
+        if table.caption:
+            console.print(Text(table.caption))
+        grid = Grid(show_edge=False, pad_edge=False)
+        for name in table.header:
+            grid.add_column(Text(name), overflow="fold")
+        for i, row in enumerate(table.rows):
+            grid.add_row(*map(Text, row), style="bold" if i in table.marked else None)
+        console.print(grid)
 
 
 def to_markdown(opening: str, tables: Sequence[Table]) -> str:
-    """GitHub-flavoured Markdown: the opening as the first line, then every table under its title."""
+    """GitHub-flavoured Markdown: the opening as the first line, then each table under its title."""
     return "\n\n".join([plain(opening), *map(markdown_table, tables)]) + "\n"
 
 
 def markdown_table(table: Table, level: int = 2) -> str:
-    """A table under its title, a heading of that level."""
+    """A table under its title, which is a heading of this level."""
     lines = [f"{'#' * level} {plain(table.title)}", ""]
     if table.is_list:
         return "\n".join([*lines, *(f"- {plain(row[0])}" for row in table.rows)])
@@ -67,31 +63,31 @@ def markdown_table(table: Table, level: int = 2) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """The text on one line, escaped for Markdown."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def to_page(title: str, opening: str, tables: Sequence[Table]) -> str:
-    """A whole HTML page in one file that requests nothing from the network."""
+    """An HTML page in one file, which requests nothing from the network."""
     return filled("views/templates/page.html.jinja", title=title, opening=opening, tables=tables)
 
 
 def to_cell(opening: str, tables: Sequence[Table], remarks: Sequence[str] = (), folded: Sequence[Table] = ()) -> str:
-    """HTML for a notebook's cell, which requests nothing from the network and runs nothing.
+    """HTML for the output of a notebook's cell; it requests nothing from the network and runs nothing.
 
     Args:
         opening: the first sentence.
-        tables: those that are shown.
-        remarks: sentences below them, in smaller type.
+        tables: shown below it.
+        remarks: sentences below the tables, in smaller type.
         folded: tables that the reader can unfold.
     """
     return filled("views/templates/cell.html.jinja", opening=opening, tables=tables, remarks=remarks, folded=folded)
 
 
 def filled(file: str, **values: Any) -> str:
-    """A template of this package, filled; `file` is its path in the package, such as `tasks/model_card.md.jinja`.
+    """Fill in a template of this package; `file` is its path there, such as `tasks/model_card.md.jinja`.
 
-    What is filled into HTML is escaped.
+    Values are escaped in HTML templates.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 

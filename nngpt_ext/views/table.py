@@ -1,4 +1,4 @@
-"""A table: what a report, a study or an answer gives to the faces."""
+"""A table, as reports, studies and answers describe themselves."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from nngpt_ext.views.wording import NO_NUMBER
 
-# A number, an interval, or the dash for none.
+# A number, an interval, or the dash.
 _FIGURES = re.compile(rf"{NO_NUMBER}|[-+]?[\d.,]+(?: to [-+]?[\d.,]+)?")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header and rows with a cell for each column. A table with a single column is shown as a list.
+    """A title, a header, and rows with a cell for each column. A table with one column is shown as a list.
 
     Attributes:
         caption: a sentence or two below the title.
-        marked: indices of the rows to stress.
-        bars: one number in [0, 1] for each row, which the HTML faces draw beside it as a bar.
+        marked: indices of the highlighted rows.
+        bars: one number in [0, 1] for each row, drawn as a bar in HTML.
     """
 
     title: str
@@ -35,5 +35,5 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """For each column whether all its cells are figures: those are aligned right."""
+        """Whether all cells of a column are figures, which are right-aligned, for each column."""
         return [all(_FIGURES.fullmatch(row[i]) for row in self.rows) for i in range(len(self.header))]

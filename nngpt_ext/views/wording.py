@@ -11,25 +11,25 @@ def number(value: float | None, sign: bool = False) -> str:
 
 
 def interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
-    """Such as `0.799 to 0.839`; a dash for None."""
+    """For example `0.799 to 0.839`; a dash for None."""
     return NO_NUMBER if ci95 is None else f"{number(ci95[0], sign)} to {number(ci95[1], sign)}"
 
 
 def count(number: int, noun: str) -> str:
-    """Such as `1 pair`, `1,530 pairs`."""
+    """For example `1 pair`, `1,530 pairs`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def share(value: float | None) -> str:
-    """Such as `82.0 %`; a dash for None."""
+    """For example `82.0 %`; a dash for None."""
     return NO_NUMBER if value is None else f"{100 * value:.1f} %"
 
 
 def whole(value: int | None) -> str:
-    """Such as `1,530`; a dash for None."""
+    """For example `1,530`; a dash for None."""
     return NO_NUMBER if value is None else f"{value:,}"
 
 
 def p_value(p: float) -> str:
-    """Such as `p = 0.0012`, `p = 0.34`."""
+    """For example `p = 0.0012`, `p = 0.34`."""
     return f"p = {p:.4f}" if p < 0.01 else f"p = {p:.2f}"

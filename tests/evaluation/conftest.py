@@ -87,7 +87,7 @@ def made_report(**changes: Any) -> Report:
         "selected_epoch": 2,
         "timings": {"train_s": 1.5},
         "versions": {"python": "3.11"},
-        "config": {"lora": {"r": np.int64(8)}, "betas": (0.9, 0.99), "folder": Path("runs/a"), "nan": np.nan},
+        "config": {"lora": {"r": 8}},
         "notes": ["one remark"],
     }
     given |= changes

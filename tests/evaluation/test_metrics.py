@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,13 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from nngpt_ext.evaluation import metrics
+
+
+def scored(p, first_wins, second) -> pd.DataFrame:
+    """Predictions on pairs of the dataset `a` and a second one."""
+    best = np.where(first_wins, "a", second)
+    return pd.DataFrame({"probability_1": p, "dataset_1": "a", "dataset_2": second, "better_dataset": best})
+
 
 answered = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80)
 
@@ -80,16 +88,16 @@ def test_within_pair_auc_against_sklearn(rows):
     p, y, second = (np.array(column) for column in zip(*rows, strict=True))
     parts = [second == name for name in sorted(set(second))]
     both = [part for part in parts if len(set(y[part])) == 2]
-    result = metrics.within_pair_auc(p, y, ["a"] * len(p), second)
-    assert result.pairs_left_out == len(parts) - len(both)
-    assert result.rows_left_out == len(rows) - sum(part.sum() for part in both)
+    value, left_out = metrics.within_pair_auc(scored(p, y, second))
+    assert left_out.pairs == len(parts) - len(both)
+    assert left_out.rows == len(rows) - sum(part.sum() for part in both)
     if both:
         expected = np.average(
             [sk.roc_auc_score(y[part], p[part]) for part in both], weights=[part.sum() for part in both]
         )
-        assert result.value == pytest.approx(expected)
+        assert value == pytest.approx(expected)
     else:
-        assert result.value is None
+        assert value is None
 
 
 def test_within_pair_auc_of_who_does_not_look_is_a_half():
@@ -97,7 +105,7 @@ def test_within_pair_auc_of_who_does_not_look_is_a_half():
     second = ["m"] * 4 + ["s"] * 4
     p = np.where(np.array(second) == "m", 0.75, 0.25)  # right on 6 of 8
     assert metrics.accuracy(p, y) == 0.75
-    assert metrics.within_pair_auc(p, y, ["c"] * 8, second).value == 0.5
+    assert metrics.within_pair_auc(scored(p, y, second))[0] == 0.5
 
 
 @pytest.mark.parametrize("metric", [metrics.accuracy, metrics.log_loss, metrics.squared_errors, metrics.ece])

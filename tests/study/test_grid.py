@@ -127,9 +127,9 @@ MISTAKES = {
     ),
     "two of a name": (
         grid(cells=[BLOCK, {**BLOCK, "settings": {"tuning": {"epochs": 2}}}]),
-        f"two blocks make the cell {CODE} with different settings: give one of them a tag",
+        f"two blocks make the cell {CODE} with different settings",
     ),
-    "curve": (grid(learning_curve=[0]), "learning_curve: 0 is not a number of networks"),
+    "curve": (grid(learning_curve=[0]), "learning_curve.0: input should be greater than 0"),
     "tested on": (grid(cells=[{**BLOCK, "tested_on": ["worst"]}]), "block 1: tested_on.0: input should be 'best' or"),
     "no YAML": ("a: [", "is not YAML"),
     "no keys": ("- a", "holds no keys"),

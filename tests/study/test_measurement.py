@@ -123,7 +123,7 @@ def test_files_that_do_not_belong_together(studied, tmp_path):
     shutil.copy(studied.folder / "cells" / RANDOM / "baselines.parquet", folder)
     frame = pd.read_parquet(folder / "baselines.parquet")
     frame.iloc[1:].to_parquet(folder / "baselines.parquet")
-    with pytest.raises(UserError, match=r"baselines\.parquet' is of other pairs"):
+    with pytest.raises(UserError, match=r"baselines\.parquet' has other pairs"):
         measure(folder, folder)
 
 

@@ -26,7 +26,7 @@ def test_report_and_card_are_rebuilt_from_the_predictions(run: Path) -> None:
 def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
     baselines = pd.read_parquet(run / "baselines.parquet")
     baselines.iloc[1:].to_parquet(run / "baselines.parquet", index=False)
-    with pytest.raises(UserError, match=r"baselines\.parquet' is of other pairs"):
+    with pytest.raises(UserError, match=r"baselines\.parquet' has other pairs"):
         rebuild_report(run)
 
 

@@ -1,4 +1,4 @@
-"""Baselines: what is reached without a language model, on the same pairs."""
+"""Baselines: predictions without a language model, on the same pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a baseline is, and the priors: those that never look at the network."""
+"""The declaration of a baseline, and the priors, which never look at the network."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class Baseline:
 
     Attributes:
         description: one line for reports and help texts.
-        fit: P(dataset_1 is the better one) for the test pairs, in their order, shape (test pairs,). An answer is
-            dataset_1 where that is at least 0.5. It looks at nothing but the training pairs, the source code of the
-            networks and what a prompt may show of the test pairs.
+        fit: returns P(dataset_1 is the better one) for the test pairs, in their order, shape (test pairs,). It uses
+            only the training pairs, the source code of the networks and what a prompt may show of the test pairs.
     """
 
     name: str
@@ -32,10 +31,9 @@ class Baseline:
 
 
 def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """How often dataset_1 wins its pair among the training pairs, without a look at the network.
+    """How often dataset_1 wins its dataset pair in training, smoothed by Laplace's rule of succession.
 
-    The share is smoothed by Laplace's rule of succession, (wins + 1) / (n + 2); 0.5 for a pair of
-    datasets that training does not have. At 0.5 the answer is dataset_1, like at any tie.
+    It is (wins + 1) / (n + 2), and 0.5 for a dataset pair that training does not have.
     """
     groups = pd.Series(first_wins(train), train.index).groupby([train["dataset_1"], train["dataset_2"]])
     share = ((groups.sum() + 1) / (groups.size() + 2)).to_dict()

@@ -1,11 +1,10 @@
-"""Boosted trees on what a prompt may show: the source code, or the recipes. They train on what the model trains on."""
+"""Boosted trees on what a prompt may show, the source code or the recipes, trained on the model's training pairs."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,12 @@ from threadpoolctl import threadpool_limits
 from nngpt_ext.evaluation.baselines.priors import Baseline, pair_prior
 from nngpt_ext.evaluation.metrics import first_wins
 
-# scikit-learn is imported where it fits: a finished run is printed without it.
+# scikit-learn is imported in the functions that fit: printing a finished run does not need it.
 
-# Identifiers, numbers and the operators that shape a network; comments and layout are noise, but short.
+# Identifiers, numbers and operators.
 CODE_WORD = r"[A-Za-z_][A-Za-z_0-9]*|\d+(?:\.\d+)?|[-+*/@=<>]+"
 MAX_WORDS = 8_000
-MAX_CHARACTERS = 20_000  # 99 % of LEMUR's sources are shorter; the longest repeat one block
+MAX_CHARACTERS = 20_000  # 99 % of LEMUR's sources are shorter; the longest ones repeat one block
 COMPONENTS = 48
 MAX_TRANSFORMS = 250  # HistGradientBoosting takes at most 255 codes of one category
 UNCOMMON = float(MAX_TRANSFORMS)
@@ -36,7 +35,7 @@ def code_gbm(train: pd.DataFrame, pairs: pd.DataFrame, sources: Mapping[str, str
         seed: of the decomposition and the boosting.
 
     Raises:
-        ValueError: names networks that `sources` lacks.
+        ValueError: if `sources` lacks networks.
     """
     known, judged = pd.unique(train["nn"]), pd.unique(pairs["nn"])
     missing = sorted({*known, *judged} - sources.keys())
@@ -61,32 +60,22 @@ def recipe_gbm(train: pd.DataFrame, pairs: pd.DataFrame, seed: int = 0) -> np.nd
 def _boosted(
     train: pd.DataFrame, pairs: pd.DataFrame, features: Sequence[np.ndarray], categories: int, seed: int
 ) -> np.ndarray:
-    """Probabilities of a boosted model; the pair prior where training has one answer only, or no pairs.
+    """P(dataset_1) of a boosted model of the two datasets and the features, whose first columns are categories.
 
-    Args:
-        train, pairs: what it is fitted on and what it judges; their datasets are features too.
-        features: of the rows of both, shapes (rows, k).
-        categories: how many of the first features are codes of a category.
-        seed: of the boosting.
+    It is the pair prior if training has only one answer, or no pairs.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.preprocessing import OrdinalEncoder
 
     wins = first_wins(train)
     if len(pairs) == 0 or len(np.unique(wins)) < 2:
         return pair_prior(train, pairs)
-    datasets = sorted({*train["dataset_1"], *train["dataset_2"]})
-    both = [" ".join(pair) for pair in sorted(set(zip(train["dataset_1"], train["dataset_2"], strict=True)))]
-    x_train, x_pairs = (
-        np.column_stack(
-            [
-                _codes(rows["dataset_1"], datasets),
-                _codes(rows["dataset_2"], datasets),
-                _codes(rows["dataset_1"] + " " + rows["dataset_2"], both),
-                more,
-            ]
-        )
-        for rows, more in zip((train, pairs), features, strict=True)
-    )
+    names = [
+        np.column_stack([rows["dataset_1"], rows["dataset_2"], rows["dataset_1"] + " " + rows["dataset_2"]])
+        for rows in (train, pairs)
+    ]
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=math.nan).fit(names[0])
+    x_train, x_pairs = (np.column_stack([codes.transform(n), more]) for n, more in zip(names, features, strict=True))
     # scikit-learn 1.9 fails on a column without any value; a constant one is never split on.
     stated = ~np.isnan(x_train).all(axis=0)
     x_train, x_pairs = np.where(stated, x_train, 0.0), np.where(stated, x_pairs, 0.0)
@@ -100,32 +89,20 @@ def _boosted(
         early_stopping=False,
         random_state=seed,
     )
-    with _one_thread():
+    with threadpool_limits(limits=1):  # see _code_features; and on busy cores two threads took 70 s instead of 2
         return model.fit(x_train, wins).predict_proba(x_pairs)[:, 1]
 
 
-def _one_thread() -> threadpool_limits:
-    """One thread for OpenMP and BLAS.
-
-    Two threads on a core and a half wait for one another at every split: 70 s instead of 2 s were seen beside another
-    process. One thread also gives the same result whatever the number of cores.
-    """
-    return threadpool_limits(limits=1)
-
-
-def _codes(values: Iterable[Any], known: Sequence[str], other: float = math.nan) -> np.ndarray:
-    """The place of each value among the known ones, `other` for the rest; shape (values,)."""
-    places = {value: float(i) for i, value in enumerate(known)}
-    return np.array([places.get(value, other) for value in values], dtype="float64")
-
-
 def _recipe_features(pairs: pd.DataFrame, transforms: Sequence[str]) -> np.ndarray:
-    """Both transforms, then log10 lr, log2 batch, momentum and dropout of either side; shape (rows, 10)."""
+    """Both transforms, then log10 lr, log2 batch, momentum and dropout of either side; shape (rows, 10).
+
+    What is not stated, or has no logarithm, is NaN.
+    """
+    codes = {name: float(i) for i, name in enumerate(transforms)}
     sides = [pd.DataFrame(list(pairs[side]), columns=["transform", *_NUMBERS]) for side in ("recipe_1", "recipe_2")]
-    columns = [_codes(side["transform"], transforms, UNCOMMON) for side in sides]
+    columns = [np.array([codes.get(name, UNCOMMON) for name in side["transform"]], dtype="float64") for side in sides]
     for side in sides:
         lr, batch, momentum, dropout = (side[name].to_numpy(dtype="float64") for name in _NUMBERS)
-        # What is not stated, or has no logarithm, is NaN.
         columns += [np.log10(np.where(lr > 0, lr, math.nan)), np.log2(np.where(batch > 0, batch, math.nan))]
         columns += [momentum, dropout]
     return np.column_stack(columns)
@@ -138,25 +115,20 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
 
     known, asked = ([text[:MAX_CHARACTERS] for text in texts] for texts in (known, asked))
     words = TfidfVectorizer(
-        lowercase=False,
-        token_pattern=CODE_WORD,
-        sublinear_tf=True,
-        min_df=2,
-        max_features=MAX_WORDS,
-        dtype=np.float32,
+        lowercase=False, token_pattern=CODE_WORD, sublinear_tf=True, min_df=2, max_features=MAX_WORDS, dtype=np.float32
     )
     nothing = np.zeros((len(known), 0)), np.zeros((len(asked), 0))
     try:
         table = words.fit_transform(known)
-    except ValueError:  # no words: those of a single network are left out (min_df)
+    except ValueError:  # no word is left: min_df leaves out those of a single network
         return nothing
     size = min(COMPONENTS, table.shape[1] - 1, table.shape[0] - 1)
     if size < 1 or not asked:
         return nothing
     reduce = TruncatedSVD(n_components=size, random_state=seed)
-    # Its explained variance divides by nothing where all sources are alike. Threads change its last digits, and trees
-    # make 0.823 or 0.828 of that on LEMUR's test pairs.
-    with _one_thread(), np.errstate(divide="ignore", invalid="ignore"):
+    # Its explained variance divides by zero if all sources are alike. More threads change its last digits, from which
+    # trees make 0.823 or 0.828 on LEMUR's test pairs.
+    with threadpool_limits(limits=1), np.errstate(divide="ignore", invalid="ignore"):
         fitted = reduce.fit_transform(table)
     return fitted, reduce.transform(words.transform(asked))
 
