@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import sys
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,14 +43,7 @@ SHAPES = {
 STOP = 1
 
 
-class Measured(NamedTuple):
-    """One way of computing the same examples."""
-
-    engine: str
-    row_tokens: int
-    examples_per_second: float
-    tokens_per_second: float  # that went through the model
-    peak_gb: float | None
+Rates = dict[str, Any]  # examples_per_second, tokens_per_second (that went through the model), peak_gb
 
 
 def base_model(shape: str, device: torch.device, four_bits: bool, dtype: torch.dtype | None = None) -> Any:
@@ -60,14 +54,16 @@ def base_model(shape: str, device: torch.device, four_bits: bool, dtype: torch.d
     from transformers import LlamaConfig, LlamaForCausalLM
 
     hidden, inner, layers, heads, vocabulary = SHAPES[shape]
-    config = LlamaConfig(
+    config: Any = LlamaConfig(
         hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=heads, vocab_size=vocabulary, max_position_embeddings=16384, pad_token_id=0,
-        bos_token_id=None, eos_token_id=STOP, attn_implementation="sdpa", tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=STOP, tie_word_embeddings=False,
     )  # fmt: skip
+    config._attn_implementation = "sdpa"
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config).to(dtype)
+        model: Any = LlamaForCausalLM(config)
+        model.to(dtype)
     torch.manual_seed(0)
     if four_bits:
         _quantise(model, device, dtype)
@@ -89,25 +85,23 @@ def _quantise(model: Any, device: torch.device, dtype: torch.dtype) -> None:
 
     for name, module in list(model.model.layers.named_modules()):
         if isinstance(module, torch.nn.Linear):
-            layer = bnb.nn.Linear4bit(
+            layer: Any = bnb.nn.Linear4bit(
                 module.in_features, module.out_features, bias=False, compute_dtype=dtype, quant_type="nf4",
                 compress_statistics=True, device="meta",
             )  # fmt: skip
             drawn = torch.randn(module.out_features, module.in_features, dtype=dtype, device=device) * 0.02
-            weight = bnb.nn.Params4bit(drawn.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True)
+            weight: Any = bnb.nn.Params4bit(
+                drawn.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
+            )
             layer.weight = weight.to(device)
             layer.weight.module = layer
-            _put_module(model.model.layers, name, layer)
+            _put(model.model.layers, name, layer)
 
 
-def _put(model: Any, name: str, parameter: torch.nn.Parameter) -> None:
-    *path, last = name.split(".")
-    setattr(model.get_submodule(".".join(path)), last, parameter)
-
-
-def _put_module(model: Any, name: str, module: torch.nn.Module) -> None:
-    *path, last = name.split(".")
-    setattr(model.get_submodule(".".join(path)), last, module)
+def _put(model: Any, name: str, part: torch.nn.Parameter | torch.nn.Module) -> None:
+    """Replace a parameter or a layer of a model."""
+    path, _, last = name.rpartition(".")
+    setattr(model.get_submodule(path), last, part)
 
 
 def with_lora(model: Any, rank: int) -> Any:
@@ -195,7 +189,7 @@ def gradient_error_in_fp32(device: torch.device, four_bits: bool, rank: int) -> 
     return gradient_error(with_lora(model, rank).train(), groups, engine)
 
 
-def measured(model: Any, groups: list[list[Example]], engine: str, row_tokens: int, seconds: float) -> Measured:
+def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: int, seconds: float) -> Rates:
     """Optimiser steps over the examples for about that long, after one that warms up."""
     cuda = next(model.parameters()).is_cuda
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -224,8 +218,15 @@ def measured(model: Any, groups: list[list[Example]], engine: str, row_tokens: i
         done, tokens, number = done + batch.n_answers, tokens + batch.n_tokens, number + 1
     elapsed = now(cuda) - began
     model.eval()
-    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-    return Measured(engine, row_tokens, done / elapsed, tokens / elapsed, peak)
+    return rates(done, tokens, elapsed, cuda)
+
+
+def rates(examples: float, tokens: float, seconds: float, cuda: bool) -> Rates:
+    return {
+        "examples_per_second": examples / seconds,
+        "tokens_per_second": tokens / seconds,
+        "peak_gb": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
+    }
 
 
 def now(cuda: bool) -> float:
@@ -247,7 +248,7 @@ def matrix_rate(device: torch.device, size: int) -> float:
     return 2 * size**3 / best / 1e12
 
 
-def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens: int, rank: int) -> Measured:
+def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens: int, rank: int) -> Rates:
     """An epoch over the examples with the package's own trainer, on trl; its first step warms up.
 
     Raises:
@@ -289,19 +290,15 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         trainer.train()
     seconds = ends[-1] - ends[0]
     share = (len(plan.steps) - 1) / len(plan.steps)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-    return Measured(
-        f"{engine}, the package's trainer", row_tokens, trainer.n_examples * share / seconds,
-        trainer.n_tokens * share / seconds, peak,
-    )  # fmt: skip
+    return rates(trainer.n_examples * share, trainer.n_tokens * share, seconds, cuda)
 
 
-def attempt(what: Callable[[], Measured]) -> Measured | str:
+def attempt(way: Callable[..., Rates], *given: Any) -> Rates:
     try:
-        return what()
+        return way(*given)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-        return "out of memory"
+        return {"failed": "out of memory"}
 
 
 def main() -> None:
@@ -342,29 +339,21 @@ def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dic
     tuned = with_lora(model, given.rank)
     tuned.train()  # no dropout: only so that activations are recomputed
     error, yardstick = gradient_error(tuned, groups, engine), rounding(tuned, groups)
-    table = []
-    for row_tokens in given.row_tokens:
-        for way in dict.fromkeys([engine, "plain"]):
-            result = attempt(lambda w=way, r=row_tokens: measured(tuned, groups, w, r, given.seconds))
-            table.append(result._asdict() if isinstance(result, Measured) else {
-                "engine": way, "row_tokens": row_tokens, "failed": result,
-            })  # fmt: skip
-    steps = "a plain loop, and the package's trainer on trl"
-    for way in dict.fromkeys([engine, "plain"]):
-        name = f"{way}, the package's trainer"
-        try:
-            result = attempt(lambda w=way: by_trainer(tuned, groups, w, given.row_tokens[-1], given.rank))
-        except ImportError as missing:
-            steps = f"a plain loop only: {missing}"
-            break
-        table.append(result._asdict() if isinstance(result, Measured) else {
-            "engine": name, "row_tokens": given.row_tokens[-1], "failed": result,
-        })  # fmt: skip
-    best: dict[str, dict[str, float]] = {}  # of each way that ran at all
+    ways, table = dict.fromkeys([engine, "plain"]), []
+    for row_tokens, way in itertools.product(given.row_tokens, ways):
+        found = attempt(by_loop, tuned, groups, way, row_tokens, given.seconds)
+        table.append({"engine": way, "row_tokens": row_tokens, **found})
+    best: dict[str, Rates] = {}  # of each way that ran at all
     for row in table:
-        way = row["engine"]
-        if way in (engine, "plain") and "failed" not in row:
-            best[way] = max(best.get(way, row), row, key=lambda one: one["examples_per_second"])
+        if "failed" not in row:
+            best[row["engine"]] = max(best.get(row["engine"], row), row, key=lambda one: one["examples_per_second"])
+    steps, row_tokens = "a plain loop, and the package's trainer on trl", given.row_tokens[-1]
+    try:
+        for way in ways:
+            found = attempt(by_trainer, tuned, groups, way, row_tokens, given.rank)
+            table.append({"engine": f"{way}, the package's trainer", "row_tokens": row_tokens, **found})
+    except ImportError as missing:
+        steps = f"a plain loop only: {missing}"
     frozen = sum(
         math.prod(layer.weight.quant_state.shape if four_bits else layer.weight.shape)
         for layer in (m.base_layer for m in tuned.modules() if hasattr(m, "base_layer"))

@@ -10,8 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nngpt_ext import doctor
-from nngpt_ext.bench.benchmarks import app as bench
+from nngpt_ext import bench, doctor
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
@@ -34,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(bench, name="bench")
+app.add_typer(bench.app, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
 

@@ -7,18 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
-from nngpt_ext.export.publication import (
-    Exported,
-    FinishedRun,
-    check_repo,
-    check_target,
-    copy_model,
-    exporting,
-    push,
-    read_run,
-)
+from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
@@ -34,13 +24,13 @@ class _Base:
     """The base model as others find it.
 
     Attributes:
-        location: its name in the card and for PEFT.
         name: its name in our own files.
-        folder: what is published beside the adapter; None where the base is on the hub.
+        location: its name in the card.
+        folder: what is published beside the adapter; None if the base is on the hub.
     """
 
-    location: str
     name: str
+    location: str
     folder: Path | None = None
 
 
@@ -54,11 +44,10 @@ def export_hub(
     private: bool = False,
     force: bool = False,
 ) -> Exported:
-    """Write a run's adapter with its model card to a folder that `Predictor.from_pretrained` takes.
+    """Write the adapter of a finished run with its model card to a folder that `Predictor.from_pretrained` takes.
 
     Args:
-        run: folder of a finished run.
-        out: the folder to write.
+        run, out: the folders that are read and written.
         license: of the adapter; by default MIT with an embedded base, else `other`.
         base_id: the hub id of the base, if the run loaded it from a local folder.
         repo: the repository to push it to (`owner/name`); None to push nothing.
@@ -67,72 +56,62 @@ def export_hub(
 
     Raises:
         UserError: for a run that is not finished or has links out of its folder, a base that nobody else can find,
-            an `out` that holds something else, and a hub that cannot be reached.
+            an `out` that contains something else, and a hub that cannot be reached.
     """
     found, out = read_run(Path(run)), Path(out)
     base = _base(found, base_id, repo)
-    if repo is not None:
-        check_repo(repo)
-    check_target(out, "hub", force=force, run=found.folder)
-    with exporting(out, "hub", found.made_of()) as folder:
-        _write(found, folder, base, license, repo or out.name)
-    return Exported(out, None if repo is None else push(out, repo, "model", private=private))
+    check_repo(repo)
+    # Without folders and databases of this machine.
+    config = found.config.model_copy(
+        update={
+            "data": found.config.data.model_copy(update={"path": None}),
+            "model": found.config.model.model_copy(update={"base": base.name}),
+            "output_dir": "run",
+            "store": None,
+        }
+    )
+    report = found.report.model_copy(update={"config": config.model_dump(mode="json"), "base_model": base.name})
+    with exporting(out, "hub", found.made_of(), force=force, run=found.folder) as folder:
+        copy_model(found.adapter.folder, folder)
+        if base.folder is not None:
+            copy_model(base.folder, folder / BASE_FOLDER)
+            shutil.copyfile(base.folder / CARD, folder / BASE_FOLDER / CARD)
+        _set(folder / SETTINGS, "base_model_name_or_path", BASE_FOLDER if base.folder else base.location)
+        _set(folder / BASE_FILE, "base_model", base.name)
+        write_text(folder / CONFIG, dump_config(config))
+        shutil.copyfile(found.folder / RECORD, folder / RECORD)
+        write_text(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+        license = license or ("mit" if base.folder else "other")
+        use = _use(found, base, repo or out.name)
+        write_text(folder / CARD, model_card(report, config, base_model=base.location, license=license, more=use))
+    return Exported(out, push(out, repo, "model", private))
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
     adapter = found.adapter
-    named = adapter.base_model
-    location = preset(named).location
+    name, location = adapter.base_model, preset(adapter.base_model).location
     if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
         ships = Path(location)
         other = differences((adapter.base_sha256, adapter.base_identity), (base_hash(ships), base_identity(ships)))
         if other:
             raise UserError(
-                f"'{found.folder}' was trained on another '{named}' than this version ships: {told(other)}; "
+                f"'{found.folder}' was trained on another '{name}' than this version ships: {told(other)}; "
                 "run the task again"
             )
         # A hub repository cannot name one of its own folders as base_model, but it can name itself.
-        return _Base(repo or BASE_FOLDER, named, ships)
+        return _Base(name, repo or BASE_FOLDER, ships)
     if Path(location).is_dir() and base_id is None:
         raise UserError(
-            f"the base model '{named}' is a folder of this machine, where nobody else finds it; give its name on the "
+            f"the base model '{name}' is a folder of this machine, where nobody else can find it; give its name on the "
             "hub with --base-id OWNER/NAME"
         )
-    return _Base(base_id or location, base_id or named)
+    return _Base(base_id or name, base_id or location)
 
 
-def _write(found: FinishedRun, folder: Path, base: _Base, license: str | None, name: str) -> None:
-    copy_model(found.adapter.folder, folder)
-    if base.folder is not None:
-        copy_model(base.folder, folder / BASE_FOLDER)
-        shutil.copyfile(base.folder / CARD, folder / BASE_FOLDER / CARD)
-    _set(folder / SETTINGS, base_model_name_or_path=BASE_FOLDER if base.folder is not None else base.location)
-    _set(folder / BASE_FILE, base_model=base.name)
-    config = _portable(found.config, base.name)
-    write_text(folder / CONFIG, dump_config(config))
-    shutil.copyfile(found.folder / RECORD, folder / RECORD)
-    report = found.report.model_copy(update={"config": config.model_dump(mode="json"), "base_model": base.name})
-    write_text(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
-    chosen = license or ("mit" if base.folder is not None else "other")
-    card = model_card(report, config, base_model=base.location, license=chosen, more=_use(found, base, name))
-    write_text(folder / CARD, card)
-
-
-def _portable(config: TaskConfig, base: str) -> TaskConfig:
-    """The configuration without folders and databases of this machine; `base` is how others find the base."""
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"path": None}),
-            "model": config.model.model_copy(update={"base": base}),
-            "output_dir": "run",
-            "store": None,
-        }
-    )
-
-
-def _set(file: Path, **values: str) -> None:
+def _set(file: Path, key: str, value: str) -> None:
+    """Change one value in a JSON file."""
     content = json.loads(file.read_text(encoding="utf-8"))
-    write_text(file, json.dumps(content | values, indent=2, ensure_ascii=False) + "\n")
+    write_text(file, json.dumps(content | {key: value}, indent=2, ensure_ascii=False) + "\n")
 
 
 def _use(found: FinishedRun, base: _Base, name: str) -> str:
@@ -145,6 +124,5 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
         shown=[field.description for field in shown],
         arguments=[field.example.format(dataset=one, other=two) for field in shown if field.given],
-        load_in_4bit=found.adapter.load_in_4bit, base=base.location,
-        base_folder=None if base.folder is None else BASE_FOLDER,
+        load_in_4bit=found.adapter.load_in_4bit, base=base.location, base_folder=BASE_FOLDER if base.folder else None,
     )  # fmt: skip

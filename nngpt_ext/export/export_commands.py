@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +47,8 @@ def hub(
     from nngpt_ext.export.adapter_folder import export_hub
 
     done = export_hub(run, out, license=license, base_id=base_id, repo=push, private=private, force=force)
-    _say({"out": str(done.folder), "pushed": done.pushed}, f"the adapter and its card are in {done.folder}", as_json)
+    found = {"out": str(done.folder), "pushed": done.pushed}
+    print_json(found) if as_json else typer.echo(f"the adapter and its card are in {done.folder}")
 
 
 @app.command(epilog="Example: nngpt-ext export dataset --split by_network --out lemur-pairs --json")
@@ -75,8 +75,11 @@ def dataset(
     }  # fmt: skip
     config = build_config(DataConfig, options, what="options")
     done, counts = export_dataset(out, config, repo=push, private=private, force=force)
-    shown = "; ".join(f"{part}: {n['pairs']:,} pairs of {n['networks']:,} networks" for part, n in counts.items())
-    _say({"out": str(done.folder), "pushed": done.pushed, "split": counts}, f"{shown}; in {done.folder}", as_json)
+    if as_json:
+        print_json({"out": str(done.folder), "pushed": done.pushed, "split": counts})
+    else:
+        parts = [f"{part}: {n['pairs']:,} pairs of {n['networks']:,} networks" for part, n in counts.items()]
+        typer.echo(f"{'; '.join(parts)}; in {done.folder}")
 
 
 @app.command("lm-eval", epilog="Example: nngpt-ext export lm-eval --run runs/demo --out demo-task --networks 20")
@@ -90,11 +93,9 @@ def lm_eval(
     as_json: AsJson = False,
 ) -> None:
     """A task folder that lm-evaluation-harness runs: the same prompts about the same test pairs."""
-    from nngpt_ext.export.harness import export_harness
+    from nngpt_ext.export.harness import check_harness, check_installed, check_text, export_harness
 
     if check:
-        from nngpt_ext.export.harness_check import check_harness, check_installed
-
         check_installed()
     done = export_harness(run, out, networks=networks, with_base=base, force=force)
     found: dict[str, Any] = {
@@ -104,14 +105,6 @@ def lm_eval(
     text = f"{done.pairs:,} pairs of {done.networks:,} networks, in both orders, in {done.folder}; type:"
     text += f"\n{done.command()}"
     if check:
-        compared = check_harness(run, done)
-        found["check"] = asdict(compared)
-        text += f"\n{compared.text()}"
-    _say(found, text, as_json)
-
-
-def _say(found: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(text)
+        found["check"] = check_harness(run, done)
+        text += f"\n{check_text(found['check'])}"
+    print_json(found) if as_json else typer.echo(text)

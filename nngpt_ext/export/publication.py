@@ -17,6 +17,7 @@ from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.run_folder import ADAPTER, CONFIG, RECORD, REPORT, read_config, read_record
+from nngpt_ext.settings import build_config
 from nngpt_ext.version import __version__
 
 MANIFEST = "export.json"  # says what a folder is, so that the same export may replace it
@@ -35,7 +36,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What the folder of a finished run holds; `record` is its run.json."""
+    """The files of a finished run; `record` is its run.json."""
 
     folder: Path
     config: TaskConfig
@@ -57,12 +58,8 @@ def read_run(folder: Path) -> FinishedRun:
     """
     for name in (CONFIG, RECORD, REPORT, ADAPTER):
         inside(folder, name)
-    record = read_record(folder, ("split_hash", "data", "versions"))
-    report = read_report(folder)
-    try:
-        config = TaskConfig.model_validate(read_config(folder / CONFIG))
-    except ValueError as error:
-        raise UserError(f"'{folder / CONFIG}' is damaged: {' '.join(str(error).split())[:200]}") from None
+    record, report = read_record(folder, ("split_hash", "data", "versions")), read_report(folder)
+    config = build_config(TaskConfig, read_config(folder / CONFIG), what=f"'{folder / CONFIG}' is damaged")
     adapter = AdapterFiles(folder / ADAPTER)
     adapter.check_run(folder)
     return FinishedRun(folder, config, record, report, adapter)
@@ -81,31 +78,38 @@ def copy_model(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def check_target(out: Path, kind: str, *, force: bool = False, run: Path | None = None) -> None:
-    """Check that a folder may be written, before anything is read for it.
+@contextmanager
+def exporting(
+    out: Path, kind: str, made_of: Mapping[str, Any], *, force: bool = False, run: Path | None = None
+) -> Iterator[Path]:
+    """Give a temporary folder and put it in `out`'s place when the block ends without error.
 
     Args:
-        out: the folder.
-        kind: `hub`, `dataset` or `lm-eval`; an earlier export of the same kind may be replaced.
-        force: replace whatever is there.
+        out: the folder to write.
+        kind: `hub`, `dataset` or `lm-eval`; an earlier export of the same kind is replaced.
+        made_of: what the export is made of, for its `export.json`.
+        force: replace whatever is in `out`.
         run: the folder of the run, which is never replaced.
 
     Raises:
-        UserError: if something else is there.
+        UserError: before the block if `out` cannot be written or contains something else; after it if the disk is full.
     """
     place = out.resolve()
     if not place.parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{place.parent}'")
     if out.exists() and not out.is_dir():
-        raise UserError(f"the output folder '{out}' is a file; give another with --out")
-    for holder, name in ((Path.cwd(), "the current folder"), (run, f"'{run}'")):
-        if holder is not None and holder.resolve().is_relative_to(place):
-            raise UserError(f"'{out}' would replace {name}; give another folder with --out")
+        raise UserError(f"the output folder '{out}' is a file; choose another one with --out")
+    for needed, name in ((Path.cwd(), "the current folder"), (run, f"'{run}'")):
+        if needed is not None and needed.resolve().is_relative_to(place):
+            raise UserError(f"'{out}' would replace {name}; choose another folder with --out")
     if out.is_dir() and any(out.iterdir()) and not force and _kind(out) != kind:
         raise UserError(
-            f"the output folder '{out}' holds something else than an export of this kind ({kind}); give another with "
-            "--out, or replace it with --force"
+            f"the output folder '{out}' contains something other than an export of this kind ({kind}); choose another "
+            "one with --out, or replace it with --force"
         )
+    with replacing_folder(out) as folder:
+        yield folder
+        write_text(folder / MANIFEST, json.dumps({"kind": kind, "nngpt_ext": __version__, **made_of}, indent=2) + "\n")
 
 
 def _kind(folder: Path) -> str | None:
@@ -115,55 +119,31 @@ def _kind(folder: Path) -> str | None:
         return None
 
 
-@contextmanager
-def exporting(out: Path, kind: str, made_of: Mapping[str, Any]) -> Iterator[Path]:
-    """Give a temporary folder and put it in `out`'s place when the block ends without error.
-
-    Args:
-        out, kind: as for `check_target`, which comes first.
-        made_of: what the export is made of, for its `export.json`.
-
-    Raises:
-        UserError: if the folder cannot be written.
-    """
-    with replacing_folder(out) as folder:
-        yield folder
-        write_text(folder / MANIFEST, json.dumps({"kind": kind, "nngpt_ext": __version__, **made_of}, indent=2) + "\n")
-
-
-def check_repo(repo: str) -> None:
-    """Check the name of a repository, and that there is a token, before anything is written.
-
-    Raises:
-        UserError: for an invalid name or a missing token.
-    """
+def check_repo(repo: str | None) -> None:
+    """Check the name of a repository, if one is given, and that there is a token, before anything is written."""
     from huggingface_hub import get_token
 
+    if repo is None:
+        return
     if not _REPOSITORY.fullmatch(repo):
         raise UserError(f"'{repo}' is not the name of a repository; type --push OWNER/NAME")
     if not get_token():
         raise UserError("no token for the hub: set HF_TOKEN, or type hf auth login; without --push nothing is pushed")
 
 
-def push(folder: Path, repo: str, kind: str, *, private: bool = False, endpoint: str | None = None) -> str:
-    """Upload a folder to a repository, which is created if it does not exist.
+def push(folder: Path, repo: str | None, kind: str, private: bool = False) -> str | None:
+    """Upload a folder to a repository (`owner/name`), if one is given; returns the URL of the commit.
 
-    Args:
-        folder: what to upload.
-        repo: `owner/name`.
-        kind: `model` or `dataset`.
-        private: whether a new repository is private.
-        endpoint: URL of the hub; huggingface.co by default.
-
-    Returns:
-        The URL of the commit.
+    A repository that does not exist is created. `kind` is `model` or `dataset`.
 
     Raises:
         UserError: if the hub cannot be reached or refuses; the folder stays as it is.
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=endpoint)
+    if repo is None:
+        return None
+    api = HfApi()
     try:
         api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
         done = api.upload_folder(

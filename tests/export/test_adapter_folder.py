@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,7 @@ from huggingface_hub import ModelCard
 
 from nngpt_ext import Predictor, Query, RunResult, UserError
 from nngpt_ext.evaluation.report import read_report
-from nngpt_ext.export import adapter_folder
 from nngpt_ext.export.adapter_folder import export_hub
-from nngpt_ext.export.publication import read_run
 from nngpt_ext.models.presets import EMBEDDED
 from tests.export.conftest import tree
 
@@ -110,7 +109,7 @@ def test_an_export_is_replaced_and_nothing_else_is(run: RunResult, tmp_path: Pat
     first = tree(export_hub(run.output_dir, out).folder)
     assert tree(export_hub(run.output_dir, out).folder) == first
     (out / "export.json").write_text('{"kind": "dataset"}')
-    with pytest.raises(UserError, match="holds something else than an export of this kind"):
+    with pytest.raises(UserError, match="something other than an export of this kind"):
         export_hub(run.output_dir, out)
     (out / "export.json").unlink()
     (out / "thesis.tex").write_text("mine")
@@ -191,12 +190,16 @@ def test_push_without_a_token_or_a_name_writes_nothing(run: RunResult, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_card_of_what_is_pushed_names_its_repository(run: RunResult, tmp_path: Path) -> None:
-    # What export_hub writes before it pushes: a hub accepts no folder as base_model, but it accepts a repository.
-    found = read_run(run.output_dir)
-    base = adapter_folder._base(found, None, "someone/adapter")
-    adapter_folder._write(found, tmp_path, base, None, "someone/adapter")
-    card = ModelCard.load(tmp_path / "README.md")
+def test_the_card_of_what_is_pushed_names_its_repository(
+    run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A hub accepts no folder as base_model, but it accepts a repository.
+    monkeypatch.setenv("HF_TOKEN", "hf_any")
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda *_, **__: SimpleNamespace(commit_url="the URL"))
+    done = export_hub(run.output_dir, tmp_path / "out", repo="someone/adapter")
+    assert done.pushed == "the URL"
+    card = ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.base_model == "someone/adapter"
     assert 'Predictor.from_pretrained("someone/adapter")' in card.text
     assert 'folder = snapshot_download("someone/adapter")' in card.text

@@ -15,11 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 from tokenizers import pre_tokenizers
-from typer.testing import CliRunner
 
-from nngpt_ext import RunResult, UserError, cli, run_task
+from nngpt_ext import RunResult, UserError, run_task
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.export import harness, questions
+from nngpt_ext.export import harness
 from nngpt_ext.export.harness import ExportedTask, export_harness
 from nngpt_ext.export.publication import read_run
 from nngpt_ext.models.base import adapted, load_base
@@ -109,23 +108,6 @@ def test_functions_of_the_task(exported: ExportedTask, asked: pd.DataFrame) -> N
         assert docs.num_rows == len(asked) // 2
 
 
-def test_accuracies_by_hand() -> None:
-    doc = {"pair": 3, "turned": False, "label": 0, "dataset_1": "mnist", "dataset_2": "svhn", "better_dataset": "mnist"}
-    back = {**doc, "turned": True, "label": 1}
-    # Right by 2 in one order, wrong by 1 in the other: right on the whole.
-    found = [
-        questions.results(doc, [(-1.0, False), (-3.0, False)]),
-        questions.results(back, [(-1.0, False), (-2.0, False)]),
-    ]
-    assert [one["acc"] for one in found] == [1.0, 0.0]
-    assert [one["acc_pairs"] for one in found] == [(3, 2.0, True), (3, -1.0, True)]
-    wrong = questions.results({**doc, "pair": 4, "label": 1, "better_dataset": "svhn"}, [(-1.0, False), (-3.0, False)])
-    assert questions.accuracy_of_pairs([one["acc_pairs"] for one in found]) == 1.0
-    assert questions.accuracy_of_pairs([one["acc_pairs"] for one in (*found, wrong)]) == 0.5
-    tie = questions.results({**doc, "pair": 5}, [(-1.0, False), (-1.0, False)])
-    assert (tie["acc"], questions.accuracy_of_pairs([tie["acc_pairs"]])) == (1.0, 1.0)
-
-
 def test_fewer_networks_and_no_base(run: RunResult, tmp_path: Path) -> None:
     done = export_harness(run.output_dir, tmp_path / "task", networks=2, with_base=False)
     assert done.networks == 2
@@ -173,17 +155,6 @@ def test_a_tokenizer_that_joins_text_and_answer_is_told(monkeypatch: pytest.Monk
                 harness._check(encoder, question, text, choices)
         else:
             harness._check(encoder, question, text, choices)
-
-
-def test_check_without_lm_eval_names_the_command(
-    run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    arguments = ["export", "lm-eval", "--run", str(run.output_dir), "--out", str(tmp_path / "task"), "--check"]
-    done = CliRunner().invoke(cli.app, arguments)
-    assert isinstance(done.exception, UserError)
-    assert "pip install 'nngpt-ext[lm-eval]'" in str(done.exception)
-    assert not (tmp_path / "task").exists()
 
 
 def test_yaml_holds_what_the_harness_knows(exported: ExportedTask) -> None:
@@ -237,25 +208,3 @@ def test_the_command_gives_our_answers_one_by_one(twenty: RunResult, tmp_path: P
     test = twenty.predictions[twenty.predictions["split"] == "test"]
     assert figures[done.task]["acc_pairs,none"] == pytest.approx(test["correct"].mean())
     assert twenty.report.accuracy.value == pytest.approx(test["correct"].mean())
-
-
-@pytest.mark.slow
-def test_check(run: RunResult, tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval")
-    arguments = [
-        "export",
-        "lm-eval",
-        "--run",
-        str(run.output_dir),
-        "--out",
-        str(tmp_path / "task"),
-        "--check",
-        "--json",
-    ]
-    done = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
-    found = json.loads(done.stdout)["check"]
-    assert found["questions"] == 2 * run.report.n_test_pairs
-    assert found["different_answers"] == 0
-    assert 0 < found["largest_difference"] < 1e-4
-    assert found["lm_eval"] == pytest.approx(found["accuracy"])
-    assert found["accuracy"]["pairs"] == pytest.approx(run.report.accuracy.value)

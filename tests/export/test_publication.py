@@ -142,9 +142,10 @@ def refusing_hub() -> Iterator[str]:
 
 def test_a_hub_that_refuses_is_one_line(refusing_hub: str, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", refusing_hub)
     before = tree(adapter)
     with pytest.raises(UserError, match=r"was written but not pushed to 'someone/adapter': .*401") as caught:
-        push(adapter, "someone/adapter", "model", endpoint=refusing_hub)
+        push(adapter, "someone/adapter", "model")
     assert "\n" not in str(caught.value)
     assert _Refuses.asked == ["/api/repos/create"]
     assert tree(adapter) == before
@@ -152,6 +153,7 @@ def test_a_hub_that_refuses_is_one_line(refusing_hub: str, adapter: Path, monkey
 
 def test_a_hub_that_is_not_there_is_one_line(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="was written but not pushed") as caught:
-        push(adapter, "someone/adapter", "model", endpoint="http://127.0.0.1:9")
+        push(adapter, "someone/adapter", "model")
     assert "\n" not in str(caught.value)

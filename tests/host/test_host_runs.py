@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks import host_workload
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.host.conversion import CHAT_TEMPLATE, CHAT_TEMPLATE_FILE, export_pairs, prompt_file
@@ -40,7 +41,7 @@ def test_its_loader_renders_rows_from_the_written_conf(prompt: str, host: Host, 
     arguments = [host.module("loader"), str(conf / "prompt" / "train" / prompt_file(prompt)), str(EMBEDDED),
                  str(conf / "chat_template" / CHAT_TEMPLATE_FILE), "12"]  # fmt: skip
     out = tmp_path / "rows.parquet"
-    found = result_of(in_host("-m", "nngpt_ext.bench.host_workload", "prompts", str(out), *arguments), "rendering")
+    found = result_of(in_host(host_workload.__file__, "host-prompts", str(out), *arguments), "rendering")
     assert found["rows"] == 12
     template = get_template(prompt)
     names = set()
@@ -63,7 +64,7 @@ def test_the_shipped_conf_gives_no_rows_where_it_defaults_to_one_dataset(
     (tmp_path / "template").write_text(CHAT_TEMPLATE)
     out = tmp_path / "rows.parquet"
     arguments = [str(out), host.module("loader"), str(file), str(EMBEDDED), str(tmp_path / "template"), "8"]
-    found = result_of(in_host("-m", "nngpt_ext.bench.host_workload", "prompts", *arguments), "rendering")
+    found = result_of(in_host(host_workload.__file__, "host-prompts", *arguments), "rendering")
     assert (found["rows"] == 0) == (host.layout == "act")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -13,15 +11,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from typer.testing import CliRunner
 
-from nngpt_ext.bench.host_comparison import bench_host
-from nngpt_ext.cli import app
+from benchmarks import host_workload
+from benchmarks.host import bench_host
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
-from nngpt_ext.errors import UserError
 from nngpt_ext.host.installation import Host, find_host
 from nngpt_ext.host.process import MARK, bare_root, result_of, run_in
 from tests.host.conftest import installed
@@ -47,11 +43,9 @@ def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
 def hosts_pairs(
     host: Host, database: Path, out: Path, flags: tuple[str, ...] = (), environment: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json"), "5"]
+    arguments = [str(out), host.module("builder"), str(host.conf / "dataset_meta.json")]
     with bare_root(host, database) as root:
-        done = run_in(
-            root, host, [*flags, "-m", "nngpt_ext.bench.host_workload", "pairs", *arguments], environment=environment
-        )
+        done = run_in(root, host, [*flags, host_workload.__file__, "host-pairs", *arguments], environment=environment)
         result_of(done, "building pairs")
     return pd.read_parquet(out)
 
@@ -130,38 +124,3 @@ print({MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolis
     assert rows == ours[columns].to_numpy().tolist()
     assert there == ["2.2.11"]
     assert "2.1.2" in no_records
-
-
-def test_a_process_does_not_count_the_memory_of_its_parent() -> None:
-    script = """
-import subprocess, sys
-held = b"x" * 400_000_000
-child = "from nngpt_ext.bench.host_workload import peak_mb; print(peak_mb())"
-print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert 5 < float(done.stdout) < 200, done.stderr
-
-
-@pytest.mark.slow
-def test_the_benchmark(host: Host, database: Path) -> None:
-    arguments = ["bench", "host", "--database", str(database), "--host", str(host.folder), "--prompts", "8", "--json"]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    found = json.loads(done.stdout[done.stdout.index("{") :])
-    pairs = found["pairs"]
-    assert pairs["ours"]["rows"] == pairs["host"]["rows"] == pairs["same_answers"] > 200
-    for what in ("pairs", "prompts"):
-        for name in ("ours", "host"):
-            assert found[what][name]["seconds"] > 0
-        assert found[what]["times_faster"] == pytest.approx(
-            found[what]["host"]["seconds"] / found[what]["ours"]["seconds"]
-        )
-    assert found["prompts"]["ours"]["rows"] == found["prompts"]["host"]["rows"] == 8
-
-
-def test_a_benchmark_without_a_database(tmp_path: Path) -> None:
-    from tests.host.test_installation import made
-
-    made(tmp_path, "TuneNNGen")
-    with pytest.raises(UserError, match=r"no LEMUR database at '.*'; .*type: nngpt-ext host database --out"):
-        bench_host(tmp_path / "absent.db", folder=tmp_path)

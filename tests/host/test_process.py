@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.bench.host_comparison import bench_host
+from benchmarks.host import bench_host
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import process
 from nngpt_ext.host.installation import Host, find_host

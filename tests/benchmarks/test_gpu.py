@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
-
-
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from benchmarks import gpu
 
 
 def dequantised(model: Any) -> Any:
@@ -39,7 +27,7 @@ def dequantised(model: Any) -> Any:
     return model
 
 
-def test_gradients_in_4_bits_are_those_of_the_weights(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_in_4_bits_are_those_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)  # as on such a CPU
     groups = gpu.questions(2, 6, 60, 12, gpu.SHAPES["tiny"][-1])
     cpu = torch.device("cpu")
@@ -56,7 +44,7 @@ def test_gradients_in_4_bits_are_those_of_the_weights(gpu: ModuleType, monkeypat
 
 @pytest.mark.slow
 def test_it_runs_on_a_cpu(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--tiny", "--networks", "3", "--questions", "6", "--out", str(tmp_path)]
+    command = [sys.executable, gpu.__file__, "--tiny", "--networks", "3", "--questions", "6", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "autograd kernel" not in done.stderr

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from nngpt_ext.bench.stopwatch import Clock, Rate, Work, in_turn, with_peak_memory
+from benchmarks.stopwatch import Clock, Rate, Work, in_turn, with_peak_memory
 
 
 def test_ways_are_measured_in_turn_and_give_medians() -> None:

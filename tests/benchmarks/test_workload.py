@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.workload import lengths, make_workload
 from nngpt_ext.batches.rows import Example
-from nngpt_ext.bench.workload import lengths, make_workload
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from trl import SFTTrainer
 
-from nngpt_ext.bench import peers
-from nngpt_ext.bench.workload import Workload, make_workload
+from benchmarks import peers
+from benchmarks.workload import Workload, make_workload
 from nngpt_ext.models.base import load_base
 
 

@@ -16,11 +16,11 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.stopwatch import Clock, Work, now
+from benchmarks.workload import Workload, lengths
 from nngpt_ext.batches.encode import Encoded
 from nngpt_ext.batches.rows import Example, pack, scoring_example
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
-from nngpt_ext.bench.stopwatch import Clock, Work, now
-from nngpt_ext.bench.workload import Workload, lengths
 from nngpt_ext.config import ResolvedConfig, TaskConfig
 from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.scoring.log_odds import log_odds

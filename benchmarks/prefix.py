@@ -1,42 +1,30 @@
-"""`nngpt-ext bench prefix` and `bench predict`: examples per second with shared prefixes and with other ways."""
+"""`nngpt-ext bench prefix`: shared prefixes against one example a row, equal results first, then time."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks import peers
+from benchmarks.stopwatch import Rate, Work, in_turn
+from benchmarks.workload import Workload, lengths, make_workload
 from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.batches.tensors import mask_dtype
-from nngpt_ext.bench import peers
-from nngpt_ext.bench.stopwatch import Clock, Rate, Work, in_turn
-from nngpt_ext.bench.workload import Workload, lengths, make_workload
-from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
-from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.prompts.fields import Question
-from nngpt_ext.run_folder import CONFIG, read_config, versions
-from nngpt_ext.scoring.log_odds import log_odds
-from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import read_data
+from nngpt_ext.run_folder import versions
 
 BATCHES = (1, 4, 8, 16)
 QUESTIONS = (4, 20, 42, 200)  # of a network
 LOSS, LOSS_BF16 = 1e-5, 2e-2  # largest difference of a loss in fp32, and in bf16, whose rounding is 2^-8
 UNDECIDED = 1e-4  # log-odds below which rounding may decide
-RANK, ONE, SAMPLED = "rank", "one question at a time", f"{peers.GENERATED} sampled tokens"
-PEER_PAIRS = 12  # pairs that the slow ways answer in a round
-RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
 
 @dataclass(frozen=True)
@@ -96,16 +84,16 @@ def _figures(found: Workload, rounds: int) -> dict[str, Any]:
     check_equal(equality["loss_difference"], equality["winners"]["different"], mask_dtype(found.base.model))
     training = in_turn(_training_ways(found), rounds, f"{found.prompt}, training")
     scoring = in_turn(_scoring_ways(found), rounds, f"{found.prompt}, scoring")
-    gains = [_gain(rates) for rates in (training, scoring)]
-    bounds = found.lengths.bound, _scoring_bound(found)
+    gain, scoring_gain = _gain(training), _gain(scoring)
+    bound, scoring_bound = found.lengths.bound, _scoring_bound(found)
     return {
         "prompt": found.prompt,
-        "training_ratio": gains[0],
-        "scoring_ratio": gains[1],
-        "bound": bounds[0],
-        "training_share_of_bound": gains[0] / bounds[0],
-        "scoring_bound": bounds[1],
-        "scoring_share_of_bound": gains[1] / bounds[1],
+        "training_ratio": gain,
+        "scoring_ratio": scoring_gain,
+        "bound": bound,
+        "training_share_of_bound": gain / bound,
+        "scoring_bound": scoring_bound,
+        "scoring_share_of_bound": scoring_gain / scoring_bound,
         **equality,
         "lengths": {**asdict(found.lengths), "code_tokens": found.code_tokens, "row_tokens": found.row_tokens},
         "training": {name: asdict(rate) for name, rate in training.items()},
@@ -201,68 +189,34 @@ def _gain(rates: dict[str, Rate]) -> float:
     return rates["shared"].examples_per_second / peer
 
 
-def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[str, Any]:
-    """Rank all datasets for real test networks of a run, and answer some of the same pairs in two other ways.
+def prefix_text(found: dict[str, Any]) -> str:
+    """The figures of all prompts for a terminal."""
+    others = [value for value in found.values() if isinstance(value, dict) and "lengths" in value]
+    return "\n".join(line for figures in (found, *others) for line in _lines(figures))
 
-    One question at a time is a forward pass for each order of a pair's names; sampled generation writes 150
-    tokens for one order only, as NNGPT does.
 
-    Args:
-        run: folder of a finished run.
-        networks: how many networks are ranked.
-        rounds: how often each way is measured, in turn.
-
-    Returns:
-        `pairs_per_second` by way, and `rank`'s ratios `against_one_question` and `against_generation`.
-
-    Raises:
-        UserError: for a folder without a finished run.
-    """
-    predictor = Predictor.from_run(run)
-    data = read_data(build_config(TaskConfig, read_config(run / CONFIG)))
-    names = sorted(data.part("test")["nn"].unique())[:networks]
-    pairs = list(itertools.combinations(predictor.datasets, 2))
-    accuracies = dict.fromkeys(predictor.datasets, 0.5)  # a prompt shows of recipe and accuracies what it needs
-
-    def rank(networks: list[str]) -> int:
-        given = [(data.sources[nn], nn) for nn in networks]
-        rankings = predictor.rank_many(given, None, RECIPE, accuracies=accuracies)
-        return sum(len(ranking.comparisons) for ranking in rankings)
-
-    rank(names[:1])  # loads the model
-    files = AdapterFiles(run / "adapter")
-    scorer = load_scorer(files, files.base_model, data.facts)
-    chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
-    given = {"norm_acc": (0.5, 0.5), "recipe": (RECIPE, RECIPE)}
-    asked = [Question.of(nn, a, b, files.note.epoch, **given) for nn, a, b in chosen]
-    encoded = scorer.encode(asked, data.sources)
-    straight = [group[i] for group in encoded.groups for i in range(len(group) // 2)]
-
-    def timed_rank() -> Work:
-        with Clock() as clock:
-            n = rank(names)
-        return Work(n, 0, clock.seconds)
-
-    def one_at_a_time() -> Work:
-        with Clock() as clock:
-            for question in itertools.chain(*encoded.groups):
-                log_odds(scorer.model, [[question]], row_tokens=files.note.row_tokens, pad=encoded.pad, engine="plain")
-        return Work(len(straight), 0, clock.seconds)
-
-    ways: dict[str, Callable[[], Work]] = {
-        RANK: timed_rank,
-        ONE: one_at_a_time,
-        SAMPLED: partial(peers.generate, scorer.model, straight, encoded.pad),
-    }
-    rates = {name: rate.examples_per_second for name, rate in in_turn(ways, rounds, predictor.prompt).items()}
-    return {
-        "run": str(run),
-        "prompt": predictor.prompt,
-        "base_model": files.base_model,
-        "networks": len(names),
-        "pairs": len(names) * len(pairs),
-        "pairs_per_second": rates,
-        "against_one_question": rates[RANK] / rates[ONE],
-        "against_generation": rates[RANK] / rates[SAMPLED],
-        "versions": versions(),
-    }
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    size, winners = found["lengths"], found["winners"]
+    yield (
+        f"{found['prompt']}: {size['networks']} networks, {size['questions']:.1f} questions each, prefix "
+        f"{size['prefix_tokens']:.0f} tokens, a question's own {size['own_tokens']:.1f}"
+    )
+    yield (
+        f"  training {found['training_ratio']:.1f}× one example a row "
+        f"({found['training_share_of_bound']:.0%} of the bound {found['bound']:.1f}×), scoring "
+        f"{found['scoring_ratio']:.1f}× ({found['scoring_share_of_bound']:.0%} of {found['scoring_bound']:.1f}×)"
+    )
+    yield (
+        f"  loss differs by {found['loss_difference']:.1e}, gradients by {found['gradient_relative_error']:.1e} "
+        f"(relative), probabilities by at most {found['probability_max_difference']:.1e}; {winners['different']} of "
+        f"{winners['questions']} winners differ ({winners['undecided']} within rounding of a tie)"
+    )
+    for what in ("training", "scoring"):
+        for name, rate in found[what].items():
+            yield (
+                f"  {what:8}  {name:36} {rate['examples_per_second']:8.2f} examples/s "
+                f"{rate['tokens_per_second']:9,.0f} tokens/s {rate['peak_mb']:7,.0f} MB"
+            )
+    for row in found["by_questions"]:
+        rates = ", ".join(f"{name} {value:.1f}" for name, value in row.items() if name not in ("questions", "bound"))
+        yield f"  {row['questions']:3} questions a network (bound {row['bound']:.1f}×), examples/s: {rates}"

@@ -1,1 +1,0 @@
-"""Timings of this package beside its peers: `nngpt-ext bench`."""
