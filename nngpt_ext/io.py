@@ -1,4 +1,4 @@
-"""Files that are whole or absent, written under a temporary name and then renamed, never outside the given folder."""
+"""Writing files whole or not at all, under a temporary name that is then renamed, and never outside a folder; hashes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nngpt_ext.errors import UserError
 
 
 def inside(folder: str | Path, *names: str | Path) -> Path:
-    """The path of something below a folder, checked before it is written to.
+    """A path below a folder, checked before something is written to it.
 
     The folder itself may be a link, and links may lead from one place in it to another. A file that is replaced by
-    renaming needs no check of its own, for a link in its place is replaced too: check the folder it is in.
+    renaming needs no check, because a link in its place is replaced too: check the folder it is in.
 
     Raises:
-        UserError: when a link leads out of the folder.
+        UserError: if a link leads out of the folder.
     """
     path = Path(folder, *names)
     try:
@@ -45,10 +45,10 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def replacing(target: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; rename it to `target` when the block ends without error.
+    """Yield a temporary path beside `target`, and rename it to `target` if the block ends without an error.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written; `target` is left as it was.
+        UserError: if the disk is full or the folder cannot be written to; `target` stays as it was.
     """
     target = Path(target)
     try:
@@ -70,7 +70,7 @@ def replacing(target: str | Path) -> Iterator[Path]:
 
 
 def is_free(folder: Path, first: str) -> bool:
-    """Whether a folder is empty but for what a process left that was killed while it wrote the file `first`."""
+    """Whether a folder is empty, apart from what a process left that was killed while it wrote the file `first`."""
     return all(place.name.startswith(f".{first}.") for place in folder.iterdir())
 
 
@@ -100,7 +100,7 @@ def file_digest(file: Path) -> str:
 
 
 def cannot_write(target: Path, error: OSError) -> UserError:
-    """The line for a file that could not be written, with the cure where it is known."""
+    """The error for a file that could not be written, with the fix where it is known."""
     if error.errno == errno.ENOSPC:
         return UserError(f"no space left on the disk for '{target}'; free some and run the command again")
     return UserError(f"cannot write '{target}': {error.strerror or error}")
@@ -108,12 +108,12 @@ def cannot_write(target: Path, error: OSError) -> UserError:
 
 @contextmanager
 def replacing_folder(target: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; put it in `target`'s place when the block ends without error.
+    """Yield a temporary folder beside `target`, and put it in `target`'s place if the block ends without an error.
 
     If `target` is a link, the link is replaced and what it leads to stays.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written; `target` is left as it was.
+        UserError: if the disk is full or the folder cannot be written to; `target` stays as it was.
     """
     target = Path(target)
     try:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Preset:
-    """A base model: where it is, and what to use where the configuration says nothing."""
+    """A base model: where it is, and the defaults of configuration keys, which have the same names."""
 
     location: str  # hub id, or a folder
-    code_tokens: int  # tokens of source that a prompt shows
+    code_tokens: int
     learning_rate: float
     epochs: int
     networks_per_epoch: int | None  # None: all of them
-    lora_r: int
-    lora_alpha: int
-    lora_dropout: float
+    r: int
+    alpha: int
+    dropout: float
 
 
 EMBEDDED = Path(str(files("nngpt_ext.models").joinpath("embedded")))

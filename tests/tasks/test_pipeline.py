@@ -54,7 +54,7 @@ def test_a_run_whose_store_failed_is_not_finished(
 def test_another_base_model_does_not_go_on_with_the_checkpoints(unfinished: Path) -> None:
     began = json.loads((unfinished / "inputs.json").read_text())
     (unfinished / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
-    assert "begun with other base model" in line(resume, unfinished)
+    assert "its base model changed" in line(resume, unfinished)
 
 
 def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, 
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
     (run / "report.json").unlink()
-    assert "was begun with other base model's configuration;" in line(lambda: resume(run, with_pairs(), model=model))
+    assert "its base model's configuration changed" in line(lambda: resume(run, with_pairs(), model=model))
 
 
 def test_a_prompt_file_that_was_changed_is_another_run(result: RunResult, tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_prompt_file_that_was_changed_is_another_run(result: RunResult, tmp_pa
     resume(run, prompt=str(file))
     template["recipe"]["prompt"][-1] += " "
     file.write_text(json.dumps(template))
-    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
+    assert "its prompt changed" in line(lambda: resume(run, prompt=str(file)))
     (run / "report.json").unlink()
-    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
+    assert "its prompt changed" in line(lambda: resume(run, prompt=str(file)))
 
 
 def test_a_diverged_training_says_what_to_lower(tmp_path: Path) -> None:
