@@ -74,9 +74,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as tuning.epochs=3; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default the configuration's.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an unfinished run; print a finished one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run; print a finished one.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a task: fine-tune, score, report."""

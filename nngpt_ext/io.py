@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, under a temporary name that is then renamed, and never outside a folder; hashes."""
+"""Writing files whole or not at all (a temporary file is renamed) and never outside a folder; hashes."""
 
 from __future__ import annotations
 

@@ -114,13 +114,14 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
             recorded = dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise UserError(f"cannot read '{file}', which records the run's inputs ({error}); {other}") from None
-        new = sorted(later.keys() - recorded.keys())
-        changed = [name for name, sha256 in (inputs | later).items() if name not in new and recorded.get(name) != sha256]
+        changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+        changed += [name for name in later if recorded.get(name, later[name]) != later[name]]
         if changed:
             raise UserError(
                 f"the run in '{folder}' cannot continue, because its {' and '.join(changed)} changed since it started; "
                 f"{other}"
             )
+        new = sorted(later.keys() - recorded.keys())
         if not new:
             return
         log.warning("the run in '%s' was started by an older version, which recorded no %s", folder, ", ".join(new))

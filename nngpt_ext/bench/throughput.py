@@ -20,6 +20,7 @@ from nngpt_ext.bench import peers
 from nngpt_ext.bench.stopwatch import Clock, Rate, Work, in_turn
 from nngpt_ext.bench.workload import Workload, lengths, make_workload
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.base import load_base
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
@@ -28,7 +29,6 @@ from nngpt_ext.prompts.fields import Question
 from nngpt_ext.run_folder import CONFIG, read_config, versions
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import read_data
 
 BATCHES = (1, 4, 8, 16)
 QUESTIONS = (4, 20, 42, 200)  # of a network
@@ -219,7 +219,7 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
         UserError: for a folder without a finished run.
     """
     predictor = Predictor.from_run(run)
-    data = read_data(build_config(TaskConfig, read_config(run / CONFIG)))
+    data = load_pairs(build_config(TaskConfig, read_config(run / CONFIG)).data)
     names = sorted(data.part("test")["nn"].unique())[:networks]
     pairs = list(itertools.combinations(predictor.datasets, 2))
     accuracies = dict.fromkeys(predictor.datasets, 0.5)  # a prompt shows of recipe and accuracies what it needs

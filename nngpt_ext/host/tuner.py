@@ -200,9 +200,9 @@ def _corpus(host: Host, config: ResolvedConfig, template: Template, file: Path) 
     """Read the pairs and check that NNGPT accepts every row of them."""
     from transformers import AutoTokenizer
 
+    from nngpt_ext.data.load import load_pairs
     from nngpt_ext.models.base import LOADING, base_folder
     from nngpt_ext.models.tokens import check_text
-    from nngpt_ext.tasks.pipeline import read_data
 
     folder, preset = base_folder(config.model.base), conversion.read_llm_preset(file)
     with LOADING:
@@ -211,7 +211,7 @@ def _corpus(host: Host, config: ResolvedConfig, template: Template, file: Path) 
     shown = conversion.chat_template(preset, file, host, theirs)
     if shown is not None:
         theirs.chat_template = shown
-    data = read_data(config)
+    data = load_pairs(config.data)
     renderer = Renderer(
         template, ours, code_tokens=config.data.code_tokens, compact=config.data.compact_code, facts=data.facts
     )

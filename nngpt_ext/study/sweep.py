@@ -19,8 +19,7 @@ from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
 from nngpt_ext.study.pictures import check_matplotlib
 from nngpt_ext.study.sections import write_study
 from nngpt_ext.study.study_folder import StudyFolder
-from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.pipeline import find_template, run_pipeline
+from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
 
 log = logging.getLogger(__name__)
 
