@@ -53,7 +53,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output folder '{folder}' is a file; give another with --out")
     if (folder / CONFIG).is_file():
-        _check_config(folder, config)
+        check_config(folder, read_config(folder / CONFIG), config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
             return True
         if not resume:
@@ -141,12 +141,17 @@ def read_config(file: Path) -> dict[str, Any]:
         raise UserError(f"cannot read '{file}': {' '.join(str(error).split())}") from None
 
 
-def _check_config(folder: Path, config: BaseModel) -> None:
-    there, wanted = _flat(read_config(folder / CONFIG)), _flat(config.model_dump(mode="json"))
-    keys = [key for key in {**there, **wanted} if key not in _ELSEWHERE and there.get(key) != wanted.get(key)]
-    if keys:
-        shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in keys[:3])
-        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Check that the configuration found in a folder is the wanted one; where results go may differ.
+
+    Raises:
+        UserError: if not; the line names the first keys that differ.
+    """
+    there, wanted = (_flat({k: v for k, v in c.items() if k not in _ELSEWHERE}) for c in (found, wanted))
+    other = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    if other:
+        shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
         raise UserError(
             f"the output folder '{folder}' belongs to another config ({shown}{more}); give another with --out"
         )

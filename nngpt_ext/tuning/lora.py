@@ -1,4 +1,4 @@
-"""A fresh adapter on a base model: LoRA by PEFT, there for one fine-tuning and gone without a trace."""
+"""A new LoRA adapter (PEFT) on a base model for one fine-tuning, which leaves the base unchanged."""
 
 from __future__ import annotations
 
@@ -21,26 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def with_adapter(base: Base, lora: ResolvedLora) -> Iterator[PeftModel]:
-    """The base with a fresh adapter to train; the base is as it was when the block ends."""
-    before = vars(base.model).get("forward")
-    with quiet_transformers():
-        model = add_lora(base, lora)
-    try:
-        yield model
-    finally:
-        model.unload()
-        with quiet_transformers():
-            if base.model.is_gradient_checkpointing:
-                base.model.gradient_checkpointing_disable()
-        # TRL wraps the base's `forward` and leaves it so; one more wrapper, and one more trainer kept, each time.
-        if before is None:
-            vars(base.model).pop("forward", None)
-        else:
-            base.model.forward = before
-
-
-def add_lora(base: Base, lora: ResolvedLora) -> PeftModel:
-    """LoRA on all linear layers but the output layer."""
+    """The base with a new adapter on all linear layers but the output layer; afterwards the base is unchanged."""
     peft = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -48,11 +29,23 @@ def add_lora(base: Base, lora: ResolvedLora) -> PeftModel:
         lora_dropout=lora.dropout,
         target_modules="all-linear",
     )
-    with LOADING:
+    before = vars(base.model).get("forward")
+    with LOADING, quiet_transformers():
         model = get_peft_model(base.model, peft)
-    # PEFT notes the local folder of a hub model's snapshot, which means nothing elsewhere.
+    # PEFT records the local folder of a hub model's snapshot, which means nothing on another machine.
     model.peft_config["default"].base_model_name_or_path = preset(base.name).location
-    return model
+    try:
+        yield model
+    finally:
+        model.unload()
+        with quiet_transformers():
+            if base.model.is_gradient_checkpointing:
+                base.model.gradient_checkpointing_disable()
+        # TRL wraps the base's `forward` for good: each training would add a wrapper, which refers to its trainer.
+        if before is None:
+            vars(base.model).pop("forward", None)
+        else:
+            base.model.forward = before
 
 
 def adapter_matters(model: PeftModel, examples: Sequence[Sequence[Example]], base: Base) -> bool:

@@ -161,7 +161,7 @@ def test_a_base_that_is_not_here_is_no_failure(tmp_path):
     cells = [{"prompts": ["code_only"], "bases": [str(tmp_path / "empty")]}]
     (cell,) = run_study(written(tmp_path, grid(cells=cells, learning_curve=[])), tmp_path / "out").cells
     assert (cell.status, cell.figures) == ("not run", None)
-    assert "holds no model" in cell.reason
+    assert "is not a model" in cell.reason
 
 
 @pytest.mark.parametrize(
