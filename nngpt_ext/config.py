@@ -1,4 +1,4 @@
-"""The configuration of the task `dataset_compare`, and the same resolved: with every default decided."""
+"""The configuration of the task `dataset_compare`, as given and resolved (with every default decided)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TuningConfig(Stage):
 class CalibrationConfig(Stage):
     """Probabilities after fine-tuning."""
 
-    target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy of what is not abstained from, on validation")
+    target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy on validation of the answers that do not abstain")
 
 
 class TaskConfig(Stage):

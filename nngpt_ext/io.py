@@ -54,19 +54,17 @@ def replacing(target: str | Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            with temporary.open("rb") as written:  # a name must not reach the disk before its content
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(target, error) from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as written:  # a name must not reach the disk before its content
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise cannot_write(target, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_free(folder: Path, first: str) -> bool:
@@ -118,20 +116,18 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        former = temporary.with_name(f"{temporary.name}.former")
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if target.is_dir():
+                target.rename(former)
+            temporary.rename(target)
+        finally:
+            if former.is_dir() and not target.exists():
+                former.rename(target)
+            for left in (temporary, former):
+                with suppress(OSError):
+                    remove(left)
     except OSError as error:
         raise cannot_write(target, error) from None
-    former = temporary.with_name(f"{temporary.name}.former")
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if target.is_dir():
-            target.rename(former)
-        temporary.rename(target)
-    except OSError as error:
-        raise cannot_write(target, error) from None
-    finally:
-        if former.is_dir() and not target.exists():
-            former.rename(target)
-        for left in (temporary, former):
-            with suppress(OSError):
-                remove(left)

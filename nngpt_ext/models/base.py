@@ -147,7 +147,6 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
         if load_in_4bit
         else None
     )
-    faults = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -155,10 +154,8 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
                 folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
                 trust_remote_code=trust_remote_code, attn_implementation="sdpa",
             )  # fmt: skip
-    except faults as error:
-        reason = " ".join(str(error).split())[:300]
-        if isinstance(error, (KeyError, TypeError, AttributeError)):  # their text alone says little
-            reason = f"a file of it is damaged ({type(error).__name__}: {reason})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from nngpt_ext.batches.rows import Example
-from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.presets import preset
@@ -46,14 +43,3 @@ def with_adapter(base: Base, lora: ResolvedLora) -> Iterator[PeftModel]:
             vars(base.model).pop("forward", None)
         else:
             base.model.forward = before
-
-
-def adapter_matters(model: PeftModel, examples: Sequence[Sequence[Example]], base: Base) -> bool:
-    """Whether switching the adapter off changes the score of one training example."""
-    model.eval()
-    batch = plain_batch(examples[0][:1], base.tokenizer.pad_token_id).to(base.device)
-    with torch.inference_mode():
-        with_adapter = answer_log_probs(model, batch)
-        with model.disable_adapter():
-            without = answer_log_probs(model, batch)
-    return not torch.equal(with_adapter, without)
