@@ -11,13 +11,13 @@ from typing import Any
 from benchmarks.peers import GENERATED, generate
 from benchmarks.stopwatch import Clock, Work, in_turn
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.run_folder import ADAPTER, CONFIG, read_config, versions
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import read_data
 
 RANK, ONE, SAMPLED = "rank", "one question at a time", f"{GENERATED} sampled tokens"
 PEER_PAIRS = 12  # pairs that the slow ways answer in a round
@@ -42,7 +42,7 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
         UserError: for a folder without a finished run.
     """
     predictor = Predictor.from_run(run)
-    data = read_data(build_config(TaskConfig, read_config(run / CONFIG)))
+    data = load_pairs(build_config(TaskConfig, read_config(run / CONFIG)).data)
     names = sorted(data.part("test")["nn"].unique())[:networks]
     pairs = list(itertools.combinations(predictor.datasets, 2))
     accuracies = dict.fromkeys(predictor.datasets, 0.5)  # a prompt shows of recipe and accuracies what it needs

@@ -17,7 +17,7 @@ from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.run_folder import CONFIG, read_config
 from nngpt_ext.settings import build_config
 from nngpt_ext.study.random_trials import ask_random_trials
-from nngpt_ext.tasks.loading import Loader
+from nngpt_ext.tasks.pipeline import Loader
 
 
 def measure(run: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The command line: thin wrappers over Python functions; results on standard output, messages on standard error."""
+"""The command line: each command wraps a Python function; results go to standard output, messages to standard error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
 
-INTERRUPTED = 130  # what shells give for Ctrl-C
+INTERRUPTED = 130  # the exit code of Ctrl-C in shells
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
@@ -73,9 +73,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as tuning.epochs=3; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default the configuration's.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run; print a finished one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run; print a finished one.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a task: fine-tune, score, report."""
@@ -97,7 +95,7 @@ def tasks(as_json: AsJson = False) -> None:
         print_json({**names, "broken": [line for known in kinds.values() for line in known.broken()]})
         return
     for kind, known in names.items():
-        typer.echo(f"{kind}: {', '.join(known)}")  # what is broken was logged when it failed
+        typer.echo(f"{kind}: {', '.join(known)}")  # broken plugins were logged when they failed
 
 
 @app.command(epilog="Example: nngpt-ext pairs --epoch 5 --out pairs.parquet --json")
@@ -115,7 +113,7 @@ def pairs(
     out: Annotated[Path | None, typer.Option(help="Write the pairs to this Parquet file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build the pairs of an epoch and say how many there are."""
+    """Build and count the pairs of an epoch."""
     from nngpt_ext.tasks.inspection import summarize_pairs
 
     options = _data(
@@ -127,8 +125,8 @@ def pairs(
         print_json(summary)
         return
     typer.echo(
-        f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering a dataset "
-        f"pair's usual winner is right in {summary['pair_prior']:.4f} of them (in sample)"
+        f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
+        f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
@@ -148,28 +146,23 @@ def baselines(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """How well the baselines, which have no language model, do on held-out pairs."""
+    """Measure the baselines, which use no language model, on held-out pairs."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
-    found = evaluate_baselines(
-        _data(
-            split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur,
-            seed=seed,
-        )
-    )  # fmt: skip
+    options = _data(
+        split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur, seed=seed
+    )
+    found = evaluate_baselines(options)
     if as_json:
         print_json(found)
         return
     typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
     for name, figures in found["baselines"].items():
-        low, high = figures["ci95"]
-        behind = figures["difference"]
-        against = (
-            ""
-            if name == "pair_prior"
-            else (f"; against the prior {behind['value']:+.3f} ({behind['ci95'][0]:+.3f} to {behind['ci95'][1]:+.3f})")
-        )
-        typer.echo(f"  {name}: {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}){against}")
+        line = f"  {name}: {_interval(figures['accuracy'], figures['ci95'], '.3f')}"
+        if name != "pair_prior":
+            difference = figures["difference"]
+            line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
+        typer.echo(line)
     if found["note"]:
         typer.echo(found["note"])
 
@@ -191,13 +184,13 @@ ask.register(app)
 
 @app.command(epilog="Example: nngpt-ext study --config examples/study_quick.yaml --out runs/study --resume")
 def study(
-    config: Annotated[Path, typer.Option(help="The study's file: what its cells are.")],
+    config: Annotated[Path, typer.Option(help="YAML file that defines the study's cells.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is not repeated.")] = False,
-    draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of what is finished.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue; finished cells are not repeated.")] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of the finished cells.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a grid of prompts, base models, splits and labels, and draw what it shows as one page."""
+    """Run a grid of prompts, base models, splits and labels, and draw its results as one page."""
     from nngpt_ext.study.sections import print_study
     from nngpt_ext.study.sweep import run_study
 
@@ -216,6 +209,10 @@ def _data(**options: Any) -> DataConfig:
     return build_config(DataConfig, options, what="options")
 
 
+def _interval(value: float, ci95: list[float], form: str) -> str:
+    return f"{value:{form}} ({ci95[0]:{form}} to {ci95[1]:{form}})"
+
+
 def _print_report(found: Any, as_json: bool) -> None:
     from nngpt_ext.evaluation.report import Report
 
@@ -226,36 +223,29 @@ def _print_report(found: Any, as_json: bool) -> None:
         from nngpt_ext.views.faces import print_tables
 
         print_tables(summary(found), tables(found))
-    else:  # of a plugin's task, which says itself how it looks
+    else:  # of a plugin's task
         typer.echo(str(found))
 
 
 def main() -> None:
     """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
-    usage_error: Any = typer.BadParameter.__bases__[0]  # of click, which newer typers bring with them
+    usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
-        code = app(standalone_mode=False, prog_name="nngpt-ext")
+        code = app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
     except UserError as error:
         _stop(str(error))
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
     except (KeyboardInterrupt, typer.Abort):
-        _interrupted()
+        code = INTERRUPTED
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
-    except BrokenPipeError:
-        raise SystemExit(1) from None
-    if code == INTERRUPTED:  # typer catches it, and gives its code
-        _interrupted()
+    if code == INTERRUPTED:
+        typer.echo("interrupted; continue a run with --resume", err=True)
     raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _interrupted() -> NoReturn:
-    typer.echo("interrupted; a run goes on with --resume", err=True)
-    raise SystemExit(INTERRUPTED) from None
 
 
 def _stop(message: str) -> NoReturn:

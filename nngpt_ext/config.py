@@ -1,7 +1,8 @@
-"""The configuration of the task `dataset_compare`, and the same resolved: with every default decided."""
+"""The configuration of the task `dataset_compare`, as given and resolved (with every default decided)."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,7 @@ class TuningConfig(Stage):
 class CalibrationConfig(Stage):
     """Probabilities after fine-tuning."""
 
-    target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy of what is not abstained from, on validation")
+    target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy on validation of the answers that do not abstain")
 
 
 class TaskConfig(Stage):
@@ -71,26 +72,14 @@ class TaskConfig(Stage):
 
     @field_serializer("store", when_used="json")
     def _without_password(self, store: str | None) -> str | None:
-        """What is written to files and reports does not give a database's password away."""
+        """Files and reports show the database's URL without its password."""
         return None if store is None else hide_password(store)
 
     def resolved(self, folder: Path) -> ResolvedConfig:
-        """The configuration with the base model's preset where it says nothing, for a run in `folder`."""
-        known = preset(self.model.base)
-        content = self.model_dump()
-        for group, values in (
-            (content["data"], {"code_tokens": known.code_tokens}),
-            (content["model"]["lora"], {"r": known.lora_r, "alpha": known.lora_alpha, "dropout": known.lora_dropout}),
-            (
-                content["tuning"],
-                {
-                    "epochs": known.epochs,
-                    "learning_rate": known.learning_rate,
-                    "networks_per_epoch": known.networks_per_epoch,
-                },
-            ),
-        ):
-            group.update({key: value for key, value in values.items() if group[key] is None})
+        """The configuration for a run in `folder`, its unset values taken from the base model's preset."""
+        content, defaults = self.model_dump(), asdict(preset(self.model.base))
+        for group in (content["data"], content["model"]["lora"], content["tuning"]):
+            group.update({key: defaults[key] for key in group.keys() & defaults.keys() if group[key] is None})
         content["output_dir"] = str(folder)
         if self.store == "default":
             content["store"] = f"sqlite:///{folder / 'predictions.db'}"

@@ -6,9 +6,9 @@ reports and exports iterate over the declarations, so a new one is written in on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class Declaration(Protocol):
 
 @dataclass(frozen=True)
 class Named:
-    """A declaration that is nothing but a name and what it means."""
+    """A declaration with only a name and a description."""
 
     name: str
     description: str
@@ -36,31 +36,15 @@ class Named:
 D = TypeVar("D", bound=Declaration)
 
 
-class Declarations(Mapping[str, D]):
-    """The declarations of one kind by name, in the order in which they were declared."""
+class Declarations(dict[str, D]):
+    """The declarations of one kind by name, in the order of declaration; an unknown name raises `UserError`."""
 
     def __init__(self, kind: str, items: Iterable[D]) -> None:
+        super().__init__({item.name: item for item in items})
         self.kind = kind
-        self._items = {item.name: item for item in items}
 
-    def __getitem__(self, name: str) -> D:
-        """The declaration of that name.
-
-        Raises:
-            UserError: for an unknown name; the message lists the known ones.
-        """
-        if name not in self._items:
-            raise unknown(self.kind, str(name), self._items)
-        return self._items[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._items
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
+    def __missing__(self, name: str) -> NoReturn:
+        raise unknown(self.kind, str(name), self)
 
     def check(self, name: str) -> str:
         """Return `name` if it is declared.
@@ -70,16 +54,14 @@ class Declarations(Mapping[str, D]):
         """
         return self[name].name
 
-    def help(self, subject: str = "") -> str:
-        """All names with their descriptions, for help texts: `by_network: …; by_cluster: …`."""
-        text = "; ".join(f"{item.name}: {item.description}" for item in self._items.values())
-        return f"{subject}: {text}" if subject else text
+    def help(self, subject: str) -> str:
+        """A help text with all names and descriptions: `Which split: by_network: …; by_cluster: …`."""
+        return f"{subject}: " + "; ".join(f"{item.name}: {item.description}" for item in self.values())
 
 
 def choice(default: str, description: str, declared: Declarations[Any]) -> Any:
-    """A configuration field for a declared name.
+    """A configuration field for a declared name; its annotation is `Annotated[str, AfterValidator(declared.check)]`.
 
-    Its annotation is `Annotated[str, AfterValidator(declared.check)]`; this adds default, description and the list of
-    names (`choices`) that the reference page shows.
+    The list of names (`choices`) is for the reference page.
     """
     return Field(default, description=description, json_schema_extra={"choices": list(declared)})

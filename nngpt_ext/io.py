@@ -1,4 +1,4 @@
-"""Files that are whole or absent, written under a temporary name and then renamed, never outside the given folder."""
+"""Writing files whole or not at all (a temporary file is renamed) and never outside a folder; hashes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nngpt_ext.errors import UserError
 
 
 def inside(folder: str | Path, *names: str | Path) -> Path:
-    """The path of something below a folder, checked before it is written to.
+    """A path below a folder, checked before something is written to it.
 
     The folder itself may be a link, and links may lead from one place in it to another. A file that is replaced by
-    renaming needs no check of its own, for a link in its place is replaced too: check the folder it is in.
+    renaming needs no check, because a link in its place is replaced too: check the folder it is in.
 
     Raises:
-        UserError: when a link leads out of the folder.
+        UserError: if a link leads out of the folder.
     """
     path = Path(folder, *names)
     try:
@@ -45,32 +45,30 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def replacing(target: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; rename it to `target` when the block ends without error.
+    """Yield a temporary path beside `target`, and rename it to `target` if the block ends without an error.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written; `target` is left as it was.
+        UserError: if the disk is full or the folder cannot be written to; `target` stays as it was.
     """
     target = Path(target)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            with temporary.open("rb") as written:  # a name must not reach the disk before its content
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(target, error) from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as written:  # a name must not reach the disk before its content
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise cannot_write(target, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_free(folder: Path, first: str) -> bool:
-    """Whether a folder is empty but for what a process left that was killed while it wrote the file `first`."""
+    """Whether a folder is empty, apart from what a process left that was killed while it wrote the file `first`."""
     return all(place.name.startswith(f".{first}.") for place in folder.iterdir())
 
 
@@ -100,7 +98,7 @@ def file_digest(file: Path) -> str:
 
 
 def cannot_write(target: Path, error: OSError) -> UserError:
-    """The line for a file that could not be written, with the cure where it is known."""
+    """The error for a file that could not be written, with the fix where it is known."""
     if error.errno == errno.ENOSPC:
         return UserError(f"no space left on the disk for '{target}'; free some and run the command again")
     return UserError(f"cannot write '{target}': {error.strerror or error}")
@@ -108,30 +106,28 @@ def cannot_write(target: Path, error: OSError) -> UserError:
 
 @contextmanager
 def replacing_folder(target: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; put it in `target`'s place when the block ends without error.
+    """Yield a temporary folder beside `target`, and put it in `target`'s place if the block ends without an error.
 
     If `target` is a link, the link is replaced and what it leads to stays.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written; `target` is left as it was.
+        UserError: if the disk is full or the folder cannot be written to; `target` stays as it was.
     """
     target = Path(target)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        former = temporary.with_name(f"{temporary.name}.former")
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if target.is_dir():
+                target.rename(former)
+            temporary.rename(target)
+        finally:
+            if former.is_dir() and not target.exists():
+                former.rename(target)
+            for left in (temporary, former):
+                with suppress(OSError):
+                    remove(left)
     except OSError as error:
         raise cannot_write(target, error) from None
-    former = temporary.with_name(f"{temporary.name}.former")
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if target.is_dir():
-            target.rename(former)
-        temporary.rename(target)
-    except OSError as error:
-        raise cannot_write(target, error) from None
-    finally:
-        if former.is_dir() and not target.exists():
-            former.rename(target)
-        for left in (temporary, former):
-            with suppress(OSError):
-                remove(left)

@@ -9,7 +9,7 @@ from nngpt_ext.quiet import without_widgets
 
 
 class Progress:
-    """`with Progress("scoring", 100) as p: p.advance(1)`; drawn on standard error, where results never go."""
+    """`with Progress("scoring", 100) as p: p.advance(1)`; drawn on standard error, which has no results."""
 
     def __init__(self, what: str, total: int, unit: str = "") -> None:
         from rich.console import Console

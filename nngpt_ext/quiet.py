@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Whoever exchanges the filters and puts them back holds this meanwhile: two threads that overlap would leave one
-# another's filters behind for good.
+# Held while the filters are exchanged and restored: two threads that overlap would leave each other's filters behind.
 FILTERS = threading.RLock()
 
 

@@ -1,4 +1,4 @@
-"""One small registry, used for tasks, prompts and fine-tuners; plugins come in through entry points."""
+"""One small registry for tasks, prompts and fine-tuners; plugins register through entry points."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names and what they stand for.
+    """Objects by name.
 
-    An entry point of the group names a module, whose import registers by the decorator, or an object,
-    which is registered under the entry point's name. Entry points load when a name is first asked for;
-    the built-in ones take the same way.
+    An entry point of the group names a module, which registers by the decorator when it is imported, or an object,
+    which is registered under the entry point's name. Entry points load when a name is first looked up; the built-in
+    objects are registered in the same way.
     """
 
     def __init__(self, kind: str, group: str) -> None:
@@ -28,16 +28,16 @@ class Registry(Generic[T]):
         self.group = group
         self._items: dict[str, T] = {}
         self._broken: list[str] = []
-        self._twice: dict[str, str] = {}  # names that two plugins claim: neither may quietly win
+        self._twice: dict[str, str] = {}  # names that two plugins claim: neither may silently win
         self._loaded = False
         self._loading = False
-        self._lock = threading.RLock()  # a plugin's import may ask a registry
+        self._lock = threading.RLock()  # importing a plugin may look up a name
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: register an object under a name.
 
         Raises:
-            UserError: when the name is taken by something else.
+            UserError: if another object has the name.
         """
 
         def add(item: T) -> T:
@@ -56,10 +56,10 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """What stands under a name.
+        """The object of that name.
 
         Raises:
-            UserError: for an unknown name, listing the known ones and any plugin that failed to load, and
+            UserError: for an unknown name, listing the known ones and each plugin that failed to load, and
                 for a name that two plugins claim.
         """
         self._load()
@@ -81,7 +81,7 @@ class Registry(Generic[T]):
         return list(self._broken)
 
     def _load(self) -> None:
-        with self._lock:  # another thread must not look before all are there
+        with self._lock:  # another thread must not look before all have loaded
             if self._loaded:
                 return
             self._loaded = self._loading = True

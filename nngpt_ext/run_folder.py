@@ -1,4 +1,4 @@
-"""The files of a run and of an adapter: their names, whose a folder is, and the records in it."""
+"""The files of a run and of an adapter: their names, which run a folder belongs to, and the records in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,9 @@ REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK, CALIBRATION, BASE_FILE, CARD = "task.json", "calibration.json", "nngpt_ext.json", "README.md"
 BASE_FOLDER = "base"  # the base model, where it is published with the adapter
-# What names a pair in a run's tables.
+# The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
-_ELSEWHERE = {"output_dir", "store"}  # where results go does not change what they are
+_ELSEWHERE = {"output_dir", "store"}  # where results go does not change them
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
     "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",
@@ -43,17 +44,16 @@ _LIBRARIES = (
 
 
 def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
-    """Whether a folder holds this very run, finished; if not, it is free for it. Nothing is written.
+    """Whether a folder has the finished run of this configuration; if not, the run may use it. Nothing is written.
 
     Raises:
-        UserError: when the folder belongs to something else or to another configuration, when an
-            unfinished run is there and `resume` is not set, and when there is no room on the disk.
+        UserError: if the folder belongs to something else or to another configuration, if its run is unfinished
+            and `resume` is not set, and if there is no room on the disk.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output folder '{folder}' is a file; give another with --out")
-    present = folder / CONFIG
-    if present.is_file():
-        check_config(folder, read_config(present), config.model_dump(mode="json"))
+    if (folder / CONFIG).is_file():
+        check_config(folder, read_config(folder / CONFIG), config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
             return True
         if not resume:
@@ -61,7 +61,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
                 f"an unfinished run is in '{folder}'; go on with --resume, or give another folder with --out"
             )
     elif folder.is_dir() and not is_free(folder, CONFIG):
-        raise UserError(f"the output folder '{folder}' holds files and no run; give another with --out")
+        raise UserError(f"the output folder '{folder}' has files but no run; give another with --out")
     existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
     free = shutil.disk_usage(existing).free
     if free < ROOM:
@@ -73,13 +73,13 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
 
 
 def claim(folder: Path, config: BaseModel, resume: bool) -> bool:
-    """Make a folder this run's own.
+    """Make a folder and write the run's configuration to it, unless its run is finished.
 
     Returns:
-        Whether the run in it is finished.
+        Whether the run is finished.
 
     Raises:
-        UserError: as `is_finished`, and when the folder cannot be made.
+        UserError: as `is_finished`, and if the folder cannot be made.
     """
     if is_finished(folder, config, resume):
         return True
@@ -100,7 +100,7 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
         later: inputs that older versions did not record; a run that such a version started records them now.
 
     Raises:
-        UserError: if an input has changed or was not recorded, because checkpoints and baselines belong to it.
+        UserError: if an input has changed or was not recorded, because checkpoints depend on it.
     """
     file, later, other = folder / INPUTS, later or {}, "give another folder with --out, or remove this one"
     if not file.is_file():
@@ -108,30 +108,32 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
             return
         if any(place.name != CONFIG and not place.name.startswith(".") for place in folder.iterdir()):
             raise UserError(f"'{file}' is missing, so the run's inputs cannot be checked; {other}")
-        write_text(file, json.dumps(inputs | later, indent=2) + "\n")
-        return
-    try:
-        began = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read '{file}', which records the run's inputs ({error}); {other}") from None
-    expected = inputs | {name: sha256 for name, sha256 in later.items() if name in began}
-    changed = [name for name in expected if began.get(name) != expected[name]]
-    if changed:
-        raise UserError(
-            f"the run in '{folder}' was begun with other {' and '.join(changed)}; it has nothing to do with these: "
-            f"{other}"
-        )
-    new = sorted(later.keys() - began.keys())
-    if new:
-        log.warning("the run in '%s' was begun by an older version, which recorded no %s", folder, ", ".join(new))
-        write_text(file, json.dumps(began | later, indent=2) + "\n")
+        recorded = inputs | later
+    else:
+        try:
+            recorded = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise UserError(f"cannot read '{file}', which records the run's inputs ({error}); {other}") from None
+        changed = [name for name in inputs if recorded.get(name) != inputs[name]]
+        changed += [name for name in later if recorded.get(name, later[name]) != later[name]]
+        if changed:
+            raise UserError(
+                f"the run in '{folder}' cannot continue, because its {' and '.join(changed)} changed since it started; "
+                f"{other}"
+            )
+        new = sorted(later.keys() - recorded.keys())
+        if not new:
+            return
+        log.warning("the run in '%s' was started by an older version, which recorded no %s", folder, ", ".join(new))
+        recorded |= later
+    write_text(file, json.dumps(recorded, indent=2) + "\n")
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """Read a run's config.yaml.
 
     Raises:
-        UserError: when it is missing or damaged.
+        UserError: if it is missing or damaged.
     """
     try:
         return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
@@ -158,21 +160,16 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a result."""
+    """Versions of Python and of the installed libraries that results depend on."""
     found = {"python": platform.python_version()}
     for library in _LIBRARIES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -191,7 +188,7 @@ def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         state = "an unfinished run: go on with --resume" if (folder / CONFIG).is_file() else "no run"
-        raise UserError(f"'{folder}' holds {state}") from None
+        raise UserError(f"'{folder}' has {state}") from None
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read '{folder / RECORD}': {error}") from None
     missing = [name for name in needed if name not in record]
@@ -204,7 +201,7 @@ def read_table(file: Path) -> pd.DataFrame:
     """Read a Parquet file of a run.
 
     Raises:
-        UserError: when it is missing or damaged.
+        UserError: if it is missing or damaged.
     """
     import pandas as pd
 

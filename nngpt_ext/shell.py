@@ -1,4 +1,4 @@
-"""What the commands of all rooms share."""
+"""The option and the output that all commands share."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 
 
 def print_json(content: Any) -> None:
-    """Print a result on standard output; what JSON does not know, such as a path, as its text."""
+    """Print a result as JSON on standard output; types that JSON lacks, such as paths, become text."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str))

@@ -167,7 +167,7 @@ SIMPLE = {  # seen before anything is read
     "no such LEMUR": (("pairs", "--lemur", "none"), "no LEMUR at 'none'"),
     "LEMUR that is none": ((*RUN, "--set", "data.path=nngpt.yaml"), "cannot read the LEMUR database 'nngpt.yaml'"),
     "configuration file": ((*RUN, "--config", "none.yaml"), "cannot read the configuration 'none.yaml'"),
-    "report of nothing": (("report", "none"), "'none' holds no run"),
+    "report of nothing": (("report", "none"), "'none' has no run"),
     "folder for the pairs": (("pairs", "--out", "none/p.parquet"), "cannot write 'none/p.parquet': there is no folder"),
     "file for the pairs": (("pairs", "--out", "."), "cannot write '.': it is a folder"),
 }
@@ -232,7 +232,7 @@ def test_task_that_is_not_enabled(call, tmp_path):
     ("there", "reason"),
     [
         (("config.yaml", dump_config(TaskConfig())), "belongs to another config (data.code_tokens None there"),
-        (("thesis.tex", "mine"), "the output folder 'out' holds files and no run"),
+        (("thesis.tex", "mine"), "the output folder 'out' has files but no run"),
         ((None, "mine"), "the output folder 'out' is a file"),
     ],
 )
@@ -253,7 +253,7 @@ def test_unfinished_run(call, tmp_path):
     out = Path("out")
     claim(out, build_config(TaskConfig, {"model": {"base": "embedded"}}).resolved(out), resume=False)
     assert check_mistake(call, tmp_path, RUN, "an unfinished run is in 'out'; go on with --resume") == []
-    assert check_mistake(call, tmp_path, ("report", "out"), "'out' holds an unfinished run: go on with --resume") == []
+    assert check_mistake(call, tmp_path, ("report", "out"), "'out' has an unfinished run: go on with --resume") == []
 
 
 def test_a_fault_is_not_passed_off_as_the_users_mistake(call, monkeypatch):
@@ -272,7 +272,7 @@ def test_interruption(call, monkeypatch):
     monkeypatch.setattr("nngpt_ext.tasks.inspection.summarize_pairs", stop)
     done = call("pairs")
     assert done.code == 130
-    assert done.err.splitlines()[-1] == "interrupted; a run goes on with --resume"
+    assert done.err.splitlines()[-1] == "interrupted; continue a run with --resume"
     assert "Traceback" not in done.err
 
 

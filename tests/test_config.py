@@ -139,15 +139,13 @@ def test_all_faults_are_told_in_one_line():
     settings = ["data.epoc=3", "data.label=x", "tuning.warmup=3", "model.lora.r=a", "tuning.epochs=2.5", "epochs=3"]
     message = faults({"data": {"seed": -1}}, parse_settings(settings))
     assert message.startswith("configuration: ")
-    assert sorted(message.removeprefix("configuration: ").replace("; allowed", ", allowed").split("; ")) == [
+    assert sorted(message.removeprefix("configuration: ").split("; ")) == [
         "data.label: unknown label 'x'",
-        "data.seed: input should be greater than or equal to 0 (given: -1, allowed: >= 0, < 4294967296)",
+        "data.seed: input should be greater than or equal to 0 (given: -1)",
         "known: normalized, percentile",
-        "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a', "
-        "allowed: >= 1)",
-        "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5, "
-        "allowed: >= 1)",
-        "tuning.warmup: input should be less than or equal to 1 (given: 3, allowed: >= 0.0, <= 1.0)",
+        "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a')",
+        "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5)",
+        "tuning.warmup: input should be less than or equal to 1 (given: 3)",
         "unknown key 'data.epoc' (did you mean 'data.epoch'?)",
         "unknown key 'epochs' (did you mean 'tuning.epochs'?)",
     ]
@@ -177,9 +175,8 @@ def test_a_key_like_no_other_lists_the_known_ones():
 
 @pytest.mark.parametrize("value", [None, 3, "r: 8", [1]])
 def test_a_value_where_keys_belong(value):
-    assert faults({"model": {"lora": value}}).startswith(
-        "configuration: model.lora: must hold keys (r, alpha, dropout)"
-    )
+    told = faults({"model": {"lora": value}})
+    assert told.startswith("configuration: model.lora: must be a mapping with keys such as model.lora.r (given: ")
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
@@ -221,7 +218,7 @@ def test_settings_that_are_none(setting, reason):
 def test_settings_of_the_same_keys():
     assert parse_settings(["a.b=1", "a.b=2"]) == {"a": {"b": 2}}
     assert parse_settings(["a.b=1", "a={c: 2}"]) == parse_settings(["a={c: 2}", "a.b=1"]) == {"a": {"b": 1, "c": 2}}
-    assert "sets a part of something" in line(parse_settings, ["a=1", "a.b=2"])
+    assert parse_settings(["a=1", "a.b=2"]) == {"a": {"b": 2}}
     assert parse_settings(["a.b=x=y"]) == {"a": {"b": "x=y"}}
 
 
@@ -237,9 +234,9 @@ def test_task_that_is_not_enabled(file):
     ("content", "reason"),
     [
         ("a: [1", "is not YAML: while parsing a flow sequence"),
-        ("- 1\n- 2", "holds no keys; see examples/demo.yaml"),
-        ("words", "holds no keys"),
-        ("tasks: {dataset_compare: 3}", "tasks.dataset_compare must hold keys, not 3"),
+        ("- 1\n- 2", "has no keys; see examples/demo.yaml"),
+        ("words", "has no keys"),
+        ("tasks: {dataset_compare: 3}", "tasks.dataset_compare must be a mapping of keys, not 3"),
         ("tasks: {dataset_compare: }\ntaks: {}", "unknown key 'taks' (did you mean 'tasks'?); known: tasks"),
         ("a: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
     ],

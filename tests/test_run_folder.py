@@ -107,10 +107,10 @@ def test_a_run_goes_on_only_with_what_it_began_with(claimed):
     same_inputs(claimed, {"pairs": "a", "base model": "b"})
     same_inputs(claimed, {"pairs": "a", "base model": "b"})
     assert line(same_inputs, claimed, {"pairs": "a", "base model": "c"}) == (
-        f"the run in '{claimed}' was begun with other base model; it has nothing to do with these: "
+        f"the run in '{claimed}' cannot continue, because its base model changed since it started; "
         "give another folder with --out, or remove this one"
     )
-    assert "other pairs and base model" in line(same_inputs, claimed, {"pairs": "x", "base model": "c"})
+    assert "its pairs and base model changed" in line(same_inputs, claimed, {"pairs": "x", "base model": "c"})
     (claimed / "inputs.json").write_text("[1")
     assert "cannot read" in line(same_inputs, claimed, {"pairs": "a"})
 
@@ -119,20 +119,20 @@ def test_a_run_that_an_older_version_began_goes_on_and_is_held_from_then_on(clai
     same_inputs(claimed, {"pairs": "a"})
     same_inputs(claimed, {"pairs": "a"}, {"base model's tokenizer": "b"})
     assert caplog.messages == [
-        f"the run in '{claimed}' was begun by an older version, which recorded no base model's tokenizer"
+        f"the run in '{claimed}' was started by an older version, which recorded no base model's tokenizer"
     ]
     same_inputs(claimed, {"pairs": "a"}, {"base model's tokenizer": "b"})
     assert len(caplog.messages) == 1
     message = line(same_inputs, claimed, {"pairs": "a"}, {"base model's tokenizer": "c"})
-    assert "was begun with other base model's tokenizer;" in message
-    assert "was begun with other prompt;" in line(same_inputs, claimed, {"pairs": "a", "prompt": "p"})
+    assert "its base model's tokenizer changed" in message
+    assert "its prompt changed" in line(same_inputs, claimed, {"pairs": "a", "prompt": "p"})
 
 
 def test_folder_with_other_files(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
     assert line(claim, folder, CONFIG, True) == (
-        f"the output folder '{folder}' holds files and no run; give another with --out"
+        f"the output folder '{folder}' has files but no run; give another with --out"
     )
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
@@ -166,8 +166,8 @@ def test_record_comes_back(claimed):
 
 
 def test_no_record(claimed, tmp_path):
-    assert line(read_record, claimed) == f"'{claimed}' holds an unfinished run: go on with --resume"
-    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' holds no run"
+    assert line(read_record, claimed) == f"'{claimed}' has an unfinished run: go on with --resume"
+    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' has no run"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
     (claimed / "run.json").write_text("[1]")

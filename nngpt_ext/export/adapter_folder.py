@@ -15,7 +15,7 @@ from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
 from nngpt_ext.prompts.fields import FIELDS
 from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, CARD, CONFIG, RECORD, REPORT, SETTINGS
 from nngpt_ext.settings import dump_config
-from nngpt_ext.tasks.model_card import model_card
+from nngpt_ext.tasks.reporting import model_card
 from nngpt_ext.views.faces import filled
 
 

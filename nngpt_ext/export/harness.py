@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.splits import SPLITS, shuffled, split_hash
 from nngpt_ext.errors import UserError
 from nngpt_ext.export.publication import FinishedRun, copy_model, exporting, read_run
@@ -28,7 +29,6 @@ from nngpt_ext.prompts.fields import Question
 from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD, PREDICTIONS, read_table
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
 from nngpt_ext.scoring.scorer import LocalScorer
-from nngpt_ext.tasks.pipeline import read_data
 from nngpt_ext.views.faces import filled
 
 QUESTIONS, FUNCTIONS = "questions.parquet", "questions.py"
@@ -124,7 +124,7 @@ def export_harness(
 
 def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The run's test pairs, with its own `log_odds` of them, and all sources; `networks` of them if given."""
-    data = read_data(found.config)
+    data = load_pairs(found.config.data)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
             f"the LEMUR records here are not those that '{found.folder}' was made from (source {data.source} here, "

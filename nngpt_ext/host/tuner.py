@@ -83,7 +83,8 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
         UserError: if NNGPT's tuner cannot run here, for a folder in use, for rows that NNGPT would cut or drop, and for
             mistakes in the preset, the prompt or the configuration; nothing is written then.
     """
-    from nngpt_ext.tasks.pipeline import find_template, read_data
+    from nngpt_ext.data.load import load_pairs
+    from nngpt_ext.tasks.pipeline import find_template
 
     host, out = find_host(asked.host), asked.out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -119,7 +120,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     chat_template = conversion.chat_template(preset, file, host, theirs)
     if chat_template is not None:
         theirs.chat_template = chat_template
-    data = read_data(resolved)
+    data = load_pairs(resolved.data)
     renderer = Renderer(
         template, ours, code_tokens=resolved.data.code_tokens, compact=resolved.data.compact_code, facts=data.facts
     )

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Held by whoever loads a model or puts an adapter on one. While they do, transformers, PEFT and accelerate exchange
+# Held while a model is loaded or an adapter is put on one. Meanwhile, transformers, PEFT and accelerate exchange
 # functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
-# exchanged functions behind, so that all later loads go wrong too.
+# exchanged functions behind, so that all later loads fail too.
 LOADING = threading.RLock()
 
 
@@ -50,7 +50,7 @@ class Base:
 
     @property
     def context(self) -> int:
-        """Tokens the model takes at most."""
+        """The maximum number of tokens."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 2048)
 
@@ -59,19 +59,19 @@ def base_folder(base: str, *, revision: str | None = None) -> Path:
     """The local folder of a base model; a hub id is downloaded (safetensors and JSON only).
 
     Raises:
-        UserError: when it is neither a preset, nor a folder, nor reachable on the hub.
+        UserError: if it is neither a preset, nor a folder, nor reachable on the hub.
     """
     location = preset(base).location
     folder = Path(location)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"'{folder}' holds no model: it has no config.json")
+            raise UserError(f"'{folder}' is not a model: it has no config.json")
         if not list(folder.glob("*.safetensors")):
-            raise UserError(f"'{folder}' holds no *.safetensors; other weights are not read, for they may run code")
+            raise UserError(f"'{folder}' has no *.safetensors; other weights are not read, because they may run code")
         return folder
     if location.count("/") != 1 or location.startswith((".", "/", "~")):
         raise UserError(
-            f"unknown base model '{base}': no preset ({', '.join(PRESETS)}), no folder and no hub id (owner/name)"
+            f"unknown base model '{base}': not a preset ({', '.join(PRESETS)}), a folder or a hub id (owner/name)"
         )
     advice = (
         "give a local folder with --set model.base=FOLDER, or use the model in the package: --set model.base=embedded"
@@ -82,10 +82,10 @@ def base_folder(base: str, *, revision: str | None = None) -> Path:
 def hub_folder(
     location: str, kind: str, revision: str | None = None, advice: str = "download it and give its folder"
 ) -> Path:
-    """The local copy of something on the hub (safetensors, JSON and texts only).
+    """The local copy of a hub repository (safetensors, JSON and texts only).
 
     Raises:
-        UserError: when it cannot be fetched; `kind` says what it is, `advice` what to do.
+        UserError: if it cannot be fetched; `kind` says what it is, `advice` what to do.
     """
     from huggingface_hub import snapshot_download
 
@@ -98,10 +98,10 @@ def hub_folder(
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """bf16 on a card that has it, else fp32.
+    """bf16 on a card that supports it, otherwise fp32.
 
-    On the CPU always fp32: bf16 products are emulated on most of them (300 times slower where measured),
-    and results would differ from one machine to the next.
+    CPUs always use fp32: most of them emulate bf16 products (300 times slower where measured), and results
+    would differ from one machine to the next.
     """
     import torch
 
@@ -123,9 +123,9 @@ def load_base(
         UserError: for an unknown, unreachable or damaged base, missing libraries, and a tokenizer without a
             stop token or one that loses text.
     """
-    with LOADING:  # libraries are imported
+    with LOADING:  # which imports libraries
         check_libraries(load_in_4bit)
-    folder = base_folder(base, revision=revision)  # which may take long and is no reason to let others wait
+    folder = base_folder(base, revision=revision)  # a download may take long; other threads need not wait for it
     with LOADING:
         return _load(base, folder, load_in_4bit, trust_remote_code)
 
@@ -147,7 +147,6 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
         if load_in_4bit
         else None
     )
-    faults = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -155,17 +154,15 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
                 folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
                 trust_remote_code=trust_remote_code, attn_implementation="sdpa",
             )  # fmt: skip
-    except faults as error:
-        reason = " ".join(str(error).split())[:300]
-        if isinstance(error, (KeyError, TypeError, AttributeError)):  # their text alone says little
-            reason = f"a file of it is damaged ({type(error).__name__}: {reason})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not tokenizer.is_fast:
-        raise UserError(f"the tokenizer of '{base}' is not a fast one; sources could not be cut by tokens")
+        raise UserError(f"the tokenizer of '{base}' is not a fast one, so sources cannot be cut by tokens")
     check_text(tokenizer, base)
     model.eval()
     model.requires_grad_(False)
@@ -174,10 +171,10 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
 
 
 def keep_compute_dtype(model: PreTrainedModel) -> None:
-    """Let 4-bit layers compute in their compute type on every CPU, so that results are the same on all of them.
+    """Make 4-bit layers compute in their compute type on every CPU, so that all CPUs give the same results.
 
-    Where a CPU has AVX512-BF16, bitsandbytes repacks the weights at the first pass without gradients and from
-    then on multiplies in bf16, in training too, where that product has no gradient.
+    On a CPU with AVX512-BF16, bitsandbytes repacks the weights at the first pass without gradients and from
+    then on multiplies in bf16, even in training, where that product has no gradient.
     """
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
@@ -186,7 +183,7 @@ def keep_compute_dtype(model: PreTrainedModel) -> None:
 
 @contextmanager
 def adapted(base: Base, folder: Path) -> Iterator[Any]:
-    """The base model with an adapter (PEFT), for scoring; the base is as it was when the block ends."""
+    """The base model with an adapter (PEFT), for scoring; afterwards the base is unchanged."""
     model = with_trained_adapter(base, folder)
     try:
         yield model
@@ -198,33 +195,23 @@ def with_trained_adapter(base: Base, folder: Path) -> Any:
     """The base model with an adapter (PEFT) for good, its dropout off.
 
     Raises:
-        UserError: when some of the adapter's weights are missing; PEFT, safetensors and torch raise many other types.
+        UserError: if some of the adapter's weights are missing; PEFT, safetensors and torch raise many other types.
     """
-    with LOADING, quiet_transformers():
-        from peft import PeftModel
-
-        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error in `check_weights`
-        model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
-    check_weights(model, folder)
-    return model.eval()
-
-
-def check_weights(model: Any, folder: Path) -> None:
-    """See that an adapter's folder has every weight of it: PEFT leaves missing ones at their initial values.
-
-    Raises:
-        UserError: when some are missing.
-    """
-    from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
+    with LOADING, quiet_transformers():
+        from peft import PeftModel, get_peft_model_state_dict
+
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error below
+        model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
-    if missing:
+    if missing:  # PEFT leaves them at their initial values
         raise UserError(
             f"the adapter in '{folder}' is damaged ({len(missing)} weights are missing, such as {min(missing)}); "
             "fetch or train it again"
         )
+    return model.eval()
 
 
 def check_base(folder: Path, base: Base) -> None:
@@ -256,10 +243,9 @@ def check_base(folder: Path, base: Base) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' progress bars, load reports and notes on its own future off the terminal.
+    """Keep transformers' progress bars, load reports and FutureWarnings off the terminal.
 
-    These settings are the whole process's: of several threads inside, the last one to leave puts back what the
-    first one found.
+    These settings are global: if several threads are inside, the last one to leave restores what the first one found.
     """
     with FILTERS:
         _inside.append(_inside[0] if _inside else _silenced())
@@ -272,11 +258,11 @@ def quiet_transformers() -> Iterator[None]:
                 undo.close()
 
 
-_inside: list[ExitStack] = []  # one for each block that is being run, all the same
+_inside: list[ExitStack] = []  # the same one for each thread that is inside
 
 
 def _silenced() -> ExitStack:
-    """Silences transformers; what is returned puts everything back when it is closed."""
+    """Silence transformers; closing the result restores everything."""
     from transformers.utils import logging
 
     undo = ExitStack()

@@ -1,13 +1,14 @@
-"""Which base model a folder holds: its weights, configuration, tokenizer and chat template, as hashes.
+"""The identity of a base model: hashes of its weights, configuration, tokenizer and chat template.
 
-Files of JSON count by their content, without what only says who wrote them and where: saved again by another version
-of transformers, a base is the same where nothing that matters changed.
+JSON files are compared by content, without the keys that record who wrote them and where: a base that another version
+of transformers saves again is the same base if nothing that matters changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "tekken.json", "*.model",
 )  # fmt: skip
-# Loading sets the type of numbers itself (`load.compute_dtype`), whatever stands there.
+# Loading sets the data type itself (`models.base.compute_dtype`).
 _BOOKKEEPING = {
     "config.json": ("transformers_version", "_name_or_path", "_commit_hash", "dtype", "torch_dtype"),
     "tokenizer_config.json": (
@@ -43,7 +44,7 @@ def base_hash(folder: Path) -> str:
 
 
 def _indexed(folder: Path) -> set[str]:
-    """The weights files that an index names, which may be in folders below.
+    """The weights files that an index names, which may be in subfolders.
 
     Raises:
         UserError: for a file outside the base's folder.
@@ -53,7 +54,7 @@ def _indexed(folder: Path) -> set[str]:
         try:
             names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
-            continue  # transformers refuses it with its own reason
+            continue  # transformers refuses it and says why
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"'{folder}' names weights outside itself: '{name}'; use another base model")
@@ -61,7 +62,7 @@ def _indexed(folder: Path) -> set[str]:
 
 
 def base_identity(folder: Path) -> dict[str, str]:
-    """What decides a base model's answers beside its weights, a hash for each kind of it."""
+    """Hashes of a base model's other files that decide its answers, by kind."""
     return {
         "configuration": _digest(_contents(folder, _CONFIGURATION)),
         "tokenizer": _digest(_contents(folder, _TOKENIZER)),
@@ -107,27 +108,26 @@ def read_identity(note: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cached_digest(file: Path) -> str | None:
-    """The sha256 by which the hub's cache names a large file: hashing 14 GB again would take a minute.
+    """The sha256 that is the name of a large file in the hub's cache, because hashing 14 GB takes a minute.
 
-    A name is believed in that cache alone (`models--*/snapshots/<revision>/<file>`, a link to
-    `../../blobs/<sha256>`); anywhere else a link may have any name.
+    Only names in that cache are trusted (`models--*/snapshots/<revision>/<file>`, a link to `../../blobs/<sha256>`);
+    elsewhere a link may have any name.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cache, blob = Path(HF_HUB_CACHE).resolve(), file.resolve()
-    repository = file.parent.resolve().parent.parent  # above snapshots/<revision>
+    blob, snapshot = file.resolve(), file.parent.resolve()
+    repository = snapshot.parent.parent
     cached = (
-        repository.parent == cache
-        and file.parent.resolve().parent.name == "snapshots"
+        repository.parent == Path(HF_HUB_CACHE).resolve()
+        and snapshot.parent.name == "snapshots"
         and blob.parent == repository / "blobs"
-        and len(blob.name) == 64
-        and set(blob.name) <= set("0123456789abcdef")
+        and re.fullmatch("[0-9a-f]{64}", blob.name)
     )
     return blob.name if cached else None
 
 
 def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, Any]:
-    """What the files hold: JSON without bookkeeping, a hash of anything else."""
+    """The files' contents by name: JSON without bookkeeping, a hash of anything else."""
     found: dict[str, Any] = {}
     for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
         content = _json(file) if file.suffix == ".json" else None
@@ -136,7 +136,7 @@ def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _chat_templates(folder: Path) -> dict[str, Any]:
-    """The chat templates by name, wherever they stand: files of their own replace those of tokenizer_config.json."""
+    """The chat templates by name: separate files take precedence over tokenizer_config.json."""
     content = _json(folder / "tokenizer_config.json")
     template = content.get("chat_template") if isinstance(content, dict) else None
     found: dict[str, Any] = {} if template is None else {"default": template}
@@ -149,7 +149,7 @@ def _chat_templates(folder: Path) -> dict[str, Any]:
 
 
 def _json(file: Path) -> Any:
-    """A file's content; None if it does not exist or is not JSON."""
+    """A JSON file's content, or None."""
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -157,7 +157,7 @@ def _json(file: Path) -> Any:
 
 
 def _without(content: Any, keys: tuple[str, ...]) -> Any:
-    """A configuration without some keys, in those inside it too; 1.0 and 1 are one number."""
+    """A configuration without some keys, nested ones too; 1.0 becomes 1."""
     if not keys:
         return content
     if isinstance(content, dict):

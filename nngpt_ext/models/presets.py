@@ -9,27 +9,27 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Preset:
-    """A base model: where it is, and what to use where the configuration says nothing."""
+    """A base model: where it is, and the defaults of configuration keys, which have the same names."""
 
     location: str  # hub id, or a folder
-    code_tokens: int  # tokens of source that a prompt shows
+    code_tokens: int
     learning_rate: float
     epochs: int
     networks_per_epoch: int | None  # None: all of them
-    lora_r: int
-    lora_alpha: int
-    lora_dropout: float
+    r: int
+    alpha: int
+    dropout: float
 
 
 EMBEDDED = Path(str(files("nngpt_ext.models").joinpath("embedded")))
 EMBEDDED_SMALL = EMBEDDED.with_name("embedded_small")
 
 # The host's settings: its rate for LoRA, its rank, alpha and dropout; the paper trains 15 epochs. 1,500 tokens
-# hold what the host shows of a source (2,000 characters) twice over. All networks are drawn in each epoch.
+# are about twice what the host shows of a source (2,000 characters). All networks are drawn in each epoch.
 _HOST = Preset("", 1500, 1e-4, 15, None, 32, 32, 0.05)
 # 512 tokens are two thirds of the median compacted source (750). A small model learns fast, so a high rate (2e-3; 4e-3
-# with rank 64 began worse) and few epochs of all networks; dropout would cost it a third of its speed (docs/LOG.md),
-# and validation after each epoch guards it. Rank 32 is a quarter of its width.
+# with rank 64 started worse) and few epochs of all networks; dropout would cost a third of its speed (docs/LOG.md),
+# and validation after each epoch prevents overfitting. Rank 32 is a quarter of its width.
 _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
 
 PRESETS: dict[str, Preset] = {
@@ -41,5 +41,5 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(base: str) -> Preset:
-    """The preset of that name, or one for a hub id or folder."""
+    """The preset of that name, or the default one for a hub id or folder."""
     return PRESETS.get(base) or replace(_HOST, location=base)

@@ -1,4 +1,4 @@
-"""Whether a base model's tokenizer keeps the text that it is given."""
+"""A check that a base model's tokenizer preserves text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
-    """See that a piece of code comes back from the tokenizer, and that the chat template, if any, shows it.
+    """Check that a piece of code survives tokenising and decoding, and that the chat template, if any, shows it.
 
     transformers 5.0 to 5.21 replace the pre-tokenizer of a byte-level tokenizer that a local folder labels
-    `LlamaTokenizerFast`, as DeepSeek-Coder's does: all white space is lost, and training goes on without an error.
-    A blank added before or behind the text (sentencepiece) and the composition of accents are no loss.
+    `LlamaTokenizerFast`, as DeepSeek-Coder's does: all white space is lost, and training continues without an error.
+    A space added before or after the text (sentencepiece) and the composition of accents do not count as loss.
 
     Raises:
-        UserError: when some of the text is lost.
+        UserError: if some of the text is lost.
     """
     ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))

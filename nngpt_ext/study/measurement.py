@@ -22,7 +22,7 @@ from nngpt_ext.evaluation.slices import Answers, dataset_masks, difference
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.run_folder import KEYS, PREDICTIONS, read_record, read_table
 from nngpt_ext.study.outcome import Comparison, CurvePoint, Figures, Place, Slice
-from nngpt_ext.tasks.loading import Loader
+from nngpt_ext.tasks.pipeline import Loader
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,7 @@ from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
 from nngpt_ext.study.sections import write_study
-from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.pipeline import find_template, run_pipeline
+from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
 from nngpt_ext.views.drawing import check_installed
 
 log = logging.getLogger(__name__)

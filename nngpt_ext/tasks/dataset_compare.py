@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DatasetCompare:
     """Fine-tune a base model on LEMUR's pairs and report how well it answers.
 
-    Loaded to list tasks, so everything heavy is imported when it runs.
+    Listing tasks imports this module, so `run` imports everything heavy.
     """
 
     name = "dataset_compare"
@@ -27,7 +27,7 @@ class DatasetCompare:
     def run(
         self, config: TaskConfig, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
     ) -> RunResult[Report]:
-        """Go the whole way from records to report; a finished run is returned as it is."""
+        """Run all stages from records to report; a finished run is returned unchanged."""
         from nngpt_ext.tasks.pipeline import run_pipeline
 
         return run_pipeline(config, Path(output_dir), resume, on_epoch=on_epoch)

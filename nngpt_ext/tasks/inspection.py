@@ -1,12 +1,19 @@
-"""Looking at the data before anything is trained: pairs and baselines."""
+"""Pairs and baselines as dictionaries, before anything is trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from nngpt_ext.data.load import load_pairs, parts_of, read_records
+from nngpt_ext.data.pairs import build_pairs, usual_winner_share
 from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation import metrics, slices
+from nngpt_ext.evaluation.baselines import baseline_probabilities
+from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.io import replacing
 
 
 def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool = True) -> dict[str, Any]:
@@ -18,23 +25,18 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
         split: whether the pairs are split and counted by part; with `out` they always are.
 
     Returns:
-        `pairs`, `networks`, `pair_prior` (share of the pairs that are won by their dataset pair's usual
-        winner, in sample), `excluded`, `epoch`, `label`, `trials`, `source`, and with a split its parts.
+        `pairs`, `networks`, `pair_prior` (share of the pairs that the usual winner of their dataset pair wins, in
+        sample), `excluded`, `epoch`, `label`, `trials`, `source`, and with a split its parts.
 
     Raises:
-        UserError: where the records are missing or broken, and for a file that cannot be written.
+        UserError: if the records are missing or broken, or the file cannot be written.
     """
     if out is not None and not out.resolve().parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     if out is not None and out.is_dir():
         raise UserError(f"cannot write '{out}': it is a folder")
-    from nngpt_ext.data.load import parts_of, read_records
-    from nngpt_ext.data.pairs import build_pairs, usual_winner_share
-    from nngpt_ext.data.splits import PARTS
-    from nngpt_ext.io import replacing
-
     records = read_records(config)
-    # Unlike a run, which validates and tests on the best trials, this shows the pairs of all of them.
+    # All chosen trials; a run validates and tests on the best ones.
     pairs = build_pairs(records.trials.frame, config.epoch, label=config.label, use=config.trials, seed=config.seed)
     summary: dict[str, Any] = {
         "pairs": len(pairs),
@@ -44,13 +46,9 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
     }
     if split or out is not None:
         pairs["split"] = parts_of(pairs, config, records)
-        summary["split"] = {
-            part: {"pairs": len(names), "networks": int(names.nunique())}
-            for part, names in ((part, pairs.loc[pairs["split"] == part, "nn"]) for part in PARTS)
-        }
-    summary |= {
-        "epoch": config.epoch, "label": config.label, "trials": config.trials, "source": records.source.kind,
-    }  # fmt: skip
+        parts = {part: pairs.loc[pairs["split"] == part, "nn"] for part in PARTS}
+        summary["split"] = {part: {"pairs": len(nn), "networks": int(nn.nunique())} for part, nn in parts.items()}
+    summary |= {**config.model_dump(include={"epoch", "label", "trials"}), "source": records.source.kind}
     if out is not None:
         with replacing(out) as temporary:
             pairs.to_parquet(temporary, index=False)
@@ -60,21 +58,12 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
 
 def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     """Fit the baselines on the training pairs and measure them on the test pairs."""
-    from nngpt_ext.data.load import load_pairs
-    from nngpt_ext.data.splits import SPLITS
-    from nngpt_ext.evaluation import metrics, slices
-    from nngpt_ext.evaluation.baselines import baseline_probabilities
-    from nngpt_ext.evaluation.statistics import bootstrap_networks
-
     data = load_pairs(config)
     test = data.part("test")
     networks = test["nn"].to_numpy()
     right = {name: metrics.correct(p, metrics.first_wins(test)) for name, p in baseline_probabilities(data).items()}
     return {
-        "split": config.split,
-        "epoch": config.epoch,
-        "label": config.label,
-        "trials": config.trials,
+        **{name: getattr(config, name) for name in ("split", "epoch", "label", "trials")},
         "n_train_pairs": len(data.training),
         "n_test_pairs": len(test),
         "n_test_networks": int(test["nn"].nunique()),

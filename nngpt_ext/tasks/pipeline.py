@@ -1,24 +1,26 @@
-"""The way of a run: LEMUR → pairs → baselines → base model → adapter → scores → report and store."""
+"""The stages of a run: LEMUR → pairs → baselines → base model → adapter → scores → report and store."""
 
 from __future__ import annotations
 
 import errno
-import logging
+import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import ResolvedConfig, TaskConfig
+from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig
 from nngpt_ext.data.families import THRESHOLD
-from nngpt_ext.data.load import PairData
+from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import pairs_hash, split_hash
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
-from nngpt_ext.io import digest, inside, replacing
-from nngpt_ext.models.base import base_folder
+from nngpt_ext.io import digest, file_digest, inside, replacing
+from nngpt_ext.models.base import base_folder, load_base
 from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.builtin import get_template
@@ -32,6 +34,7 @@ from nngpt_ext.run_folder import (
     KEYS,
     PREDICTIONS,
     REPORT,
+    WEIGHTS,
     claim,
     is_finished,
     read_table,
@@ -39,34 +42,85 @@ from nngpt_ext.run_folder import (
     versions,
     write_record,
 )
-from nngpt_ext.tasks.loading import Loader
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import rebuild_report
 from nngpt_ext.tuning.history import OnEpoch, read_history
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from nngpt_ext.models.base import Base
     from nngpt_ext.tasks.workbench import Workbench
 
-log = logging.getLogger(__name__)
+# These say how pairs are shown and drawn in training, not which pairs there are.
+_NOT_OF_PAIRS = {"code_tokens", "compact_code", "pairs_per_network"}
+
+
+class Loader:
+    """Loads records, pairs, baselines and base models for one run, or for several that share what is loaded.
+
+    All records and baselines stay in memory; pairs and base models are large, so only the last ones do.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str | None, int], Records] = {}
+        self._baselines: dict[str, dict[str, np.ndarray]] = {}
+        self._data: dict[str, PairData] = {}
+        self._base: dict[str, Base] = {}
+
+    def data(self, config: DataConfig) -> PairData:
+        """The pairs of a configuration.
+
+        Raises:
+            UserError: as `load_pairs`.
+        """
+        key, place = _key(config), (config.source, config.path, config.epoch)
+        if key not in self._data:
+            self._data.clear()  # before the next pairs are loaded
+            if place not in self._records:
+                self._records[place] = read_records(config)
+            self._data[key] = load_pairs(config, self._records[place])
+        return self._data[key]
+
+    def baselines(self, config: DataConfig) -> dict[str, np.ndarray]:
+        """The result of `baseline_probabilities` for the pairs of a configuration."""
+        key = _key(config)
+        if key not in self._baselines:
+            self._baselines[key] = baseline_probabilities(self.data(config))
+        return self._baselines[key]
+
+    def base(self, config: ModelConfig) -> Base:
+        """The base model of a configuration; runs leave it unchanged.
+
+        Raises:
+            UserError: as `load_base`.
+        """
+        key = config.model_dump_json(exclude={"lora"})
+        if key not in self._base:
+            self._base.clear()
+            self._base[key] = load_base(
+                config.base, load_in_4bit=config.load_in_4bit, revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+            )  # fmt: skip
+        return self._base[key]
+
+
+def _key(config: DataConfig) -> str:
+    return config.model_dump_json(exclude=_NOT_OF_PAIRS)
 
 
 def run_pipeline(
     config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None, on_epoch: OnEpoch | None = None
 ) -> RunResult[Report]:
-    """Run `dataset_compare`; see the task class. Several runs may share a loader, and what it has loaded."""
+    """Run `dataset_compare`; see the task class. Several runs may share a loader."""
     model, timings, loader = config.model, Timings(), loader or Loader()
-    looks: list[Callable[[], Any]] = [
-        lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner),
-    ]  # fmt: skip
-    faults = _faults(looks)
     resolved = config.resolved(folder)
+    faults = _faults(lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner))
     if not faults and is_finished(folder, resolved, resume):
         same_inputs(folder, {"prompt": digest(astuple(find_template(config.prompt)))})
-        return finished(folder)
-    # What may be wrong with the configuration shows before anything is written; quick looks come first.
-    faults += _faults(
-        [lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder)]
-    )
+        return _finished(folder)
+    # All faults of the configuration are reported at once, before anything is written; quick checks come first.
+    faults += _faults(lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder))
     if faults:
         raise UserError("; ".join(faults))
     template = find_template(config.prompt)
@@ -79,32 +133,36 @@ def run_pipeline(
     from nngpt_ext.tasks.workbench import Workbench  # which loads torch
     from nngpt_ext.tuning.threads import kept_threads
 
-    with timings.stage("tokens"):  # what does not fit shows here, before a folder is made and a model trained
+    with timings.stage("tokens"):  # a question that is too long is reported here, before a folder is made
         bench = Workbench(resolved, template, base, data)
     if claim(folder, resolved, resume):
-        return finished(folder)
+        return _finished(folder)
     try:
         with kept_threads():
             return _run(bench, folder, timings, loader, on_epoch)
-    except Exception as error:  # full disks come as OSError, RuntimeError (torch) and SafetensorError
+    except Exception as error:  # a full disk is an OSError, a RuntimeError (torch) or a SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
         raise
 
 
-def _faults(looks: Iterable[Callable[[], Any]]) -> list[str]:
-    """What the looks complain of, so that a user is told of everything at once."""
+def find_template(prompt: str) -> Template:
+    """A registered prompt, or one read from a file."""
+    return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
+
+
+def _faults(*checks: Callable[[], Any]) -> list[str]:
     faults = []
-    for look in looks:
+    for check in checks:
         try:
-            look()
+            check()
         except UserError as error:
             faults.append(str(error))
     return faults
 
 
 def _check_links(config: ResolvedConfig, folder: Path) -> None:
-    """See that no link leads out of the run's folder from where something is written."""
+    """Check that no link leads out of the run's folder from a place that is written to."""
     names = [Path(ADAPTER), Path(CHECKPOINTS)]
     file, top = None if config.store is None else store_file(config.store), folder.resolve()
     if file is not None and (place := file.parent.resolve() / file.name).is_relative_to(top):
@@ -113,17 +171,7 @@ def _check_links(config: ResolvedConfig, folder: Path) -> None:
         inside(folder, name)
 
 
-def find_template(prompt: str) -> Template:
-    """A registered prompt, or one read from a file."""
-    return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
-
-
-def finished(folder: Path) -> RunResult[Report]:
-    """The result of a finished run.
-
-    Raises:
-        UserError: when its report or its predictions are damaged.
-    """
+def _finished(folder: Path) -> RunResult[Report]:
     adapter, report = folder / ADAPTER, read_report(folder)
     try:
         predictions = read_table(folder / PREDICTIONS)
@@ -140,9 +188,9 @@ class Timings(dict[str, float]):
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        start = time.monotonic()
         yield
-        self[name] = round(self.get(name, 0.0) + time.monotonic() - began, 2)
+        self[name] = round(time.monotonic() - start, 2)
 
 
 def _run(
@@ -160,8 +208,8 @@ def _run(
         "base model": base.sha256,
     }
     same_inputs(folder, inputs, {f"base model's {k.replace('_', ' ')}": v for k, v in base.identity.items()})
-    with timings.stage("baselines"):
-        _write_baselines(data, folder, lambda: loader.baselines(config.data))
+    with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
+        data.part("test")[KEYS].assign(**loader.baselines(config.data)).to_parquet(temporary, index=False)
     with timings.stage("tuning"):
         adapter = bench.tune(folder, on_epoch)
     with timings.stage("scoring"):
@@ -170,16 +218,17 @@ def _run(
     predictions = calibrated(bench.with_questions(predictions), adapter, config.calibration.target)
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
+    cut = sorted(bench.encoder.cut_networks())
     record: dict[str, Any] = {
         "task": "dataset_compare",
         "versions": versions(),
-        "device": bench.device_name,
+        "device": torch.cuda.get_device_name() if base.device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
         "data": {"source": data.source, "fingerprint": data.fingerprint},
         "base_model": {"name": base.name, "sha256": base.sha256, "identity": dict(base.identity)},
-        "adapter_sha256": bench.adapter_hash(adapter),
+        "adapter_sha256": file_digest(adapter / WEIGHTS),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
         "networks": {part: int(n) for part, n in data.pairs.groupby("split")["nn"].nunique().items()},
         "training_pairs": len(data.training),
@@ -189,8 +238,8 @@ def _run(
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
-        "cut_networks": len(bench.cut),
-        "cut": sorted(bench.cut),
+        "cut_networks": len(cut),
+        "cut": cut,
         "timings": dict(timings),
     }
     if config.store is not None:  # before the record, without which there is no report, and no finished run
@@ -198,30 +247,3 @@ def _run(
             store.add_run(folder)
     write_record(folder, record)
     return RunResult(folder, rebuild_report(folder), predictions, adapter)
-
-
-def _write_baselines(data: PairData, folder: Path, fitted: Callable[[], Mapping[str, Any]]) -> None:
-    """Write `baselines.parquet`: the test pairs' names and the probabilities that `fitted` gives for them.
-
-    That of a run that goes on is kept if it is whole.
-    """
-    import numpy as np
-    import pandas as pd
-
-    file, asked = folder / BASELINES, data.part("test")[KEYS]
-    if file.is_file():
-        try:
-            there = pd.read_parquet(file)
-            finite = bool(np.isfinite(there.drop(columns=KEYS).to_numpy(dtype="float64")).all())
-            if finite and there[KEYS].to_numpy().tolist() == asked.to_numpy().tolist():
-                return
-        except (OSError, ValueError, KeyError):
-            pass
-        log.warning("'%s' is damaged; the baselines are computed again", file)
-    with replacing(file) as temporary:
-        asked.assign(**fitted()).to_parquet(temporary, index=False)
-
-
-def read_data(config: TaskConfig) -> PairData:
-    """The pairs of a configuration."""
-    return Loader().data(config.data)

@@ -20,9 +20,9 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True)
 class RunResult(Generic[R_co]):
-    """A finished run: where it is, its report, its predictions (a DataFrame) and its adapter.
+    """A finished run: its folder, its report, its predictions (a DataFrame) and its adapter.
 
-    The report's type is the task's: `RunResult[Report]` for `dataset_compare`.
+    The type of the report depends on the task: `RunResult[Report]` for `dataset_compare`.
     """
 
     output_dir: Path
@@ -45,4 +45,4 @@ class Task(Protocol):
     def run(
         self, config: Any, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
     ) -> RunResult[Any]:
-        """Execute the task into `output_dir`; `on_epoch` may be left out by a task that has no epochs."""
+        """Run the task in the folder `output_dir`; a task without epochs may leave out `on_epoch`."""

@@ -1,17 +1,22 @@
-"""Reports from what a run folder holds, without LEMUR and without a model."""
+"""Reports and model cards from the files of a run's folder, without LEMUR and without a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.labels import LABELS
+from nngpt_ext.evaluation.baselines import BASELINES as DECLARED
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.run_folder import ADAPTER, CARD, CONFIG, read_config, read_record
-from nngpt_ext.tasks.model_card import model_card
+from nngpt_ext.views.faces import filled
 
+LEMUR = "nn-dataset"
 NEEDED = (
     "task", "versions", "base_model", "parts", "training_pairs", "excluded", "near_duplicates",
     "near_duplicate_threshold", "training_pairs_seen", "epochs", "selected_epoch", "cut_networks", "timings",
@@ -22,7 +27,7 @@ def rebuild_report(folder: Path) -> Report:
     """Build the report's files and the adapter's card from predictions.parquet, baselines.parquet and run.json.
 
     Raises:
-        UserError: when the folder holds no finished run, files of it are missing or damaged, or its adapter is a
+        UserError: if the folder has no finished run, files of it are missing or damaged, or its adapter is a
             link to another folder.
     """
     card, record = inside(folder, ADAPTER) / CARD, read_record(folder, NEEDED)
@@ -30,7 +35,7 @@ def rebuild_report(folder: Path) -> Report:
     config = read_config(folder / CONFIG)
     calibration = read_calibration(folder / ADAPTER)
     fitted = None if calibration is None else calibration.model_dump()
-    run = RunRecord.of(record, config, notes=_notes(record, config), calibration=fitted)
+    run = RunRecord.of(record, config, notes=_notes(record, config["data"], config["tuning"]), calibration=fitted)
     report = build_report(run, predictions, baselines)
     # The card first: with the report a run counts as finished.
     write_text(card, model_card(report, TaskConfig.model_validate(config)))
@@ -38,22 +43,79 @@ def rebuild_report(folder: Path) -> Report:
     return report
 
 
-def _notes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
+def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any]) -> list[str]:
     notes = []
     if record["cut_networks"]:
         notes.append(
-            f"{record['cut_networks']} networks' sources were cut to {config['data']['code_tokens']} tokens; "
+            f"{record['cut_networks']} networks' sources were cut to {data['code_tokens']} tokens; "
             "questions and answers never are."
         )
-    if config["data"]["trials"] == "all":
+    if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
-    data, tuning = config["data"], config["tuning"]
     if data["pairs_per_network"] is not None or tuning["networks_per_epoch"] is not None:
         notes.append(
             f"Training drew {record['training_pairs_seen']:,} pairs over all epochs from the "
             f"{record['training_pairs']:,} training pairs (data.pairs_per_network, tuning.networks_per_epoch)."
         )
-    limited = [p for p in ("train", "validation", "test") if config["data"][f"{p}_networks"] is not None]
+    limited = [part for part in ("train", "validation", "test") if data[f"{part}_networks"] is not None]
     if limited:
         notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(limited)}.")
     return notes
+
+
+def model_card(
+    report: Report, config: TaskConfig, *, base_model: str | None = None, license: str | None = None, more: str = ""
+) -> str:
+    """The card beside an adapter: Markdown with its task, training and figures, and metadata for a hub.
+
+    Args:
+        report: of the run.
+        config: of the run.
+        base_model: the base's name in the metadata; by default that of the configuration.
+        license: of the adapter; None if it is not published.
+        more: sections that follow.
+    """
+    data = ModelCardData(
+        base_model=base_model or config.model.base,
+        library_name="peft",
+        pipeline_tag="text-classification",
+        license=license,
+        datasets=[LEMUR],
+        metrics=["accuracy", "ece"],
+        tags=["nngpt_ext", "dataset_compare", "lora", "automl", "lemur"],
+        model_name=f"{report.task}-{report.prompt}",
+        eval_results=_eval_results(report, config.data.epoch),
+    )
+    return filled(
+        "tasks/model_card.md.jinja", metadata=data.to_yaml(), report=report, config=config, more=more,
+        label=LABELS[config.data.label], baselines=DECLARED,
+    )  # fmt: skip
+
+
+def _eval_results(report: Report, epoch: int) -> list[EvalResult]:
+    """Figures of the test pairs for a card's model-index; intervals are in the metrics' `args`."""
+
+    def result(kind: str, name: str, value: float, ci95: Any = None, **more: Any) -> EvalResult:
+        interval = {} if ci95 is None else {"ci95": [round(float(x), 4) for x in ci95], "interval_over": "networks"}
+        return EvalResult(
+            task_type="text-classification", task_name="on which of two datasets does a network do better",
+            dataset_type=LEMUR, dataset_name=f"LEMUR (nn-dataset), pairs at epoch {epoch}, {report.split}",
+            dataset_config=report.split, dataset_split="test", metric_type=kind, metric_name=name,
+            metric_value=round(float(value), 4), metric_args={**interval, **more} or None,
+        )  # fmt: skip
+
+    skill, n = report.skill, {"pairs": report.n_test_pairs, "networks": report.n_test_networks}
+    found = [
+        result("accuracy", "accuracy", report.accuracy.value, report.accuracy.ci95, **n),
+        *(
+            result(f"{name}_accuracy", f"accuracy of the baseline {name}", baseline.accuracy, baseline.ci95, **n)
+            for name, baseline in report.baselines.items()
+        ),
+        result("skill", "skill: accuracy minus the pair prior's", skill.value, skill.ci95, p=round(skill.p, 4)),
+    ]
+    if report.calibration is not None:
+        ece = report.calibration.ece
+        found.append(result("ece", "expected calibration error (15 equal-mass bins)", ece.after, ece.ci95))
+    if report.ece is not None:
+        found.append(result("ece", "expected calibration error before calibration", report.ece))
+    return found

@@ -1,10 +1,8 @@
-"""The part of a run that needs torch: encode, tune, score."""
+"""The stages of a run that need torch: encode, tune, score."""
 
 from __future__ import annotations
 
-import platform
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
-from nngpt_ext.io import file_digest, inside, replacing_folder, text_digest
+from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.predict.adapter import Note, known_answer, read_note
 from nngpt_ext.predict.calibration import fit_calibration, with_calibration
@@ -24,7 +22,7 @@ from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
-from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS, WEIGHTS
+from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.scoring.predictions import (
     EncodedPairs,
     encode_pairs,
@@ -49,47 +47,33 @@ class Workbench:
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.scorer = LocalScorer(base, template, budget, data.facts)
         self.encoder = self.scorer.encoder(data.sources)
-        self.training = self.examples(data.training)
-        # Tokenised once, and all of them before anything is trained: a question that does not fit is told now.
+        self.training = self._training_examples(data.training)
+        # All questions are tokenised before anything is trained: one that is too long is reported now.
         self._encoded: dict[str, EncodedPairs] = {
             part: encode_pairs(self.encoder, questions_of(data.part(part))) for part in ("validation", "test")
         }
-        self.engine = self.scorer.check_engine(self._longest_group())
+        self.engine = self.scorer.check_engine(self._longest_group(data.training))
 
-    @property
-    def device_name(self) -> str:
-        """The device that the run was computed on."""
-        import torch
-
-        return torch.cuda.get_device_name() if self.base.device.type == "cuda" else platform.machine() + " CPU"
-
-    @property
-    def cut(self) -> set[str]:
-        """The networks whose sources were cut to the code budget."""
-        return self.encoder.cut_networks()
-
-    def examples(self, pairs: pd.DataFrame) -> list[list[Example]]:
-        """Training examples of each network: every pair in both orders, next to each other."""
+    def _training_examples(self, pairs: pd.DataFrame) -> list[list[Example]]:
+        """The examples of each network: every pair in both orders, next to each other."""
         questions = questions_of(pairs)
-        first_is_right = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+        first_is_better = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
         groups = []
-        for numbers in group_by_network(pairs["nn"].tolist()):
-            asked = [q for i in numbers for q in (questions[i], questions[i].turned())]
-            right = [r for i in numbers for r in (first_is_right[i], not first_is_right[i])]
-            encoded = self.encoder.encode(asked)
-            groups.append([training_example(e, bool(r)) for e, r in zip(encoded, right, strict=True)])
+        for rows in group_by_network(pairs["nn"].tolist()):
+            encoded = self.encoder.encode([q for i in rows for q in (questions[i], questions[i].turned())])
+            answers = [first for i in rows for first in (first_is_better[i], not first_is_better[i])]
+            groups.append([training_example(e, bool(first)) for e, first in zip(encoded, answers, strict=True)])
         return groups
 
-    def _longest_group(self) -> list[Example]:
-        """The questions of the training network with the longest prompt, with both options."""
-        pairs = self.data.training
+    def _longest_group(self, pairs: pd.DataFrame) -> list[Example]:
+        """The questions about the training network with the longest prompt, with both options."""
         rows = group_by_network(pairs["nn"].tolist())
         longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].prompt))
         asked = [q for question in questions_of(pairs.iloc[rows[longest]]) for q in (question, question.turned())]
         return [scoring_example(encoded) for encoded in self.encoder.encode(asked)]
 
     def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
-        """Train the adapter of this run with the configured fine-tuner, which may find its own checkpoints there."""
+        """Train this run's adapter with the configured fine-tuner, which may continue from checkpoints there."""
         tuning = self.config.tuning
         checkpointing = tuning.gradient_checkpointing
         if checkpointing is None:
@@ -98,7 +82,7 @@ class Workbench:
         config, validation = self.config.model_copy(update={"tuning": decided}), Validation(self._validate, on_epoch)
         made = Path(finetuners.get(tuning.finetuner)(self.base, self.training, validation, config, folder))
         adapter = inside(folder, ADAPTER)
-        if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may keep it elsewhere
+        if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may write it elsewhere
             with replacing_folder(adapter) as copy:
                 shutil.copytree(made, copy, dirs_exist_ok=True)
         if not (adapter / BASE_FILE).is_file():
@@ -118,7 +102,7 @@ class Workbench:
         }
 
     def predict(self, model: Any, part: str, epoch: int) -> pd.DataFrame:
-        """Score the pairs of a part (`train`, `validation`, `test`) with a model; its questions are tokenised once."""
+        """Predictions of a model for the pairs of a part (`train`, `validation`, `test`), which is tokenised once."""
         pairs = self.data.part(part)
         if part not in self._encoded:
             self._encoded[part] = encode_pairs(self.encoder, questions_of(pairs))
@@ -127,39 +111,31 @@ class Workbench:
         return predicted_pairs(odds, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch)
 
     def score(self, folder: Path) -> tuple[pd.DataFrame, list[dict[str, Any]], int | None]:
-        """Validation and test predictions at the selected epoch, the figures of all epochs, the selected one.
+        """Validation and test predictions at the selected epoch, the figures of all epochs, and the selected epoch.
 
-        The test pairs are scored only now, when the epoch is chosen.
+        Test pairs are scored only now, after validation has chosen the epoch.
         """
         history = read_history(folder)
-        if not history:  # a fine-tuner that keeps none: its adapter is all there is
+        if not history:  # the fine-tuner wrote none: its adapter is all there is
             with adapted(self.base, folder / ADAPTER) as model:
-                return self._both(model, 0), [], None
-        selected = select_epoch(history)
+                predictions = [self.predict(model, part, 0) for part in ("validation", "test")]
+            return pd.concat(predictions, ignore_index=True), [], None
+        selected = select_epoch(history)["epoch"]
         epochs: list[dict[str, Any]] = []
-        predictions: Sequence[pd.DataFrame] = ()
         for entry in history:
-            figures = {k: entry[k] for k in ("epoch", "train_loss", "validation_accuracy", "validation_log_loss")}
-            figures["test_accuracy"] = None
-            chosen = entry["epoch"] == selected["epoch"]
-            if chosen or self.config.tuning.test_every_epoch:
+            epoch, test_accuracy = entry["epoch"], None
+            if epoch == selected or self.config.tuning.test_every_epoch:
                 with adapted(self.base, folder / CHECKPOINTS / entry["checkpoint"]) as model:
-                    tested = self.predict(model, "test", entry["epoch"])
-                    if chosen:
-                        predictions = [self.predict(model, "validation", entry["epoch"]), tested]
-                figures["test_accuracy"] = float(tested["correct"].mean())
-            epochs.append(figures)
-        return pd.concat(predictions, ignore_index=True), epochs, int(selected["epoch"])
-
-    def _both(self, model: Any, epoch: int) -> pd.DataFrame:
-        return pd.concat([self.predict(model, part, epoch) for part in ("validation", "test")], ignore_index=True)
-
-    def adapter_hash(self, adapter: Path) -> str:
-        """sha256 of the adapter's weights."""
-        return file_digest(adapter / WEIGHTS)
+                    tested = self.predict(model, "test", epoch)
+                    if epoch == selected:
+                        predictions = [self.predict(model, "validation", epoch), tested]
+                test_accuracy = float(tested["correct"].mean())
+            figures = {k: entry[k] for k in ("epoch", "train_loss", "validation_accuracy", "validation_log_loss")}
+            epochs.append({**figures, "test_accuracy": test_accuracy})
+        return pd.concat(predictions, ignore_index=True), epochs, int(selected)
 
     def describe(self, adapter: Path) -> None:
-        """Write how the adapter answers questions beside it, and its answer to a control question."""
+        """Write beside the adapter how its questions are made, and its answer to a control question."""
         config, data = self.config, self.data
         names = data.pairs.loc[data.pairs["split"] == "train", ["dataset_1", "dataset_2"]]
         note = Note(
@@ -178,7 +154,7 @@ class Workbench:
             note.model_copy(update={"known_answer": known_answer(model, self.base, note)}).save(adapter)
 
     def with_questions(self, predictions: pd.DataFrame) -> pd.DataFrame:
-        """Predictions with what makes their questions: hashes of source and filled prompt, and what is given."""
+        """Predictions with hashes of source and filled prompt, and the values given for each dataset."""
         keys = ["nn", "dataset_1", "dataset_2"]
         questions = questions_of(predictions[keys].merge(self.data.pairs, on=keys, how="left", validate="one_to_one"))
         sources = self.data.sources
@@ -193,9 +169,9 @@ class Workbench:
 
 
 def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.DataFrame:
-    """Fit the calibration on the validation pairs, write it beside the adapter, and add what it says.
+    """Fit the calibration on the validation pairs, write it beside the adapter, and add its columns.
 
-    Without a validation pair there is no calibration, and the predictions stay as they are.
+    Without validation pairs, the predictions are returned unchanged.
     """
     validation = predictions[predictions["split"] == "validation"]
     if validation.empty:

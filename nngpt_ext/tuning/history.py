@@ -1,15 +1,15 @@
-"""The epochs of a training: how each is validated, which one is kept, and from which one training can go on."""
+"""The epochs of a training: how each is validated, which one is selected, and from which one training continues."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic_core import from_json
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
@@ -19,21 +19,16 @@ log = logging.getLogger(__name__)
 
 ADAPTER_FILES = (SETTINGS, WEIGHTS)
 _STATE_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
-_TYPES: dict[str, tuple[type, ...]] = {
-    "epoch": (int,), "step": (int,), "checkpoint": (str,), "examples": (int,), "train_loss": (int, float),
-    "validation_accuracy": (int, float), "validation_log_loss": (int, float),
-}  # fmt: skip
-
 
 OnEpoch = Callable[[Sequence[Mapping[str, Any]]], None]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How a fine-tuner sees the validation pairs: as figures of a model, nothing more.
+    """What a fine-tuner learns about the validation pairs: a model's figures on them, nothing more.
 
     Attributes:
-        score: gives a model's `accuracy` and `log_loss` and, on the same pairs, the pair prior's `prior_accuracy` and
+        score: returns a model's `accuracy` and `log_loss` and, on the same pairs, the pair prior's `prior_accuracy` and
             `prior_log_loss` (losses in nats).
         on_epoch: the user's function, which `epoch_ended` calls.
     """
@@ -51,7 +46,7 @@ class Validation:
         try:
             if self.on_epoch is not None:
                 self.on_epoch(history)
-        except Exception:  # a plot that fails is no reason to lose a training
+        except Exception:  # a plot that fails must not end a training
             log.warning("on_epoch failed; training goes on", exc_info=True)
 
 
@@ -60,11 +55,26 @@ def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(history, key=lambda e: (-e["validation_accuracy"], e["validation_log_loss"], e["epoch"]))
 
 
+class _Entry(BaseModel):
+    """The values of an epoch's entry that scoring and resuming depend on; there are more."""
+
+    model_config = ConfigDict(strict=True)
+
+    epoch: int
+    step: int
+    checkpoint: str
+    examples: int
+    train_loss: float
+    validation_accuracy: float = Field(ge=0.0, le=1.0)
+    validation_log_loss: FiniteFloat
+    files: dict[str, str] = {}  # a plugin may leave it out; training does not continue without it
+
+
 def read_history(output_dir: Path) -> list[dict[str, Any]]:
     """One entry an epoch: epoch, step, checkpoint, train_loss, validation_accuracy, validation_log_loss, seconds, …
 
-    `files` holds the sha256 of each file of the checkpoint. Of a damaged file the entries before the damage are
-    returned, and a line is logged.
+    `files` has the sha256 of each file of the checkpoint. If the file is damaged, a warning is logged and the entries
+    before the damage are returned.
 
     Raises:
         UserError: if the file cannot be read.
@@ -78,29 +88,13 @@ def read_history(output_dir: Path) -> list[dict[str, Any]]:
         raise UserError(f"cannot read '{file}': {error}") from None
     entries: list[dict[str, Any]] = []
     try:
-        start = text.find("{")
-        while start >= 0:
-            entry, end = json.JSONDecoder().raw_decode(text, start)
-            if not _is_entry(entry):
-                break
+        for entry in from_json(text, allow_partial=True):
+            _Entry.model_validate(entry)
             entries.append(entry)
-            start = text.find("{", end)
-        content = json.loads(text)
-        whole = isinstance(content, list) and len(content) == len(entries)
-    except (ValueError, RecursionError):
-        whole = False
-    if not whole:
+        from_json(text)  # raises if it is cut behind whole entries
+    except (TypeError, ValueError):
         log.warning("'%s' is damaged from epoch %d on; its later entries are ignored", file, len(entries) + 1)
     return entries
-
-
-def _is_entry(found: dict[str, Any]) -> bool:
-    if not all(isinstance(found.get(name), kind) for name, kind in _TYPES.items()):
-        return False
-    if not (0.0 <= found["validation_accuracy"] <= 1.0 and math.isfinite(found["validation_log_loss"])):
-        return False
-    files = found.get("files", {})
-    return isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
 
 
 def checkpoint_files(checkpoint: Path) -> dict[str, str]:
@@ -111,17 +105,17 @@ def checkpoint_files(checkpoint: Path) -> dict[str, str]:
 def usable_entries(
     history: Iterable[dict[str, Any]], checkpoints: Path, epoch_ends: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The entries up to the last from which training can go on; a line is logged for each that is dropped.
+    """The entries up to the last one from which training can continue; a line is logged for each that is dropped.
 
-    Earlier epochs are only scored, so their adapters must be whole. Training goes on from the last one, unless it is
-    the last of all: every file of it must be whole.
+    Earlier epochs are only scored, so their adapters must be undamaged. Training continues from the last one, whose
+    files must all be undamaged unless it ends the training.
 
     Args:
         history: of the training so far.
         checkpoints: the folder of the checkpoints.
         epoch_ends: the number of steps after which each epoch ends.
     """
-    kept: list[dict[str, Any]] = []
+    usable: list[dict[str, Any]] = []
     for number, (entry, step) in enumerate(zip(history, epoch_ends, strict=False), 1):
         if (entry["epoch"], entry["step"], entry["checkpoint"]) != (number, step, f"checkpoint-{step}"):
             fault: str | None = f"'{checkpoints / HISTORY}' has an entry of another training"
@@ -130,14 +124,14 @@ def usable_entries(
         if fault is not None:
             _dropped(number, fault)
             break
-        kept.append(entry)
-    while 0 < len(kept) < len(epoch_ends):
-        fault = _fault(kept[-1], checkpoints, [*ADAPTER_FILES, *_STATE_FILES, *kept[-1].get("files", ())])
+        usable.append(entry)
+    while 0 < len(usable) < len(epoch_ends):
+        fault = _fault(usable[-1], checkpoints, [*ADAPTER_FILES, *_STATE_FILES, *usable[-1].get("files", ())])
         if fault is None:
             break
-        _dropped(len(kept), fault)
-        kept.pop()
-    return kept
+        _dropped(len(usable), fault)
+        usable.pop()
+    return usable
 
 
 def _dropped(epoch: int, fault: str) -> None:
@@ -145,32 +139,11 @@ def _dropped(epoch: int, fault: str) -> None:
 
 
 def _fault(entry: dict[str, Any], checkpoints: Path, names: Iterable[str]) -> str | None:
-    """The first of these files of a checkpoint that is not as it was written, or None."""
-    digests = entry.get("files")
+    """The first of these files of a checkpoint that is missing or was changed, as a phrase, or None."""
     for name in names:
         file = checkpoints / entry["checkpoint"] / name
         if not file.is_file():
             return f"'{file}' is missing"
-        try:
-            whole = _is_readable(file) if digests is None else file_digest(file) == digests.get(name)
-        except OSError:
-            whole = False
-        if not whole:
+        if file_digest(file) != entry.get("files", {}).get(name):
             return f"'{file}' is damaged"
     return None
-
-
-def _is_readable(file: Path) -> bool:
-    """Whether a file can be read to its end; for checkpoints of a version that wrote no hashes."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if file.suffix == ".json":
-            return isinstance(json.loads(file.read_bytes()), dict)
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="np"):
-                return True
-        with zipfile.ZipFile(file) as parts:  # as torch.save writes it
-            return parts.testzip() is None
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
-        return False

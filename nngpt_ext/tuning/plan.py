@@ -1,4 +1,4 @@
-"""What each optimiser step sees: networks, pairs and both orders, dealt into rows."""
+"""The examples of each optimiser step, drawn by network and pair, and packed into rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nngpt_ext.config import ResolvedConfig
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of each optimiser step. A step's examples do not depend on the engine, its rows do."""
+    """The rows of each optimiser step. The engine decides a step's rows, but not its examples."""
 
-    steps: list[list[list[list[int]]]]  # rows as batches.rows.pack gives them
+    steps: list[list[list[list[int]]]]  # rows as batches.rows.pack returns them
     epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
 def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Plan:
-    """Deal examples for all epochs.
+    """Draw the examples of all epochs and divide them into steps.
 
-    Every network is drawn once before any is drawn twice, and a network's examples are in one step unless they are
-    more than a step holds. `tuning.seed` decides all draws.
+    Every network is drawn once before any is drawn twice, and a network's examples are in one step unless there are
+    more than a step takes. `tuning.seed` decides all draws.
 
     Args:
         groups: a network's examples, the two orders of a pair next to each other.
@@ -38,7 +38,7 @@ def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Pl
     for _ in range(tuning.epochs):
         if len(waiting) < per_epoch:
             again = [int(g) for g in rng.permutation(len(groups))]
-            # Those still waiting come last in the next round, or this epoch could draw one of them twice.
+            # Networks still waiting come last in the next round, or this epoch could draw one of them twice.
             waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
         drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
         picked = [_pick(len(groups[g]), config.data.pairs_per_network, rng) for g in drawn]
@@ -50,13 +50,13 @@ def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Pl
 
 
 def _pick(n_examples: int, pairs: int | None, rng: np.random.Generator) -> list[int]:
-    """Numbers of a network's examples: both orders of the drawn pairs, in a new order of pairs."""
+    """Numbers of a network's examples: both orders of the drawn pairs, which are shuffled."""
     order = rng.permutation(n_examples // 2)[: pairs or None]
     return [int(2 * p + turned) for p in order for turned in (0, 1)]
 
 
 def _steps(drawn: Sequence[int], picked: Sequence[list[int]], examples_per_step: int) -> list[list[list[int]]]:
-    """Deal networks to steps in their order, as evenly as whole networks allow; `[network, example, …]` each."""
+    """Divide networks among steps in their order, as evenly as whole networks allow: `[network, example, …]` each."""
     size = 2 * max(1, examples_per_step // 2)  # the two orders of a pair stay together
     pieces = [
         [g, *numbers[i : i + size]]

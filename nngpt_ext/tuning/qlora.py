@@ -1,6 +1,6 @@
 """The fine-tuner `qlora`: LoRA on a 4-bit base, through TRL's SFTTrainer and PEFT.
 
-Loaded by its entry point, so torch and its friends are imported inside `fit`.
+Its entry point imports this module, so `fit` imports torch and the libraries on it.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ def fit(
     config: ResolvedConfig,
     output_dir: Path,
 ) -> Path:
-    """Train an adapter; keep the epoch that is best on validation.
+    """Train an adapter and select the epoch that is best on validation.
 
     Args:
         base: a frozen base model.
         examples: a network's training examples, the two orders of a pair next to each other.
         validation: scores the model after each epoch.
         config: of the run, with `tuning.engine` and `tuning.gradient_checkpointing` decided for this base.
-        output_dir: the run's own folder. Gets `checkpoints/checkpoint-<step>/` (one an epoch),
-            `checkpoints/history.json` and `adapter/`. Training goes on from the checkpoints that are there.
+        output_dir: the run's folder, for `checkpoints/checkpoint-<step>/` (one an epoch), `checkpoints/history.json`
+            and `adapter/`. Training continues from the checkpoints that are there.
 
     Returns:
         The adapter's folder, in PEFT's layout.
 
     Raises:
-        UserError: if there is nothing to train on, or a link leads out of `output_dir`.
+        UserError: if there are no examples, or a link leads out of `output_dir`.
     """
     from nngpt_ext.tuning.trainer import train
 
     if not examples:
-        raise UserError("no training pairs: the split leaves none; use more networks or another split")
+        raise UserError("the split leaves no training pairs; use more networks or another split")
     checkpoints, adapter = inside(output_dir, CHECKPOINTS), inside(output_dir, ADAPTER)
     checkpoints.mkdir(parents=True, exist_ok=True)
     history = train(base, examples, validation, config, checkpoints)
@@ -69,7 +69,7 @@ def fit(
 
 
 def write_base_note(folder: Path, base: Base) -> None:
-    """Say beside an adapter which base it belongs to."""
+    """Record beside an adapter which base it belongs to."""
     note = {
         "base_model": base.name, "base_sha256": base.sha256, "base_identity": dict(base.identity),
         "load_in_4bit": base.load_in_4bit,

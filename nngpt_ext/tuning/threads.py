@@ -1,7 +1,7 @@
-"""How many threads torch computes with on a CPU: as many as help while the machine does other things, too.
+"""The number of threads that torch trains with on a CPU: all of them, or one if other processes use the cores.
 
 Threads that share a core with another process wait for each other: two of them on two busy cores train several
-times slower than one. The number changes how long a training takes, not what comes out of it.
+times slower than one. The number changes how long training takes, not its result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRIES = 2  # measured steps with each number of threads, of which the faster one counts
+_TRIES = 2  # measured steps with each number of threads; the faster one counts
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -37,14 +37,14 @@ def kept_threads() -> Iterator[None]:
 
 
 def threads_are_free() -> bool:
-    """Whether the user has left the number of threads to torch, whose default is every core that it may use."""
+    """Whether the user has left the number of threads at torch's default, all cores that the process may use."""
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
     defaults = {cores, psutil.cpu_count(logical=False)} - {1}
     return not any(os.environ.get(name) for name in _VARIABLES) and torch.get_num_threads() in defaults
 
 
 class ThreadChoice(TrainerCallback):
-    """Times each epoch's first steps with one thread and with all of them, and keeps the faster number.
+    """Times each epoch's first steps with one thread and with all threads, and continues with the faster number.
 
     Does nothing on CUDA, or where the user has set the number of threads.
     """

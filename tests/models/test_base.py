@@ -125,14 +125,14 @@ def test_unknown_base_lists_the_presets(base: str) -> None:
         load_base(base)
     message = str(caught.value)
     assert message == (
-        f"unknown base model '{base}': no preset (embedded, embedded-small, deepseek-coder-1.3b, deepseek-coder-7b), "
-        "no folder and no hub id (owner/name)"
+        f"unknown base model '{base}': not a preset (embedded, embedded-small, deepseek-coder-1.3b, "
+        "deepseek-coder-7b), a folder or a hub id (owner/name)"
     )
     assert all(name in message for name in PRESETS)
 
 
 def test_a_folder_without_config(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no model: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a model: it has no config\.json"):
         base_folder(str(tmp_path))
 
 
@@ -141,7 +141,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     model = models_made.base("llama").model
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"holds no \*\.safetensors; other weights are not read"):
+    with pytest.raises(UserError, match=r"has no \*\.safetensors; other weights are not read"):
         load_base(str(folder), load_in_4bit=False)
 
 

@@ -25,21 +25,15 @@ def install_torchvision(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch
     """Put a torchvision before all others on the path."""
     (folder / "torchvision").mkdir()
     (folder / "torchvision" / "__init__.py").write_text(body)
-    info = folder / "torchvision-9.8.7.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 9.8.7\n")
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(folder)
 
 
 def test_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     body = "raise RuntimeError('operator torchvision::nms does not exist\\nmore')"
     install_torchvision(tmp_path, body, monkeypatch)
     assert line() == (
-        f"torchvision 9.8.7 does not fit torch {torch.__version__} "
-        "(RuntimeError: operator torchvision::nms does not exist); "
+        "torchvision cannot be imported (RuntimeError: operator torchvision::nms does not exist); "
         "nngpt_ext does not need it: pip uninstall torchvision"
     )
 

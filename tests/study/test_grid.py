@@ -132,7 +132,7 @@ MISTAKES = {
     "curve": (grid(learning_curve=[0]), "learning_curve.0: input should be greater than 0"),
     "tested on": (grid(cells=[{**BLOCK, "tested_on": ["worst"]}]), "block 1: tested_on.0: input should be 'best' or"),
     "no YAML": ("a: [", "is not YAML"),
-    "no keys": ("- a", "holds no keys"),
+    "no keys": ("- a", "has no keys"),
 }  # fmt: skip
 
 

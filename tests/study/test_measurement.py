@@ -18,7 +18,7 @@ from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.study import measurement
 from nngpt_ext.study.grid import read_grid
 from nngpt_ext.study.measurement import DATASETS, NEAR, compare_bases, learning_curve, measure
-from nngpt_ext.tasks.loading import Loader
+from nngpt_ext.tasks.pipeline import Loader
 from tests.study.conftest import CODE, COMMON, RANDOM, RECIPE, written
 
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]

@@ -17,7 +17,7 @@ import pytest
 from nngpt_ext import UserError, run_task
 from nngpt_ext.study import sweep
 from nngpt_ext.study.sweep import run_study
-from nngpt_ext.tasks import loading
+from nngpt_ext.tasks import pipeline
 from tests.study.conftest import CODE, COMMON, CUT, RANDOM, RECIPE, Studied, grid, written
 
 DEEPSEEK = "code_only.deepseek-coder-7b.by_network.normalized.seed0"
@@ -62,9 +62,9 @@ def test_a_cell_is_an_ordinary_run(studied, tmp_path):
 
 def test_base_model_and_records_are_loaded_once(tmp_path, monkeypatch):
     loads, reads = [], []
-    base, records = loading.load_base, loading.read_records
-    monkeypatch.setattr(loading, "load_base", lambda *a, **o: loads.append(a) or base(*a, **o))
-    monkeypatch.setattr(loading, "read_records", lambda *a: reads.append(a[0].epoch) or records(*a))
+    base, records = pipeline.load_base, pipeline.read_records
+    monkeypatch.setattr(pipeline, "load_base", lambda *a, **o: loads.append(a) or base(*a, **o))
+    monkeypatch.setattr(pipeline, "read_records", lambda *a: reads.append(a[0].epoch) or records(*a))
     cells = [{"prompts": ["code_only"], "bases": ["embedded"], "labels": ["normalized", "percentile"]}]
     found = run_study(written(tmp_path, grid(cells=cells)), tmp_path / "out")
     assert [cell.status for cell in found.cells] == ["finished", "finished"]
@@ -161,7 +161,7 @@ def test_a_base_that_is_not_here_is_no_failure(tmp_path):
     cells = [{"prompts": ["code_only"], "bases": [str(tmp_path / "empty")]}]
     (cell,) = run_study(written(tmp_path, grid(cells=cells, learning_curve=[])), tmp_path / "out").cells
     assert (cell.status, cell.figures) == ("not run", None)
-    assert "holds no model" in cell.reason
+    assert "is not a model" in cell.reason
 
 
 @pytest.mark.parametrize(

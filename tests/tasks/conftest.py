@@ -11,8 +11,7 @@ import pytest
 
 from nngpt_ext import RunResult, TaskConfig, UserError
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.loading import Loader
-from nngpt_ext.tasks.pipeline import run_pipeline
+from nngpt_ext.tasks.pipeline import Loader, run_pipeline
 from tests.models_made import one_thread
 
 __all__ = ["one_thread"]
@@ -33,7 +32,7 @@ def resume(folder: Path, loader: Loader = LOADER, **changes: Any) -> RunResult:
 def with_pairs() -> Loader:
     """A loader that has the pairs, and loads the base model again."""
     loader = Loader()
-    loader._records, loader._data, loader._baselines = LOADER._records, LOADER._data, LOADER._baselines
+    loader._records, loader._data, loader._baselines = LOADER._records, dict(LOADER._data), LOADER._baselines
     return loader
 
 

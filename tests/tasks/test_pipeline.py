@@ -16,10 +16,13 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import PredictionStore, RunResult, TaskConfig, UserError
+from nngpt_ext.config import ModelConfig
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.pipeline import _check_links, run_pipeline
+from nngpt_ext.tasks import pipeline
+from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.export.conftest import tree
 from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
@@ -54,7 +57,7 @@ def test_a_run_whose_store_failed_is_not_finished(
 def test_another_base_model_does_not_go_on_with_the_checkpoints(unfinished: Path) -> None:
     began = json.loads((unfinished / "inputs.json").read_text())
     (unfinished / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
-    assert "begun with other base model" in line(resume, unfinished)
+    assert "its base model changed" in line(resume, unfinished)
 
 
 def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, 
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
     (run / "report.json").unlink()
-    assert "was begun with other base model's configuration;" in line(lambda: resume(run, with_pairs(), model=model))
+    assert "its base model's configuration changed" in line(lambda: resume(run, with_pairs(), model=model))
 
 
 def test_a_prompt_file_that_was_changed_is_another_run(result: RunResult, tmp_path: Path) -> None:
@@ -84,9 +87,9 @@ def test_a_prompt_file_that_was_changed_is_another_run(result: RunResult, tmp_pa
     resume(run, prompt=str(file))
     template["recipe"]["prompt"][-1] += " "
     file.write_text(json.dumps(template))
-    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
+    assert "its prompt changed" in line(lambda: resume(run, prompt=str(file)))
     (run / "report.json").unlink()
-    assert "was begun with other prompt;" in line(lambda: resume(run, prompt=str(file)))
+    assert "its prompt changed" in line(lambda: resume(run, prompt=str(file)))
 
 
 def test_a_diverged_training_says_what_to_lower(tmp_path: Path) -> None:
@@ -132,21 +135,12 @@ def test_a_half_written_adapter_is_written_again(unfinished: Path, result: RunRe
     assert resume(unfinished).predictions.equals(result.predictions)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "of other pairs"])
-def test_damaged_baselines_are_computed_again(
-    unfinished: Path, result: RunResult, caplog: pytest.LogCaptureFixture, damage: str
-) -> None:
+def test_damaged_baselines_are_computed_again(unfinished: Path, result: RunResult) -> None:
     file = unfinished / "baselines.parquet"
     whole = pd.read_parquet(file)
-    if damage == "truncated":
-        truncate(file)
-    else:
-        whole.iloc[1:].to_parquet(file, index=False)
-    with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
-        found = resume(unfinished)
-    assert found.report.baselines == result.report.baselines
+    truncate(file)
+    assert resume(unfinished).report.baselines == result.report.baselines
     assert pd.read_parquet(file).equals(whole)
-    assert sum(f"'{file}'" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, truncate])
@@ -241,3 +235,44 @@ def test_a_link_that_leads_to_itself(unfinished: Path) -> None:
     shutil.rmtree(unfinished / "adapter")
     (unfinished / "adapter").symlink_to(unfinished / "adapter")
     assert "leads to itself" in line(resume, unfinished)
+
+
+# What runs share
+
+FEW = DataConfig.model_validate(TASK["data"])
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read, split or fitted, in name only."""
+    seen: list[str] = []
+    for name in ("read_records", "load_pairs", "baseline_probabilities"):
+
+        def counted(*_: Any, name: str = name) -> object:
+            seen.append(name)
+            return object()
+
+        monkeypatch.setattr(pipeline, name, counted)
+    return seen
+
+
+def test_records_are_read_once_and_the_last_pairs_kept(calls: list[str]) -> None:
+    loader = Loader()
+    data = loader.data(FEW)
+    shown = FEW.model_copy(update={"code_tokens": 64, "pairs_per_network": 3})
+    assert loader.data(shown) is data  # what is shown and drawn does not change the pairs
+    loader.data(FEW.model_copy(update={"seed": 1}))
+    assert loader.data(FEW) is not data
+    assert calls == ["read_records", "load_pairs", "load_pairs", "load_pairs"]
+
+
+def test_baselines_are_fitted_once(calls: list[str]) -> None:
+    loader = Loader()
+    assert loader.baselines(FEW) is loader.baselines(FEW)
+    assert calls.count("baseline_probabilities") == 1
+
+
+def test_the_base_model_is_loaded_once() -> None:
+    small = ModelConfig.model_validate(TASK["model"])
+    base = LOADER.base(small)
+    assert LOADER.base(small.model_copy(update={"lora": {"r": 4}})) is base

@@ -37,7 +37,7 @@ def test_the_selected_epochs_predictions_are_those_of_the_run(bench, result):
     assert selected == 1
     assert [entry["epoch"] for entry in epochs] == [1]
     assert predictions["log_odds"].tolist() == result.predictions["log_odds"].tolist()
-    assert bench.cut  # 32 tokens hold no source whole
+    assert bench.encoder.cut_networks()  # 32 tokens hold no source whole
 
 
 def test_a_part_is_tokenised_once(bench, result, monkeypatch):

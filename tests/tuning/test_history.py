@@ -119,13 +119,6 @@ def checkpoint(run: Path, number: int) -> Path:
     return run / "checkpoints" / json.loads((run / "checkpoints" / "history.json").read_text())[number]["checkpoint"]
 
 
-def forget_hashes(run: Path) -> None:
-    """As the version before wrote it."""
-    file = run / "checkpoints" / "history.json"
-    entries = json.loads(file.read_text())
-    file.write_text(json.dumps([{k: v for k, v in entry.items() if k != "files"} for entry in entries]))
-
-
 def remove(file: Path) -> None:
     file.unlink()
 
@@ -133,10 +126,6 @@ def remove(file: Path) -> None:
 def truncate(file: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
 
 
 def flip(file: Path) -> None:
@@ -174,24 +163,6 @@ def test_a_damaged_last_checkpoint_is_trained_again(
     (line,) = resumed(2)
     assert f"'{file}' {'is missing' if damage is remove else 'is damaged'}" in line
     assert "epoch 2" in line
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"), [*((name, truncate) for name in FILES), ("optimizer.pt", remove), ("trainer_state.json", empty)]
-)
-def test_a_damaged_checkpoint_without_hashes(
-    killed: Path, resumed: Callable[[int], list[str]], name: str, damage: Callable[[Path], None]
-) -> None:
-    forget_hashes(killed)
-    file = checkpoint(killed, LAST) / name
-    damage(file)
-    (line,) = resumed(2)
-    assert f"'{file}' {'is missing' if damage is remove else 'is damaged'}" in line
-
-
-def test_whole_checkpoints_without_hashes_are_gone_on_from(killed: Path, resumed: Callable[[int], list[str]]) -> None:
-    forget_hashes(killed)
-    assert resumed(1) == []
 
 
 def test_of_an_earlier_checkpoint_only_the_adapter_counts(killed: Path, resumed: Callable[[int], list[str]]) -> None:

@@ -126,7 +126,7 @@ def _base_probabilities(result):
     from nngpt_ext.models.base import load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.loading import Loader
+    from nngpt_ext.tasks.pipeline import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
     config = build_config(TaskConfig, SMALL).resolved(result.output_dir)
@@ -163,7 +163,7 @@ def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.models.base import adapted, load_base
     from nngpt_ext.prompts.builtin import get_template
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.loading import Loader
+    from nngpt_ext.tasks.pipeline import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
     built = build_config(TaskConfig, config).resolved(result.output_dir)

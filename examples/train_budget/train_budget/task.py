@@ -99,14 +99,14 @@ def _generated(predictor: Predictor, config: Config) -> Report:
 def _held_out(predictor: Predictor, config: Config, run: Path) -> Report:
     """The run's own test networks, whose accuracies are known: the proposal and its regret."""
     from nngpt_ext.config import TaskConfig
+    from nngpt_ext.data.load import load_pairs
     from nngpt_ext.run_folder import read_config
     from nngpt_ext.settings import build_config
-    from nngpt_ext.tasks.pipeline import read_data
     from train_budget.regret import among, commonest_datasets, known_accuracies, prior_choice
 
     if config.recipe is not None:
         raise UserError("recipe is for generated networks (codes); the test networks have their own")
-    data = read_data(build_config(TaskConfig, read_config(run / "config.yaml")))
+    data = load_pairs(build_config(TaskConfig, read_config(run / "config.yaml")).data)
     test, train = data.part("test"), data.pairs[data.pairs["split"] == "train"]
     if config.datasets is not None:
         test = among(test, config.datasets)
