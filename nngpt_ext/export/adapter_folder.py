@@ -80,12 +80,12 @@ def export_hub(
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
-    adapter = found.adapter
-    named = adapter.base_model
+    note = found.adapter.base
+    named = note.base_model
     location = preset(named).location
     if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
         ships = Path(location)
-        other = differences((adapter.base_sha256, adapter.base_identity), (base_hash(ships), base_identity(ships)))
+        other = differences((note.base_sha256, note.base_identity), (base_hash(ships), base_identity(ships)))
         if other:
             raise UserError(
                 f"'{found.folder}' was trained on another '{named}' than this version ships: {told(other)}; "
@@ -145,6 +145,6 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
         shown=[field.description for field in shown],
         arguments=[field.example.format(dataset=one, other=two) for field in shown if field.given],
-        load_in_4bit=found.adapter.load_in_4bit, base=base.location,
+        load_in_4bit=found.adapter.base.load_in_4bit, base=base.location,
         base_folder=None if base.folder is None else BASE_FOLDER,
     )  # fmt: skip

@@ -81,7 +81,7 @@ def export_harness(
     check_target(out, "lm-eval", force=force, run=found.folder)
     pairs, sources = tested_pairs(found, networks)
     base, encoder = _encoder(found, sources)
-    here, dtype = found.adapter.load_in_4bit and with_base, compute_dtype(base.device.type)
+    here, dtype = found.adapter.base.load_in_4bit and with_base, compute_dtype(base.device.type)
     arguments = {
         "pretrained": str(out / BASE_FOLDER) if here else str(base.folder),
         "peft": str(out / ADAPTER),
@@ -134,7 +134,7 @@ def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame
 def _encoder(found: FinishedRun, sources: dict[str, str]) -> tuple[Base, Encoder]:
     note, model = found.adapter.note, found.config.model
     base = load_base(
-        found.adapter.base_place, load_in_4bit=found.adapter.load_in_4bit, revision=model.revision,
+        found.adapter.base_place, load_in_4bit=found.adapter.base.load_in_4bit, revision=model.revision,
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
     check_base(found.adapter.folder, base)

@@ -9,7 +9,6 @@ from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, write_report
 from nngpt_ext.io import inside, write_text
-from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.run_folder import (
     ADAPTER,
     BASELINES,
@@ -21,6 +20,7 @@ from nngpt_ext.run_folder import (
     read_record,
     read_table,
 )
+from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.tasks.model_card import model_card
 
 NEEDED = (
