@@ -94,7 +94,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 def kill_a_worker(process: subprocess.Popen[str]) -> int:
     """Kill one of Ray's workers; its process id."""
     for one in psutil.Process(process.pid).children(recursive=True):
-        if "MapWorker" in " ".join(one.cmdline()):
+        if "ray::score_remotely" in " ".join(one.cmdline()):
             one.kill()
             return one.pid
     raise SystemExit("no worker of Ray is there to be killed")

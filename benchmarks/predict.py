@@ -54,7 +54,7 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
 
     rank(names[:1])  # loads the model
     files = AdapterFiles(run / ADAPTER)
-    scorer = load_scorer(files, files.base_model, data.facts)
+    scorer = load_scorer(files, files.base.base_model, data.facts)
     chosen = [(names[i % len(names)], *pairs[i % len(pairs)]) for i in range(PEER_PAIRS)]
     given = {"norm_acc": (0.5, 0.5), "recipe": (RECIPE, RECIPE)}
     asked = [Question.of(nn, a, b, files.note.epoch, **given) for nn, a, b in chosen]
@@ -81,7 +81,7 @@ def bench_predict(run: Path, *, networks: int = 100, rounds: int = 3) -> dict[st
     return {
         "run": str(run),
         "prompt": predictor.prompt,
-        "base_model": files.base_model,
+        "base_model": files.base.base_model,
         "networks": len(names),
         "pairs": len(names) * len(pairs),
         "pairs_per_second": rates,

@@ -78,6 +78,21 @@ def write_text(target: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def parse_mapping(text: str, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:
+    """Parse a JSON object, for example a recipe.
+
+    Raises:
+        UserError: if the text is not a JSON object; `name` says what it is, and `example` how it looks.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{name} is not JSON ({error}); for example {example}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{name} must be a JSON object, for example {example}, not {text[:40]}")
+    return found
+
+
 def text_digest(text: str) -> str:
     """sha256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

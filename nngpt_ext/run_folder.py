@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, is_free, write_text
@@ -195,6 +195,24 @@ def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     if missing:
         raise UserError(f"'{folder / RECORD}' is damaged: it has no {', '.join(missing)}; run the task again")
     return record
+
+
+def read_adapter_file(folder: Path, name: str, kind: Any) -> Any:
+    """Read a JSON file in an adapter's folder as a value of a type that pydantic knows, such as a model.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    file = folder / name
+    try:
+        return TypeAdapter(kind).validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"'{folder}' was not written by this version: it has no {name}; run the task again") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again"
+        ) from None
 
 
 def read_table(file: Path) -> pd.DataFrame:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import file_digest, inside, remove, replacing, replacing_folder, text_digest, write_text
+from nngpt_ext.io import (
+    digest,
+    file_digest,
+    inside,
+    parse_mapping,
+    remove,
+    replacing,
+    replacing_folder,
+    text_digest,
+    write_text,
+)  # fmt: skip
 
 
 class Mishap(Exception):
@@ -179,6 +189,17 @@ def test_a_file_is_in_the_way_of_a_folder(tmp_path):
 
 
 # Hashes
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "3", "lr=0.1"])
+def test_what_is_not_a_json_object_is_one_line(text):
+    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}'):
+        parse_mapping(text, "the recipe")
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": [2, "ü"]}) == digest({"b": [2, "ü"], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
 
 
 def test_digests_are_sha256_of_the_bytes(tmp_path):

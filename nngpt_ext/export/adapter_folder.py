@@ -88,11 +88,11 @@ def export_hub(
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
-    adapter = found.adapter
-    name, location = adapter.base_model, preset(adapter.base_model).location
+    note = found.adapter.base
+    name, location = note.base_model, preset(note.base_model).location
     if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
         ships = Path(location)
-        other = differences((adapter.base_sha256, adapter.base_identity), (base_hash(ships), base_identity(ships)))
+        other = differences((note.base_sha256, note.base_identity), (base_hash(ships), base_identity(ships)))
         if other:
             raise UserError(
                 f"'{found.folder}' was trained on another '{name}' than this version ships: {told(other)}; "
@@ -124,5 +124,6 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
         shown=[field.description for field in shown],
         arguments=[field.example.format(dataset=one, other=two) for field in shown if field.given],
-        load_in_4bit=found.adapter.load_in_4bit, base=base.location, base_folder=BASE_FOLDER if base.folder else None,
+        load_in_4bit=found.adapter.base.load_in_4bit, base=base.location,
+        base_folder=BASE_FOLDER if base.folder else None,
     )  # fmt: skip

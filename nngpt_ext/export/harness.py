@@ -86,7 +86,7 @@ def export_harness(
     with exporting(out, "lm-eval", found.made_of(), force=force, run=found.folder) as folder:
         pairs, sources = tested_pairs(found, networks)
         base = load_base(
-            adapter.base_place, load_in_4bit=adapter.load_in_4bit, revision=model.revision,
+            adapter.base_place, load_in_4bit=adapter.base.load_in_4bit, revision=model.revision,
             trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
         check_base(adapter.folder, base)
@@ -96,7 +96,7 @@ def export_harness(
         copy_model(adapter.folder, folder / ADAPTER)
         shutil.copyfile(Path(__file__).with_name(FUNCTIONS), folder / FUNCTIONS)
 
-        written, dtype = adapter.load_in_4bit and with_base, compute_dtype(base.device.type)
+        written, dtype = adapter.base.load_in_4bit and with_base, compute_dtype(base.device.type)
         arguments = {
             "pretrained": str(out / BASE_FOLDER) if written else str(base.folder),
             "peft": str(out / ADAPTER),

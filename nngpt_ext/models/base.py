@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import warnings
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.identity import base_hash, base_identity, differences, read_identity, told
+from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 from nngpt_ext.models.tokens import check_text
 from nngpt_ext.quiet import FILTERS
-from nngpt_ext.run_folder import BASE_FILE, SETTINGS, WEIGHTS
+from nngpt_ext.run_folder import SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -215,26 +214,21 @@ def with_trained_adapter(base: Base, folder: Path) -> Any:
 
 
 def check_base(folder: Path, base: Base) -> None:
-    """See that the adapter in `folder` was trained on this base."""
-    note = folder / BASE_FILE
+    """Check that the adapter in `folder` was trained on this base.
+
+    Raises:
+        UserError: for another base, and for a folder without an adapter or without the note about its base.
+    """
     if not (folder / SETTINGS).is_file():
-        raise UserError(f"no adapter in '{folder}': it has no adapter_config.json")
-    if not note.is_file():
-        raise UserError(f"'{folder}' does not say which base its adapter belongs to: it has no {BASE_FILE}")
-    try:
-        content = json.loads(note.read_bytes())
-        trained, sha256, identity = str(content["base_model"]), str(content["base_sha256"]), read_identity(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"'{note}' is damaged ({type(error).__name__}: {error}); fetch or train the adapter again"
-        ) from None
-    found = differences((sha256, identity), (base.sha256, base.identity))
+        raise UserError(f"no adapter in '{folder}': it has no {SETTINGS}")
+    note = read_base_note(folder)
+    found = differences((note.base_sha256, note.base_identity), (base.sha256, base.identity))
     if found:
         raise UserError(
-            f"the adapter in '{folder}' was trained on '{trained}', and '{base.name}' is another base model: "
+            f"the adapter in '{folder}' was trained on '{note.base_model}', and '{base.name}' is another base model: "
             f"{told(found)}; load it with its own base model"
         )
-    if not identity:
+    if not note.base_identity:
         log.warning(
             "the adapter in '%s' is of an older version, which recorded the weights of its base model only: "
             "configuration, tokenizer and chat template were not compared", folder

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
+from nngpt_ext.run_folder import BASE_FILE, read_adapter_file
 
 WEIGHTS = "weights"
 # *.py is the code that trust_remote_code runs.
@@ -95,15 +98,22 @@ def told(found: Iterable[Difference]) -> str:
     )
 
 
-def read_identity(note: Mapping[str, Any]) -> dict[str, str]:
-    """The identity that the note beside an adapter holds; empty in one of an older version.
+class BaseNote(BaseModel):
+    """`nngpt_ext.json` beside an adapter: the base model that it was trained on."""
+
+    base_model: str
+    base_sha256: str
+    base_identity: dict[str, str] = Field({}, description="as `base_identity` returns it; empty in older adapters")
+    load_in_4bit: bool = True
+
+
+def read_base_note(folder: Path) -> BaseNote:
+    """Read the note beside the adapter in a folder.
 
     Raises:
-        TypeError: when it is no mapping of texts.
+        UserError: if it is missing or damaged.
     """
-    found = note.get("base_identity", {})
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise TypeError("base_identity is no mapping of hashes")
+    found: BaseNote = read_adapter_file(folder, BASE_FILE, BaseNote)
     return found
 
 

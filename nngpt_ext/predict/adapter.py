@@ -1,31 +1,32 @@
 """An adapter's folder: the files beside its weights, its control question, and how it is loaded.
 
-Weights that were loaded wrongly, or damaged later, answer every question without any sign of it. An adapter therefore
-keeps one fixed question with its answer, the control question, and answers nothing unless it gives that answer again.
+Weights that were loaded wrongly, or damaged later, still answer every question. An adapter is therefore stored with
+one fixed question and its answer, the control question, and is used only if it gives that answer again.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+from scipy.special import expit
 
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
 from nngpt_ext.models.base import check_base, load_base, with_trained_adapter
-from nngpt_ext.models.identity import read_identity
-from nngpt_ext.predict.calibration import Calibration, read_calibration
+from nngpt_ext.models.identity import read_base_note
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
 from nngpt_ext.quiet import without_widgets
-from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS, read_record
+from nngpt_ext.run_folder import BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS, read_adapter_file, read_record
+from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
+from nngpt_ext.settings import Stage
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
@@ -50,14 +51,12 @@ ACCURACIES = (0.75, 0.5)
 # card or kernel version to the next (nngpt_ext.batches.engine.TOLERANCE), and log-odds are the difference of two.
 # Other devices also round some weights to 4 bits differently.
 SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
-# What PEFT writes to adapter_config.json and no answer depends on.
+# Keys that PEFT writes to adapter_config.json and that change no answer.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
 
 
-class KnownAnswer(BaseModel):
+class KnownAnswer(Stage):
     """The control question, stored whole so that it is the same in every version of the package, and its answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: str
     datasets: tuple[str, str]
@@ -69,7 +68,7 @@ class KnownAnswer(BaseModel):
     dtype: str = Field(description="data type that they were computed in")
 
     def ask(self, model: Any, base: Base, note: Note) -> np.ndarray:
-        """The log-odds that the model gives now, shape (2,)."""
+        """The log-odds that the model computes now, shape (2,)."""
         facts = {name: DatasetFacts(*values) for name, values in self.facts.items()}
         # The plain engine does not depend on the model, the device or earlier questions.
         scorer = LocalScorer(base, note.template, replace(note.budget, engine="plain"), facts, model)
@@ -87,13 +86,7 @@ class KnownAnswer(BaseModel):
 
 
 def known_answer(model: Any, base: Base, note: Note) -> KnownAnswer:
-    """The control question about an adapter's first two datasets, with its answer.
-
-    Args:
-        model: the base model with the adapter.
-        base: the base model.
-        note: the adapter's `task.json`.
-    """
+    """The control question about an adapter's first two datasets, with the answer of `model`, the base with it."""
     one, two = sorted(note.datasets)[:2]
     known = note.known_facts()
     device, dtype = _place(base)
@@ -101,7 +94,7 @@ def known_answer(model: Any, base: Base, note: Note) -> KnownAnswer:
         source=SOURCE, datasets=(one, two), facts={name: astuple(known[name]) for name in (one, two) if name in known},
         recipe=RECIPE, accuracies=ACCURACIES, log_odds=(0.0, 0.0), device=device, dtype=dtype,
     )  # fmt: skip
-    return KnownAnswer.model_validate(control.model_dump() | {"log_odds": control.ask(model, base, note).tolist()})
+    return control.model_copy(update={"log_odds": tuple(control.ask(model, base, note).tolist())})
 
 
 def _place(base: Base) -> tuple[str, str]:
@@ -109,10 +102,8 @@ def _place(base: Base) -> tuple[str, str]:
     return base.device.type, str(base.model.dtype).removeprefix("torch.")
 
 
-class Note(BaseModel):
+class Note(Stage):
     """`task.json` in an adapter's folder: how its questions are asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompt: str
     system: str
@@ -125,6 +116,11 @@ class Note(BaseModel):
     datasets: list[str] = Field(description="the datasets that it was trained on")
     facts: dict[str, dict[str, int]] = Field({}, description="of the datasets in its records; empty in older adapters")
     known_answer: KnownAnswer | None = Field(None, description="None in older adapters, which are not checked")
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Note:
+        checked(self.template)
+        return self
 
     @property
     def template(self) -> Template:
@@ -146,14 +142,25 @@ class Note(BaseModel):
         return {name: DatasetFacts(**values) for name, values in self.facts.items()} or dict(LEMUR_FACTS)
 
     def save(self, folder: Path) -> None:
-        """Write it beside an adapter."""
+        """Write it to an adapter's folder."""
         write_text(folder / TASK, self.model_dump_json(indent=2) + "\n")
+
+
+def read_note(folder: Path) -> Note:
+    """Read `task.json` in an adapter's folder.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    found: Note = read_adapter_file(folder, TASK, Note)
+    return found
 
 
 class AdapterFiles:
     """The small files of an adapter's folder, read and checked; the model is not loaded.
 
     Attributes:
+        note, base, calibration: `task.json`, `nngpt_ext.json` and, if it exists, `calibration.json`.
         weights_sha256: hash of the weights file.
         hash: hash of everything that decides its answers except prompt and calibration: its weights, how they are
             applied (alpha, rank, targets, …), the base model (its weights, and what `models.identity` compares
@@ -167,28 +174,30 @@ class AdapterFiles:
         self.folder = folder
         if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}")
-        self.note = read_note(folder)
-        base = _json(folder / BASE_FILE)
-        try:
-            self.base_model, self.base_sha256 = str(base["base_model"]), str(base["base_sha256"])
-            self.base_identity = read_identity(base)
-            self.load_in_4bit = bool(base["load_in_4bit"])
-        except (KeyError, TypeError) as error:
-            raise _damaged(folder / BASE_FILE, error) from None
-        self.calibration: Calibration | None = read_calibration(folder)
+        self.note, self.base, self.calibration = read_note(folder), read_base_note(folder), read_calibration(folder)
         self.weights_sha256 = file_digest(folder / WEIGHTS)
-        decides = [self.weights_sha256, _settings(folder / SETTINGS), self.base_sha256, self.load_in_4bit]
+        applied = {
+            # PEFT makes its lists from sets.
+            name: sorted(value, key=str) if isinstance(value, list) else value
+            for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
+            if name not in _IDLE and value is not None
+        }
+        decides = [self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit]
         # An older adapter, which has no identity, keeps its hash, and with it its answers in a store.
-        self.hash = digest([*decides, self.base_identity] if self.base_identity else decides)
+        self.hash = digest([*decides, self.base.base_identity] if self.base.base_identity else decides)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """The given datasets that the adapter was not trained on."""
         return tuple(name for name in datasets if name not in self.note.datasets)
 
-    def abstains(self, probability: float, datasets: Iterable[str]) -> bool:
-        """Whether an answer with this calibrated probability abstains: unseen datasets, or below the threshold."""
-        below = self.calibration is None or bool(self.calibration.abstains(probability))
-        return below or bool(self.unseen(datasets))
+    def probability(self, log_odds: float) -> float:
+        """Probability of the first dataset, calibrated if there is a calibration."""
+        return float(expit(log_odds) if self.calibration is None else self.calibration.probability(log_odds))
+
+    def abstains(self, log_odds: float, datasets: Iterable[str]) -> bool:
+        """Whether an answer abstains, because a dataset is unseen or the confidence is below the threshold."""
+        below = self.calibration is None or self.calibration.abstains(self.probability(log_odds))
+        return bool(below) or bool(self.unseen(datasets))
 
     def check_run(self, folder: Path) -> None:
         """Check that the adapter is the one that the finished run in `folder` wrote.
@@ -206,26 +215,16 @@ class AdapterFiles:
     @property
     def model(self) -> str:
         """Which model answers: base model and the first digits of the adapter's hash."""
-        return f"{self.base_model}+{self.hash[:12]}"
+        return f"{self.base.base_model}+{self.hash[:12]}"
 
     @property
     def base_place(self) -> str:
-        """Where the base model is: beside the adapter, or where the run found it."""
+        """Where the base model is: in the adapter's folder, or where the run found it."""
         beside = self.folder / BASE_FOLDER
-        return str(beside) if (beside / "config.json").is_file() else self.base_model
-
-    @property
-    def threshold(self) -> float | None:
-        """The confidence below which it abstains; None if it always does."""
-        return None if self.calibration is None else self.calibration.threshold
+        return str(beside) if (beside / "config.json").is_file() else self.base.base_model
 
     def question_key(self, source: str, filled: str) -> str:
-        """A question's key in the store, a hash of its source, the filled prompt, the adapter and its calibration.
-
-        Args:
-            source: sha256 of the source.
-            filled: sha256 of the filled prompt without the source.
-        """
+        """A question's key in the store, from the sha256 of its source and of the filled prompt without the source."""
         return digest([source, filled, self.note.prompt_hash, self.hash, self.calibration_hash])
 
     @property
@@ -234,64 +233,17 @@ class AdapterFiles:
         return self.calibration.hash if self.calibration else ""
 
 
-def read_note(folder: Path) -> Note:
-    """Read `task.json` beside an adapter.
-
-    Raises:
-        UserError: if it is missing or damaged.
-    """
-    file = folder / TASK
-    content = _json(file)
-    try:
-        note = Note.model_validate(content)
-        checked(note.template)
-    except ValueError as error:  # pydantic's, and UserError
-        raise _damaged(file, error) from None
-    return note
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """How the weights are applied, without unset values; lists are sorted, for PEFT makes them from sets."""
-    found = _json(file)
-    if not isinstance(found, dict):
-        raise _damaged(file, TypeError("it is not a mapping"))
-    return {
-        name: sorted(value, key=str) if isinstance(value, list) else value
-        for name, value in found.items()
-        if name not in _IDLE and value is not None
-    }
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"'{file.parent}' was not written by this version: it has no {file.name}; run the task again"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise _damaged(file, error) from None
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
-    return UserError(f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again")
-
-
 def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts]) -> LocalScorer:
     """Load the base model with the adapter, and check the answer to its control question.
 
-    Args:
-        files: the adapter's files.
-        base: where the base model is.
-        facts: facts about all datasets of later questions.
+    Later questions may be about the datasets in `facts`.
 
     Raises:
         UserError: for an unreachable or a different base, a damaged adapter, and a different answer to the control
             question than when the adapter was written.
     """
     without_widgets()
-    loaded = load_base(base, load_in_4bit=files.load_in_4bit)
+    loaded = load_base(base, load_in_4bit=files.base.load_in_4bit)
     check_base(files.folder, loaded)
     try:
         model = with_trained_adapter(loaded, files.folder)

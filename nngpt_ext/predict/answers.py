@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, softmax
+
+from nngpt_ext.views.faces import to_cell
+from nngpt_ext.views.table import Table
+from nngpt_ext.views.wording import count, share
 
 _EDGE = 1e-9  # keeps strengths finite if a comparison is certain
 
@@ -54,9 +59,15 @@ class Comparison:
         return below if self.abstain else None
 
     def _repr_html_(self) -> str:
-        from nngpt_ext.predict.cell import comparison_cell
-
-        return comparison_cell(self)
+        sides = ((self.dataset_1, self.probability), (self.dataset_2, 1.0 - self.probability))
+        remarks = [f"Log-odds of {self.dataset_1}, uncalibrated: {self.log_odds:+.3f}; answered by {self.model}."]
+        if self.flipped:
+            remarks.append("The two orders of the names gave different winners.")
+        if self.abstain and not self.unseen:
+            remarks.append(f"It abstains: {self.reason}.")
+        rows = [(name, f"{value:.3f}") for name, value in sides]
+        table = Table("", ("dataset", "probability"), rows, bars=[p for _, p in sides])
+        return to_cell(_opening(self, f"does better on {self.winner}"), [table], remarks)
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,26 @@ class Ranking:
         return below if self.abstain else None
 
     def _repr_html_(self) -> str:
-        from nngpt_ext.predict.cell import ranking_cell
+        values = [self.scores[name] for name in self.datasets]
+        best = softmax(values).tolist()  # Luce's choice rule, as `probability`
+        rows = [
+            (name, f"{chance:.3f}", f"{value:+.3f}")
+            for name, chance, value in zip(self.datasets, best, values, strict=True)
+        ]
+        abstaining = sum(c.abstain for c in self.comparisons)
+        remarks = [
+            "Strength: by Bradley and Terry, mean zero. Best of all: its share by Luce's rule.",
+            f"{abstaining} of {count(len(self.comparisons), 'comparison')} abstain; answered by {self.model}.",
+        ]
+        if self.intransitive:
+            remarks.append(f"{share(self.intransitive)} of the triples contradict each other.")
+        table = Table("", ("dataset", "best of all", "strength"), rows, bars=best)
+        return to_cell(_opening(self, f"does best on {self.datasets[0]}"), [table], remarks)
 
-        return ranking_cell(self)
+
+def _opening(found: Comparison | Ranking, answer: str) -> str:
+    """The first sentence in a notebook: the answer, or why there is none."""
+    return f"About {found.nn} the model abstains: {found.reason}." if found.unseen else f"{found.nn} {answer}."
 
 
 def not_trained_on(unseen: Sequence[str]) -> str:
@@ -121,20 +149,19 @@ def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], flo
         probability: for each pair, in one order, the probability that its first is better.
     """
     from scipy.optimize import minimize
-    from scipy.special import expit
 
     number = {name: i for i, name in enumerate(datasets)}
     left = np.array([number[a] for a, _ in probability])
     right = np.array([number[b] for _, b in probability])
-    share = np.clip(np.array(list(probability.values()), dtype="float64"), _EDGE, 1.0 - _EDGE)
+    wins = np.clip(np.array(list(probability.values()), dtype="float64"), _EDGE, 1.0 - _EDGE)
 
     def loss(value: np.ndarray) -> tuple[float, np.ndarray]:
         difference = value[left] - value[right]
-        slope = expit(difference) - share
+        slope = expit(difference) - wins
         gradient = np.zeros_like(value)
         np.add.at(gradient, left, slope)
         np.add.at(gradient, right, -slope)
-        return float((np.logaddexp(0.0, difference) - share * difference).sum()), gradient
+        return float((np.logaddexp(0.0, difference) - wins * difference).sum()), gradient
 
     # The likelihood is concave, and BFGS started at zero keeps the mean at zero.
     found = minimize(loss, np.zeros(len(datasets)), jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 1000})

@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import write_text
-from nngpt_ext.predict.collection import Engine, Job, Network, Shards, part_file, score_shard
+from nngpt_ext.networks.codes import Network
+from nngpt_ext.predict.collection import Engine, Job, Shards, part_file, score_shard
 from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.predictor import Predictor
 
-CORES = 1  # of a worker
-TRIES = 3  # workers that may die at one shard; Ray Data would restart them forever
+TRIES = 3  # workers that may die at one shard
 # For a cluster of one machine; Ray reads these when it is imported. With clusters of several machines disabled (on any
-# system, despite the name) its servers listen on loopback only; and it sends no usage statistics.
-_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-class ShardScorer:
-    """A worker of Ray Data, which scores one shard at a time.
-
-    It returns the user's mistake that it meets, because Ray would bury an exception in a text of its own.
-    """
-
-    def __init__(self, job: Job, folder: str) -> None:
-        self._job, self._folder = job, Path(folder)
-        self._predictor: Predictor | None = None
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            self._score(row["shard"], [Network(**one) for one in json.loads(row["networks"])])
-        except UserError as error:
-            return {"shard": row["shard"], "mistake": str(error)}
-        return {"shard": row["shard"], "mistake": ""}
-
-    def _score(self, shard: int, networks: list[Network]) -> None:
-        tried = _tries(self._folder, shard)
-        before = int(tried.read_text()) if tried.is_file() else 0
-        if before >= TRIES:
-            raise UserError(
-                f"{before} workers died, one after the other, at the shard of '{networks[0].nn}' to "
-                f"'{networks[-1].nn}'; it may need more memory, or fewer networks in a shard (--shard)"
-            )
-        write_text(tried, str(before + 1))
-        self._predictor = self._predictor or self._job.predictor()
-        score_shard(self._predictor, self._job, networks, part_file(self._folder, shard))
-        tried.unlink(missing_ok=True)
-
-
-def _tries(folder: Path, shard: int) -> Path:
-    """The file with the number of workers that began a shard and did not finish it."""
-    return folder / f".{shard:06d}.tries"
+# system, despite the name) its servers listen on loopback only; it sends no usage statistics; and a shard for which
+# there is too little memory is given up too, which Ray would otherwise try forever.
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": str(TRIES - 1),
+}
 
 
 def ray_engine(address: str | None = None) -> Engine:
@@ -69,48 +35,64 @@ def ray_engine(address: str | None = None) -> Engine:
         UserError: without Ray. The engine raises it if the cluster cannot be reached, for a user's mistake that a
             worker meets, and if `TRIES` workers died at one shard.
     """
-    try:
-        found = importlib.util.find_spec("ray") is not None
-    except ValueError:  # an imported module without a spec
-        found = False
-    if not found:
-        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'")
-    return lambda job, shards, folder: _score_on_ray(job, shards, folder, address) if shards else iter(())
-
-
-def _score_on_ray(job: Job, shards: Shards, folder: Path, address: str | None) -> Iterator[int]:
     if address is None:
         os.environ.update({name: value for name, value in _ALONE.items() if name not in os.environ})
-    import ray
-    import ray.data
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'") from None
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    def engine(job: Job, shards: Shards, folder: Path) -> Iterator[int]:
+        with ray_on_stderr():
+            yield from _score_on_ray(address, job, shards, folder)
+
+    return engine
+
+
+def _score_on_ray(address: str | None, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    if not shards:
+        return
     started = not ray.is_initialized()
     try:
         if started:
             ray.init(address or "local", log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"cannot reach a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+    given, task = json.dumps(asdict(_everywhere(job))), ray.remote(num_cpus=1, max_retries=TRIES - 1)(score_remotely)
+    running = {task.remote(given, one, part_file(folder.resolve(), i)): (i, one) for i, one in shards}
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)) // CORES, len(shards)))
-        for i, _ in shards:
-            _tries(folder, i).unlink(missing_ok=True)  # of an earlier attempt
-        # As text, because the values of a recipe have no common type.
-        items = [{"shard": i, "networks": json.dumps([asdict(one) for one in networks])} for i, networks in shards]
-        results = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            ShardScorer,  # type: ignore[arg-type]  # Ray's types leave out classes
-            fn_constructor_args=(_everywhere(job), str(folder.resolve())),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=CORES,
-        )
-        for row in results.iter_rows():
-            if row["mistake"]:
-                raise UserError(row["mistake"])
-            yield int(row["shard"])
+        while running:
+            (done, *_), _ = ray.wait(list(running))
+            i, networks = running.pop(done)
+            try:
+                ray.get(done)
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayError:
+                raise UserError(
+                    f"{TRIES} workers died, one after the other, at the shard of '{networks[0].nn}' to "
+                    f"'{networks[-1].nn}'; it may need more memory, or fewer networks in a shard (--shard)"
+                ) from None
+            yield i
     finally:
+        for left in running:
+            ray.cancel(left, force=True)
         if started:
             ray.shutdown()
+
+
+def score_remotely(job: str, networks: Sequence[Network], target: Path) -> None:
+    """Score a shard in a worker, with the job as JSON."""
+    score_shard(_predictor(job), Job(**json.loads(job)), networks, target)
+
+
+@lru_cache(maxsize=1)
+def _predictor(job: str) -> Predictor:
+    found = Job(**json.loads(job))
+    return Predictor(found.adapter, base=found.base, store=found.store, facts=found.facts)
 
 
 def _everywhere(job: Job) -> Job:
@@ -124,11 +106,11 @@ def _everywhere(job: Job) -> Job:
 def ray_on_stderr() -> Iterator[None]:
     """Redirects standard output to standard error: Ray's C++ code reports there that a worker died."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    results = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(results, 1)
+        os.close(results)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nngpt_ext.io import parse_mapping
 from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
 
@@ -32,9 +32,9 @@ Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset that LEMUR does not have."),
 ]
-# What the JSON of an option is called, and an example.
+# The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
-ACCURACIES = "what --accuracies gives", '{"mnist": 0.9, "svhn": 0.8}'
+ACCURACIES = "the value of --accuracies", '{"mnist": 0.9, "svhn": 0.8}'
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def compare(
 ) -> None:
     """On which of two datasets the network does better."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
-    given: dict[str, Any] = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
+    given = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
     if as_json:
@@ -131,18 +131,16 @@ def score(
     """Score a whole collection of networks; run it again after an interruption and it continues."""
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.answers import not_trained_on
-    from nngpt_ext.predict.cluster import ray_engine, ray_on_stderr
+    from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
-    predictor, on_ray = _predictor(run, store, base, facts), engine == "ray"
+    predictor = _predictor(run, store, base, facts)
     names = tuple(predictor.check_datasets(datasets or None))
     job = Job(str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts))
-    with ray_on_stderr() if on_ray else nullcontext():
-        found = score_collection(
-            predictor, job, codes, out, shard=shard, engine=ray_engine(address) if on_ray else None
-        )  # fmt: skip
+    chosen = ray_engine(address) if engine == "ray" else None
+    found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
     if as_json:
         print_json(dataclasses.asdict(found))
         return
@@ -157,10 +155,8 @@ def _source(code: Path) -> str:
     return check_source(read_source(code), f"'{code}'")
 
 
-def _mapping(text: str | None, example: tuple[str, str]) -> dict[str, Any] | None:
-    from nngpt_ext.predict.question import parse_mapping
-
-    return None if text is None else parse_mapping(text, *example)
+def _mapping(text: str | None, name_and_example: tuple[str, str]) -> Any:
+    return None if text is None else parse_mapping(text, *name_and_example)
 
 
 def _adapter(run: Path) -> Path:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.calibration import logistic
 from nngpt_ext.predict.question import CheckedQuery, GivenFacts, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.run_folder import ADAPTER, REPORT
@@ -37,7 +37,7 @@ class Predictor:
 
     Args:
         adapter: the adapter's folder, as a run writes it.
-        base: where the base model is, if neither beside the adapter nor where the run found it.
+        base: where the base model is, if it is neither in the adapter's folder nor where the run found it.
         store: a prediction store, or its URL: answers in it are not computed again, new ones are added.
         facts: facts of datasets that LEMUR does not have: `{name: (training images, image size, channels, classes)}`.
         scorer: computes the log-odds; by default a `LocalScorer` on the base model with the adapter. With another one,
@@ -73,13 +73,13 @@ class Predictor:
         store: PredictionStore | str | None = None,
         facts: GivenFacts | None = None,
     ) -> Predictor:
-        """The predictor of a finished run; `base`, `store` and `facts` as in `Predictor`.
+        """Create the predictor of a finished run; `base`, `store` and `facts` are those of `Predictor`.
 
         Raises:
-            UserError: if the folder holds no finished run, or not the adapter that the run wrote.
+            UserError: for a folder without a finished run, or with another adapter than the run wrote.
         """
         if not (Path(folder) / REPORT).is_file():
-            raise UserError(f"'{folder}' holds no finished run; give a run's folder, or finish it with --resume")
+            raise UserError(f"no finished run in '{folder}'; give a run's folder, or finish it with --resume")
         predictor = cls(Path(folder) / ADAPTER, base=base, store=store, facts=facts)
         predictor._files.check_run(Path(folder))
         return predictor
@@ -94,9 +94,9 @@ class Predictor:
         store: PredictionStore | str | None = None,
         facts: GivenFacts | None = None,
     ) -> Predictor:
-        """The predictor of an adapter: a folder, or a hub id (`owner/name`).
+        """Create the predictor of an adapter: a folder, or a hub id (`owner/name`) and optionally a revision.
 
-        `revision` is the hub's; `base`, `store` and `facts` as in `Predictor`.
+        `base`, `store` and `facts` are those of `Predictor`.
 
         Raises:
             UserError: for an adapter that cannot be found or read.
@@ -138,7 +138,8 @@ class Predictor:
     @property
     def threshold(self) -> float | None:
         """The confidence below which it abstains; None if it always does."""
-        return self._files.threshold
+        calibration = self._files.calibration
+        return None if calibration is None else calibration.threshold
 
     @property
     def prompt(self) -> str:
@@ -151,7 +152,7 @@ class Predictor:
         dataset_1: str,
         dataset_2: str,
         *,
-        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        recipe: Recipe | None = None,
         accuracies: Mapping[str, float] | None = None,
         nn: str | None = None,
     ) -> Comparison:
@@ -192,7 +193,7 @@ class Predictor:
         self,
         nn_code: str,
         datasets: Iterable[str] | None = None,
-        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        recipe: Recipe | None = None,
         *,
         accuracies: Mapping[str, float] | None = None,
         nn: str | None = None,
@@ -213,7 +214,7 @@ class Predictor:
         self,
         networks: Iterable[tuple[str, str | None] | tuple[str, str | None, Any]],
         datasets: Iterable[str] | None = None,
-        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        recipe: Recipe | None = None,
         *,
         accuracies: Mapping[str, float] | None = None,
     ) -> Iterator[Ranking]:
@@ -238,14 +239,14 @@ class Predictor:
         dataset_1: str,
         dataset_2: str,
         *,
-        recipe: Recipe | Mapping[str, Recipe] | None = None,
+        recipe: Recipe | None = None,
         accuracies: Mapping[str, float] | None = None,
     ) -> Comparison:
         """The answer to the same question without source code: what the model expects of any network."""
         query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE)
         return self._answer([self._check(query, source_shown=False)])[0]
 
-    def check_given(self, datasets: Iterable[str], recipe: Recipe | Mapping[str, Recipe] | None = None) -> None:
+    def check_given(self, datasets: Iterable[str], recipe: Recipe | None = None) -> None:
         """Check that a ranking of datasets has what the prompt shows of them; no model is loaded.
 
         Raises:
@@ -269,71 +270,62 @@ class Predictor:
             raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
         return names
 
-    def _answer(self, asked: Sequence[CheckedQuery]) -> list[Comparison]:
+    def _answer(self, queries: Sequence[CheckedQuery]) -> list[Comparison]:
         """Answers in the order of the questions, from the store or computed and added to it."""
-        if not asked:
+        if not queries:
             return []
         if self.threshold is None and not self._warned:
             self._warned = True
             found = self._files.calibration
             why = "has no calibration" if found is None else f"never reached {found.target} on validation"
             log.warning("the adapter %s: every answer abstains", why)
-        stored = self._store.find(one.key for one in asked) if self._store is not None else []
-        corrected = self._corrected(stored)
+        stored = self._store.find(one.key for one in queries) if self._store is not None else []
+        # An older version may have stored an `abstain` that contradicts the adapter's files.
+        corrected = [
+            {**row, "abstain": not row["abstain"]}
+            for row in stored
+            if row["abstain"] != self._files.abstains(row["log_odds"], (row["dataset_1"], row["dataset_2"]))
+        ]
         rows = {str(row["question"]): row for row in [*stored, *corrected]}
-        new = self._compute(list({one.key: one for one in reversed(asked) if one.key not in rows}.values())[::-1])
+        new = self._compute(list({one.key: one for one in reversed(queries) if one.key not in rows}.values())[::-1])
         rows |= {str(row["question"]): row for row in new}
         if self._store is not None:
-            self._store.add_rows([*corrected, *new, *_named(asked, rows, [*stored, *new])])
-        return [self._comparison(one, rows[one.key]) for one in asked]
+            self._store.add_rows([*corrected, *new, *_named(queries, rows, [*stored, *new])])
+        return [self._comparison(one, rows[one.key]) for one in queries]
 
-    def _corrected(self, stored: Iterable[Row]) -> list[Row]:
-        """The stored rows whose `abstain`, written by an older version, contradicts the adapter's files; corrected."""
-        corrected = []
-        for row in stored:
-            own = self._files.abstains(self._probability(row["log_odds"]), (row["dataset_1"], row["dataset_2"]))
-            if own != row["abstain"]:
-                corrected.append({**row, "abstain": own})
-        return corrected
-
-    def _compute(self, asked: Sequence[CheckedQuery]) -> list[Row]:
-        if not asked:
+    def _compute(self, queries: Sequence[CheckedQuery]) -> list[Row]:
+        if not queries:
             return []
         with LOADING:  # one thread imports the libraries and loads the adapter; the others wait for it
             if self._scorer is None:
                 self._scorer = load_scorer(self._files, self._base, self._check.facts)
-        sources = {one.source: one.query.nn_code for one in asked}
-        odds = np.asarray(self._scorer.log_odds([one.question for one in asked], sources))
-        if odds.shape != (len(asked), 2) or not plausible(odds).all():  # whatever scorer it was
+        sources = {one.source: one.query.nn_code for one in queries}
+        odds = np.asarray(self._scorer.log_odds([one.question for one in queries], sources))
+        if odds.shape != (len(queries), 2) or not plausible(odds).all():  # whatever scorer it was
             raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
         rows: list[Row] = []
-        for one, (straight, turned) in zip(asked, odds, strict=True):
+        for one, (straight, turned) in zip(queries, odds, strict=True):
             names = one.question.dataset_1, one.question.dataset_2
             mean = float((straight + turned) / 2)
-            probability = self._probability(mean)
             rows.append(
                 {
                     "question": one.key, "nn": one.name, "source": one.source, "epoch": note.epoch,
                     "dataset_1": names[0], "dataset_2": names[1], "given_1": one.given[0], "given_2": one.given[1],
-                    "log_odds": mean, "probability_1": float(logistic(mean)),
-                    "calibrated_1": probability if self.calibrated else None,
-                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(probability, names),
+                    "log_odds": mean, "probability_1": float(expit(mean)),
+                    "calibrated_1": files.probability(mean) if self.calibrated else None,
+                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names),
                     "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
                     "prompt_hash": note.prompt_hash, "adapter": files.hash, "calibration": files.calibration_hash,
-                    "base_model": files.base_model,
+                    "base_model": files.base.base_model,
                 }
             )  # fmt: skip
         return rows
 
-    def _probability(self, log_odds: float) -> float:
-        calibration = self._files.calibration
-        return float(calibration.probability(log_odds) if calibration else logistic(log_odds))
-
     def _comparison(self, one: CheckedQuery, row: Row) -> Comparison:
         same = one.query.dataset_1 == row["dataset_1"]
         odds = float(row["log_odds"])
-        probability = self._probability(odds)
+        probability = self._files.probability(odds)
         return Comparison(
             dataset_1=one.query.dataset_1,
             dataset_2=one.query.dataset_2,
@@ -348,8 +340,8 @@ class Predictor:
         )
 
 
-def _named(asked: Sequence[CheckedQuery], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[Row]:
+def _named(queries: Sequence[CheckedQuery], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[Row]:
     """Copies of rows under new names of their networks, without what only a run knows about its own network."""
     known = {(row["question"], row["nn"]) for row in stored}
-    new = dict.fromkeys((one.key, one.query.nn) for one in asked if one.query.nn)
+    new = dict.fromkeys((one.key, one.query.nn) for one in queries if one.query.nn)
     return [{**rows[key], "nn": nn, "better_dataset": None, "split": None} for key, nn in new if (key, nn) not in known]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from numbers import Real
 from typing import Any, TypeGuard
@@ -14,13 +13,13 @@ from nngpt_ext.errors import UserError, nearest, unknown
 from nngpt_ext.io import digest, text_digest
 from nngpt_ext.networks.source import check_source
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.prompts.fields import FIELDS, Question, Shown, column_values
+from nngpt_ext.prompts.fields import FIELDS, PromptField, Question, Shown, Side, column_values
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.template import Template
 
 log = logging.getLogger(__name__)
 
-Recipe = Mapping[str, Any]
+Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
 GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
 
 
@@ -39,28 +38,20 @@ class Query:
     nn_code: str
     dataset_1: str
     dataset_2: str
-    recipe: Recipe | Mapping[str, Recipe] | None = None
+    recipe: Recipe | None = None
     accuracies: Mapping[str, float] | None = None
     nn: str | None = None
 
 
 @dataclass(frozen=True)
 class CheckedQuery:
-    """A valid query.
+    """A valid query."""
 
-    Attributes:
-        query: the query as it was given.
-        question: the same question with its datasets in text order.
-        source: sha256 of the network's source.
-        given: what the prompt shows of each dataset beside its name, as text.
-        key: the store's key.
-    """
-
-    query: Query
-    question: Question
-    source: str
-    given: tuple[str, str]
-    key: str
+    query: Query  # as it was given
+    question: Question  # the same with its datasets in text order
+    source: str  # sha256 of the network's source
+    given: tuple[str, str]  # what the prompt shows of each dataset beside its name
+    key: str  # in the store
 
     @property
     def name(self) -> str:
@@ -71,12 +62,8 @@ class CheckedQuery:
 class QueryChecker:
     """Checks queries to one adapter; a source is parsed once if its queries are grouped.
 
-    Args:
-        files: the adapter's files.
-        facts: facts about datasets, in addition to those stored with the adapter.
-
-    Raises:
-        UserError: for invalid facts, and for a prompt that shows the network's name.
+    Given facts are used in addition to those in the adapter's folder. Everything invalid is a `UserError`: facts, a
+    prompt that shows the network's name, and later queries.
     """
 
     def __init__(self, files: AdapterFiles, facts: GivenFacts | None) -> None:
@@ -84,10 +71,7 @@ class QueryChecker:
         self._template = files.note.template
         self._read: tuple[str, str] | None = None  # the last source and its hash
         self._said: set[str] = set()  # unknown datasets that were already warned about
-        self.facts = {
-            **files.note.known_facts(),
-            **{name: facts_of(name, given) for name, given in (facts or {}).items()},
-        }
+        self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
         if self._template.needs("nn"):
             raise UserError(
                 f"prompt '{files.note.prompt}' shows the network's name, so it can answer only about LEMUR's networks; "
@@ -95,11 +79,6 @@ class QueryChecker:
             )
 
     def __call__(self, given: Query | Sequence[Any], source_shown: bool = True) -> CheckedQuery:
-        """Check a query.
-
-        Raises:
-            UserError: for an invalid query.
-        """
         query = _query(given)
         self.check_datasets((query.dataset_1, query.dataset_2))
         if query.dataset_1 == query.dataset_2:
@@ -117,18 +96,13 @@ class QueryChecker:
         return CheckedQuery(query, question, source, given_texts(self._template, question), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
-        """Check that names are valid and that facts are known if the prompt shows them; warn about likely typos.
-
-        Raises:
-            UserError: for the first invalid name.
-        """
-        shows_facts = self._template.needs_facts
+        """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets."""
         for dataset in names:
             if not _is_name(dataset):
                 raise UserError(f"a dataset's name must be printable text on one line, not {dataset!r}")
             if dataset in self.facts:
                 continue
-            if shows_facts:
+            if self._template.needs_facts:
                 raise UserError(
                     f"{unknown('dataset', dataset, self.facts)}; for a new dataset give its facts: "
                     f"facts={{'{dataset}': (training images, image size, channels, classes)}}"
@@ -165,48 +139,45 @@ def check_given(template: Template, question: Question) -> None:
     Raises:
         UserError: for the first missing value, with its dataset and how to give it.
     """
+    for _, one, side in _given_fields(template, question):
+        if side.given.get(one.name) is None:
+            raise UserError(
+                f"prompt '{template.name}' needs {one.noun} for '{side.dataset}': "
+                f"{one.advice.format(dataset=side.dataset)}"
+            )
+
+
+def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Side]]:
+    """What the prompt shows of each dataset (0 or 1) and the user gives."""
     for one in FIELDS.values():
-        for column, side in zip(one.columns, (question.first, question.second), strict=False):
-            if one.given and template.needs(column) and side.given.get(one.name) is None:
-                raise UserError(
-                    f"prompt '{template.name}' needs {one.noun} for '{side.dataset}': "
-                    f"{one.advice.format(dataset=side.dataset)}"
-                )
+        for i, side in enumerate((question.first, question.second)):
+            if one.given and template.needs(one.columns[i]):
+                yield i, one, side
 
 
 def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
     """sha256 of the filled prompt without the source code."""
-    values = column_values(Shown(question, source, "", facts), set(template.columns.values()))
-    said = template.fill(values)
+    said = template.fill(column_values(Shown(question, source, "", facts), set(template.columns.values())))
     return digest([said.system, said.user])
 
 
 def given_texts(template: Template, question: Question) -> tuple[str, str]:
     """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
-    texts = []
-    for i, side in enumerate((question.first, question.second)):
-        parts = []
-        for one in FIELDS.values():
-            if one.given and template.needs(one.columns[i]):
-                value = one.value(Shown(question, None, None, {}), side)
-                parts.append(value if isinstance(value, str) else f"{one.name} {value}")
-        texts.append("; ".join(parts))
-    return texts[0], texts[1]
+    texts: tuple[list[str], list[str]] = [], []
+    for i, one, side in _given_fields(template, question):
+        value = one.value(Shown(question, None, None, {}), side)
+        texts[i].append(value if isinstance(value, str) else f"{one.name} {value}")
+    return "; ".join(texts[0]), "; ".join(texts[1])
 
 
-def recipe_of(recipe: Recipe | Mapping[str, Recipe] | None, dataset: str) -> Recipe | None:
+def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
     """The recipe of a dataset, from one for all datasets or one for each."""
-    if recipe is None:
-        return None
-    if not isinstance(recipe, Mapping):
-        raise UserError(f"a recipe must be a mapping with {', '.join(KEYS)}, or one for each dataset, not {recipe!r}")
-    if any(isinstance(value, Mapping) for value in recipe.values()):
+    if isinstance(recipe, Mapping) and any(isinstance(value, Mapping) for value in recipe.values()):
         if dataset not in recipe:
             raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, recipe))}")
-        own = recipe[dataset]
-        if own is not None and not isinstance(own, Mapping):
-            raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {own!r}")
-        return own
+        recipe = recipe[dataset]
+    if recipe is not None and not isinstance(recipe, Mapping):
+        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {recipe!r}")
     return recipe
 
 
@@ -223,11 +194,7 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
 
 
 def facts_of(name: object, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
-    """The facts of a dataset, from four numbers or texts.
-
-    Raises:
-        UserError: for an invalid name or invalid facts.
-    """
+    """The facts of a dataset, from four numbers or texts."""
     if not _is_name(name):
         raise UserError(f"facts are of a dataset with a name: facts={{'flowers': (1020, 224, 3, 102)}}, not {name!r}")
     try:
@@ -239,25 +206,6 @@ def facts_of(name: object, given: Sequence[int] | Sequence[str]) -> DatasetFacts
             f"facts of '{name}' are (training images, image size, channels, classes), not {given!r} ({error})"
         ) from None
     return facts
-
-
-def parse_mapping(text: str, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:
-    """A JSON object, for example a recipe, or one for each dataset.
-
-    Args:
-        text: JSON.
-        name, example: what the text is and how it looks, for the error.
-
-    Raises:
-        UserError: if the text is not a JSON object.
-    """
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{name} is not JSON ({error}); for example {example}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{name} must be a JSON object, for example {example}, not {text[:40]}")
-    return found
 
 
 def _is_name(name: object) -> TypeGuard[str]:

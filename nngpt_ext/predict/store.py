@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from scipy.special import expit
+from sqlalchemy.dialects import postgresql, sqlite
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.calibration import logistic, with_calibration
-from nngpt_ext.predict.database import FAULTS, check, make, predictions, unusable
+from nngpt_ext.predict.database import check_database, open_database, predictions, readable_faults
 from nngpt_ext.run_folder import ADAPTER, PREDICTIONS, read_table
+from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
 
 COLUMNS = tuple(column.name for column in predictions.columns)
@@ -36,7 +37,7 @@ class PredictionStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reader = engine.execution_options(reads=True)
+        self._url = engine.url.render_as_string(hide_password=True)
 
     @classmethod
     def open(cls, url: str) -> PredictionStore:
@@ -45,7 +46,7 @@ class PredictionStore:
         Raises:
             UserError: if the URL is invalid, the database cannot be reached, or its schema version differs.
         """
-        return cls(make(url))
+        return cls(open_database(url))
 
     @staticmethod
     def check(url: str) -> None:
@@ -54,7 +55,7 @@ class PredictionStore:
         Raises:
             UserError: as `open`.
         """
-        check(url)
+        check_database(url)
 
     def add(self, rows: pd.DataFrame) -> int:
         """Write rows in one transaction and return their number.
@@ -84,21 +85,15 @@ class PredictionStore:
                 )
         # All writers use the same order, which prevents deadlocks.
         values = [{name: _plain(found[key].get(name)) for name in COLUMNS} | {"created": now} for key in sorted(found)]
-        if self._engine.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        new = insert(predictions)
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        new = dialect.insert(predictions)
         others: dict[str, Any] = {name: new.excluded[name] for name in COLUMNS if name not in _KEY}
         # A writer that does not know these values keeps those that are stored.
         others |= {name: sa.func.coalesce(new.excluded[name], predictions.c[name]) for name in _KNOWN_TO_RUNS}
         statement = new.on_conflict_do_update(index_elements=list(_KEY), set_=others)
         if values:
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(statement, values)
-            except FAULTS as error:
-                raise self._unusable(error) from None
+            with readable_faults(self._url), self._engine.begin() as connection:
+                connection.execute(statement, values)
         return len(values)
 
     def add_run(self, folder: str | Path, *, answers: bool = False) -> int:
@@ -109,7 +104,7 @@ class PredictionStore:
             answers: whether to store the correct answers too; then queries of the store show those of the test set.
 
         Raises:
-            UserError: if the folder holds no finished run, its adapter is damaged, or an older version wrote it.
+            UserError: for a folder without a finished run, a damaged adapter, and a run of an older version.
         """
         predicted, files = read_table(Path(folder) / PREDICTIONS), AdapterFiles(Path(folder) / ADAPTER)
         rows = stored_rows(predicted, files)
@@ -122,13 +117,10 @@ class PredictionStore:
         """
         wanted = sorted(set(questions))
         found: list[dict[str, Any]] = []
-        try:
-            with self._reader.connect() as connection:
-                for i in range(0, len(wanted), _CHUNK):
-                    chosen = sa.select(predictions).where(predictions.c.question.in_(wanted[i : i + _CHUNK]))
-                    found += [dict(row) for row in connection.execute(chosen).mappings() if _sound(row)]
-        except FAULTS as error:
-            raise self._unusable(error) from None
+        with readable_faults(self._url), self._engine.connect() as connection:
+            for i in range(0, len(wanted), _CHUNK):
+                chosen = sa.select(predictions).where(predictions.c.question.in_(wanted[i : i + _CHUNK]))
+                found += [dict(row) for row in connection.execute(chosen).mappings() if _sound(row)]
         return found
 
     def query(
@@ -173,25 +165,14 @@ class PredictionStore:
             probability = sa.func.coalesce(table.calibrated_1, table.probability_1)
             select = select.where(sa.or_(probability >= min_confidence, 1.0 - probability >= min_confidence))
         if since is not None:
-            select = select.where(table.created >= self._time(since))
+            select = select.where(table.created >= _utc(since))
         if until is not None:
-            select = select.where(table.created <= self._time(until))
-        try:
-            with self._reader.connect() as connection:
-                rows = [row for row in connection.execute(select).mappings() if _sound(row)]
-        except FAULTS as error:
-            raise self._unusable(error) from None
+            select = select.where(table.created <= _utc(until))
+        with readable_faults(self._url), self._engine.connect() as connection:
+            rows = [row for row in connection.execute(select).mappings() if _sound(row)]
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         frame["created"] = pd.to_datetime(frame["created"], utc=True)
         return frame
-
-    def _time(self, given: datetime) -> datetime:
-        aware = given if given.tzinfo else given.replace(tzinfo=timezone.utc)
-        aware = aware.astimezone(timezone.utc)
-        return aware.replace(tzinfo=None) if self._engine.dialect.name == "sqlite" else aware
-
-    def _unusable(self, error: Exception) -> UserError:
-        return unusable(self._engine.url.render_as_string(hide_password=True), error)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -200,9 +181,7 @@ class PredictionStore:
     def __enter__(self) -> PredictionStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -231,9 +210,13 @@ def _sound(row: Mapping[Any, Any]) -> bool:
         if not plausible(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
             return False
         winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]  # type: ignore[operator]
-        return abs(row["probability_1"] - logistic(odds)) <= _ROUNDING and row["predicted"] == winner
+        return abs(row["probability_1"] - expit(odds)) <= _ROUNDING and row["predicted"] == winner
     except (KeyError, TypeError):  # text or NULL, which SQLite allows in any column
         return False
+
+
+def _utc(given: datetime) -> datetime:
+    return (given if given.tzinfo else given.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
 def _plain(value: Any) -> Any:

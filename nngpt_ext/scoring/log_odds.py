@@ -36,10 +36,10 @@ def log_odds(
     Args:
         model: a causal language model, with or without an adapter.
         groups: the encoded questions of each network.
-        row_tokens: tokens of one forward pass at most (one question alone may have more). With `shared`, a
-            group that is larger is computed piece by piece behind its prefix's keys and values.
+        row_tokens: tokens of one forward pass at most (one question alone may have more). With `shared`, a larger
+            group is computed piece by piece with the cached keys and values of its prefix.
         pad: the padding token of the plain engine.
-        engine: as `nngpt_ext.batches.engine.checked_engine` gave it for this model.
+        engine: as `nngpt_ext.batches.engine.checked_engine` returned it for this model.
         plain_batch: rows of a forward pass of the plain engine; two options make two rows.
         advance: called with the number of questions just scored.
 
@@ -64,9 +64,9 @@ def log_odds(
     else:
         rows = pack([[] if g in large else group for g, group in enumerate(examples)], row_tokens)
     with torch.inference_mode():
-        behind = (_behind_cache(model, g, examples[g], row_tokens) for g in large)
+        cached = (_with_cache(model, g, examples[g], row_tokens) for g in large)
         told: list[bool] = []
-        for score, given in itertools.chain([(scored, rows)], behind):
+        for score, given in itertools.chain([(scored, rows)], cached):
             for row, values in _within_memory(score, given, told):
                 start = 0
                 for g, *numbers in row:
@@ -82,12 +82,9 @@ Scorer = Callable[[Sequence[Sequence[int]]], Any]
 
 
 def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tuple[list[list[int]], np.ndarray]]:
-    """Log-odds of each row's questions; a row that a device cannot hold is halved, down to one question.
+    """Log-odds of each row's questions; a row that does not fit into memory is halved, down to one question.
 
-    `told` is filled when that was said once.
-
-    Raises:
-        torch.OutOfMemoryError: when one question alone does not fit.
+    `told` is filled after the first warning.
     """
     import torch
 
@@ -99,11 +96,9 @@ def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tupl
         except torch.OutOfMemoryError:
             if sum(len(numbers) for _, *numbers in row) == 1:
                 raise
-        if values is None:  # only here are the failed pass and its error gone from memory
+        if values is None:  # only here has the memory of the failed pass and its error been freed
             if not told:
-                log.warning(
-                    "out of memory: scoring in halves what does not fit; lower tuning.row_tokens to save the try"
-                )
+                log.warning("out of memory: scoring in halves what does not fit; a lower tuning.row_tokens avoids this")
                 told.append(True)
             torch.cuda.empty_cache()
             waiting += halves(row)[::-1]
@@ -112,13 +107,13 @@ def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tupl
 
 
 def _is_large(group: Sequence[Example], row_tokens: int) -> bool:
-    """Whether a group does not fit into a row, and has a prefix to keep."""
+    """Whether a group does not fit into a row and has a shared prefix."""
     shared = shared_length([example.prompt for example in group])
     return shared > 0 and shared + sum(own_length(example, shared) for example in group) > row_tokens
 
 
-def _behind_cache(model: Any, number: int, group: Sequence[Example], row_tokens: int) -> tuple[Scorer, Rows]:
-    """How to score a group in pieces of at most `row_tokens`, its prefix's keys and values computed once."""
+def _with_cache(model: Any, number: int, group: Sequence[Example], row_tokens: int) -> tuple[Scorer, Rows]:
+    """How to score a group in pieces of at most `row_tokens`; its prefix's keys and values are computed once."""
     import torch
     from transformers import DynamicCache
 
@@ -126,17 +121,17 @@ def _behind_cache(model: Any, number: int, group: Sequence[Example], row_tokens:
 
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     shared = shared_length([example.prompt for example in group])
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
-        if not kept:  # only now: the prefixes of all large groups would fill the memory
+        if not layers:  # only now, because the prefixes of all large groups would fill the memory
             cache: Any = DynamicCache()
             prefix = torch.from_numpy(group[0].prompt[:shared]).long()[None].to(device)
             last = {"logits_to_keep": 1} if takes_positions(model) else {}
             model(input_ids=prefix, past_key_values=cache, use_cache=True, **last)
-            kept.extend((layer.keys, layer.values) for layer in cache.layers)
-        again: Any = DynamicCache()  # a pass adds its own keys; what crops a cache differs from version to version
-        for layer, (keys, values) in enumerate(kept):
+            layers.extend((layer.keys, layer.values) for layer in cache.layers)
+        again: Any = DynamicCache()  # a pass adds its own keys, and cropping differs between transformers versions
+        for layer, (keys, values) in enumerate(layers):
             again.update(keys, values, layer)
         chosen = [group[e] for _, *numbers in row for e in numbers]
         batch = parts_batch(build_row([chosen], cached=shared), dtype, cached=shared).to(device)
@@ -148,7 +143,7 @@ def _behind_cache(model: Any, number: int, group: Sequence[Example], row_tokens:
 
 
 def _plain_rows(examples: Sequence[Sequence[Example]], step: int) -> list[list[list[int]]]:
-    """Batches of questions of like length, so that little is padded."""
+    """Batches of questions of similar length, so that little is padded."""
     order = sorted(
         ((g, e) for g, group in enumerate(examples) for e in range(len(group))),
         key=lambda place: len(examples[place[0]][place[1]].prompt),

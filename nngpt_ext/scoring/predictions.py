@@ -16,8 +16,8 @@ from nngpt_ext.scoring.log_odds import log_odds
 if TYPE_CHECKING:
     from nngpt_ext.batches.encode import Encoded, Encoder
 
-# Log-odds of two names are differences of sums over a few tokens. Larger ones, and those that are not finite, come from
-# weights that are damaged or diverged, whatever their sign says.
+# Log-odds are differences of sums over a few tokens. Larger ones, and those that are not finite, come from weights that
+# are damaged or diverged, and even their sign means nothing.
 LARGEST = 1e4
 COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "probability_1", "flipped", "predicted", "better_dataset", "correct",
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def questions_of(pairs: pd.DataFrame) -> list[Question]:
-    """The question of each pair, datasets in the pair's own order, with what the pairs' columns give each side."""
+    """The question of each pair, with the datasets in the pair's order and what its columns say of each."""
     names = [name for name in GIVEN if f"{name}_1" in pairs.columns]
     columns = [f"{name}_{side}" for name in names for side in (1, 2)]
     rows = pairs[["nn", "dataset_1", "dataset_2", "epoch", *columns]].itertuples(index=False, name=None)
@@ -46,10 +46,10 @@ def group_by_network(names: Sequence[str]) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Questions about pairs as tokens, by network: to score them again without tokenising them again."""
+    """Questions about pairs as tokens, by network, so that they are tokenised once and can be scored several times."""
 
     rows: list[np.ndarray]  # numbers of each network's pairs
-    groups: list[list[Encoded]]  # its questions: the pairs as they are, then all of them turned
+    groups: list[list[Encoded]]  # its questions: the pairs as they are, then all of them with the datasets swapped
     pad: int
 
 
@@ -66,18 +66,18 @@ def encode_pairs(encoder: Encoder, questions: Sequence[Question]) -> EncodedPair
 def pair_log_odds(
     model: Any, encoded: EncodedPairs, *, row_tokens: int, engine: str = "shared", progress: Any = None
 ) -> np.ndarray:
-    """Log-odds of dataset_1 in each of the two orders, shape (questions, 2): as asked, and turned."""
+    """Log-odds of dataset_1 in each order of the datasets, shape (questions, 2): the given one first."""
     scored = log_odds(model, encoded.groups, row_tokens=row_tokens, pad=encoded.pad, engine=engine, advance=progress)
     result = np.empty((sum(len(numbers) for numbers in encoded.rows), 2))
     for numbers, values in zip(encoded.rows, scored, strict=True):
         n = len(numbers)
         result[numbers, 0] = values[:n]
-        result[numbers, 1] = -values[n:]  # there dataset_1 stood second
+        result[numbers, 1] = -values[n:]  # dataset_1 is second there
     return result
 
 
 def plausible(odds: Any) -> Any:
-    """Whether each of the log-odds is finite and not larger than `LARGEST`: a number's truth value, or an array."""
+    """Whether log-odds (a number or an array) are finite and not larger than `LARGEST`."""
     return abs(odds) <= LARGEST
 
 
@@ -86,16 +86,16 @@ def predicted_pairs(
 ) -> pd.DataFrame:
     """Predictions from log-odds: one row a pair, in their order, with `COLUMNS`.
 
-    `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` says that they gave
-    different answers; a tie goes to dataset_1, as labels do.
+    `probability_1` is the logistic of the mean log-odds of the two orders; `flipped` means that they had different
+    winners; a tie goes to dataset_1, as in labels.
 
     Args:
         odds: log-odds of dataset_1 in each order, shape (pairs, 2).
         pairs: columns of `build_pairs`, and `split`.
-        prompt, base_model, tuning_epoch: of the model that was asked.
+        prompt, base_model, tuning_epoch: of the model that computed them.
 
     Raises:
-        UserError: if a score is not finite.
+        UserError: if log-odds are not plausible.
     """
     bad = int((~plausible(odds)).any(axis=1).sum())
     if bad:
@@ -116,5 +116,5 @@ def predicted_pairs(
     frame["base_model"] = base_model
     frame["tuning_epoch"] = tuning_epoch
     frame["split"] = pairs["split"].to_numpy()
-    frame["log_odds"] = mean  # which tells what a probability of 1.0 does not
+    frame["log_odds"] = mean  # more precise than a probability near 1
     return frame

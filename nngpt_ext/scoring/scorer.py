@@ -1,4 +1,4 @@
-"""The one way from questions to log-odds: render, tokenise, check the engine, score both orders."""
+"""From questions to log-odds: render, tokenise, check the engine, score both orders of the datasets."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Scorer(Protocol):
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None
     ) -> np.ndarray:
-        """Log-odds of each question's first dataset, shape (questions, 2): as asked, and with the datasets turned.
+        """Log-odds of each question's first dataset, shape (questions, 2): as given, and with the datasets swapped.
 
         Args:
-            questions: those about one network share its source's prefix wherever they stand.
+            questions: those about one network share its source's prefix, in whatever order they come.
             sources: source text by the questions' `nn`.
             advance: called with the number of questions just scored.
 
@@ -48,7 +48,7 @@ class Budget:
 
     Attributes:
         code_tokens: tokens of source at most.
-        compact: whether comments and docstrings are taken out first.
+        compact: whether comments and docstrings are removed first.
         row_tokens: tokens of a forward pass at most.
         engine: the preferred engine, a name in `nngpt_ext.batches.engine.ENGINES`.
     """
@@ -60,13 +60,13 @@ class Budget:
 
 
 class LocalScorer:
-    """A scorer on a base model in this process; threads may share it, and take turns.
+    """A scorer on a base model in this process; threads may share it and take turns.
 
     Args:
         base: the base model.
         template: the prompt.
         budget: how much is shown and how it is computed.
-        facts: facts about all datasets that are asked about.
+        facts: facts about all datasets in the questions.
         model: the base with an adapter; by default the base alone.
     """
 
@@ -87,18 +87,18 @@ class LocalScorer:
         self._lock = threading.RLock()
 
     def encoder(self, sources: Mapping[str, str]) -> Encoder:
-        """An encoder for questions about these networks, which prepares each source once."""
+        """An encoder for questions about these networks; it prepares each source once."""
         return Encoder(self.renderer, sources, self.base.context, self.budget.row_tokens)
 
     def encode(self, questions: Sequence[Question], sources: Mapping[str, str]) -> EncodedPairs:
-        """Questions as tokens, in both orders: to score them several times and tokenise them once."""
+        """Questions as tokens, in both orders, so that they are tokenised once and can be scored several times."""
         with self._lock:  # a fast tokenizer cannot be used by two threads at once
             return encode_pairs(self.encoder(sources), questions)
 
     def check_engine(self, group: Sequence[Example]) -> str:
-        """The engine that is exact on this model, found with the first group that is given.
+        """The engine that is exact on this model, determined with the first group that is given.
 
-        An untrained adapter changes nothing, so the base model tells for all of its adapters.
+        The base model's engine is also that of its adapters, because an untrained adapter changes nothing.
         """
         from nngpt_ext.batches.engine import checked_engine
 
@@ -112,23 +112,17 @@ class LocalScorer:
         """Log-odds of encoded questions, shape (questions, 2).
 
         Args:
-            encoded: as `encode` gave them.
+            encoded: as `encode` returned them.
             model: another model on the same base; by default the scorer's own.
             advance: called with the number of questions just scored.
-
         """
         if not encoded.groups:
             return np.empty((0, 2))
         with self._lock:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
             engine = self.check_engine([scoring_example(one) for one in longest])
-            return pair_log_odds(
-                self.model if model is None else model,
-                encoded,
-                row_tokens=self.budget.row_tokens,
-                engine=engine,
-                progress=advance,
-            )
+            chosen = self.model if model is None else model
+            return pair_log_odds(chosen, encoded, row_tokens=self.budget.row_tokens, engine=engine, progress=advance)
 
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None

@@ -19,8 +19,8 @@ from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note
-from nngpt_ext.predict.calibration import read_calibration, with_calibration
 from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record
+from nngpt_ext.scoring.calibration import read_calibration, with_calibration
 from nngpt_ext.tasks.pipeline import Loader, find_template
 from nngpt_ext.tasks.reporting import NEEDED
 from nngpt_ext.tasks.workbench import Workbench

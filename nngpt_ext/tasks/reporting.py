@@ -12,8 +12,8 @@ from nngpt_ext.data.labels import LABELS
 from nngpt_ext.evaluation.baselines import BASELINES as DECLARED
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
 from nngpt_ext.io import inside, write_text
-from nngpt_ext.predict.calibration import read_calibration
 from nngpt_ext.run_folder import ADAPTER, CARD, CONFIG, read_config, read_record
+from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.views.faces import filled
 
 LEMUR = "nn-dataset"

@@ -17,12 +17,12 @@ from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.predict.adapter import Note, known_answer, read_note
-from nngpt_ext.predict.calibration import fit_calibration, with_calibration
 from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
+from nngpt_ext.scoring.calibration import fit_calibration, with_calibration
 from nngpt_ext.scoring.predictions import (
     EncodedPairs,
     encode_pairs,

@@ -16,7 +16,6 @@ import torch
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import (
-    BASE_FILE,
     adapted,
     base_folder,
     base_hash,
@@ -28,6 +27,7 @@ from nngpt_ext.models.base import (
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
 from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.networks.source import check_source
+from nngpt_ext.run_folder import BASE_FILE
 from tests import models_made
 from tests.models_made import KINDS
 
@@ -261,7 +261,7 @@ def test_a_folder_without_adapter_or_note(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no adapter in .*adapter_config\.json"):
         check_base(tmp_path, base)
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"does not say which base .* nngpt_ext\.json"):
+    with pytest.raises(UserError, match=r"has no nngpt_ext\.json"):
         check_base(tmp_path, base)
 
 

@@ -1,4 +1,4 @@
-"""What stands beside an adapter: which changes make it another one, and which do not."""
+"""An adapter's files: which changes make it another adapter, and what its control question checks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.io import digest
-from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.models.base import load_base
+from nngpt_ext.predict.adapter import AdapterFiles, known_answer, load_scorer
+from nngpt_ext.prompts.builtin import NAMES, get_template
 from tests import models_made
+
+CODE = models_made.sources()["AlexNet"]
 
 
 @pytest.fixture
@@ -74,10 +79,9 @@ def test_an_adapter_of_an_older_version_keeps_its_hash(adapter: Path) -> None:
 def test_an_adapter_of_an_older_version_answers_with_one_line(
     run: RunResult, adapter: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    code = models_made.sources()["AlexNet"]
     changed(adapter / "nngpt_ext.json", base_identity={})
-    found = Predictor.from_pretrained(adapter).compare(code, "mnist", "svhn")
-    assert found.log_odds == Predictor.from_run(run.output_dir).compare(code, "mnist", "svhn").log_odds
+    found = Predictor.from_pretrained(adapter).compare(CODE, "mnist", "svhn")
+    assert found.log_odds == Predictor.from_run(run.output_dir).compare(CODE, "mnist", "svhn").log_odds
     assert len([message for message in caplog.messages if "older version" in message]) == 1
 
 
@@ -88,7 +92,7 @@ def test_a_damaged_identity_is_one_line(adapter: Path) -> None:
 
 
 def test_two_adapters_with_the_same_weights_do_not_share_answers(run: RunResult, adapter: Path, tmp_path: Path) -> None:
-    store, code = f"sqlite:///{tmp_path / 'p.db'}", models_made.sources()["AlexNet"]
+    store, code = f"sqlite:///{tmp_path / 'p.db'}", CODE
     changed(adapter / "adapter_config.json", lora_alpha=256)
     changed(adapter / "task.json", known_answer=None)  # which is not this one's any more
     one = Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn")
@@ -121,3 +125,75 @@ def test_a_damaged_record_is_one_line(run: RunResult, tmp_path: Path, damage: Ca
     with pytest.raises(UserError, match=r"run\.json'") as error:
         Predictor.from_run(folder)
     assert "\n" not in str(error.value)
+
+
+# The control question
+
+
+def changed_answer(folder: Path, **values: Any) -> None:
+    note = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps(note | {"known_answer": note["known_answer"] | values}))
+
+
+def test_a_run_keeps_it_and_the_adapter_gives_it_again(run: RunResult) -> None:
+    files = AdapterFiles(run.output_dir / "adapter")
+    known = files.note.known_answer
+    assert known is not None
+    assert list(known.datasets) == files.note.datasets[:2]
+    assert (known.device, known.dtype) == ("cpu", "float32")
+    asked = load_scorer(files, "embedded", files.note.known_facts())
+    again = known.ask(asked.model, asked.base, files.note)
+    np.testing.assert_allclose(again, known.log_odds, rtol=0, atol=1e-5)
+    # It is the adapter's answer, not the base model's.
+    with asked.model.disable_adapter():
+        assert not known.is_answered_by(known.ask(asked.model, asked.base, files.note), asked.base)
+
+
+@pytest.mark.parametrize("prompt", NAMES)
+def test_every_prompt_can_be_asked_it(run: RunResult, prompt: str) -> None:
+    files = AdapterFiles(run.output_dir / "adapter")
+    template = get_template(prompt)
+    note = files.note.model_copy(
+        update={"prompt": prompt, "system": template.system, "text": template.prompt, "columns": template.columns}
+    )
+    base = load_base("embedded")
+    known = known_answer(base.model, base, note)
+    assert known.is_answered_by(known.ask(base.model, base, note), base)
+    assert known.log_odds[0] != known.log_odds[1]
+
+
+def test_an_older_adapter_without_it_is_asked_unchecked(adapter: Path) -> None:
+    note = json.loads((adapter / "task.json").read_text())
+    del note["known_answer"]
+    (adapter / "task.json").write_text(json.dumps(note))
+    assert np.isfinite(Predictor(adapter).compare(CODE, "mnist", "svhn").log_odds)
+
+
+def test_facts_that_the_user_gives_do_not_change_it(run: RunResult) -> None:
+    facts = {"celeba-gender": (1, 1, 1, 1), "cifar-10": (2, 2, 2, 2)}
+    assert Predictor.from_run(run.output_dir, facts=facts).compare(CODE, "celeba-gender", "cifar-10").winner
+
+
+@pytest.mark.parametrize("place", [{"device": "cuda"}, {"dtype": "bfloat16"}])
+def test_another_device_or_type_may_round_otherwise(adapter: Path, place: dict[str, str]) -> None:
+    known = AdapterFiles(adapter).note.known_answer
+    assert known is not None
+    changed_answer(adapter, log_odds=[known.log_odds[0] + 0.3, known.log_odds[1] - 0.3])
+    with pytest.raises(UserError, match="control question"):
+        Predictor(adapter).compare(CODE, "mnist", "svhn")
+    changed_answer(adapter, **place)
+    assert Predictor(adapter).compare(CODE, "mnist", "svhn").winner
+    changed_answer(adapter, log_odds=[known.log_odds[0] + 3.0, known.log_odds[1]])
+    with pytest.raises(UserError, match="control question"):
+        Predictor(adapter).compare(CODE, "mnist", "svhn")
+
+
+def test_nothing_is_answered_or_stored_before_it_came_out(adapter: Path, tmp_path: Path) -> None:
+    changed_answer(adapter, log_odds=[1e36, 1e36])
+    predictor = Predictor(adapter, store=f"sqlite:///{tmp_path / 'p.db'}")
+    for _ in range(2):  # the second question finds no model that the first one left
+        with pytest.raises(UserError, match=r"they were 1e\+36, 1e\+36"):
+            predictor.compare(CODE, "mnist", "svhn")
+    assert predictor._scorer is None
+    assert predictor._store is not None
+    assert predictor._store.query().empty

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.networks.codes import Network, read_codes
 from nngpt_ext.predict import cluster
-from nngpt_ext.predict.cluster import ShardScorer, ray_engine
-from nngpt_ext.predict.collection import Job, Network, read_codes, score_collection
-from nngpt_ext.predict.database import absolute
+from nngpt_ext.predict.cluster import ray_engine, score_remotely
+from nngpt_ext.predict.collection import Job, score_collection
 
 from .test_collection import codes, job, same, whole
 
@@ -50,7 +50,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 def workers(ray: Any) -> list[psutil.Process]:
     """The processes of this cluster that score."""
     mine = psutil.Process(ray._private.worker._global_node.all_processes["raylet"][0].process.pid)
-    return [worker for worker in mine.children(recursive=True) if "MapWorker" in " ".join(worker.cmdline())]
+    return [worker for worker in mine.children(recursive=True) if "ray::score_remotely" in " ".join(worker.cmdline())]
 
 
 @pytest.mark.slow
@@ -64,9 +64,10 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     def kill_one() -> None:
         while not over.is_set() and len(list(parts.glob("0*.parquet"))) < 2:  # however slow the machine is
             time.sleep(0.05)
-        for worker in workers(ray)[:1]:
-            worker.kill()
-            killed.append(worker.pid)
+        while not over.is_set() and not killed:  # a worker may be idle at that moment
+            for worker in workers(ray)[:1]:
+                worker.kill()
+                killed.append(worker.pid)
 
     thread = threading.Thread(target=kill_one)
     thread.start()
@@ -83,26 +84,24 @@ def test_a_worker_is_killed_and_nothing_is_lost(
     assert not parts.exists()
 
 
-class Deadly(ShardScorer):
-    """A worker that dies at one shard whenever it is given it."""
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["shard"] == 1:
-            cluster.score_shard = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
-        return super().__call__(row)
+def deadly(job: str, networks: Sequence[Network], target: Path) -> None:
+    """Scores all shards but one, at which its worker dies every time."""
+    if target.name == "000001.parquet":
+        os.kill(os.getpid(), signal.SIGKILL)
+    score_remotely(job, networks, target)
 
 
 @pytest.mark.slow
 def test_a_shard_that_kills_its_workers_is_given_up(
     ray: Any, run: RunResult, codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "ShardScorer", Deadly)
+    monkeypatch.setattr(cluster, "score_remotely", deadly)
     out, predictor = tmp_path / "p.parquet", Predictor.from_run(run.output_dir)
     with pytest.raises(UserError, match=r"^3 workers died, one after the other, at the shard of '") as error:
         score_collection(predictor, job(run), codes, out, shard=12, engine=ray_engine())
     assert "\n" not in str(error.value)
     monkeypatch.undo()
-    assert score_collection(predictor, job(run), codes, out, shard=12, engine=ray_engine()).rows == 24 * 3  # tried anew
+    assert score_collection(predictor, job(run), codes, out, shard=12, engine=ray_engine()).rows == 24 * 3
 
 
 @pytest.mark.slow
@@ -136,25 +135,10 @@ def test_the_job_names_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (made.store, made.base) == (None, "embedded")
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql+psycopg://me:secret@host/x", "sqlite://", "sqlite:////a/b.db", "sqlite:///:memory:", "nonsense"]
-)
-def test_addresses_that_mean_the_same_everywhere_stay(url: str) -> None:
-    assert absolute(url) == url
-
-
-def test_a_worker_scores_a_shard_and_counts_its_tries(run: RunResult, codes: Path, tmp_path: Path) -> None:
-    networks = [asdict(one) for one in read_codes(codes) if isinstance(one, Network)][:2]
-    row = {"shard": 3, "networks": json.dumps(networks)}
-    tries = tmp_path / ".000003.tries"
-    assert ShardScorer(job(run), str(tmp_path))(row) == {"shard": 3, "mistake": ""}
-    assert pd.read_parquet(tmp_path / "000003.parquet")["nn"].tolist() == [one["nn"] for one in networks for _ in "abc"]
-    assert not tries.exists()
-    said = ShardScorer(replace(job(run), base="no-such-base"), str(tmp_path))(row)["mistake"]
-    assert said.startswith("unknown base model 'no-such-base'")
-    assert tries.read_text() == "1"
-    tries.write_text("3")
-    assert "3 workers died" in ShardScorer(job(run), str(tmp_path))(row)["mistake"]
+def test_a_worker_scores_a_shard(run: RunResult, codes: Path, tmp_path: Path) -> None:
+    networks = [one for one in read_codes(codes) if isinstance(one, Network)][:2]
+    score_remotely(json.dumps(asdict(job(run))), networks, tmp_path / "000003.parquet")
+    assert pd.read_parquet(tmp_path / "000003.parquet")["nn"].tolist() == [one.nn for one in networks for _ in "abc"]
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from nngpt_ext import Predictor, RunResult, UserError
 from nngpt_ext.predict.cluster import ray_engine
-from nngpt_ext.predict.collection import COLUMNS, Job, Network, Parts, Refused, Scored, read_codes, score_collection
+from nngpt_ext.predict.collection import COLUMNS, Job, Parts, Scored, score_collection
 
 DATASETS = ("cifar-10", "mnist", "svhn")
 
@@ -104,7 +104,7 @@ def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: 
     assert "is complete" in third.stderr
     other = subprocess.run(command(run, codes, out, "places365"), capture_output=True, text=True)
     assert other.returncode == 2
-    assert "exists and holds something else; give another --out" in other.stderr
+    assert "is not the result of this command; give another --out" in other.stderr
 
 
 def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path,
     parts.mkdir()
     (parts / "plan.json").write_text('{"plan": "another", "shard": 20}')
     (parts / "000000.parquet").write_text("an hour of work")
-    with pytest.raises(UserError, match="holds parts of another collection"):
+    with pytest.raises(UserError, match="belongs to another collection"):
         score_collection(Predictor.from_run(run.output_dir), job(run), codes, out)
     with pytest.raises(UserError, match="there is no folder"):
         score_collection(Predictor.from_run(run.output_dir), job(run), codes, tmp_path / "none" / "p.parquet")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.py").write_text("def (")
-    with pytest.raises(UserError, match=r"holds no network that can be scored; the first: .* is not Python"):
+    with pytest.raises(UserError, match=r"no network in '.*' can be scored; the first: .* is not Python"):
         score_collection(Predictor.from_run(run.output_dir), job(run), tmp_path / "bad", out)
 
 
@@ -262,52 +262,3 @@ def test_parts_behind_a_link_beside_them(tmp_path: Path) -> None:
     parts.claim(5)
     parts.remove()
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
-
-
-RECIPE = {"lr": 0.01, "batch": 32}
-
-
-def test_a_folder_in_order_with_what_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "b.py").write_text("x = 2")
-    (tmp_path / "deep" / "a.py").write_text("x = 1")
-    (tmp_path / "c.py").write_text("def (")
-    (tmp_path / "d.py").write_bytes(b"'\xff'")
-    (tmp_path / "notes.txt").write_text("no network")
-    found = list(read_codes(tmp_path))
-    assert found[0] == Network("b", "x = 2")
-    assert found[3] == Network("deep/a", "x = 1")
-    assert [(type(one), one.nn) for one in found[1:3]] == [(Refused, "c"), (Refused, "d")]
-    assert "is not Python" in found[1].reason
-    assert "is not UTF-8" in found[2].reason
-
-
-def test_a_table_with_recipes(tmp_path: Path) -> None:
-    each = {"mnist": RECIPE, "svhn": RECIPE}
-    frame = pd.DataFrame({"nn": ["b", "a", "c"], "nn_code": ["x = 1", "y = 2", None], "other": 1})
-    frame["recipe"] = [json.dumps(RECIPE), json.dumps(each), "{"]
-    frame.to_parquet(tmp_path / "codes.parquet")
-    found = list(read_codes(tmp_path / "codes.parquet"))
-    assert found[:2] == [Network("a", "y = 2", each), Network("b", "x = 1", RECIPE)]
-    assert isinstance(found[2], Refused)
-    frame.drop(columns="recipe").to_parquet(tmp_path / "plain.parquet")
-    assert next(iter(read_codes(tmp_path / "plain.parquet"))) == Network("a", "y = 2", None)
-
-
-def test_places_without_networks(tmp_path: Path) -> None:
-    def line(place: Path) -> str:
-        with pytest.raises(UserError) as error:
-            list(read_codes(place))
-        assert "\n" not in str(error.value)
-        return str(error.value)
-
-    assert "holds no *.py file" in line(tmp_path)
-    assert "give a folder of *.py files or a Parquet file" in line(tmp_path / "none.parquet")
-    (tmp_path / "bad.parquet").write_text("no table")
-    assert "cannot read" in line(tmp_path / "bad.parquet")
-    pd.DataFrame({"name": ["a"]}).to_parquet(tmp_path / "names.parquet")
-    assert "has no column nn, nn_code" in line(tmp_path / "names.parquet")
-    pd.DataFrame({"nn": ["a", "a"], "nn_code": ["x", "y"]}).to_parquet(tmp_path / "twice.parquet")
-    assert "1 duplicate names, such as 'a'" in line(tmp_path / "twice.parquet")
-    pd.DataFrame({"nn": [], "nn_code": []}).to_parquet(tmp_path / "empty.parquet")
-    assert "holds no network" in line(tmp_path / "empty.parquet")

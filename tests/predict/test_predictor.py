@@ -247,7 +247,7 @@ def test_recipes_one_for_all_or_one_for_each(asking: Callable[[str], Path], code
         (None, "needs a recipe for 'mnist'"),
         ({"mnist": RECIPE}, "no recipe for 'svhn'; recipes were given for mnist"),
         ({"lr": 0.1, "bach": 3}, "a recipe has unknown bach"),
-        ("lr 0.1", "a recipe must be a mapping"),
+        ("lr 0.1", "the recipe for 'mnist' must be a mapping"),
     ):
         with pytest.raises(UserError, match=message):
             predictor.compare(code, "mnist", "svhn", recipe=wrong)  # type: ignore[arg-type]
@@ -431,7 +431,7 @@ def test_no_scorer_makes_it_answer_what_is_no_number(run: RunResult, code: str, 
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no finished run"):
+    with pytest.raises(UserError, match="no finished run in"):
         Predictor.from_run(tmp_path)
     with pytest.raises(UserError, match="no adapter in"):
         Predictor.from_pretrained(tmp_path)

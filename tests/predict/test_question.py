@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from nngpt_ext import RunResult, UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
-from nngpt_ext.io import digest, file_digest
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts, parse_mapping
+from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import FIELDS, Question, Side
 from nngpt_ext.prompts.template import Template, checked
@@ -24,16 +22,6 @@ SOURCE = "import torch"
 
 def filled(template: Template, question: Question = QUESTION, facts: dict[str, DatasetFacts] = LEMUR_FACTS) -> str:
     return filled_digest(template, question, SOURCE, facts)
-
-
-def test_digests_do_not_depend_on_the_order_of_keys() -> None:
-    assert digest({"a": 1, "b": [2, "ü"]}) == digest({"b": [2, "ü"], "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})
-
-
-def test_file_digest(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"abc")
-    assert file_digest(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_each_prompt_gives_texts_of_what_it_shows_of_a_side() -> None:
@@ -110,9 +98,3 @@ def test_everything_else_counts(run: RunResult) -> None:
         setattr(changed, name, value)
         keys.append(changed.question_key("s", "f"))
     assert all(one != other for one, other in itertools.combinations(keys, 2))
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", "3", "lr=0.1"])
-def test_recipes_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}'):
-        parse_mapping(text, "the recipe")

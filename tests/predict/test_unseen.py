@@ -193,7 +193,7 @@ def test_a_runs_own_rows_abstain_too(run: RunResult, sure: Sure) -> None:
     own = run.predictions.drop(columns=["calibrated_1", "abstain"])
     right = own.assign(log_odds=own["better_dataset"].eq(own["dataset_1"]).map({True: 5.0, False: -5.0}))
     fitted = calibrated(right, adapter, 0.95)
-    assert AdapterFiles(adapter).threshold is not None
+    assert Predictor(adapter).threshold is not None
     assert fitted.loc[unseen, "abstain"].all()
     assert not fitted.loc[~unseen, "abstain"].any()
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
+from scipy.special import expit
 
-from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, write_text
-from nngpt_ext.run_folder import CALIBRATION
+from nngpt_ext.run_folder import CALIBRATION, read_adapter_file
+from nngpt_ext.settings import Stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +27,8 @@ _RANGE = (0.05, 20.0)  # of the temperature, which answers that are all correct,
 LEAST = 30
 
 
-class Calibration(BaseModel):
+class Calibration(Stage):
     """A temperature and a threshold, and the pairs that they were fitted on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(gt=0.0, description="divides the log-odds")
     threshold: float | None = Field(ge=0.5, le=1.0, description="abstain below this confidence; None: always")
@@ -41,7 +40,7 @@ class Calibration(BaseModel):
 
     def probability(self, log_odds: Any) -> Any:
         """Calibrated probability of the first dataset, from log-odds (a number or an array)."""
-        return logistic(np.asarray(log_odds, dtype="float64") / self.temperature)
+        return expit(np.asarray(log_odds, dtype="float64") / self.temperature)
 
     def abstains(self, probability: Any) -> Any:
         """Whether an answer with this calibrated probability abstains (a number or an array)."""
@@ -54,33 +53,17 @@ class Calibration(BaseModel):
         return digest([self.temperature, self.threshold])
 
     def save(self, folder: Path) -> None:
-        """Write it beside an adapter."""
+        """Write it to an adapter's folder."""
         write_text(folder / CALIBRATION, self.model_dump_json(indent=2) + "\n")
 
 
-def logistic(x: Any) -> Any:
-    """1 / (1 + e^-x), exact for large x of both signs."""
-    from scipy.special import expit
-
-    return expit(x)
-
-
 def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration beside an adapter, or None.
+    """The calibration in an adapter's folder, or None.
 
     Raises:
         UserError: if the file is damaged.
     """
-    file = folder / CALIBRATION
-    if not file.exists():
-        return None
-    try:
-        return Calibration.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the calibration '{file}' is damaged ({reason}); fetch the adapter again or run the task again"
-        ) from None
+    return read_adapter_file(folder, CALIBRATION, Calibration) if (folder / CALIBRATION).exists() else None
 
 
 def fit_calibration(
@@ -114,7 +97,7 @@ def fit_calibration(
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-6})
     temperature = round(float(np.exp(found.x)), 6)  # as it is in the file
-    probability = logistic(odds / temperature)
+    probability = expit(odds / temperature)
     confidence = np.maximum(probability, 1.0 - probability)
     order = np.argsort(-confidence, kind="stable")
     ordered, right = confidence[order], ((odds >= 0) == wins)[order]
@@ -135,7 +118,7 @@ def fit_calibration(
 
 
 def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained: Collection[str]) -> pd.DataFrame:
-    """Predictions with `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on.
+    """Add `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on (`trained`).
 
     Args:
         predicted: with `dataset_1`, `dataset_2` and `log_odds`.

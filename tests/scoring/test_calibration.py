@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.metrics import log_loss
-from nngpt_ext.predict.calibration import Calibration, fit_calibration, logistic, read_calibration
 from nngpt_ext.run_folder import CALIBRATION
+from nngpt_ext.scoring.calibration import Calibration, fit_calibration, read_calibration
 
 
 def drawn(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Log-odds that are `temperature` times what they should be, and answers drawn by the true probability."""
     rng = np.random.default_rng(0)
     true = rng.normal(0, 2, n)
-    return true * temperature, rng.random(n) < logistic(true)
+    return true * temperature, rng.random(n) < expit(true)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -28,7 +29,7 @@ def test_the_temperature_is_found_again(temperature: float) -> None:
     odds, wins = drawn(temperature)
     found = fit_calibration(odds, wins, np.arange(len(odds)))
     assert found.temperature == pytest.approx(temperature, rel=0.05)
-    before, after = (log_loss(p, wins) for p in (logistic(odds), found.probability(odds)))
+    before, after = (log_loss(p, wins) for p in (expit(odds), found.probability(odds)))
     assert after <= before + 1e-9
 
 
@@ -37,7 +38,7 @@ def test_no_neighbouring_temperature_is_better() -> None:
     found = fit_calibration(odds, wins, np.arange(len(odds)))
     best = log_loss(found.probability(odds), wins)
     for factor in (0.99, 1.01):
-        assert log_loss(logistic(odds / (found.temperature * factor)), wins) >= best
+        assert log_loss(expit(odds / (found.temperature * factor)), wins) >= best
 
 
 def test_the_threshold_is_the_lowest_that_reaches_the_target() -> None:
@@ -109,7 +110,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, text: str | None) -> None:
     fit_calibration(odds, wins, np.arange(200)).save(tmp_path)
     file = tmp_path / CALIBRATION
     file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": -1}) if text is None else text)
-    with pytest.raises(UserError, match=f"the calibration '{file}' is damaged") as error:
+    with pytest.raises(UserError, match=f"'{file}' is damaged") as error:
         read_calibration(tmp_path)
     assert "\n" not in str(error.value)
 
