@@ -34,10 +34,10 @@ RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform":
 
 
 def collection(folder: Path, networks: int) -> Path:
-    """A table of so many real sources, taken evenly from all of LEMUR's that are Python."""
+    """Write a table of that many real sources, taken evenly from all of LEMUR's that are Python."""
     source = open_source("package")
     names = sorted(source.networks())
-    # A few more than are asked for: not every source is Python.
+    # A few more than needed: not every source is Python.
     texts = source.sources([names[i] for i in np.linspace(0, len(names) - 1, networks + networks // 5 + 5).astype(int)])
     chosen = [nn for nn in texts if _is_python(texts[nn])][:networks]
     frame = pd.DataFrame({"nn": chosen, "nn_code": [texts[nn] for nn in chosen], "recipe": json.dumps(RECIPE)})
@@ -54,35 +54,33 @@ def _is_python(text: str) -> bool:
 
 
 def start(run: Path, codes: Path, out: Path, shard: int, more: list[str]) -> subprocess.Popen[str]:
-    """The command, in a session of its own."""
-    script = "from nngpt_ext.cli import main; main()"
-    asked = ["score", "--run", run, "--codes", codes, "--out", out, "--shard", shard, "--json", *more]
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, asked)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    """Start the command in its own session."""
+    arguments = ["score", "--run", run, "--codes", codes, "--out", out, "--shard", shard, "--json", *more]
+    command = [sys.executable, "-m", "nngpt_ext", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it prints when it is done."""
+    """Wait for the command; returns the JSON that it prints."""
     printed, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"it failed with {process.returncode}")
+        raise SystemExit(f"nngpt-ext score failed with exit code {process.returncode}")
     return dict(json.loads(printed))
 
 
 def when_done(out: Path, shards: int, process: subprocess.Popen[str]) -> int:
-    """Wait until so many shards are done; how many there are then."""
+    """Wait until at least that many shards are done; returns how many are."""
     while True:
         done = len(list(out.with_name(f"{out.name}.parts").glob("0*.parquet")))
         if done >= shards:
             return done
         if process.poll() is not None:
-            raise SystemExit("it was done before it could be killed; take more networks or a smaller --shard")
+            raise SystemExit("the command ended before it could be killed; type more --networks or a smaller --shard")
         time.sleep(0.05)
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
-    """Kill a process and all that it started, at once."""
+    """Kill a process and all its children at once."""
     below = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     for one in below:
@@ -92,16 +90,16 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 def kill_a_worker(process: subprocess.Popen[str]) -> int:
-    """Kill one of Ray's workers; its process id."""
+    """Kill one of Ray's workers; returns its process id."""
     for one in psutil.Process(process.pid).children(recursive=True):
         if "ray::score_remotely" in " ".join(one.cmdline()):
             one.kill()
             return one.pid
-    raise SystemExit("no worker of Ray is there to be killed")
+    raise SystemExit("Ray has no worker that could be killed")
 
 
 def compare(whole: pd.DataFrame, resumed: pd.DataFrame) -> dict[str, Any]:
-    """Whether the rows are the same: none lost, none twice, and how far apart their log-odds are."""
+    """Compare the rows: how many are lost, new or repeated, and how far apart the log-odds are."""
     both = whole.merge(resumed, on=KEYS, how="outer", suffixes=("", "_2"), indicator=True)
     return {
         "rows": len(resumed),
@@ -114,7 +112,7 @@ def compare(whole: pd.DataFrame, resumed: pd.DataFrame) -> dict[str, Any]:
 
 
 def measure(run: Path, networks: int, shard: int, more: list[str], work: Path, tell: Callable[[str], None]) -> Any:
-    """The figures of one engine."""
+    """Measure one engine."""
     codes = collection(work, networks)
     shards = -(-networks // shard)
     began = time.monotonic()

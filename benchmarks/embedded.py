@@ -2,7 +2,7 @@
 
     python benchmarks/embedded.py runs/recipe runs/recipe-small --svg docs/embedded.svg
 
-Reads what each run left (`report.json`, `run.json`), trains nothing.
+It reads the runs' reports and trains nothing.
 """
 
 from __future__ import annotations

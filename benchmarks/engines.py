@@ -2,9 +2,8 @@
 
     python benchmarks/engines.py --steps 50 --out benchmarks/results/engines-cpu.json
 
-The first optimiser steps of examples/demo.yaml, in 4 bits as it is, with `tuning.engine` shared and plain and dropout
-0, so that nothing but rounding may differ (on a CPU everything is computed in fp32). A step's loss is that of its own
-examples.
+It takes the first optimiser steps of examples/demo.yaml in 4 bits, with `tuning.engine` shared and plain and dropout 0,
+so that nothing but rounding may differ (on a CPU everything is computed in fp32). A step's loss covers its examples.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ DEMO = Path(__file__).parents[1] / "examples" / "demo.yaml"
 
 
 def losses(engine: str, networks: int, folder: Path) -> tuple[list[float], float, int]:
-    """Loss of each step, seconds of the fine-tuning without validation, and examples."""
+    """Loss of each step, seconds of fine-tuning without validation, and the number of examples."""
     result = run_task(
         "dataset_compare",
         DEMO,
@@ -38,7 +37,7 @@ def losses(engine: str, networks: int, folder: Path) -> tuple[list[float], float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--networks", type=int, default=170, help="enough of them for that many steps")
+    parser.add_argument("--networks", type=int, default=170, help="training networks, enough for that many steps")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -175,14 +175,14 @@ def gradient_error(model: Any, groups: list[list[Example]], engine: str) -> floa
 
 
 def rounding(model: Any, groups: list[list[Example]]) -> float:
-    """What rounding alone changes: one example a row, in batches of another size."""
+    """The difference from rounding alone: one example a row, in batches of another size."""
     few = [group[:6] for group in groups[:2]]
     one, other = (gradients(model, passes(model, few, "plain", tokens)) for tokens in (2048, 8192))
     return float((one - other).norm() / other.norm())
 
 
 def gradient_error_in_fp32(device: torch.device, four_bits: bool, rank: int) -> float:
-    """The same of a small model that computes in fp32, where rounding hides nothing."""
+    """The same for a small model that computes in fp32, where rounding hides nothing."""
     groups = questions(2, 6, 200, 24, SHAPES["tiny"][-1])
     model = base_model("tiny", device, four_bits, torch.float32)
     engine = checked_engine(model, groups[0], 0, "shared")
@@ -212,7 +212,7 @@ def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: in
     began = now(cuda)
     while done == 0 or now(cuda) - began < seconds:
         batch = batches[number % len(batches)]
-        if "layout" in batch.inputs:  # a run makes the mask of each row anew
+        if "layout" in batch.inputs:  # a run makes the mask of each row again
             batch.inputs["layout"].kept.clear()
         step(batch)
         done, tokens, number = done + batch.n_answers, tokens + batch.n_tokens, number + 1
@@ -252,7 +252,7 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     """An epoch over the examples with the package's own trainer, on trl; its first step warms up.
 
     Raises:
-        ImportError: where trl or what it needs is not installed.
+        ImportError: if trl or one of its requirements is not installed.
     """
     from transformers import AutoTokenizer, TrainerCallback
 
@@ -306,18 +306,18 @@ def main() -> None:
     parser.add_argument("--shape", choices=["1.3b", "7b"], default="7b")
     parser.add_argument("--tiny", action="store_true", help="a tiny shape on the CPU")
     parser.add_argument("--networks", type=int, default=6)
-    parser.add_argument("--questions", type=int, default=20, help="of a network: 20 is LEMUR's mean, both orders")
+    parser.add_argument("--questions", type=int, default=20, help="about each network: 20 is LEMUR's mean, both orders")
     parser.add_argument("--prefix", type=int, default=1500, help="tokens of instructions and source")
-    parser.add_argument("--own", type=int, default=24, help="tokens of a question's own")
+    parser.add_argument("--own", type=int, default=24, help="further tokens of each question")
     parser.add_argument("--row-tokens", type=int, nargs="+", default=[2048, 4096, 8192])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each measurement")
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--out", type=Path, help="folder for the result, a JSON file named after the device")
     given = parser.parse_args()
     if given.tiny:
         given.shape, given.prefix, given.row_tokens, given.seconds = "tiny", 200, [512, 1024], 0.5
     if not given.tiny and not torch.cuda.is_available():
-        parser.exit(2, "no CUDA device here; --tiny runs the same on a CPU\n")
+        parser.exit(2, "no CUDA device found; --tiny runs the same code on a CPU\n")
     device = torch.device("cpu" if given.tiny else "cuda")
     four_bits = importlib.util.find_spec("bitsandbytes") is not None
     found = run(given, device, four_bits)

@@ -3,9 +3,9 @@
     python benchmarks/pairs.py                 # from the package tree, and from our cache
     python benchmarks/pairs.py --api WORK      # against ab.nn.api.data too; WORK keeps its database (635 MB)
 
-The api needs one library of nn-dataset's requirements beside it: pip install radon.
+The api needs one more of nn-dataset's requirements: pip install radon.
 
-Every figure is the median of the runs; ratios are between medians of one run of this script, the peers in turn.
+Each figure is the median of the runs, which take turns; ratios are between these medians.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
         folder = Path(name)
         if given.api:
             given.api.mkdir(parents=True, exist_ok=True)
-            measured(API, given.api)  # builds the database where there is none
+            measured(API, given.api)  # builds the database if there is none
         measured(OURS, folder, NNGPT_EXT_CACHE=str(folder / "warm"))  # page cache, and our cache
         for i in range(given.runs):
             fresh = str(folder / f"cold{i}")

@@ -49,7 +49,7 @@ def run_config(found: Workload) -> ResolvedConfig:
 
 
 class _Timed(TrainerCallback):
-    """Notes when each optimiser step ended; the first step warms up."""
+    """Records when each optimiser step ended; the first step warms up."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -63,7 +63,7 @@ class _Timed(TrainerCallback):
 
 
 def _trained(found: Workload, trainer: Callable[[Any, Path], Any]) -> tuple[float, Any]:
-    """Train a fresh adapter; gives the seconds after the first optimiser step, and the trainer."""
+    """Train a fresh adapter; returns the seconds after the first optimiser step, and the trainer."""
     timed = _Timed()
     set_seed(0)
     disable_progress_bars()  # of datasets, when TRL prepares the rows

@@ -13,6 +13,7 @@ from nngpt_ext.batches.rows import Example, own_length, scoring_example, shared_
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.metrics import first_wins
 from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
@@ -78,7 +79,7 @@ def make_workload(base: Base, prompt: str, networks: int, code_tokens: int, row_
     scorer = LocalScorer(base, get_template(prompt), Budget(code_tokens, True, row_tokens), data.facts)
     encoder = scorer.encoder(data.sources)
     questions = questions_of(pairs)
-    first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+    first = first_wins(pairs)
     groups, training = [], []
     for numbers in group_by_network(pairs["nn"].tolist()):
         encoded = encoder.encode([q for i in numbers for q in (questions[i], questions[i].turned())])

@@ -21,17 +21,11 @@ from nngpt_ext.views.faces import filled
 
 @dataclass(frozen=True)
 class _Base:
-    """The base model as others find it.
+    """The base model as others find it."""
 
-    Attributes:
-        name: its name in our own files.
-        location: its name in the card.
-        folder: what is published beside the adapter; None if the base is on the hub.
-    """
-
-    name: str
-    location: str
-    folder: Path | None = None
+    name: str  # in our own files
+    location: str  # in the card
+    folder: Path | None = None  # what is published beside the adapter; None if the base is on the hub
 
 
 def export_hub(

@@ -21,6 +21,7 @@ from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.splits import SPLITS, shuffled, split_hash
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.metrics import first_wins
 from nngpt_ext.export.publication import FinishedRun, copy_model, exporting, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import check_base, compute_dtype, load_base, quiet_transformers
@@ -201,7 +202,7 @@ def check_harness(run: str | Path, exported: ExportedTask) -> dict[str, Any]:
     began = time.monotonic()
     found = read_run(Path(run))
     pairs, sources = tested_pairs(found, exported.networks)
-    right = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
+    right = first_wins(pairs)
     scorer = load_scorer(found.adapter, found.adapter.base_place, found.adapter.note.known_facts())
     odds = scorer.log_odds(questions_of(pairs), sources)
     changed = time.monotonic()

@@ -19,6 +19,7 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS, SPLITS, origin
 from nngpt_ext.data.trials import USES
 from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.evaluation.metrics import accuracy, first_wins
 from nngpt_ext.export.publication import Exported, check_repo, exporting, push
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import CARD
@@ -104,14 +105,12 @@ def _write_part(folder: Path, name: str, loaded: Mapping[str, PairData], groups:
             pairs[f"{column}_{label.name}"] = found[label.name][column].to_numpy()
     pairs["near_duplicate_group"] = pairs["nn"].map(groups).to_numpy()
     _parquet(pairs, folder / "pairs" / f"{name}.parquet")
-    priors = {label: _prior(loaded[label], rows) for label, rows in found.items()}
+    # Made of the training pairs of best trials, as in a run.
+    priors = {
+        label: accuracy(pair_prior(loaded[label].part("train"), rows), first_wins(rows))
+        for label, rows in found.items()
+    }
     return Part(name, len(pairs), pairs["nn"].nunique(), priors)
-
-
-def _prior(data: PairData, pairs: pd.DataFrame) -> float:
-    """The accuracy in these pairs of the pair prior, made of the training pairs of best trials."""
-    first = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
-    return float(((pair_prior(data.part("train"), pairs) >= 0.5) == first).mean())
 
 
 def _parquet(frame: pd.DataFrame, file: Path) -> None:
