@@ -58,7 +58,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
             return True
         if not resume:
             raise UserError(
-                f"an unfinished run is in '{folder}'; go on with --resume, or give another folder with --out"
+                f"an unfinished run is in '{folder}'; continue with --resume, or give another folder with --out"
             )
     elif folder.is_dir() and not is_free(folder, CONFIG):
         raise UserError(f"the output folder '{folder}' has files but no run; give another with --out")
@@ -187,7 +187,7 @@ def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     try:
         record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        state = "an unfinished run: go on with --resume" if (folder / CONFIG).is_file() else "no run"
+        state = "an unfinished run: continue with --resume" if (folder / CONFIG).is_file() else "no run"
         raise UserError(f"'{folder}' has {state}") from None
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read '{folder / RECORD}': {error}") from None
@@ -226,6 +226,6 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(file)
     except FileNotFoundError:
-        raise UserError(f"'{file}' is missing: the run is not finished, go on with --resume") from None
+        raise UserError(f"'{file}' is missing: the run is not finished, continue with --resume") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None

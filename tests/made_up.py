@@ -20,16 +20,14 @@ def _fifth(request: SplitRequest) -> dict[str, str]:
     return {name: {0: "test", 1: "validation"}.get(n, "train") for name, n in number.items()}
 
 
-SPLITS._items["every_fifth"] = Split("every_fifth", "every fifth network tests", _fifth, "Fifths are arbitrary.")
-LABELS._items["raw"] = Label("raw", "the plain accuracy", lambda chosen, *_: chosen["accuracy"].to_numpy())
+SPLITS["every_fifth"] = Split("every_fifth", "every fifth network tests", _fifth, "Fifths are arbitrary.")
+LABELS["raw"] = Label("raw", "the plain accuracy", lambda chosen, *_: chosen["accuracy"].to_numpy())
 
 from nngpt_ext.evaluation.baselines import BASELINES, Baseline  # noqa: E402
 from nngpt_ext.prompts.fields import COLUMNS, FIELDS, PromptField  # noqa: E402
 
-BASELINES._items["first_name"] = Baseline(
-    "first_name", "always the first name", lambda data: np.ones(len(data.part("test")))
-)
-FIELDS._items["characters"] = PromptField(
+BASELINES["first_name"] = Baseline("first_name", "always the first name", lambda data: np.ones(len(data.part("test"))))
+FIELDS["characters"] = PromptField(
     "characters", "the number of characters of the source", ("characters",), lambda shown, _: len(shown.source or "")
 )
 COLUMNS["characters"] = (FIELDS["characters"], 0)

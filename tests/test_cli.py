@@ -252,8 +252,8 @@ def test_unfinished_run(call, tmp_path):
     (tmp_path / "nngpt.yaml").write_text(PROJECT)
     out = Path("out")
     claim(out, build_config(TaskConfig, {"model": {"base": "embedded"}}).resolved(out), resume=False)
-    assert check_mistake(call, tmp_path, RUN, "an unfinished run is in 'out'; go on with --resume") == []
-    assert check_mistake(call, tmp_path, ("report", "out"), "'out' has an unfinished run: go on with --resume") == []
+    assert check_mistake(call, tmp_path, RUN, "an unfinished run is in 'out'; continue with --resume") == []
+    assert check_mistake(call, tmp_path, ("report", "out"), "'out' has an unfinished run: continue with --resume") == []
 
 
 def test_a_fault_is_not_passed_off_as_the_users_mistake(call, monkeypatch):

@@ -59,7 +59,7 @@ def test_what_was_killed_at_its_first_file_can_begin(folder):
 
 def test_unfinished_run_goes_on_only_with_resume(claimed):
     assert line(claim, claimed, CONFIG, False) == (
-        f"an unfinished run is in '{claimed}'; go on with --resume, or give another folder with --out"
+        f"an unfinished run is in '{claimed}'; continue with --resume, or give another folder with --out"
     )
     assert claim(claimed, CONFIG, resume=True) is False
 
@@ -166,7 +166,7 @@ def test_record_comes_back(claimed):
 
 
 def test_no_record(claimed, tmp_path):
-    assert line(read_record, claimed) == f"'{claimed}' has an unfinished run: go on with --resume"
+    assert line(read_record, claimed) == f"'{claimed}' has an unfinished run: continue with --resume"
     assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' has no run"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")

@@ -142,7 +142,7 @@ def run_pipeline(
             return _run(bench, folder, timings, loader, on_epoch)
     except Exception as error:  # a full disk is an OSError, a RuntimeError (torch) or a SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise UserError(f"no space left on the disk for '{folder}'; free some and go on with --resume") from error
+            raise UserError(f"no space left on the disk for '{folder}'; free some, then use --resume") from error
         raise
 
 
@@ -177,8 +177,8 @@ def _finished(folder: Path) -> RunResult[Report]:
         predictions = read_table(folder / PREDICTIONS)
     except UserError:
         raise UserError(
-            f"'{folder / PREDICTIONS}' is missing or damaged; to score again, remove '{folder / REPORT}' and go on "
-            "with --resume"
+            f"'{folder / PREDICTIONS}' is missing or damaged; to score again, remove '{folder / REPORT}' and "
+            "continue with --resume"
         ) from None
     return RunResult(folder, report, predictions, adapter if adapter.is_dir() else None)
 
@@ -207,7 +207,9 @@ def _run(
         "prompt": digest(astuple(bench.template)),
         "base model": base.sha256,
     }
-    same_inputs(folder, inputs, {f"base model's {k.replace('_', ' ')}": v for k, v in base.identity.items()})
+    later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
+    later["dataset facts"] = digest({name: astuple(facts) for name, facts in data.facts.items()})
+    same_inputs(folder, inputs, later)
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
         data.part("test")[KEYS].assign(**loader.baselines(config.data)).to_parquet(temporary, index=False)
     with timings.stage("tuning"):

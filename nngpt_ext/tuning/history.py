@@ -47,7 +47,7 @@ class Validation:
             if self.on_epoch is not None:
                 self.on_epoch(history)
         except Exception:  # a plot that fails must not end a training
-            log.warning("on_epoch failed; training goes on", exc_info=True)
+            log.warning("on_epoch failed; training continues", exc_info=True)
 
 
 def select_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -47,6 +47,6 @@ def test_a_new_label_is_a_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
     def worst(chosen: pd.DataFrame, _normalized: object, _best: pd.DataFrame) -> object:
         return -chosen["accuracy"].to_numpy()
 
-    monkeypatch.setitem(LABELS._items, "worst", Label("worst", "the lower accuracy", worst))
+    monkeypatch.setitem(LABELS, "worst", Label("worst", "the lower accuracy", worst))
     pairs = build_pairs(TRIALS, 5, label="worst").set_index("nn")
     assert pairs["better_dataset"].to_dict() == {"a": "svhn", "b": "mnist", "c": "svhn"}

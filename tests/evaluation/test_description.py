@@ -114,7 +114,7 @@ def test_excluded_and_notes(report):
 
 def test_a_metric_is_declared_once(monkeypatch, tmp_path):
     ours = metrics.Metric("mean", "of all probabilities", "mean probability", lambda test: test["probability_1"].mean())
-    monkeypatch.setitem(metrics.METRICS._items, "mean", ours)
+    monkeypatch.setitem(metrics.METRICS, "mean", ours)
     write_report(made_report(), tmp_path)
     found = read_report(tmp_path)
     assert found.model_extra == {"mean": pytest.approx(np.mean(PROBABILITY))}

@@ -86,7 +86,7 @@ def test_a_new_field_is_a_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
     field = PromptField(
         "characters", "characters of the source", ("characters",), lambda shown, _: len(shown.source or "")
     )
-    monkeypatch.setitem(FIELDS._items, field.name, field)
+    monkeypatch.setitem(FIELDS, field.name, field)
     monkeypatch.setitem(COLUMNS, "characters", (field, 0))  # made of FIELDS at import
     assert "<characters=24>" in rendered("characters")
     assert template("characters").shows("characters")

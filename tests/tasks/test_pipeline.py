@@ -48,16 +48,17 @@ def test_a_run_whose_store_failed_is_not_finished(
     with monkeypatch.context() as patched:
         patched.setattr(PredictionStore, "add_run", full)
         assert line(resume, unfinished) == "the store is full"
-    assert "an unfinished run: go on with --resume" in line(rebuild_report, unfinished)
+    assert "an unfinished run: continue with --resume" in line(rebuild_report, unfinished)
     again = resume(unfinished)
     assert again.predictions["log_odds"].tolist() == result.predictions["log_odds"].tolist()
     assert (unfinished / "adapter" / "README.md").is_file()
 
 
-def test_another_base_model_does_not_go_on_with_the_checkpoints(unfinished: Path) -> None:
-    began = json.loads((unfinished / "inputs.json").read_text())
-    (unfinished / "inputs.json").write_text(json.dumps({**began, "base model": "another"}))
-    assert "its base model changed" in line(resume, unfinished)
+@pytest.mark.parametrize("name", ["base model", "dataset facts"])
+def test_a_run_continues_only_with_its_own_inputs(unfinished: Path, name: str) -> None:
+    recorded = json.loads((unfinished / "inputs.json").read_text())
+    (unfinished / "inputs.json").write_text(json.dumps({**recorded, name: "another"}))
+    assert f"its {name} changed" in line(resume, unfinished)
 
 
 def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_base_that_was_changed_between_is_not_gone_on_with(result: RunResult, 
     record = json.loads((run / "run.json").read_text())["base_model"]
     assert json.loads((run / "adapter" / "nngpt_ext.json").read_text())["base_identity"] == record["identity"]
     inputs = json.loads((run / "inputs.json").read_text())
-    older = {name: sha256 for name, sha256 in inputs.items() if not name.startswith("base model's ")}
+    older = {name: sha256 for name, sha256 in inputs.items() if not name.startswith(("base model's ", "dataset "))}
     assert set(older) == {"pairs", "sources", "prompt", "base model"}
     (run / "inputs.json").write_text(json.dumps(older))
     (run / "report.json").unlink()
@@ -166,7 +167,7 @@ def test_damaged_predictions_say_how_to_make_them_again(
     file, report = run / "predictions.parquet", run / "report.json"
     damage(file)
     assert line(resume, run) == (
-        f"'{file}' is missing or damaged; to score again, remove '{report}' and go on with --resume"
+        f"'{file}' is missing or damaged; to score again, remove '{report}' and continue with --resume"
     )
     report.unlink()
     assert resume(run).predictions.equals(result.predictions)

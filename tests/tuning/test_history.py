@@ -137,7 +137,7 @@ def flip(file: Path) -> None:
 def test_a_plot_that_fails_ends_no_training(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
         Validation(lambda _: {}, on_epoch=lambda _: 1 // 0).epoch_ended([{"epoch": 1}])
-    assert caplog.messages == ["on_epoch failed; training goes on"]
+    assert caplog.messages == ["on_epoch failed; training continues"]
     assert "ZeroDivisionError" in caplog.text
 
 
