@@ -28,8 +28,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import checked_engine
-from nngpt_ext.batches.rows import Example, own_length, pack, shared_length
+from nngpt_ext.batches.rows import own_length, pack, shared_length
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 from nngpt_ext.models.base import keep_compute_dtype
 

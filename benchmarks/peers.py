@@ -18,8 +18,8 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks.stopwatch import Clock, Work, now
 from benchmarks.workload import Workload, lengths
-from nngpt_ext.batches.encode import Encoded
-from nngpt_ext.batches.rows import Example, pack, scoring_example
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import pack
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 from nngpt_ext.config import ResolvedConfig, TaskConfig
 from nngpt_ext.models.base import quiet_transformers
@@ -185,7 +185,7 @@ def _mean_loss(found: Workload, model: Any, engine: str) -> tuple[float, torch.T
     return total, torch.cat([one.flatten() for one in sums]), tokens
 
 
-def score(found: Workload, groups: Sequence[Sequence[Encoded]], **how: Any) -> Work:
+def score(found: Workload, groups: Sequence[Sequence[Example]], **how: Any) -> Work:
     """Score questions.
 
     Args:
@@ -196,20 +196,20 @@ def score(found: Workload, groups: Sequence[Sequence[Encoded]], **how: Any) -> W
     with Clock() as clock:
         values = log_odds(found.base.model, groups, row_tokens=found.row_tokens, pad=found.pad, **how)
     if how.get("engine") == "plain":
-        tokens = sum(len(e.prompt) + len(option) - 1 for group in groups for e in group for option in e.options)
+        tokens = sum(len(e.prompt) + len(option) - 1 for group in groups for e in group for option in e.answers)
     else:
-        tokens = lengths([[scoring_example(e) for e in group] for group in groups]).once
+        tokens = lengths(groups).once
     return Work(sum(len(group) for group in groups), tokens, clock.seconds, np.concatenate(values))
 
 
-def score_harness(found: Workload, questions: Sequence[Encoded], batch: int) -> Work:
+def score_harness(found: Workload, questions: Sequence[Example], batch: int) -> Work:
     """Score questions as lm-evaluation-harness's `multiple_choice` does: one request an option."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from lm_eval.models.huggingface import HFLM
 
     base = found.base
     judge = HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=batch, max_length=base.context)
-    requests = [(("", ""), e.prompt.tolist(), option.tolist()) for e in questions for option in e.options]
+    requests = [(("", ""), e.prompt.tolist(), option.tolist()) for e in questions for option in e.answers]
     with Clock() as clock:
         answers = judge._loglikelihood_tokens(requests, disable_tqdm=True)
     scores = np.array([score for score, _ in answers]).reshape(-1, 2)
@@ -217,7 +217,7 @@ def score_harness(found: Workload, questions: Sequence[Encoded], batch: int) -> 
     return Work(len(questions), tokens, clock.seconds, scores[:, 0] - scores[:, 1])
 
 
-def generate(model: Any, questions: Sequence[Encoded], pad: int) -> Work:
+def generate(model: Any, questions: Sequence[Example], pad: int) -> Work:
     """Sample an answer of 150 tokens to each question as NNGPT does (temperature 0.8), one at a time."""
     device = next(model.parameters()).device
     with Clock() as clock, torch.inference_mode():

@@ -15,7 +15,6 @@ import torch
 from benchmarks import peers
 from benchmarks.stopwatch import Rate, Work, in_turn
 from benchmarks.workload import Workload, lengths, make_workload
-from nngpt_ext.batches.rows import scoring_example
 from nngpt_ext.batches.tensors import mask_dtype
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.models.base import load_base
@@ -180,8 +179,8 @@ def _by_questions(found: Workload, questions: int, rounds: int) -> dict[str, Any
 
 def _scoring_bound(found: Workload) -> float:
     """What sharing can gain in scoring, where one example a row computes the question once for each option."""
-    single = sum(len(e.prompt) + len(option) - 1 for e in found.questions for option in e.options)
-    return single / lengths([[scoring_example(e) for e in group] for group in found.groups]).once
+    single = sum(len(e.prompt) + len(option) - 1 for e in found.questions for option in e.answers)
+    return single / lengths(found.groups).once
 
 
 def _gain(rates: dict[str, Rate]) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Encoded
-from nngpt_ext.batches.rows import Example, own_length, scoring_example, shared_length, training_example
+from nngpt_ext.batches.encode import Example, training_example
+from nngpt_ext.batches.rows import own_length, shared_length
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
@@ -40,7 +41,7 @@ class Workload:
     prompt: str
     code_tokens: int
     row_tokens: int  # of a forward pass with shared prefixes
-    groups: list[list[Encoded]]  # the questions of each network, both orders of a pair next to each other
+    groups: list[list[Example]]  # the questions of each network, both orders of a pair next to each other
     training: list[list[Example]]  # the same questions with the right answer
 
     @property
@@ -49,7 +50,7 @@ class Workload:
         return int(self.base.tokenizer.pad_token_id)
 
     @property
-    def questions(self) -> list[Encoded]:
+    def questions(self) -> list[Example]:
         """The questions about all networks."""
         return [question for group in self.groups for question in group]
 
@@ -87,15 +88,14 @@ def make_workload(base: Base, prompt: str, networks: int, code_tokens: int, row_
         groups.append(encoded)
         training.append([training_example(e, r) for e, r in zip(encoded, right, strict=True)])
     found = Workload(base, prompt, code_tokens, row_tokens, groups, training)
-    examples = [scoring_example(encoded) for encoded in groups[0]]
-    if scorer.check_engine(examples) != "shared":
+    if scorer.check_engine(groups[0]) != "shared":
         raise UserError(
             f"base model '{base.name}' cannot share prefixes (see the warning): there is nothing to measure"
         )
     return found
 
 
-def lengths(groups: list[list[Example]]) -> Lengths:
+def lengths(groups: Sequence[Sequence[Example]]) -> Lengths:
     """Lengths of examples in tokens, without stop tokens, which are only predicted."""
     shared = [shared_length([e.prompt for e in group]) if len(group) > 1 else 0 for group in groups]
     whole = [sum(own_length(e, 0) for e in group) for group in groups]

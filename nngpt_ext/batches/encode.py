@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
-    """One question: its prompt and the possible answers, as token ids (int32).
+class Example:
+    """A question as token ids (int32): its prompt, and the answers to predict, each with the stop token at its end.
 
-    `options[0]` is the first dataset offered; each option ends with the stop token.
+    To be scored it has both options, the first dataset offered first; to be trained on only the right one.
     """
 
     prompt: np.ndarray
-    options: tuple[np.ndarray, np.ndarray]
+    answers: tuple[np.ndarray, ...]
+
+
+def training_example(question: Example, first_is_right: bool) -> Example:
+    """The question with its right answer only."""
+    return Example(question.prompt, (question.answers[0 if first_is_right else 1],))
 
 
 class Encoder:
@@ -67,7 +72,7 @@ class Encoder:
             self._options[dataset] = np.array([*ids, self.tokenizer.eos_token_id], dtype="int32")
         return self._options[dataset]
 
-    def encode(self, questions: Iterable[Question]) -> list[Encoded]:
+    def encode(self, questions: Iterable[Question]) -> list[Example]:
         """Encode questions.
 
         Raises:
@@ -89,7 +94,7 @@ class Encoder:
                 else:
                     cure = f"tuning.row_tokens is {self.row_tokens}; raise it to at least {length}, or lower {now}"
                 raise UserError(f"a question about '{question.nn}' has {length} tokens and {cure}")
-            result.append(Encoded(np.array(prompt, dtype="int32"), options))
+            result.append(Example(np.array(prompt, dtype="int32"), options))
         return result
 
     def _code(self, nn: str) -> str | None:

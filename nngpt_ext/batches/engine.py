@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from nngpt_ext.batches.attention import install
-from nngpt_ext.batches.rows import Example, Row, build_row, shared_length
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import Row, build_row, shared_length
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, make_batch, mask_dtype, masked_batch, parts_batch
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import quiet_transformers

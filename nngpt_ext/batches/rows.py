@@ -14,7 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Encoded
+from nngpt_ext.batches.encode import Example
 
 NO_PARENT = -1
 
@@ -48,24 +48,6 @@ class Row:
             if parent != NO_PARENT:
                 above[segment] |= above[parent]
         return above
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A question with the answers to predict: the right option to train on, both options to score."""
-
-    prompt: np.ndarray
-    answers: tuple[np.ndarray, ...]
-
-
-def training_example(encoded: Encoded, first_is_right: bool) -> Example:
-    """The example that trains on the right option."""
-    return Example(encoded.prompt, (encoded.options[0 if first_is_right else 1],))
-
-
-def scoring_example(encoded: Encoded) -> Example:
-    """The example that scores both options."""
-    return Example(encoded.prompt, encoded.options)
 
 
 def shared_length(prompts: Sequence[np.ndarray]) -> int:

@@ -12,8 +12,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from nngpt_ext.batches.attention import bare, installed
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.layout import layout_of
-from nngpt_ext.batches.rows import Example, Row, build_row
+from nngpt_ext.batches.rows import Row, build_row
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,7 +173,7 @@ def _check(encoder: Encoder, question: Question, text: str, choices: list[str]) 
         return list(encoder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     (encoded,) = encoder.encode([question])
-    ours = [[*encoded.prompt.tolist(), *option.tolist()] for option in encoded.options]
+    ours = [[*encoded.prompt.tolist(), *option.tolist()] for option in encoded.answers]
     if [tokens(text + choice) for choice in choices] != ours or len(tokens(text.rstrip())) > len(encoded.prompt):
         raise UserError(
             f"the base's tokenizer joins the end of a question about '{question.nn}' with its answer when both are one "

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nngpt_ext.batches.rows import Example, build_row, halves, own_length, pack, scoring_example, shared_length
-
-if TYPE_CHECKING:
-    from nngpt_ext.batches.encode import Encoded
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import build_row, halves, own_length, pack, shared_length
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +19,7 @@ PLAIN_BATCH = 8  # rows of one forward pass where prefixes are not shared
 
 def log_odds(
     model: Any,
-    groups: Sequence[Sequence[Encoded]],
+    groups: Sequence[Sequence[Example]],
     *,
     row_tokens: int,
     pad: int,
@@ -50,21 +48,20 @@ def log_odds(
 
     from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 
-    examples = [[scoring_example(encoded) for encoded in group] for group in groups]
     result = [np.empty(len(group)) for group in groups]
     device, dtype = next(model.parameters()).device, mask_dtype(model)
 
     def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
-        chosen = [[examples[g][e] for e in numbers] for g, *numbers in row]
+        chosen = [[groups[g][e] for e in numbers] for g, *numbers in row]
         return answer_log_probs(model, make_batch(chosen, engine, dtype, pad).to(device))
 
-    large = [g for g, group in enumerate(examples) if engine == "shared" and _is_large(group, row_tokens)]
+    large = [g for g, group in enumerate(groups) if engine == "shared" and _is_large(group, row_tokens)]
     if engine == "plain":
-        rows = _plain_rows(examples, max(1, plain_batch // 2))
+        rows = _plain_rows(groups, max(1, plain_batch // 2))
     else:
-        rows = pack([[] if g in large else group for g, group in enumerate(examples)], row_tokens)
+        rows = pack([[] if g in large else group for g, group in enumerate(groups)], row_tokens)
     with torch.inference_mode():
-        cached = (_with_cache(model, g, examples[g], row_tokens) for g in large)
+        cached = (_with_cache(model, g, groups[g], row_tokens) for g in large)
         told: list[bool] = []
         for score, given in itertools.chain([(scored, rows)], cached):
             for row, values in _within_memory(score, given, told):

@@ -14,7 +14,7 @@ from nngpt_ext.prompts.fields import GIVEN, Question
 from nngpt_ext.scoring.log_odds import log_odds
 
 if TYPE_CHECKING:
-    from nngpt_ext.batches.encode import Encoded, Encoder
+    from nngpt_ext.batches.encode import Encoder, Example
 
 # Log-odds are differences of sums over a few tokens. Larger ones, and those that are not finite, come from weights that
 # are damaged or diverged, and even their sign means nothing.
@@ -49,7 +49,7 @@ class EncodedPairs:
     """Questions about pairs as tokens, by network, so that they are tokenised once and can be scored several times."""
 
     rows: list[np.ndarray]  # numbers of each network's pairs
-    groups: list[list[Encoded]]  # its questions: the pairs as they are, then all of them with the datasets swapped
+    groups: list[list[Example]]  # its questions: the pairs as they are, then all of them with the datasets swapped
     pad: int
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Encoder
-from nngpt_ext.batches.rows import Example, scoring_example
+from nngpt_ext.batches.encode import Encoder, Example
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import Question
@@ -120,7 +119,7 @@ class LocalScorer:
             return np.empty((0, 2))
         with self._lock:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
-            engine = self.check_engine([scoring_example(one) for one in longest])
+            engine = self.check_engine(longest)
             chosen = self.model if model is None else model
             return pair_log_odds(chosen, encoded, row_tokens=self.budget.row_tokens, engine=engine, progress=advance)
 

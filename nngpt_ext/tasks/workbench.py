@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from nngpt_ext.batches.rows import Example, scoring_example, training_example
+from nngpt_ext.batches.encode import Example, training_example
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
@@ -70,7 +70,7 @@ class Workbench:
         rows = group_by_network(pairs["nn"].tolist())
         longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].prompt))
         asked = [q for question in questions_of(pairs.iloc[rows[longest]]) for q in (question, question.turned())]
-        return [scoring_example(encoded) for encoded in self.encoder.encode(asked)]
+        return self.encoder.encode(asked)
 
     def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
         """Train this run's adapter with the configured fine-tuner, which may continue from checkpoints there."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nngpt_ext.batches.rows import Example, own_length, pack
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import own_length, pack
 from nngpt_ext.config import ResolvedConfig
 
 

@@ -20,7 +20,7 @@ from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.tuning.history import ADAPTER_FILES, Validation, select_epoch
 
 if TYPE_CHECKING:
-    from nngpt_ext.batches.rows import Example
+    from nngpt_ext.batches.encode import Example
     from nngpt_ext.models.base import Base
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from nngpt_ext.batches.rows import Example, halves, tokens_of
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import halves, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.errors import UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from nngpt_ext.batches.encode import Encoded, Encoder
+from nngpt_ext.batches.encode import Encoder, Example
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import Base
 from nngpt_ext.prompts.builtin import get_template
@@ -33,5 +33,5 @@ def questions(nn: str, pairs: int = 21) -> list[Question]:
     return asked
 
 
-def encoded(base: Base, nn: str = "AlexNet", pairs: int = 3, prompt: str = "recipe") -> list[Encoded]:
+def encoded(base: Base, nn: str = "AlexNet", pairs: int = 3, prompt: str = "recipe") -> list[Example]:
     return encoder(base, prompt).encode(questions(nn, pairs))

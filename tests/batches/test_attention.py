@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nngpt_ext.batches import attention
 from nngpt_ext.batches.attention import attend, install, installed
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.layout import Layout, layout_of
-from nngpt_ext.batches.rows import Example, Row, build_row
+from nngpt_ext.batches.rows import Row, build_row
 from tests import models_made
 
 HEADS, KEY_HEADS, SIZE = 4, 2, 8

@@ -42,7 +42,7 @@ def test_prompts_are_the_rendered_text(prompt: str) -> None:
 def test_options_are_names_and_the_stop_token(pieces: bool) -> None:
     encoder = make(pieces=pieces)
     for question, one in zip(questions("VGG"), encoder.encode(questions("VGG")), strict=True):
-        for dataset, option in zip((question.dataset_1, question.dataset_2), one.options, strict=True):
+        for dataset, option in zip((question.dataset_1, question.dataset_2), one.answers, strict=True):
             assert option[-1] == encoder.tokenizer.eos_token_id
             assert encoder.tokenizer.decode(option[:-1]) == dataset
             assert option.dtype == np.int32
@@ -59,7 +59,7 @@ def test_an_options_own_special_tokens_are_text() -> None:
 
 def test_turned_questions_swap_options_and_share_the_source() -> None:
     asked, turned = make().encode(questions("ResNet", 1))
-    assert [option.tolist() for option in asked.options] == [option.tolist() for option in turned.options[::-1]]
+    assert [option.tolist() for option in asked.answers] == [option.tolist() for option in turned.answers[::-1]]
     assert shared_length([asked.prompt, turned.prompt]) > 100
 
 

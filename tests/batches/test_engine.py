@@ -12,6 +12,7 @@ import transformers as t
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from nngpt_ext.batches.attention import installed
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import (
     ENGINES,
     SAME,
@@ -21,7 +22,6 @@ from nngpt_ext.batches.engine import (
     leak,
     positions_matter,
 )
-from nngpt_ext.batches.rows import Example, scoring_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import quiet_transformers
 from tests import models_made
@@ -32,7 +32,7 @@ from .asked import encoded
 
 @pytest.fixture
 def group() -> list[Example]:
-    return [scoring_example(one) for one in encoded(models_made.base("llama"), "AlexNet", 3)]
+    return encoded(models_made.base("llama"), "AlexNet", 3)
 
 
 def shape(**changes: Any) -> dict[str, Any]:

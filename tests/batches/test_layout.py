@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.layout import Layout, Tree, layout_of
-from nngpt_ext.batches.rows import Example, build_row
+from nngpt_ext.batches.rows import build_row
 
 
 def tokens(*ids: int) -> np.ndarray:

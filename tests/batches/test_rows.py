@@ -6,19 +6,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nngpt_ext.batches.encode import Encoded
-from nngpt_ext.batches.rows import (
-    NO_PARENT,
-    Example,
-    Row,
-    build_row,
-    halves,
-    own_length,
-    pack,
-    scoring_example,
-    shared_length,
-    training_example,
-)
+from nngpt_ext.batches.encode import Example, training_example
+from nngpt_ext.batches.rows import NO_PARENT, Row, build_row, halves, own_length, pack, shared_length
 
 STOP = 99  # in no prompt
 
@@ -172,12 +161,10 @@ def test_a_row_by_hand() -> None:
     assert row.answers.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
 
 
-def test_examples_of_one_question() -> None:
-    encoded = Encoded(tokens([1, 2]), (tokens([3, STOP]), tokens([4, 5, STOP])))
-    assert training_example(encoded, True).answers == (encoded.options[0],)
-    assert training_example(encoded, False).answers == (encoded.options[1],)
-    assert scoring_example(encoded).answers == encoded.options
-    assert scoring_example(encoded).prompt is encoded.prompt
+def test_a_question_is_trained_on_its_right_answer() -> None:
+    encoded = Example(tokens([1, 2]), (tokens([3, STOP]), tokens([4, 5, STOP])))
+    assert training_example(encoded, True).answers == (encoded.answers[0],)
+    assert training_example(encoded, False).answers == (encoded.answers[1],)
 
 
 def test_halves() -> None:

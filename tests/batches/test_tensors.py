@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from nngpt_ext.batches.attention import install
+from nngpt_ext.batches.encode import Example, training_example
 from nngpt_ext.batches.engine import ENGINES
-from nngpt_ext.batches.rows import Example, build_row, scoring_example, training_example
+from nngpt_ext.batches.rows import build_row
 from nngpt_ext.batches.tensors import (
     answer_log_probs,
     make_batch,
@@ -51,7 +52,7 @@ def by_hand(base: Base, groups: Sequence[Sequence[Example]]) -> torch.Tensor:
 
 
 def scoring(base: Base, nn: str = "AlexNet", pairs: int = 3, prompt: str = "recipe") -> list[Example]:
-    return [scoring_example(one) for one in encoded(base, nn, pairs, prompt)]
+    return encoded(base, nn, pairs, prompt)
 
 
 def check(base: Base, groups: Sequence[Sequence[Example]]) -> None:
@@ -111,7 +112,7 @@ def test_gradients_are_equal(kind: str, answers: str, engine: str) -> None:
     if answers == "training":
         groups = [[training_example(one, i % 2 == 0) for i, one in enumerate(group)] for group in chosen]
     else:
-        groups = [[scoring_example(one) for one in group] for group in chosen]
+        groups = chosen
     one, other = gradient(base, engine, groups), gradient(base, "plain", groups)
     assert ((one - other).norm() / other.norm()).item() <= 1e-5
 

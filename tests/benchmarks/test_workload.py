@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import lengths, make_workload
-from nngpt_ext.batches.rows import Example
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 
@@ -29,9 +29,9 @@ def test_real_pairs_in_both_orders() -> None:
     for group, answered in zip(found.groups, found.training, strict=True):
         assert len(group) % 2 == 0
         for question, turned in zip(group[::2], group[1::2], strict=True):
-            assert [o.tolist() for o in question.options] == [o.tolist() for o in turned.options[::-1]]
+            assert [o.tolist() for o in question.answers] == [o.tolist() for o in turned.answers[::-1]]
         for question, example in zip(group, answered, strict=True):
-            assert example.answers[0].tolist() in [option.tolist() for option in question.options]
+            assert example.answers[0].tolist() in [option.tolist() for option in question.answers]
     many = found.with_questions(50, 2)
     assert [len(group) for group in many.groups] == [len(group) for group in many.training] == [50, 50]
     assert many.lengths.questions == 50

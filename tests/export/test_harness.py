@@ -78,7 +78,7 @@ def test_read_in_one_text_the_tokens_are_those_that_we_score(run: RunResult, ask
     for rows, group in zip(encoded.rows, encoded.groups, strict=True):
         for n, one in enumerate(group):
             row = known.loc[(rows[n % len(rows)], n >= len(rows))]
-            for choice, option in zip(row["choices"], one.options, strict=True):
+            for choice, option in zip(row["choices"], one.answers, strict=True):
                 assert tokenizer(row["text"] + choice)["input_ids"] == [*one.prompt.tolist(), *option.tolist()]
                 seen += 1
     assert seen == 2 * len(asked)

@@ -152,7 +152,7 @@ def test_a_special_token_in_a_name_ends_no_answer(sure: Sure, code: str) -> None
     asked = predictor._check(Query(code, name, "mnist"))
     encoded = scorer.encode([asked.question], {asked.source: code})
     for one in encoded.groups[0]:
-        for option in one.options:
+        for option in one.answers:
             assert (option == tokenizer.eos_token_id).sum() == 1
         assert (one.prompt == tokenizer.eos_token_id).sum() == 0
 

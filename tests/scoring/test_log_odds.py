@@ -12,9 +12,9 @@ import torch
 
 from nngpt_ext.batches import tensors
 from nngpt_ext.batches.attention import install
-from nngpt_ext.batches.encode import Encoded
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import ENGINES
-from nngpt_ext.batches.rows import own_length, scoring_example, shared_length
+from nngpt_ext.batches.rows import own_length, shared_length
 from nngpt_ext.batches.tensors import answer_log_probs
 from nngpt_ext.models.base import Base
 from nngpt_ext.scoring.log_odds import PLAIN_BATCH, log_odds
@@ -25,7 +25,7 @@ from tests.models_made import KINDS
 TOLERANCE = 1e-4
 
 
-def groups_of(base: Base, prompt: str = "recipe") -> list[list[Encoded]]:
+def groups_of(base: Base, prompt: str = "recipe") -> list[list[Example]]:
     """Groups of unequal size, one of them of a single question."""
     asked = encoder(base, prompt)
     return [
@@ -35,14 +35,14 @@ def groups_of(base: Base, prompt: str = "recipe") -> list[list[Encoded]]:
     ]
 
 
-def score(base: Base, groups: Sequence[Sequence[Encoded]], **changes: object) -> list[np.ndarray]:
+def score(base: Base, groups: Sequence[Sequence[Example]], **changes: object) -> list[np.ndarray]:
     given = {"row_tokens": 1024, "pad": base.tokenizer.pad_token_id, **changes}
     install(base.model)
     return log_odds(base.model, groups, **given)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
-def by_definition(base: Base, one: Encoded) -> float:
+def by_definition(base: Base, one: Example) -> float:
     """log p(option 1 and its stop token) − log p(option 2 and its stop token), sums over tokens."""
 
     def log_p(option: np.ndarray) -> float:
@@ -55,7 +55,7 @@ def by_definition(base: Base, one: Encoded) -> float:
         assert token == base.tokenizer.eos_token_id
         return total
 
-    return log_p(one.options[0]) - log_p(one.options[1])
+    return log_p(one.answers[0]) - log_p(one.answers[1])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -75,11 +75,11 @@ def test_the_definition(engine: str, bits: bool, pieces: bool) -> None:
 def test_no_length_normalisation() -> None:
     base = models_made.base("llama", pieces=True)
     group = encoder(base).encode(questions("AlexNet"))
-    unequal = [one for one in group if abs(len(one.options[0]) - len(one.options[1])) >= 3]
+    unequal = [one for one in group if abs(len(one.answers[0]) - len(one.answers[1])) >= 3]
     assert unequal
     # Weights drawn at random know nothing: three tokens more cost about 3 log(vocabulary).
     for one, value in zip(unequal, score(base, [unequal])[0], strict=True):
-        assert np.sign(value) == np.sign(len(one.options[1]) - len(one.options[0]))
+        assert np.sign(value) == np.sign(len(one.answers[1]) - len(one.answers[0]))
 
 
 @pytest.mark.parametrize("engine", ["shared", "masked"])
@@ -107,7 +107,7 @@ def test_a_large_group_is_scored_behind_its_prefix_computed_once(monkeypatch: py
     monkeypatch.setattr(type(base.model), "forward", counted)
     found = score(base, [group], row_tokens=400)[0]
     monkeypatch.undo()
-    own = sum(own_length(scoring_example(one), shared) for one in group)
+    own = sum(own_length(one, shared) for one in group)
     assert len(lengths) > 3
     assert lengths[0] == shared
     assert sum(lengths) == shared + own

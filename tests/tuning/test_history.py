@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import checked_engine
-from nngpt_ext.batches.rows import Example
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import Base
 from nngpt_ext.tuning.history import Validation, read_history

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.batches.rows import Example, build_row, own_length, tokens_of
+from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import build_row, own_length, tokens_of
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.tuning.plan import Plan, make_plan
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nngpt_ext.batches.encode import Example, training_example
 from nngpt_ext.batches.engine import ENGINES, checked_engine
-from nngpt_ext.batches.rows import Example, training_example
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.config import ResolvedConfig, ResolvedLora, TaskConfig
 from nngpt_ext.models.base import Base, quiet_transformers
