@@ -10,6 +10,7 @@ from pydantic import Field, field_serializer
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.presets import preset
+from nngpt_ext.run_folder import STORE
 from nngpt_ext.settings import Stage, hide_password
 
 
@@ -82,7 +83,7 @@ class TaskConfig(Stage):
             group.update({key: defaults[key] for key in group.keys() & defaults.keys() if group[key] is None})
         content["output_dir"] = str(folder)
         if self.store == "default":
-            content["store"] = f"sqlite:///{folder / 'predictions.db'}"
+            content["store"] = f"sqlite:///{folder / STORE}"
         return ResolvedConfig.model_validate(content)
 
 

@@ -55,7 +55,7 @@ class Finding:
 
 
 class Note(UserError):
-    """A problem that a run can do without solving."""
+    """A problem that does not prevent a run."""
 
 
 def finding(name: str, check: Callable[[], str], cure: str | None = None) -> Finding:
@@ -339,7 +339,7 @@ NATIVE: dict[str, tuple[Callable[[], str], str]] = {
     ),
 }
 OTHERS: dict[str, tuple[Callable[[], str], str | None]] = {
-    "disk": (check_disk, "cd a folder with room, or give one with --out"),
+    "disk": (check_disk, "cd /a/folder/with/room"),
     "cache": (check_cache, "export NNGPT_EXT_CACHE=/a/folder/with/room"),
     "hub": (check_hub, "nngpt-ext run dataset_compare --set model.base=embedded"),
     "host": (check_host, None),

@@ -226,6 +226,8 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(file)
     except FileNotFoundError:
-        raise UserError(f"'{file}' is missing: the run is not finished, continue with --resume") from None
+        raise UserError(
+            f"'{file}' is missing: continue the run with --resume; if it is finished, remove its {REPORT} first"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -59,11 +60,15 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "extra_forbidden":
         groups = sorted({key.rpartition(".")[0] for key in known} - {""})
         alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
-        hint = nearest(path, alike) or nearest(path, known) or f"; known: {', '.join(known)}"
+        last = {key.rpartition(".")[2]: f" (did you mean '{key}'?)" for key in known}
+        same = difflib.get_close_matches(path.rpartition(".")[2], last, n=1, cutoff=0.7)
+        hint = nearest(path, alike) or nearest(path, known) or "".join(last[key] for key in same)
+        hint = hint or f"; known: {', '.join(known)}"
         return f"unknown key '{path}'{hint}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":
-        message = f"must be a mapping with keys such as {next(key for key in known if key.startswith(path))}"
+        inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
+        message = f"must be a mapping{inner}"
     shown = isinstance(given, (dict, BaseModel)) or f"'{given}'" in message
     return (
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from nngpt_ext import run_task
 from nngpt_ext.config import TaskConfig
@@ -290,3 +291,22 @@ def test_a_stores_password_is_not_written() -> None:
         build_config(TaskConfig, {"store": "sqlite:///a:b@c.db"}).model_dump(mode="json")["store"]
         == "sqlite:///a:b@c.db"
     )
+
+
+class _Item(BaseModel):
+    size: int
+
+
+class _Lists(BaseModel):
+    items: list[_Item] = []
+    named: dict[str, _Item] = {}
+
+
+@pytest.mark.parametrize("given", [{"items": [3]}, {"named": {"a": 3}}])
+def test_an_item_of_a_plugins_list_must_be_a_mapping(given):
+    assert "must be a mapping" in line(build_config, _Lists, given)
+
+
+@pytest.mark.parametrize(("typed", "key"), [("alpha", "model.lora.alpha"), ("epoch", "data.epoch")])
+def test_the_last_part_of_a_key_is_enough_for_a_hint(typed, key):
+    assert f"unknown key '{typed}' (did you mean '{key}'?)" in faults({typed: 1})

@@ -128,3 +128,13 @@ def test_an_import_downwards_is_not(module, text):
 def test_no_module_is_long():
     lengths = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {name: n for name, n in lengths.items() if n > LINES} == {}
+
+
+def test_a_room_is_small():
+    rooms: dict[Path, list[Path]] = {}
+    for module in MODULES:
+        if module.stem != "__init__" and module.parent != PACKAGE:
+            rooms.setdefault(module.parent, []).append(module)
+    assert {room.name: len(found) for room, found in rooms.items() if len(found) > 12} == {}
+    lines = {room: sum(m.read_text(encoding="utf-8").count("\n") for m in found) for room, found in rooms.items()}
+    assert {room.name: n for room, n in lines.items() if n > 2000} == {}

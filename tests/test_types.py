@@ -19,6 +19,7 @@ from pathlib import Path
 from nngpt_ext import (
     Comparison, PredictionStore, Predictor, Query, Ranking, RunResult, Template, register_prompt, run_task,
 )
+from nngpt_ext.host import tune_main
 from nngpt_ext.scoring.scorer import Scorer
 
 register_prompt("mine")(Template("mine", "system", "{a} or {b}?", {"a": "dataset", "b": "dataset_2"}))
@@ -26,6 +27,7 @@ result = run_task("dataset_compare", config="task.yaml", prompt="mine", output_d
 reveal_type(result.report.per_dataset)
 reveal_type(result.report.accuracy.value)
 reveal_type(result.predictions)
+reveal_type(tune_main(llm_conf="x.json").report.skill.value)
 
 
 def another(name: str) -> RunResult[object]:
@@ -49,7 +51,7 @@ def used(scorer: Scorer) -> None:
         reveal_type(rows)
 """
 TYPES = [
-    "DataFrame", "float", "DataFrame", "float", "str", "tuple[str, ...]", "str", "DataFrame",
+    "DataFrame", "float", "DataFrame", "float", "float", "str", "tuple[str, ...]", "str", "DataFrame",
 ]  # fmt: skip
 WRONG = """
 from nngpt_ext import Predictor

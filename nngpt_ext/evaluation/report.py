@@ -157,7 +157,8 @@ def read_answers(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     matched = test.merge(baselines, on=KEYS, how="left", validate="one_to_one")
     if matched.isna().to_numpy().any():
         raise UserError(
-            f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove '{folder}' and run it again"
+            f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove "
+            f"'{folder / REPORT}' and continue with --resume"
         )
     return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=KEYS).items()}
 

@@ -16,6 +16,7 @@ from nngpt_ext.host.installation import CONF, Host, installed_host
 from nngpt_ext.settings import Stage, build_config, find_project, read_project
 
 if TYPE_CHECKING:
+    from nngpt_ext.evaluation.report import Report
     from nngpt_ext.tasks.protocol import RunResult
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ WARNED = (
 )  # fmt: skip
 
 
-def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult:
+def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult[Report]:
     """Fine-tune by the arguments of NNGPT's `main`: `llm_conf=`, `llm_tune_conf=`, `learning_rate=`, …
 
     Configuration files are paths, or names in `ab/gpt/conf` here, in `nngpt/` (where `host enable` writes) or among

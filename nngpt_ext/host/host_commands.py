@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
@@ -131,8 +132,8 @@ def database(
 def import_(
     outputs: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of NNGPT's epochs, A0, A1, …")],
     out: Annotated[Path | None, typer.Option(help="A new folder; by default OUT_DIR-report.")] = None,
-    epoch: Annotated[int, typer.Option(help="Training epoch of the pairs for the pair prior.")] = 5,
-    source: Annotated[str, typer.Option(help="auto, package, sqlite or api.")] = "auto",
+    epoch: Annotated[int, typer.Option(min=1, help="Training epoch of the pairs for the pair prior.")] = 5,
+    source: Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))] = "auto",
     lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
     as_json: AsJson = False,
 ) -> None:

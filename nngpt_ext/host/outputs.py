@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.parser import parse_answer
 from nngpt_ext.io import cannot_write, is_free, replacing, write_text
+from nngpt_ext.run_folder import PREDICTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 OUTPUT, VERDICT = "full_output.txt", "classification_eval.json"
 BASE_MODEL = "host"
-NOTE, PREDICTIONS, OUTPUTS = "import.json", "predictions.parquet", "outputs.parquet"
+NOTE, OUTPUTS = "import.json", "outputs.parquet"
 PRIOR = "pair_prior"  # a column of the predictions here: P(dataset_1) by the usual winner
 _AGAIN = "run nngpt-ext host import again"
 # The folders of epochs, relative to a folder that a user may give.
@@ -122,8 +123,10 @@ def import_outputs(
     from nngpt_ext.data.selection import DataConfig
     from nngpt_ext.evaluation.baselines import pair_prior
     from nngpt_ext.run_folder import versions
+    from nngpt_ext.settings import build_config
 
     found, out = read_outputs(folder), Path(out)
+    records = read_records(build_config(DataConfig, {"source": source, "path": lemur, "epoch": epoch}, what="options"))
     if out.exists() and (not out.is_dir() or not (is_free(out, NOTE) or is_import(out))):
         raise UserError(f"'{out}' contains something else; give a new folder with --out")
     table, reported = found.table, int(found.table["tuning_epoch"].iloc[-1])
@@ -143,7 +146,6 @@ def import_outputs(
         "prior_epoch": epoch, "versions": versions(),
     }  # fmt: skip
     last = table[table["tuning_epoch"] == reported].drop(columns=["host_predicted", "text"]).reset_index(drop=True)
-    records = read_records(DataConfig(source=source, path=lemur, epoch=epoch))
     # NNGPT holds no network out, so the prior is that of all pairs.
     last[PRIOR] = pair_prior(build_pairs(records.trials.frame, epoch), last)
     try:

@@ -99,7 +99,11 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         found += result_of(done, "importing NNGPT")
     for package, accepted, role, argument in _REMOVED:
         version = metadata.version(package)
-        passed = argument in host.file(role).read_text(encoding="utf-8")
+        try:
+            passed = argument in host.file(role).read_text(encoding="utf-8")
+        except UserError as error:  # a version of NNGPT without this module
+            found.append(str(error))
+            continue
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "

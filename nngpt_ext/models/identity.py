@@ -18,11 +18,11 @@ from pydantic import BaseModel, Field
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
-from nngpt_ext.run_folder import BASE_FILE, read_adapter_file
+from nngpt_ext.run_folder import BASE_FILE, SETTINGS, read_adapter_file
 
 WEIGHTS = "weights"
 # *.py is the code that trust_remote_code runs.
-_CONFIGURATION = ("config.json", "adapter_config.json", "*.safetensors.index.json", "*.py")
+_CONFIGURATION = ("config.json", SETTINGS, "*.safetensors.index.json", "*.py")
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "tekken.json", "*.model",

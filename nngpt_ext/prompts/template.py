@@ -12,8 +12,6 @@ from typing import Any
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, FIELDS
 
-ANSWER = "better_dataset"
-
 
 @dataclass(frozen=True)
 class Messages:

@@ -53,8 +53,9 @@ def measure(folder: Path, run: Path) -> Figures:
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     first = metrics.first_wins(test)
     probability, prior, calibrated = test["probability_1"], baselines[PRIOR], test.get("calibrated_1")
+    report = read_report(folder).model_dump()
     return Figures.model_validate(
-        read_report(folder).model_dump()
+        {name: report[name] for name in (*Figures.model_fields, *metrics.METRICS) if name in report}
         | {
             "n_train_networks": record["networks"]["train"],
             "ece_calibrated": None if calibrated is None else metrics.ece(calibrated, first),

@@ -48,7 +48,12 @@ class BaselineResult(_Frozen):
 
 
 class Figures(_Frozen):
-    """What was measured of a finished cell on its test pairs; where report.json has the figure, it has this name."""
+    """What was measured of a finished cell on its test pairs; where report.json has the figure, it has this name.
+
+    The figures of `METRICS` stand beside these fields.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     n_train_pairs: int
     n_train_networks: int
@@ -60,11 +65,8 @@ class Figures(_Frozen):
     peak_test_accuracy: Number
     selected_epoch: int | float | None
     epochs: list[Epoch]
-    within_pair_auc: Number
-    log_loss: float
     ece: float
     ece_calibrated: Number
-    flip_rate: float
     slices: dict[str, list[Slice]]  # by the title of their table
     reliability: list[Bin]
     reliability_calibrated: list[Bin]

@@ -19,7 +19,7 @@ from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note
-from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record
+from nngpt_ext.run_folder import ADAPTER, BASELINES, KEYS, PREDICTIONS, read_record
 from nngpt_ext.scoring.calibration import read_calibration, with_calibration
 from nngpt_ext.tasks.pipeline import Loader, find_template
 from nngpt_ext.tasks.reporting import NEEDED
@@ -41,14 +41,15 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
     asked = same_pairs(best.part("test"), drawn.pairs)
     base = loader.base(config.model)
-    check_base(run / "adapter", base)
+    adapter = run / ADAPTER
+    check_base(adapter, base)
     # Nothing is trained, so the pairs that are tested also take the place of the training pairs.
     bench = Workbench(resolved, find_template(config.prompt), base, replace(best, pairs=asked, training=asked))
-    with adapted(base, run / "adapter") as model:
+    with adapted(base, adapter) as model:
         predictions = bench.predict(model, "test", record["selected_epoch"] or 0)
-    calibration = read_calibration(run / "adapter")
+    calibration = read_calibration(adapter)
     if calibration is not None:
-        predictions = with_calibration(predictions, calibration, read_note(run / "adapter").datasets)
+        predictions = with_calibration(predictions, calibration, read_note(adapter).datasets)
     train = best.pairs[best.pairs["split"] == "train"]
     baselines = baseline_probabilities(replace(best, pairs=pd.concat([train, asked], ignore_index=True)))
     folder.mkdir(parents=True, exist_ok=True)

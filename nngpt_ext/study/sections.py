@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.figures import Skill
+from nngpt_ext.evaluation.metrics import METRICS
 from nngpt_ext.io import write_text
 from nngpt_ext.study import pictures
 from nngpt_ext.study.measurement import NEAR
@@ -100,6 +101,11 @@ def sections(study: Study) -> list[Section]:
     groups, finished = pictures.groups(study), study.finished()
     splits = dict.fromkeys(cell.split for cell in study.cells)
     notes = [(note,) for note in (SPLITS[name].warning for name in splits if name in SPLITS) if note]
+    # A study of an older version lacks the figures of metrics that were added later.
+    measured = [
+        metric for metric in METRICS.values()
+        if any(getattr(figures, metric.name, None) is not None for _, figures in finished)
+    ]  # fmt: skip
     made = Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
     found = [
         Section(
@@ -138,8 +144,8 @@ def sections(study: Study) -> list[Section]:
             "expected calibration error, is the mean deviation from that in 15 bins of equally many pairs; calibration "
             "is fitted on the validation networks.",
             _of_cells(
-                study, "Probabilities", ("log loss", "ECE", "ECE, calibrated", "flip rate", "AUC within pairs"),
-                lambda f: tuple(map(number, (f.log_loss, f.ece, f.ece_calibrated, f.flip_rate, f.within_pair_auc))),
+                study, "Probabilities", (*(metric.label for metric in measured), "ECE, calibrated"),
+                lambda f: (*(number(getattr(f, metric.name, None)) for metric in measured), number(f.ece_calibrated)),
             ),
             [pictures.reliability(cells) for cells in groups],
         ),

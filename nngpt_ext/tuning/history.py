@@ -144,6 +144,8 @@ def _fault(entry: dict[str, Any], checkpoints: Path, names: Iterable[str]) -> st
         file = checkpoints / entry["checkpoint"] / name
         if not file.is_file():
             return f"'{file}' is missing"
-        if file_digest(file) != entry.get("files", {}).get(name):
+        if "files" not in entry:
+            return f"'{checkpoints / HISTORY}' has no hash of '{file}', because an older version wrote it"
+        if file_digest(file) != entry["files"].get(name):
             return f"'{file}' is damaged"
     return None

@@ -181,7 +181,7 @@ class AnswerTrainer(SFTTrainer):
         found = self._gradients(model, row, n, alone)
         if found is None:  # only now are the failed pass and its error gone from memory
             self.row_tokens = min(self.row_tokens, length) // 2
-            log.warning("out of memory: going on with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
+            log.warning("out of memory: continuing with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
             torch.cuda.empty_cache()
             return self._add_gradients(model, row, n)
         loss, n_answers, n_tokens, gradients = found

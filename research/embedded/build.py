@@ -103,7 +103,7 @@ class Builder:
             self.model.load_state_dict(loaded["model"])
             self.optimizer.load_state_dict(loaded["optimizer"])
             self.state = loaded["state"]
-            print(f"going on with stage {self.state['stage']} at step {self.state['step']}")
+            print(f"continuing with stage {self.state['stage']} at step {self.state['step']}")
 
     def run(self) -> None:
         """Train what is left and write model, tokenizer, `corpus.json` and `README.md`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nngpt_ext.batches.encode import Encoder
+from nngpt_ext.batches.encode import Encoder, training_example
 from nngpt_ext.batches.rows import shared_length
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
@@ -108,3 +108,11 @@ def test_a_question_longer_than_a_row_is_an_error_that_names_the_setting() -> No
         f"a question about 'AlexNet' has {needed} tokens and tuning.row_tokens is {needed - 1}; raise it to at least "
         f"{needed}, or lower data.code_tokens (now 100)"
     )
+
+
+@pytest.mark.parametrize("first_is_right", [True, False])
+def test_a_question_is_trained_on_its_right_answer(first_is_right: bool) -> None:
+    (question,) = make().encode(questions("VGG", 4)[:1])
+    found = training_example(question, first_is_right)
+    assert found.prompt is question.prompt
+    assert found.answers == (question.answers[0 if first_is_right else 1],)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nngpt_ext.batches.encode import Example, training_example
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.rows import NO_PARENT, Row, build_row, halves, own_length, pack, shared_length
 
 STOP = 99  # in no prompt
@@ -159,12 +159,6 @@ def test_a_row_by_hand() -> None:
     assert row.predict.tolist() == [3, 4, 5, 3, 6, 7, 8, 9, 7, 10]
     assert row.targets.tolist() == [6, 7, STOP, 8, STOP] * 2
     assert row.answers.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
-
-
-def test_a_question_is_trained_on_its_right_answer() -> None:
-    encoded = Example(tokens([1, 2]), (tokens([3, STOP]), tokens([4, 5, STOP])))
-    assert training_example(encoded, True).answers == (encoded.answers[0],)
-    assert training_example(encoded, False).answers == (encoded.answers[1],)
 
 
 def test_halves() -> None:

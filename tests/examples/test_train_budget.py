@@ -94,7 +94,7 @@ def test_held_out_networks_and_their_regret(installed: Path, run: RunResult, tmp
             assert row["low"] <= row["difference"] <= row["high"]
     again = command(installed, "--config", tmp_path / "a" / "budget.yaml", "--out", tmp_path / "a" / "out")
     assert again.returncode == 2
-    assert "holds a report" in again.stderr
+    assert "already has a report" in again.stderr
 
 
 def test_the_datasets_of_held_out_networks_can_be_named(installed: Path, run: RunResult, tmp_path: Path) -> None:

@@ -52,10 +52,9 @@ def test_a_host_that_no_longer_passes_them(
     assert len(of_versions(find_host(tmp_path), monkeypatch, later=True)) == n
 
 
-def test_a_module_that_is_gone(tmp_path: Path) -> None:
+def test_a_module_that_is_gone_is_an_obstacle(tmp_path: Path) -> None:
     made(tmp_path, "TuneNNGen")
-    with pytest.raises(UserError, match=r"has no util/LoRA\.py; tested with"):
-        obstacles(find_host(tmp_path), run=False)
+    assert [line for line in obstacles(find_host(tmp_path), run=False) if "has no util/LoRA.py" in line]
 
 
 @pytest.fixture

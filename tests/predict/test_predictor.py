@@ -118,6 +118,18 @@ def test_answers_are_kept_and_not_computed_again(run: RunResult, code: str, tmp_
     assert set(rows["prompt"]) == {"code_only"}
 
 
+def test_rows_of_an_older_version_stay_readable_and_are_computed_again(
+    run: RunResult, code: str, tmp_path: Path
+) -> None:
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'new.db'}") as store:
+        answer = Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn", nn="mine")
+        older = store.query(nn="mine").assign(question="0" * 64)  # a key that was made from other parts
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'older.db'}") as store:
+        store.add(older.drop(columns="created"))
+        assert Predictor.from_run(run.output_dir, store=store).compare(code, "mnist", "svhn", nn="mine") == answer
+        assert store.query(nn="mine")["log_odds"].tolist() == [answer.log_odds] * 2
+
+
 def test_the_same_source_under_other_names_has_rows_under_each(run: RunResult, code: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'p.db'}"
     predictor = Predictor.from_run(run.output_dir, store=url)
@@ -219,7 +231,7 @@ def test_true_answers_are_stored_only_if_asked(run: RunResult, tmp_path: Path) -
     with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
         assert store.add_run(run.output_dir, answers=True) == len(run.predictions)
         assert store.query()["better_dataset"].notna().all()
-        with pytest.raises(UserError, match="is missing: the run is not finished"):
+        with pytest.raises(UserError, match="is missing: continue the run with --resume"):
             store.add_run(tmp_path)
 
 

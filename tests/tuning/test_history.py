@@ -283,3 +283,12 @@ def test_a_linked_checkpoint_is_never_followed(base: Base, groups: Any, killed: 
 def test_a_stray_link_within_the_folder_is_removed(killed: Path, resumed: Callable[[int], list[str]]) -> None:
     (killed / "checkpoints" / "checkpoint-999").symlink_to(checkpoint(killed, LAST))
     assert resumed(1) == []
+
+
+def test_a_checkpoint_of_a_version_without_hashes(killed: Path, resumed: Callable[[int], list[str]]) -> None:
+    file = killed / "checkpoints" / "history.json"
+    entries = json.loads(file.read_text())
+    file.write_text(json.dumps([{name: value for name, value in one.items() if name != "files"} for one in entries]))
+    (line,) = resumed(3)
+    assert "an older version" in line
+    assert "damaged" not in line

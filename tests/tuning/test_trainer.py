@@ -143,7 +143,7 @@ def test_out_of_memory_halves_the_rows(stepped: Any, engine: str, monkeypatch: A
     assert max(sizes) > 6
     assert loss == pytest.approx(expected[0], rel=1e-5)
     assert relative(gradient, expected[1]) <= 1e-5
-    lines = [m for m in caplog.messages if m.startswith("out of memory: going on with")]
+    lines = [m for m in caplog.messages if m.startswith("out of memory: continuing with")]
     assert 1 <= len(lines) <= 3
     assert len(set(lines)) == len(lines)
 

@@ -53,7 +53,7 @@ class TrainBudget:
         from nngpt_ext.io import write_text
 
         if (output_dir / "report.json").exists() and not resume:
-            raise UserError(f"'{output_dir}' holds a report; give another folder with --out, or --resume")
+            raise UserError(f"'{output_dir}' already has a report; give another folder with --out, or --resume")
         run = Path(config.run)
         predictor = Predictor.from_run(run, store=config.store or f"sqlite:///{run / 'predictions.db'}")
         if config.datasets is not None:
