@@ -339,7 +339,7 @@ NATIVE: dict[str, tuple[Callable[[], str], str]] = {
     ),
 }
 OTHERS: dict[str, tuple[Callable[[], str], str | None]] = {
-    "disk": (check_disk, "cd /a/folder/with/room"),
+    "disk": (check_disk, "nngpt-ext run dataset_compare --out /a/folder/with/room"),
     "cache": (check_cache, "export NNGPT_EXT_CACHE=/a/folder/with/room"),
     "hub": (check_hub, "nngpt-ext run dataset_compare --set model.base=embedded"),
     "host": (check_host, None),

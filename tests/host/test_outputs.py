@@ -207,10 +207,12 @@ def test_the_command(epochs: Path, tree: Path) -> None:
     assert found["report"]["accuracy"]["n"] == 4
 
 
-@pytest.mark.parametrize(("option", "value"), [("--source", "foo"), ("--epoch", "0")])
-def test_a_wrong_option_is_one_line(epochs: Path, tmp_path: Path, option: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "told"), [("--source", "foo", "'foo'"), ("--epoch", "0", "greater than or equal to 1")]
+)
+def test_a_wrong_option_is_refused(epochs: Path, tmp_path: Path, option: str, value: str, told: str) -> None:
     command = ["host", "import", str(epochs), "--out", str(tmp_path / "new"), option, value]
     found = CliRunner().invoke(app, command)
     assert isinstance(found.exception, (UserError, SystemExit))
-    assert value in (str(found.exception) + found.output)
+    assert told in str(found.exception) + found.output
     assert not (tmp_path / "new").exists()
