@@ -7,16 +7,14 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 from nngpt_ext import UserError, cli
 from tests.deadline import deadline
-
-SECONDS = 120  # no command on such small inputs takes so long
 
 
 class Outcome(NamedTuple):
@@ -29,57 +27,43 @@ class Outcome(NamedTuple):
 
     def fault(self) -> str | None:
         """What is wrong with it: neither done nor refused in one line."""
-        if self.code == 0 and "Traceback (most recent" not in self.err:
-            return None
-        if self.code == 2:
-            lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
-            if len(lines) != 1 or "Traceback (most recent" in self.err:
-                return f"exit 2 with {len(lines)} lines of error: {self.err[-300:]}"
-            return None if len(lines[0]) > 20 else f"exit 2 with no reason: {lines[0]}"
-        frames = re.findall(r'File "[^"]*?((?:nngpt_ext|site-packages)/[^"]+)", line (\d+), in (\S+)', self.err)
-        ours = [frame for frame in frames if frame[0].startswith("nngpt_ext")]
-        where = f" at {ours[-1][0]}:{ours[-1][1]} {ours[-1][2]}" if ours else ""
-        return f"exit {self.code}: {' '.join(self.err.splitlines()[-1:])[:200]}{where}"
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        if "Traceback (most recent" not in self.err:
+            if self.code == 0 or (self.code == 2 and len(lines) == 1 and 20 < len(lines[0]) < 2000):
+                return None
+            return f"exit {self.code} with {len(lines)} lines of error, {len(self.err)} characters: {self.err[-200:]}"
+        frames = re.findall(r'File "[^"]*?(nngpt_ext/[^"]+)", line (\d+), in (\S+)', self.err)
+        return f"exit {self.code}: {self.err.splitlines()[-1][:200]} at {':'.join(frames[-1]) if frames else '?'}"
 
 
-@contextmanager
-def _streams() -> Iterator[tuple[io.StringIO, io.StringIO]]:
-    """Both streams, kept; loggers are as before afterwards."""
+def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Outcome:
+    """Call Python; a UserError is exit code 2, any other exception a traceback and exit code 1."""
     root, ours = logging.getLogger(), logging.getLogger("nngpt_ext")
     before = list(root.handlers), root.level, ours.level
-    out, err = io.StringIO(), io.StringIO()
+    code, value, out, err = 0, None, io.StringIO(), io.StringIO()
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), deadline(120):
             logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=err, force=True)
-            yield out, err
+            value = function(*arguments, **options)
+    except UserError as error:
+        code = 2
+        err.write(f"error: {error}" if len(str(error).splitlines()) == 1 else f"not one line: {error}")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except Exception:
+        code = 1
+        err.write(traceback.format_exc())
     finally:
         root.handlers[:] = before[0]
         root.setLevel(before[1])
         ours.setLevel(before[2])
-
-
-def call(function: Callable[..., Any], *arguments: Any, seconds: int = SECONDS, **options: Any) -> Outcome:
-    """Call Python; a UserError is exit code 2, any other exception a traceback and exit code 1."""
-    code, value = 0, None
-    with _streams() as (out, err):
-        try:
-            with deadline(seconds):
-                value = function(*arguments, **options)
-        except UserError as error:
-            code = 2
-            err.write(f"error: {error}\n" if "\n" not in str(error) else f"a message of two lines: {error}\n")
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        except Exception:
-            code = 1
-            err.write(traceback.format_exc())
     return Outcome(code, out.getvalue(), err.getvalue(), value)
 
 
-def ask(*arguments: object, seconds: int = SECONDS) -> Outcome:
+def ask(*arguments: object) -> Outcome:
     """Call a command, with the words that would be typed after `nngpt-ext`."""
     with mock.patch.object(sys, "argv", ["nngpt-ext", *map(str, arguments)]):
-        return call(cli.main, seconds=seconds)
+        return call(cli.main)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -1,8 +1,7 @@
-"""The run that is damaged, asked and fuzzed, and what it answers when nothing is wrong."""
+"""The run that is damaged, asked and fuzzed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import yaml
 
 from nngpt_ext import run_task
-from tests.faults.ledger import Ledger
 from tests.models_made import one_thread, sources
 
 __all__ = ["one_thread"]
@@ -34,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration of all runs here, in a file."""
+    """The configuration of the run, in a file."""
     file = tmp_path_factory.mktemp("configured") / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
     return file
@@ -49,19 +47,7 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six real networks in a folder."""
-    folder = tmp_path_factory.mktemp("networks") / "codes"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("networks")
     for name, source in sources().items():
         (folder / f"{name}.py").write_text(source, encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Callable[[str], dict[str, int]]:
-    """The figures of a part, printed at the end of the session."""
-
-    def shown(part: str) -> dict[str, int]:
-        record_property("figures", Ledger(part).told())
-        return Ledger(part).figures()
-
-    return shown

@@ -1,7 +1,7 @@
-"""What was tried and what came of it, kept case by case, so that an interrupted session goes on where it stopped.
+"""What was tried and what came of it, case by case, so that an interrupted full session continues where it stopped.
 
-`NNGPT_EXT_FAULTS` chooses the size: `small` (the default) or `full`. `python -m tests.faults.ledger FILE` writes the
-figures of a full session to FILE, or nothing if a part is missing or a fault was found.
+`NNGPT_EXT_FAULTS` is the size, `small` or `full`. `python -m tests.faults.ledger FILE` writes the figures of a full
+session to FILE, or nothing if something is missing or a fault was found.
 """
 
 from __future__ import annotations
@@ -11,117 +11,77 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("kills", "damaged", "inputs", "races")
-
-
-class Size(NamedTuple):
-    """How much of each part is tried."""
-
-    kills: int
-    damaged: int
-    inputs: int
-    answers: int
-
-
-SIZES = {"small": Size(20, 120, 500, 192), "full": Size(100, 600, 2000, 1000)}
-_kept = tempfile.TemporaryDirectory(prefix="nngpt_ext_faults_")  # goes with the process
 NAME = os.environ.get("NNGPT_EXT_FAULTS", "small")
-SIZE = SIZES[NAME]
+# How many kills, damaged folders, inputs, and answers of threads.
+KILLS, DAMAGED, INPUTS, ANSWERS = {"small": (20, 120, 500, 192), "full": (100, 600, 2000, 1000)}[NAME]
+LEAST = [
+    ("kills", "kills", KILLS),
+    ("damaged", "cases", DAMAGED),
+    ("inputs", "inputs", INPUTS),
+    ("races", "answers", ANSWERS),
+]
+_kept = tempfile.TemporaryDirectory(prefix="nngpt_ext_faults_")  # goes with the process
 
 
 @functools.cache
-def state() -> str:
-    """A hash of the package and of these tests: figures are of one state."""
+def _place() -> Path:
+    """Where the ledgers are: in a full session, a folder for this state of the package and of these tests."""
     total = hashlib.sha256()
-    for folder in (ROOT / "nngpt_ext", ROOT / "tests" / "faults"):
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                total.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
-    return total.hexdigest()[:12]
-
-
-@functools.cache
-def place() -> Path:
-    """Where the ledgers are: kept between full sessions of one state, temporary otherwise."""
-    if NAME == "full":
-        return ROOT / "runs" / "faults" / state()
-    return Path(_kept.name)
+    for file in sorted([*ROOT.glob("nngpt_ext/**/*.*"), *ROOT.glob("tests/faults/*.py")]):
+        if file.is_file() and file.suffix != ".pyc":
+            total.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return ROOT / "runs" / "faults" / total.hexdigest()[:12] if NAME == "full" else Path(_kept.name)
 
 
 class Ledger:
-    """The cases of one part. A case is a name, counts of what came out, and a list of faults."""
+    """The cases of one part: what came out of each, counted, and its faults."""
 
     def __init__(self, part: str) -> None:
-        self.file = place() / f"{part}.jsonl"
-
-    def cases(self) -> dict[str, dict[str, Any]]:
-        """All cases by name; of a case that was tried twice, the last. A line that is cut off does not count."""
-        found: dict[str, dict[str, Any]] = {}
-        if self.file.is_file():
-            for line in self.file.read_text(encoding="utf-8").splitlines():
-                try:
-                    case = json.loads(line)
-                except ValueError:
-                    continue
-                found[case["case"]] = case
-        return found
+        self.file = _place() / f"{part}.jsonl"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.touch()
+        lines = [line for line in self.file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        self.cases = {case["case"]: case for case in map(json.loads, lines)}
 
     def has(self, case: str) -> bool:
-        """Whether the case was tried, without a fault."""
-        return not self.cases().get(case, {"faults": ["not tried"]})["faults"]
+        """Whether the case was tried before, without a fault."""
+        return case in self.cases and not self.cases[case]["faults"]
 
-    def note(self, case: str, counts: dict[str, int], faults: Iterable[str] = ()) -> None:
+    def note(self, case: str, counts: Mapping[str, int], faults: Sequence[str]) -> None:
         """Add a case; raise if it has faults."""
-        faults = list(faults)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.cases[case] = {"case": case, "counts": dict(counts), "faults": list(faults)}
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"case": case, "counts": counts, "faults": faults}) + "\n")
-        assert not faults, f"{case}: {len(faults)} faults\n" + "\n".join(faults)
+            stream.write(json.dumps(self.cases[case]) + "\n")
+        assert not faults, f"{case}\n" + "\n".join(faults)
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> Counter[str]:
         """Sums over all cases."""
-        cases = self.cases().values()
-        total: Counter[str] = Counter({"cases": len(cases)})
-        for case in cases:
-            total.update(case["counts"])
-        total["faults"] = sum(len(case["faults"]) for case in cases)
-        return dict(total)
+        parts = [Counter(case["counts"]) + Counter(cases=1, faults=len(case["faults"])) for case in self.cases.values()]
+        return sum(parts, Counter[str]())
 
-    def told(self) -> str:
-        """The figures as a line."""
-        return f"{self.file.stem}: " + ", ".join(f"{n:,} {name}" for name, n in self.figures().items())
+    def show(self, record: Callable[[str, object], None]) -> None:
+        """Print the figures at the end of the session."""
+        record("figures", f"{self.file.stem}: {', '.join(f'{n:,} {name}' for name, n in self.figures().items())}")
 
 
 def write_figures(target: Path) -> None:
     """Write the figures of a full session, whole or not at all."""
-    found = {part: Ledger(part).figures() for part in PARTS}
-    wanted = SIZES["full"]
-    for part, counted, least in (
-        ("kills", "kills", wanted.kills), ("damaged", "cases", wanted.damaged), ("inputs", "inputs", wanted.inputs),
-        ("races", "answers", wanted.answers),
-    ):  # fmt: skip
-        if found[part].get(counted, 0) < least or found[part]["faults"]:
-            raise SystemExit(f"{part}: {found[part]}, of {least:,} {counted} without a fault; run `make faults` again")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    content = {
-        "command": "make faults", "commit": commit, "state": state(), "python": platform.python_version(),
-        "cores": os.cpu_count(), **found,
-    }  # fmt: skip
+    found = {part: Ledger(part).figures() for part, *_ in LEAST}
+    for part, counted, least in LEAST:
+        if NAME != "full" or found[part][counted] < least or found[part]["faults"]:
+            raise SystemExit(f"{part}: {found[part]}, not yet {least:,} {counted} without a fault; use `make faults`")
+    about = {"state": _place().name, "python": platform.python_version(), "cores": os.cpu_count()}
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps({"command": "make faults", **about, **found}, indent=2) + "\n", encoding="utf-8")
     temporary.replace(target)
 
 
 if __name__ == "__main__":
-    if NAME != "full":
-        raise SystemExit("the figures are those of NNGPT_EXT_FAULTS=full; use `make faults`")
     write_figures(Path(sys.argv[1]))

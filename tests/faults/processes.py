@@ -1,8 +1,4 @@
-"""Functions and commands in processes of their own session, which die at a chosen moment.
-
-They are forked from one process that has imported the heavy libraries and nothing of the package, so that a start takes
-tenths of a second.
-"""
+"""Functions and commands in processes of their own session, forked from one that has imported the heavy libraries."""
 
 from __future__ import annotations
 
@@ -10,21 +6,18 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LIBRARIES = ["torch", "transformers", "peft", "trl", "bitsandbytes", "pandas", "sqlalchemy", "sklearn.ensemble"]
-SECONDS = 600
-_CHANGES = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(LIBRARIES)
+_context.set_forkserver_preload(["torch", "transformers", "peft", "trl", "bitsandbytes", "pandas", "sqlalchemy"])
 
 
 class Moment(NamedTuple):
-    """When a process kills itself: before or after it changes names in the watched folder for the nth time."""
+    """When a process kills itself: before or after it changes a name in the watched folder for the nth time."""
 
     change: int
     after: bool
@@ -37,33 +30,25 @@ def start(function: Callable[..., Any], *arguments: Any, log: Path) -> ForkServe
     return process
 
 
-def start_command(arguments: list[str], watched: Path, log: Path, moment: Moment | None = None) -> ForkServerProcess:
-    """Run a command of `nngpt-ext` in a process."""
-    return start(_command, arguments, str(watched), str(log), moment, log=log)
+def start_command(words: list[str], watched: Path, log: Path, moment: Moment | None = None) -> ForkServerProcess:
+    """Run a command of `nngpt-ext` in a process; if it ends well, `log`.changes has the number of changed names."""
+    return start(_command, words, str(watched), Path(f"{log}.changes"), moment, log=log)
 
 
 def kill(process: ForkServerProcess) -> None:
     """SIGKILL to all of its session, if it still runs."""
     if process.is_alive() and process.pid is not None:
-        try:
+        with suppress(ProcessLookupError):  # it has no session yet
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has no session yet
-            process.kill()
+        process.kill()
     process.join()
 
 
-def finish(process: ForkServerProcess, log: Path) -> None:
-    """Wait for its end, which must be exit code 0."""
-    process.join(SECONDS)
-    alive = process.is_alive()
+def finish(process: ForkServerProcess, log: Path) -> str | None:
+    """Wait for its end; what is wrong if that is not exit code 0."""
+    process.join(600)
     kill(process)
-    assert not alive, f"still running after {SECONDS} s"
-    assert process.exitcode == 0, f"exit {process.exitcode}: {log.read_text(errors='replace')[-3000:]}"
-
-
-def changes(log: Path) -> int:
-    """How often the last command that logged here and came to its end changed names in the watched folder."""
-    return int(Path(f"{log}.changes").read_text())
+    return None if process.exitcode == 0 else f"exit {process.exitcode}: {log.read_text(errors='replace')[-2000:]}"
 
 
 def _alone(function: Callable[..., Any], arguments: tuple[Any, ...], log: str, environment: dict[str, str]) -> None:
@@ -75,30 +60,30 @@ def _alone(function: Callable[..., Any], arguments: tuple[Any, ...], log: str, e
     function(*arguments)
 
 
-def _command(arguments: list[str], watched: str, log: str, moment: Moment | None) -> None:
-    seen = [0]
+def _command(words: list[str], watched: str, changes: Path, moment: Moment | None) -> None:
+    seen = 0
 
     def counted(original: Callable[..., Any]) -> Callable[..., Any]:
         def change(path: Any, *more: Any, **options: Any) -> Any:
+            nonlocal seen
             ours = "dir_fd" in options or str(path).startswith(watched)
-            seen[0] += ours
-            if ours and moment is not None and seen[0] == moment.change:
+            seen += ours
+            if ours and moment is not None and seen == moment.change:
                 if moment.after:
                     original(path, *more, **options)
                 os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(60)
             return original(path, *more, **options)
 
         return change
 
-    for name in _CHANGES:
+    for name in ("replace", "rename", "unlink", "remove", "rmdir", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
-    sys.argv = ["nngpt-ext", *arguments]
+    sys.argv = ["nngpt-ext", *words]
     from nngpt_ext import cli
 
     try:
         cli.main()
     except SystemExit as stop:
         if not stop.code:
-            Path(f"{log}.changes").write_text(str(seen[0]))
+            changes.write_text(str(seen))
         raise

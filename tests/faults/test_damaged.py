@@ -1,6 +1,6 @@
 """Every file of a run folder, damaged in five ways, before every command that reads the folder.
 
-A command gives the figures of the whole folder; or it names on standard error what it replaced; or it stops with one line.
+A command gives the figures of the whole folder, or names on standard error what it replaced, or stops with one line.
 """
 
 from __future__ import annotations
@@ -20,53 +20,42 @@ import pytest
 from nngpt_ext import Predictor
 from tests.faults.commands import Outcome, ask, call, contents
 from tests.faults.conftest import DATASETS, RECIPE
-from tests.faults.damage import WAYS
-from tests.faults.ledger import NAME, SIZE, Ledger
+from tests.faults.damage import WAYS, damage
+from tests.faults.ledger import DAMAGED, NAME, Ledger
 from tests.faults.processes import kill, start_command
 
 LEDGER = Ledger("damaged")
-AT_ONCE = 3 if NAME == "small" else 99  # commands that one damaged folder is given to
 LATER = ("report.json", "run.json", "predictions.parquet", "predictions.db")  # what a run writes when it has scored
-
-Answer = tuple[Outcome, Any]
-Command = Callable[[Path, Path], Answer]
+Case = tuple[str, str, str, int]  # state of the run, file, way, seed
+Answer = tuple[Outcome, dict[str, Any]]  # what came out, and what must be as if nothing were damaged
 
 
 class Harness:
-    """The commands, the folders in their three states, and the answers to undamaged ones."""
+    """The commands, the folders of a run in three states, and the answers if nothing is damaged."""
 
     def __init__(self, finished: Path, config: Path, codes: Path, place: Path) -> None:
-        self.config, self.codes, self.place, self._whole = config, codes, place, dict[str, Any]()
-        self.code = sorted(codes.iterdir())[0]
+        self.codes, self.work, self.whole = codes, place / "work", dict[str, Any]()
+        self.again = ["run", "dataset_compare", "--config", str(config), "--resume", "--json", "--out"]
+        self.query = ["--code", str(min(codes.iterdir())), "--recipe", RECIPE, "--json"]
         self.states = {"finished": finished, "scored": place / "scored", "halfway": place / "halfway"}
-        shutil.copytree(finished, self.states["scored"])
-        for name in LATER:
-            (self.states["scored"] / name).unlink()
-        self._leave_halfway(self.states["halfway"])
-        self.before = {state: contents(folder) for state, folder in self.states.items()}
-        reading = [self.compare, self.rank, self.score, self.predictor, self.hub, self.harness, self.report, self.again]
-        self.commands: dict[str, list[Command]] = {"finished": reading, "scored": [self.again], "halfway": [self.again]}
-
-    def _leave_halfway(self, folder: Path) -> None:
-        """A run that is killed after its first epoch."""
-        log = self.place / "log"
-        process = start_command(self._again(folder), folder, log)
-        while not list(folder.glob("checkpoints/history.json")):
-            assert process.is_alive(), log.read_text()[-2000:]
+        shutil.copytree(finished, self.states["scored"], ignore=lambda *_: LATER)
+        process = start_command([*self.again, str(self.states["halfway"])], place, place / "log")
+        while not list(place.glob("halfway/checkpoints/history.json")):  # it has finished an epoch
+            assert process.is_alive(), (place / "log").read_text()[-2000:]
             time.sleep(0.005)
         kill(process)
-        assert not (folder / "report.json").exists()
+        assert not (self.states["halfway"] / "report.json").exists()
+        self.before = {state: contents(folder) for state, folder in self.states.items()}
+        asking: list[Callable[[Path], Answer]] = [self.compare, self.rank, self.score, self.predictor, self.adapter]
+        asking += [self.report, self.hub, self.lm_eval, self.resume]
+        self.commands = {"finished": asking, "scored": [self.resume], "halfway": [self.resume]}
 
-    def _again(self, run: Path) -> list[str]:
-        return ["run", "dataset_compare", "--config", str(self.config), "--out", str(run), "--resume", "--json"]
+    def cases(self) -> list[Case]:
+        """All damages of a size: each once, then more that differ by chance.
 
-    def cases(self) -> list[tuple[str, str, str, int]]:
-        """State, file, way and seed of all damages of a size.
-
-        Each comes once before chance makes more of them; half of the first ones are of a finished run, whose
-        checkpoints nothing reads.
+        Half of the first ones are of a finished run, of which no command reads the checkpoints.
         """
-        chance, found = random.Random(0), list[tuple[str, str, str, int]]()
+        chance, found = random.Random(0), list[Case]()
         for seed in range(9):
             each = [
                 (state, name, way, seed)
@@ -76,99 +65,79 @@ class Harness:
                 for way in (WAYS if seed == 0 else ("flipped", "exchanged"))
             ]
             found += sorted(each, key=lambda one: chance.random() * (1 if one[0] == "finished" else 2.5))
-        return found[: SIZE.damaged]
+        return found[:DAMAGED]
 
-    def whole(self, state: str, command: Command) -> Any:
-        """What a command answers if nothing is damaged."""
-        name = f"{state} {command.__name__}"
-        if name not in self._whole:
-            outcome, answer = self._run(state, command, lambda run: None)
-            assert outcome.code == 0, f"{name}: {outcome.err}"
-            self._whole[name] = answer
-        return self._whole[name]
+    def answer(self, case: Case, command: Callable[[Path], Answer], whole: bool) -> tuple[Outcome, Any, str]:
+        """What a command answers about a copy, damaged or whole."""
+        state, name, way, seed = case
+        shutil.rmtree(self.work, ignore_errors=True)
+        run = shutil.copytree(self.states[state], self.work / "run")
+        how = "" if whole else damage(run / name, way, random.Random(f"{name} {seed}"))
+        return *command(run), how
 
-    def _run(self, state: str, command: Command, damage: Callable[[Path], Any]) -> Answer:
-        work = self.place / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        run = shutil.copytree(self.states[state], work / "run")
-        damage(run)
-        return command(run, work)
-
-    def try_one(self, state: str, name: str, way: str, seed: int) -> tuple[Counter[str], list[str]]:
+    def tried(self, case: Case) -> tuple[Counter[str], list[str]]:
         """Damage a file before each command, and judge what comes out."""
-        counts, faults = Counter[str](), list[str]()
+        counts, faults, (state, name, *_) = Counter[str](), list[str](), case
         commands = self.commands[state]
-        for command in random.Random(f"{name}{way}{seed}").sample(commands, min(AT_ONCE, len(commands))):
-            whole, done = self.whole(state, command), list[str]()
-            outcome, answer = self._run(
-                state, command, lambda run, d=done: d.append(WAYS[way](run / name, random.Random(f"{name} {seed}")))
-            )
-            counts["commands"] += 1
-            fault = outcome.fault()
-            if fault is None and outcome.code == 0 and not _same(answer, whole):
-                named = {Path(name).name, *(part for part in Path(name).parts if part.startswith("checkpoint"))}
-                told = any(part in outcome.err for part in named)
-                counts["told"] += told
-                fault = None if told else f"silently other figures: {_difference(answer, whole)}"
+        for command in random.Random(str(case)).sample(commands, min(3 if NAME == "small" else 9, len(commands))):
+            label = f"{state} {command.__name__}"
+            if label not in self.whole:
+                outcome, self.whole[label], _ = self.answer(case, command, whole=True)
+                assert outcome.code == 0, f"{label}: {outcome.err}"
+            outcome, answer, how = self.answer(case, command, whole=False)
+            fault, whole = outcome.fault(), self.whole[label]
+            other = [key for key in {**whole, **answer} if repr(whole.get(key)) != repr(answer.get(key))]
+            if fault is None and outcome.code == 0 and other:
+                names = {Path(name).name, *(part for part in Path(name).parts if part.startswith("checkpoint-"))}
+                if not any(part in outcome.err for part in names):
+                    fault = f"silently other {other[0]}: {answer.get(other[0])!r:.80} for {whole.get(other[0])!r:.80}"
+                counts["told"] += fault is None
             counts["refused" if outcome.code == 2 else "answered"] += 1
-            if fault is not None:
-                faults.append(f"{state} {name} ({done[0]}), {command.__name__}: {fault}")
+            faults += [] if fault is None else [f"{state} {name} ({how}), {command.__name__}: {fault}"]
         return counts, faults
 
-    # The commands; each gives its outcome and what must not change.
+    def _json(self, *words: object) -> Answer:
+        outcome = ask(*words)
+        found = json.loads(outcome.out) if outcome.code == 0 else {}
+        return outcome, {name: value for name, value in found.items() if name not in ("timings", "config")}
 
-    def _json(self, outcome: Outcome) -> Answer:
-        found = json.loads(outcome.out) if outcome.code == 0 else None
-        if isinstance(found, dict):
-            found.pop("timings", None)
-        return outcome, found
+    def _asked(self, make: Callable[[], Predictor]) -> Answer:
+        code, recipe = Path(self.query[1]).read_text(), json.loads(RECIPE)
+        outcome = call(lambda: make().compare(code, *DATASETS, recipe=recipe))
+        return outcome, {} if outcome.value is None else vars(outcome.value)
 
-    def report(self, run: Path, work: Path) -> Answer:
-        return self._json(ask("report", run, "--json"))
+    def report(self, run: Path) -> Answer:
+        return self._json("report", run, "--json")
 
-    def compare(self, run: Path, work: Path) -> Answer:
-        return self._json(ask("compare", "--run", run, "--code", self.code, "--recipe", RECIPE, *DATASETS, "--json"))
+    def compare(self, run: Path) -> Answer:
+        return self._json("compare", "--run", run, *DATASETS, *self.query)
 
-    def rank(self, run: Path, work: Path) -> Answer:
-        return self._json(ask("rank", "--run", run, "--code", self.code, "--recipe", RECIPE, "--json"))
+    def rank(self, run: Path) -> Answer:
+        return self._json("rank", "--run", run, *self.query)
 
-    def score(self, run: Path, work: Path) -> Answer:
-        out = work / "scored.parquet"
+    def score(self, run: Path) -> Answer:
+        out = self.work / "scored.parquet"
         outcome = ask("score", "--run", run, "--codes", self.codes, "--out", out, "--recipe", RECIPE, *DATASETS)
-        return outcome, pd.read_parquet(out).to_dict("list") if outcome.code == 0 else None
+        return outcome, pd.read_parquet(out).to_dict("list") if outcome.code == 0 else {}
 
-    def predictor(self, run: Path, work: Path) -> Answer:
-        outcome = call(
-            lambda: Predictor.from_run(run).compare(self.code.read_text(), *DATASETS, recipe=json.loads(RECIPE))
-        )
-        return outcome, outcome.value
+    def predictor(self, run: Path) -> Answer:
+        return self._asked(lambda: Predictor.from_run(run))
 
-    def hub(self, run: Path, work: Path) -> Answer:
-        outcome = ask("export", "hub", "--run", run, "--out", work / "hub", "--json")
-        return outcome, contents(work / "hub") if outcome.code == 0 else None
+    def adapter(self, run: Path) -> Answer:
+        """An adapter by itself has no record of its files, so any answer is allowed."""
+        return self._asked(lambda: Predictor.from_pretrained(run / "adapter"))[0], {}
 
-    def harness(self, run: Path, work: Path) -> Answer:
-        outcome = ask("export", "lm-eval", "--run", run, "--out", work / "task", "--networks", 1, "--no-base")
-        return outcome, contents(work / "task") if outcome.code == 0 else None
+    def hub(self, run: Path) -> Answer:
+        return ask("export", "hub", "--run", run, "--out", self.work / "hub"), contents(self.work / "hub")
 
-    def again(self, run: Path, work: Path) -> Answer:
-        outcome, report = self._json(ask(*self._again(run)))
-        if report is None:
-            return outcome, None
-        rows = pd.read_parquet(run / "predictions.parquet").to_dict("list")
-        return outcome, {**report, "config": None, "rows": rows}
+    def lm_eval(self, run: Path) -> Answer:
+        out = self.work / "task"
+        return ask("export", "lm-eval", "--run", run, "--out", out, "--networks", 1, "--no-base"), contents(out)
 
-
-def _same(one: Any, other: Any) -> bool:
-    return repr(one) == repr(other)  # NaN is NaN
-
-
-def _difference(one: Any, other: Any) -> str:
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = [key for key in {**one, **other} if not _same(one.get(key), other.get(key))]
-        return "; ".join(f"{key} {str(one.get(key))[:40]} for {str(other.get(key))[:40]}" for key in keys[:3])
-    return f"{str(one)[:60]} for {str(other)[:60]}"
+    def resume(self, run: Path) -> Answer:
+        outcome, report = self._json(*self.again, run)
+        rows = pd.read_parquet(run / "predictions.parquet").to_dict("list") if outcome.code == 0 else None
+        return outcome, {**report, "rows": rows}
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +145,13 @@ def harness(finished: Path, config: Path, codes: Path, tmp_path_factory: pytest.
     return Harness(finished, config, codes, tmp_path_factory.mktemp("damaged"))
 
 
-@pytest.mark.parametrize("number", range(SIZE.damaged))
+@pytest.mark.parametrize("number", range(DAMAGED))
 def test_a_damaged_folder(harness: Harness, number: int) -> None:
     case = harness.cases()[number]
-    name = " ".join(map(str, case))
-    if not LEDGER.has(name):
-        LEDGER.note(name, *harness.try_one(*case))
+    if not LEDGER.has(name := " ".join(map(str, case))):
+        LEDGER.note(name, *harness.tried(case))
 
 
-def test_the_original_folders_are_as_they_were(harness: Harness, figures: Callable[[str], dict[str, int]]) -> None:
-    for state, folder in harness.states.items():
-        assert contents(folder) == harness.before[state]
-    figures("damaged")
+def test_the_whole_folders_are_as_they_were(harness: Harness, record_property: Callable[[str, object], None]) -> None:
+    assert {state: contents(folder) for state, folder in harness.states.items()} == harness.before
+    LEDGER.show(record_property)

@@ -1,14 +1,13 @@
-"""Whatever is given, the outcome is an answer or one line; nothing is written beside it, and no password is shown."""
+"""Whatever is given, the outcome is an answer or one line; nothing is half written, and no password is shown."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,236 +15,183 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from nngpt_ext import Predictor, PredictionStore, run_task
+from nngpt_ext import PredictionStore, Predictor, run_task
 from tests.data.small import write_database, write_tree
 from tests.faults import inputs
 from tests.faults.commands import Outcome, ask, call, contents
 from tests.faults.conftest import CONFIG, DATASETS, RECIPE
-from tests.faults.ledger import SIZE, Ledger
-from tests.faults.records import DATABASES, FOLDERS, harm_database, harm_folder
+from tests.faults.ledger import INPUTS, Ledger
 
 LEDGER = Ledger("inputs")
 CHUNK = 42  # inputs of one case
-SECRET = "hunter2hunter2"
 
 
-class Places(NamedTuple):
-    """What the inputs are given to."""
+class Entrances:
+    """Every way in: two runs, records, and an empty folder `work` for each input."""
 
-    config: Path
-    run: Path  # prompt `recipe`
-    accuracies: Path  # prompt `normalized_accuracy`
-    code: Path
-    tree: Path
-    database: Path
-    predictors: dict[str, Predictor]
+    def __init__(self, run: Path, config: Path, place: Path) -> None:
+        self.config, self.place, self.work = config, place, place / "work"
+        small = {**CONFIG, "prompt": "normalized_accuracy", "tuning": {**CONFIG["tuning"], "epochs": 1}}
+        other = run_task("dataset_compare", small, output_dir=place / "accuracies").output_dir
+        self.predictor, self.other, self.run = Predictor.from_run(run), Predictor.from_run(other), run
+        write_database(write_tree(place), place / "ab.nn.db")
+        self.compared = ["compare", "--run", run, *DATASETS, "--json", "--recipe"]
 
-    def compare(self, run: Path, code: str, **given: Any) -> Outcome:
-        """Ask in Python, with a predictor that is kept."""
-        name = str(run)
-        if name not in self.predictors:
-            self.predictors[name] = Predictor.from_run(run)
-        return call(self.predictors[name].compare, code, *DATASETS, **given)
+    def again(self, config: Path, *more: object) -> Iterator[Outcome]:
+        """The finished run, if it is this one: no input starts a training."""
+        yield ask("run", "dataset_compare", "--config", config, "--out", self.run, "--resume", *more)
 
+    def written(self, name: str, content: bytes | str) -> Path:
+        file = self.work / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
 
-@pytest.fixture(scope="module")
-def places(finished: Path, config: Path, codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
-    place = tmp_path_factory.mktemp("given")
-    small = {**CONFIG, "prompt": "normalized_accuracy", "tuning": {**CONFIG["tuning"], "epochs": 1}}
-    other = run_task("dataset_compare", small, output_dir=place / "accuracies").output_dir
-    tree = write_tree(place)
-    code = place / "net.py"
-    code.write_text(inputs.NETWORK)
-    return Places(config, finished, Path(other), code, tree, write_database(tree, place / "ab.nn.db"), {})
+    def score(self, codes: Path) -> tuple[Outcome, pd.DataFrame, int]:
+        """What came out, the rows, and how many networks were refused."""
+        out, refused = self.work / "out.parquet", self.work / "out.parquet.refused.json"
+        out.unlink(missing_ok=True)
+        done = ask("score", "--run", self.run, "--codes", codes, "--out", out, "--recipe", RECIPE, *DATASETS)
+        n = len(json.loads(refused.read_text())) if refused.is_file() else 0
+        return done, pd.read_parquet(out) if done.code == 0 else pd.DataFrame(), n
 
+    def setting(self, given: list[str]) -> Iterator[Outcome]:
+        yield from self.again(self.config, *(word for one in given for word in ("--set", one.replace("\0", ""))))
 
-def a_setting(at: Places, work: Path, given: list[str]) -> Iterator[Outcome]:
-    words = [word for one in given for word in ("--set", one.replace("\0", ""))]
-    yield ask("run", "dataset_compare", "--config", at.config, "--out", at.run, "--resume", *words)
+    def project(self, given: bytes) -> Iterator[Outcome]:
+        yield from self.again(self.written("nngpt.yaml", given))
 
+    def study(self, given: bytes) -> Iterator[Outcome]:
+        yield ask("study", "--config", self.written("study.yaml", given), "--out", self.work / "study", "--draw")
 
-def a_project(at: Places, work: Path, given: bytes) -> Iterator[Outcome]:
-    (work / "nngpt.yaml").write_bytes(given)
-    yield ask("run", "dataset_compare", "--config", work / "nngpt.yaml", "--out", at.run, "--resume")
+    def prompt(self, given: bytes) -> Iterator[Outcome]:
+        config = {**CONFIG, "prompt": str(self.written("mine.json", given))}
+        yield from self.again(self.written("config.yaml", yaml.safe_dump(config)))
 
+    def recipe(self, given: Any) -> Iterator[Outcome]:
+        yield call(self.predictor.compare, inputs.NETWORK, *DATASETS, recipe=given)
 
-def a_study(at: Places, work: Path, given: bytes) -> Iterator[Outcome]:
-    (work / "study.yaml").write_bytes(given)
-    yield ask("study", "--config", work / "study.yaml", "--out", work / "study", "--draw")
+    def text(self, given: str) -> Iterator[Outcome]:
+        yield ask(*self.compared, given.replace("\0", ""), "--code", self.written("net.py", inputs.NETWORK))
 
+    def accuracy(self, given: Any) -> Iterator[Outcome]:
+        yield call(self.other.compare, inputs.NETWORK, *DATASETS, accuracies=given)
 
-def a_prompt(at: Places, work: Path, given: bytes) -> Iterator[Outcome]:
-    (work / "mine.json").write_bytes(given)
-    config = {**CONFIG, "prompt": str(work / "mine.json")}
-    (work / "config.yaml").write_text(yaml.safe_dump(config))
-    yield ask("run", "dataset_compare", "--config", work / "config.yaml", "--out", at.run, "--resume")
+    def table(self, given: tuple[str, pd.DataFrame]) -> Iterator[Outcome]:
+        file = inputs.write_table(self.work, *given)
+        if file is not None:
+            done, rows, refused = self.score(file)
+            yield done
+            n = rows["nn"].nunique() + refused if done.code == 0 else len(given[1])
+            assert n == len(given[1]), "a network is neither scored nor refused"
 
+    def source(self, given: bytes) -> Iterator[Outcome]:
+        """A file on the command line and in a folder, its text in Python and in a table: one answer, or none."""
+        file = self.written("codes/net.py", given)
+        shell = ask(*self.compared, RECIPE, "--code", file)
+        yield shell
+        assert shell.code == 0 or b"```" not in given or "```" in shell.err, "fences are not named"
+        odds, places = {"shell": json.loads(shell.out)["log_odds"] if shell.code == 0 else None}, [file.parent]
+        try:
+            text = given.decode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            python = call(self.predictor.compare, text, *DATASETS, recipe=json.loads(RECIPE))
+            yield python
+            odds["python"] = None if python.value is None else python.value.log_odds
+            places.append(self.work / "codes.parquet")
+            pd.DataFrame({"nn": ["net"], "nn_code": [text]}).to_parquet(places[-1])
+        for place in places:
+            done, rows, _ = self.score(place)
+            yield done
+            odds[place.name] = rows["log_odds"].iloc[0] if len(rows) else None
+        found = [value for value in odds.values() if value is not None]
+        assert len(found) in (0, len(odds)), (
+            f"refused by {[name for name, value in odds.items() if value is None]} only"
+        )
+        assert not found or max(found) - min(found) < 1e-3, f"other answers: {odds}"
 
-def a_recipe_text(at: Places, work: Path, given: str) -> Iterator[Outcome]:
-    text = given.replace("\0", "")
-    yield ask("compare", "--run", at.run, "--code", at.code, "--recipe", text, *DATASETS, "--json")
+    def folder(self, given: Any) -> Iterator[Outcome]:
+        tree = shutil.copytree(self.place / "ab" / "nn", self.work / "ab" / "nn")
+        for harm in given:
+            inputs.harm_folder(tree, *harm)
+        yield ask("pairs", "--lemur", tree, "--source", "package", "--json")
 
+    def database(self, given: Any) -> Iterator[Outcome]:
+        inputs.harm_database(shutil.copy(self.place / "ab.nn.db", self.work / "ab.nn.db"), *given)
+        yield ask("pairs", "--lemur", self.work / "ab.nn.db", "--source", "sqlite", "--json")
 
-def a_recipe(at: Places, work: Path, given: Any) -> Iterator[Outcome]:
-    yield at.compare(at.run, inputs.NETWORK, recipe=given)
+    def store(self, given: str) -> Iterator[Outcome]:
+        """No foreign file is changed, and no password shown."""
+        shutil.copy(self.place / "ab.nn.db", self.work / "foreign.db")
+        self.written("text.db", "no database")
+        before = contents(self.work)
 
+        def opened() -> int:
+            with PredictionStore.open(given.replace("HERE", str(self.work))) as there:
+                return len(there.query())
 
-def accuracies(at: Places, work: Path, given: Any) -> Iterator[Outcome]:
-    yield at.compare(at.accuracies, inputs.NETWORK, accuracies=given)
-
-
-def a_table(at: Places, work: Path, given: tuple[str, pd.DataFrame, bool]) -> Iterator[Outcome]:
-    table = inputs.write_table(work, *given)
-    if table is not None:
-        out = work / "out.parquet"
-        done = ask("score", "--run", at.run, "--codes", table, "--out", out, "--recipe", RECIPE, *DATASETS, "--json")
+        done = call(opened)
         yield done
-        if done.code == 0:
-            rows = pd.read_parquet(out)
-            assert rows["probability_1"].between(0, 1).all()
-            refused = len(json.loads(file.read_text())) if (file := Path(f"{out}.refused.json")).is_file() else 0
-            assert rows["nn"].nunique() + refused >= len(given[1]), "a network is neither scored nor refused"
+        after = contents(self.work)
+        assert inputs.SECRET not in done.err, "a password is shown"
+        assert all(name in after and after[name] == content for name, content in before.items()), (
+            "changed what is not ours"
+        )
+        assert not any("file:" in name for name in after), "a URI is taken for a path"
 
 
-def a_source(at: Places, work: Path, given: bytes) -> Iterator[Outcome]:
-    """A file on the command line, the same text in Python and in a folder: one answer, or refused by all."""
-    (work / "codes").mkdir()
-    file = work / "codes" / "net.py"
-    file.write_bytes(given)
-    shell = ask("compare", "--run", at.run, "--code", file, "--recipe", RECIPE, *DATASETS, "--json")
-    yield shell
-    found = {"shell": round(json.loads(shell.out)["log_odds"], 4) if shell.code == 0 else None}
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        text = None
-    if text is not None:
-        python = at.compare(at.run, text, recipe=json.loads(RECIPE))
-        yield python
-        found["python"] = round(python.value.log_odds, 4) if python.code == 0 else None
-    out = work / "out.parquet"
-    score = ask("score", "--run", at.run, "--codes", work / "codes", "--out", out, "--recipe", RECIPE, *DATASETS)
-    yield score
-    found["folder"] = round(float(pd.read_parquet(out)["log_odds"].iloc[0]), 4) if score.code == 0 else None
-    taken = {name: value is not None for name, value in found.items()}
-    assert len(set(taken.values())) == 1, f"taken by one entrance and refused by another: {taken}"
-    assert None in found.values() or max(found.values()) - min(found.values()) < 1e-3, f"other answers: {found}"
-
-
-def lemur_folder(at: Places, work: Path, given: Any) -> Iterator[Outcome]:
-    tree = shutil.copytree(at.tree, work / "ab" / "nn")
-    harm_folder(tree, given)
-    yield ask("pairs", "--lemur", tree, "--source", "package", "--json")
-
-
-def lemur_database(at: Places, work: Path, given: Any) -> Iterator[Outcome]:
-    file = shutil.copy(at.database, work / "ab.nn.db")
-    harm_database(file, *given)
-    yield ask("pairs", "--lemur", file, "--source", "sqlite", "--json")
-
-
-def a_store(at: Places, work: Path, given: str) -> Iterator[Outcome]:
-    """No foreign file is changed, and no password shown."""
-    foreign = shutil.copy(at.database, work / "foreign.db")
-    (work / "text.db").write_text("no database")
-    before = contents(work)
-    url = given.replace("HERE", str(work))
-
-    def opened() -> int:
-        with PredictionStore.open(url) as store:
-            return len(store.query())
-
-    done = call(opened)
-    yield done
-    assert SECRET not in done.err, "a password is shown"
-    after = contents(work)
-    assert all(after.get(name) == content for name, content in before.items()), "what is not ours was changed"
-    with closing(sqlite3.connect(foreign)) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    if done.code == 0:
-        for name in set(after) - set(before):
-            (work / name).unlink()
-
-
-STORES = st.one_of(
-    st.sampled_from(
-        [
-            "sqlite:///HERE/new.db", "sqlite:///HERE/foreign.db", "sqlite:///HERE/text.db", "sqlite:///HERE", "sqlite://",
-            "sqlite:///HERE/none/new.db", "sqlite:///HERE/foreign.db?mode=ro", "sqlite:///HERE/new.db?timeout=x", "sqlite:",
-            "HERE/new.db", "file:HERE/new.db", "sqlite:///file:HERE/new.db?uri=true", "sqlite+x:///HERE/a.db", "x://y", "://",
-            f"postgresql://user:{SECRET}@127.0.0.1:1/x", f"postgresql+psycopg://user:{SECRET}@127.0.0.1:1/x",
-            f"postgresql+psycopg://127.0.0.1:1/x?password={SECRET}", f"mysql://u:{SECRET}@127.0.0.1/x", f"http://u:{SECRET}@127.0.0.1/x",
-            f"postgresql+psycopg://u:{SECRET}@127.0.0.1:port/x", f"sqlite://u:{SECRET}@host/x.db", f"sqlite:///HERE/n.db?password={SECRET}",
-        ]
-    ),
-    st.tuples(st.just("sqlite:///HERE/"), inputs.WORDS).map("".join),
-    inputs.WORDS,
-)  # fmt: skip
-STUDY = {
-    "title": "x", "common": {"data": CONFIG["data"]}, "cells": [{"prompts": ["recipe"], "bases": ["embedded"], "tested_on": ["best"]}],
-    "learning_curve": [3, 6],
+TARGETS: dict[Callable[[Entrances, Any], Iterator[Outcome]], st.SearchStrategy[Any]] = {
+    Entrances.setting: inputs.SETTINGS, Entrances.project: inputs.PROJECTS, Entrances.study: inputs.STUDIES,
+    Entrances.prompt: inputs.PROMPTS, Entrances.recipe: inputs.RECIPES, Entrances.accuracy: inputs.ACCURACIES,
+    Entrances.text: inputs.RECIPES.map(json.dumps) | inputs.WORDS, Entrances.table: inputs.tables(),
+    Entrances.source: inputs.SOURCES, Entrances.folder: inputs.FOLDERS, Entrances.database: inputs.DATABASES,
+    Entrances.store: inputs.STORES,
 }  # fmt: skip
-Target = tuple[Callable[[Places, Path, Any], Iterator[Outcome]], st.SearchStrategy[Any]]
-TARGETS: dict[str, Target] = {
-    "settings": (a_setting, inputs.SETTINGS), "projects": (a_project, inputs.YAML), "prompts": (a_prompt, inputs.JSON_PROMPTS),
-    "studies": (a_study, inputs.texts(inputs.changed(STUDY).map(inputs._dumped))), "recipe texts": (a_recipe_text, inputs.RECIPE_TEXTS),
-    "recipes": (a_recipe, inputs.RECIPE_VALUES), "accuracies": (accuracies, inputs.ACCURACIES), "tables": (a_table, inputs.tables()),
-    "sources": (a_source, inputs.SOURCES), "folders": (lemur_folder, FOLDERS), "databases": (lemur_database, DATABASES),
-    "stores": (a_store, STORES),
-}  # fmt: skip
-CHUNKS = -(-SIZE.inputs // (CHUNK * len(TARGETS)))
 
 
-def judged(target: Callable[..., Iterator[Outcome]], at: Places, work: Path, given: Any) -> str | None:
-    """What is wrong with the outcomes of one input."""
-    written: set[str] | None = None
+def judged(outcomes: Iterator[Outcome], work: Path, counts: Counter[str]) -> str | None:
+    """What is wrong with what came out of one input."""
+    counts["inputs"] += 1
     try:
-        for outcome in target(at, work, given):
+        for outcome in outcomes:
+            counts["refused" if outcome.code == 2 else "answered"] += 1
             if fault := outcome.fault():
                 return fault
-            now = set(contents(work))
-            if outcome.code == 2 and written is not None and now - written:
-                return f"left behind: {sorted(now - written)}"
-            hidden = [name for name in now if Path(name).name.startswith(".") or name.endswith(".parts")]
-            if hidden:
-                return f"left behind: {hidden}"
-            written = now
+            hidden = [name for name in contents(work) if Path(name).name.startswith(".") or name.endswith(".parts")]
+            assert not hidden, f"left behind: {hidden}"
     except AssertionError as error:
         return str(error).splitlines()[0]
     return None
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-@pytest.mark.parametrize("name", TARGETS)
-def test_inputs(places: Places, name: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case, (target, strategy) = f"{name} {chunk}", TARGETS[name]
-    if LEDGER.has(case):
+@pytest.fixture(scope="module")
+def entrances(finished: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Entrances:
+    return Entrances(finished, config, tmp_path_factory.mktemp("given"))
+
+
+@pytest.mark.parametrize("chunk", range(-(-INPUTS // (CHUNK * len(TARGETS)))))
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
+def test_inputs(entrances: Entrances, target: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if LEDGER.has(case := f"{target.__name__} {chunk}"):
         return
-    faults, tried = dict[str, str](), [0]
-    work = tmp_path / "work"
+    faults, counts, work = dict[str, str](), Counter[str](), entrances.work
 
     @seed(chunk)
-    @settings(
-        max_examples=CHUNK,
-        phases=[Phase.generate],
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
+    @settings(max_examples=CHUNK, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(TARGETS[target])
     def each(given: Any) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         monkeypatch.chdir(work)
-        tried[0] += 1
-        fault = judged(target, places, work, given)
+        fault, shown = judged(target(entrances, given), work, counts), repr(given)[:1000]
         if fault is not None:  # of all inputs with the same fault, the shortest
-            shown, kind = repr(given)[:1000], fault.replace(str(tmp_path), "…")
-            faults[kind] = min(faults.get(kind, shown), shown, key=len)
+            faults[fault] = min(faults.get(fault, shown), shown, key=len)
 
     each()
-    LEDGER.note(case, {"inputs": tried[0]}, [f"{name}: {shown}\n    {fault}" for fault, shown in faults.items()])
+    LEDGER.note(case, counts, [f"{shown}\n    {fault}" for fault, shown in faults.items()])
 
 
-def test_inputs_in_all(figures: Callable[[str], dict[str, int]]) -> None:
-    figures("inputs")
+def test_figures(record_property: Callable[[str, object], None]) -> None:
+    LEDGER.show(record_property)
