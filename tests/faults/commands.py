@@ -27,11 +27,15 @@ class Outcome(NamedTuple):
 
     def fault(self) -> str | None:
         """What is wrong with it: neither done nor refused in one line."""
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        errors = [line for line in self.err.split("\n") if line.startswith("error: ")]
         if "Traceback (most recent" not in self.err:
-            if self.code == 0 or (self.code == 2 and len(lines) == 1 and 20 < len(lines[0]) < 2000):
+            if self.code == 0 or (self.code == 2 and len(errors) == 1 and 20 < len(errors[0]) < 2000):
                 return None
-            return f"exit {self.code} with {len(lines)} lines of error, {len(self.err)} characters: {self.err[-200:]}"
+            if errors:
+                return (
+                    f"exit {self.code}, {'no reason or an endless one' if len(errors) == 1 else 'more than one line'}"
+                )
+            return f"exit {self.code} without a line of error: {self.err[-200:]}"
         frames = re.findall(r'File "[^"]*?(nngpt_ext/[^"]+)", line (\d+), in (\S+)', self.err)
         return f"exit {self.code}: {self.err.splitlines()[-1][:200]} at {':'.join(frames[-1]) if frames else '?'}"
 
@@ -47,7 +51,7 @@ def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Outco
             value = function(*arguments, **options)
     except UserError as error:
         code = 2
-        err.write(f"error: {error}" if len(str(error).splitlines()) == 1 else f"not one line: {error}")
+        err.write("error: " + "\nerror: ".join(str(error).split("\n")))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except Exception:

@@ -125,9 +125,9 @@ SECRET = "hunter2hunter2"
 _AT = f"u:{SECRET}@127.0.0.1"
 STORES = st.sampled_from(
     [
-        *(f"sqlite:///HERE/{name}" for name in ("new.db", "foreign.db", "text.db", "", "none/n.db", "foreign.db?mode=ro")),
-        *(f"{kind}://{_AT}/x" for kind in ("postgresql", "mysql", "http", "sqlite")), "sqlite://", "://", "sqlite:", "x:y",
-        "HERE/new.db", "file:HERE/new.db", "sqlite:///file:HERE/new.db?uri=true", "sqlite:///HERE/new.db?timeout=x",
+        *(f"sqlite:///HERE/{name}" for name in ("new.db", "foreign.db", "text.db", "", "none/n.db", "n.db?timeout=x")),
+        *(f"{kind}://{_AT}/x" for kind in ("postgresql", "mysql", "http", "sqlite")), "sqlite://", "://", "sqlite:",
+        "x:y", "HERE/new.db", "file:HERE/new.db", "sqlite:///file:HERE/new.db?uri=true", "sqlite:///HERE/foreign.db?mode=ro",
         f"postgresql+psycopg://{_AT}:port/x", f"postgresql+psycopg://127.0.0.1:1/x?password={SECRET}",
         f"postgresql+psycopg://{_AT}:1/x", f"sqlite:///HERE/n.db?password={SECRET}", "sqlite+x:///HERE/a.db",
     ]

@@ -82,8 +82,11 @@ class Entrances:
         if file is not None:
             done, rows, refused = self.score(file)
             yield done
-            n = rows["nn"].nunique() + refused if done.code == 0 else len(given[1])
-            assert n == len(given[1]), "a network is neither scored nor refused"
+            if done.code == 0:
+                names = rows["nn"].astype(str)
+                assert rows["nn"].notna().all(), "a network without a name is scored"
+                assert not names.str.fullmatch(r"\d+\.0").any(), "a whole number as a name has become another name"
+                assert names.nunique() + refused == len(given[1]), "a network is neither scored nor refused"
 
     def source(self, given: bytes) -> Iterator[Outcome]:
         """A file on the command line and in a folder, its text in Python and in a table: one answer, or none."""
