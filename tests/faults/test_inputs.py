@@ -34,7 +34,10 @@ class Entrances:
         small = {**CONFIG, "prompt": "normalized_accuracy", "tuning": {**CONFIG["tuning"], "epochs": 1}}
         other = run_task("dataset_compare", small, output_dir=place / "accuracies").output_dir
         self.predictor, self.other, self.run = Predictor.from_run(run), Predictor.from_run(other), run
-        write_database(write_tree(place), place / "ab.nn.db")
+        tree = write_tree(place)
+        write_database(tree, place / "ab.nn.db")
+        for file in tree.glob("stat/train/*/[12].json"):  # of other epochs
+            file.unlink()
         self.compared = ["compare", "--run", run, *DATASETS, "--json", "--recipe"]
 
     def again(self, config: Path, *more: object) -> Iterator[Outcome]:
@@ -93,7 +96,6 @@ class Entrances:
         file = self.written("codes/net.py", given)
         shell = ask(*self.compared, RECIPE, "--code", file)
         yield shell
-        assert shell.code == 0 or b"```" not in given or "```" in shell.err, "fences are not named"
         odds, places = {"shell": json.loads(shell.out)["log_odds"] if shell.code == 0 else None}, [file.parent]
         try:
             text = given.decode()
@@ -102,6 +104,7 @@ class Entrances:
         else:
             python = call(self.predictor.compare, text, *DATASETS, recipe=json.loads(RECIPE))
             yield python
+            assert python.code == 0 or not text.startswith("```") or "```" in python.err, "fences are not named"
             odds["python"] = None if python.value is None else python.value.log_odds
             places.append(self.work / "codes.parquet")
             pd.DataFrame({"nn": ["net"], "nn_code": [text]}).to_parquet(places[-1])

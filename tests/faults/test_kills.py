@@ -64,20 +64,20 @@ class Work:
         for file in (file for name in sorted(names) if (file := folder / name).parent.name in (folder.name, self.kind)):
             if file.suffix == ".parquet":
                 rows = pd.read_parquet(file)
-                found[file.name] = rows.sort_values([n for n in rows if n in ("nn", "dataset_1", "dataset_2")])
+                by = [name for name in ("nn", "dataset_1", "dataset_2") if name in rows]
+                found[file.name] = rows.sort_values(by).to_dict("list")
             elif file.suffix == ".db":
                 with PredictionStore.open(f"sqlite:///{file}") as store:
-                    found[file.name] = store.query().drop(columns="created").sort_values(["question", "nn"])
+                    rows = store.query().drop(columns="created")
+                found[file.name] = rows.sort_values(["question", "nn"]).to_dict("list")
             elif file.name in ("run.json", "report.json", "study.json"):
-                content = json.loads(file.read_text())
-                for key in content.keys() - {"timings", "threads", "config", "command"}:
-                    found[f"{file.name} {key}"] = content[key]
-        return {
-            key: value.to_dict("list") if isinstance(value, pd.DataFrame) else value for key, value in found.items()
-        }
+                for key, value in json.loads(file.read_text()).items():
+                    if key not in ("timings", "threads", "config", "command"):
+                        found[f"{file.name} {key}"] = value
+        return found
 
     def killed(self, name: str, chance: random.Random) -> list[str]:
-        """How often and how it was killed; no more once it is faster than that."""
+        """How it was killed, `EACH` times or less often if it is faster."""
         how = list[str]()
         for left in (1.0, 0.7, 0.5, 0.3):  # what is done is not repeated
             moment, seconds = None, 0.05 + chance.random() * self.seconds * left
@@ -87,6 +87,7 @@ class Work:
             process.join(seconds)
             kill(process)
             if process.exitcode != -9:
+                assert process.exitcode == 0, Path(f"{self.place / name}.log").read_text(errors="replace")[-2000:]
                 break
             how.append(f"killed {f'at {moment}' if moment else f'after {seconds:.2f} s'}")
             if len(how) == EACH:
