@@ -51,21 +51,17 @@ class Harness:
         self.commands = {"finished": asking, "scored": [self.resume], "halfway": [self.resume]}
 
     def cases(self) -> list[Case]:
-        """All damages of a size: each once, then more that differ by chance.
+        """The damages of a size, in a random order; half of the first ones are of the finished run.
 
-        Half of the first ones are of a finished run, of which no command reads the checkpoints.
+        Of that one no command reads the checkpoints.
         """
         chance, found = random.Random(0), list[Case]()
-        for seed in range(9):
-            each = [
-                (state, name, way, seed)
-                for state, held in self.before.items()
-                for name, content in held.items()
-                if content is not None and not (state == "finished" and name.startswith("checkpoints"))
-                for way in (WAYS if seed == 0 else ("flipped", "exchanged"))
-            ]
-            found += sorted(each, key=lambda one: chance.random() * (1 if one[0] == "finished" else 2.5))
-        return found[:DAMAGED]
+        for state, held in self.before.items():
+            seeds = {"flipped": 2, "exchanged": 6 if state == "finished" else 4}
+            names = [name for name, content in held.items() if content is not None]
+            for name in names if state != "finished" else [n for n in names if not n.startswith("checkpoints")]:
+                found += [(state, name, way, seed) for way in WAYS for seed in range(seeds.get(way, 1))]
+        return sorted(found, key=lambda one: chance.random() * (1 if one[0] == "finished" else 2.5))[:DAMAGED]
 
     def answer(self, case: Case, command: Callable[[Path], Answer], whole: bool) -> tuple[Outcome, Any, str]:
         """What a command answers about a copy, damaged or whole."""
