@@ -71,6 +71,15 @@ class Entrances:
         config = {**CONFIG, "prompt": str(self.written("mine.json", given))}
         yield from self.again(self.written("config.yaml", yaml.safe_dump(config)))
 
+    def variable(self, given: str) -> Iterator[Outcome]:
+        """An adapter from elsewhere, whose prompt has such variables."""
+        adapter = shutil.copytree(self.run / "adapter", self.work / "adapter")
+        task = json.loads((adapter / "task.json").read_text())
+        text = task["text"].replace("{nn_code}", given.replace("code", "nn_code"))
+        self.written("adapter/task.json", json.dumps({**task, "text": text}))
+        recipe = json.loads(RECIPE)
+        yield call(lambda: Predictor.from_pretrained(adapter).compare(inputs.NETWORK, *DATASETS, recipe=recipe))
+
     def recipe(self, given: Any) -> Iterator[Outcome]:
         yield call(self.predictor.compare, inputs.NETWORK, *DATASETS, recipe=given)
 
@@ -153,7 +162,7 @@ TARGETS: dict[Callable[[Entrances, Any], Iterator[Outcome]], st.SearchStrategy[A
     Entrances.prompt: inputs.PROMPTS, Entrances.recipe: inputs.RECIPES, Entrances.accuracy: inputs.ACCURACIES,
     Entrances.text: inputs.RECIPES.map(json.dumps) | inputs.WORDS, Entrances.table: inputs.tables(),
     Entrances.source: inputs.SOURCES, Entrances.folder: inputs.FOLDERS, Entrances.database: inputs.DATABASES,
-    Entrances.store: inputs.STORES,
+    Entrances.store: inputs.STORES, Entrances.variable: st.sampled_from(inputs.FIELDS),
 }  # fmt: skip
 
 
