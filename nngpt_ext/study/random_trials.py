@@ -19,7 +19,7 @@ from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note
-from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record
+from nngpt_ext.run_folder import ADAPTER, BASELINES, KEYS, PREDICTIONS, read_record
 from nngpt_ext.scoring.calibration import read_calibration, with_calibration
 from nngpt_ext.tasks.pipeline import Loader, find_template
 from nngpt_ext.tasks.reporting import NEEDED
@@ -36,7 +36,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     """
     began = time.monotonic()
     resolved = config.resolved(run)
-    record = read_record(run, NEEDED)
+    record = read_record(run, NEEDED, [ADAPTER])
     best = loader.data(config.data)
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
     asked = same_pairs(best.part("test"), drawn.pairs)

@@ -72,7 +72,7 @@ class Work:
                 found[file.name] = rows.sort_values(["question", "nn"]).to_dict("list")
             elif file.name in ("run.json", "report.json", "study.json"):
                 for key, value in json.loads(file.read_text()).items():
-                    if key not in ("timings", "threads", "config", "command"):
+                    if key not in ("timings", "threads", "config", "command", "files", "sha256", "run_sha256"):
                         found[f"{file.name} {key}"] = value
         return found
 
