@@ -13,7 +13,7 @@ HOST_DATA := nn-dataset==2.2.11
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all lint format docs embedded study
+.PHONY: help demo clean-demo test test-all faults lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ $(VENV)/lemur/ab.nn.db: $(VENV)/test-all
 
 test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests except those that need a GPU
 	$(TEST) -m 'not gpu'
+
+faults: $(VENV)/test-all ## kills, damaged folders, fuzzed inputs and races in full (90 minutes, resumable) into benchmarks/results
+	NNGPT_EXT_FAULTS=full $(TEST) tests/faults
+	NNGPT_EXT_FAULTS=full $(BIN)/python -m tests.faults.ledger benchmarks/results/faults.json
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

@@ -6,10 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,52 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+_NEW = 1.0  # seconds: a temporary may be younger than the lock of the process that made it
+_TEMPORARY = ".tmp"  # the end of a temporary's name; a folder that stepped aside for it has one more
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what processes that were killed while they replaced `target` left beside it.
+
+    A folder that had stepped aside comes back if nothing took its place. A process that still runs holds a lock.
+    """
+    ours = re.compile(re.escape(f".{target.name}.") + rf"\w{{8}}{re.escape(_TEMPORARY)}(\.former)?")
+    found = [place for place in target.parent.iterdir() if ours.fullmatch(place.name)]
+    for left in sorted(found, reverse=True):  # a former folder before the one that was to replace it
+        temporary = left.with_name(left.name.removesuffix(".former"))
+        with suppress(OSError), _locked(temporary if temporary.exists() else left, unless_held=True):
+            if time.time() - left.lstat().st_mtime < _NEW:
+                continue
+            if left != temporary and not target.exists():
+                left.rename(target)
+            else:
+                remove(left)
+
+
+def remove_at_once(path: Path) -> None:
+    """Remove a file or a folder; what a kill leaves of it no longer has its name, and is one of its leftovers."""
+    remove(path.rename(path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")))
+
+
+@contextmanager
+def _locked(path: Path, *, unless_held: bool = False) -> Iterator[None]:
+    """Hold a lock that ends with the process; with `unless_held`, an OSError if another process holds it."""
+    if os.name == "nt":  # without such locks, nothing is known to be left over
+        if unless_held:
+            raise OSError(errno.ENOTSUP, "no locks")
+        yield
+        return
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        with nullcontext() if unless_held else suppress(OSError):  # some file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if unless_held else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`, and rename it to `target` if the block ends without an error.
@@ -52,19 +100,26 @@ def replacing(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        remove_leftovers(target)
+        handle, name = tempfile.mkstemp(_TEMPORARY, f".{target.name}.", target.parent)
         os.close(handle)
         temporary = Path(name)
         try:
-            yield temporary
-            temporary.chmod(0o644)
-            with temporary.open("rb") as written:  # a name must not reach the disk before its content
-                os.fsync(written.fileno())
-            temporary.replace(target)
+            with _locked(temporary):
+                yield temporary
+                temporary.chmod(0o644)
+                _to_disk(temporary)
+                temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(target, error) from None
+
+
+def _to_disk(file: Path) -> None:
+    """Write a file's content to the disk, which its name must not reach first."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def is_free(folder: Path, first: str) -> bool:
@@ -130,14 +185,19 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        remove_leftovers(target)
+        temporary = Path(tempfile.mkdtemp(_TEMPORARY, f".{target.name}.", target.parent))
         former = temporary.with_name(f"{temporary.name}.former")
         try:
-            yield temporary
-            temporary.chmod(0o755)
-            if target.is_dir():
-                target.rename(former)
-            temporary.rename(target)
+            with _locked(temporary):
+                yield temporary
+                temporary.chmod(0o755)
+                for file in temporary.rglob("*"):
+                    if file.is_file():
+                        _to_disk(file)
+                if target.is_dir():
+                    target.rename(former)
+                temporary.rename(target)
         finally:
             if former.is_dir() and not target.exists():
                 former.rename(target)

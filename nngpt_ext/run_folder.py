@@ -1,12 +1,18 @@
-"""The files of a run and of an adapter: their names, which run a folder belongs to, and the records in it."""
+"""The files of a run and of an adapter: their names and hashes, which run a folder belongs to, and its records.
+
+run.json has the sha256 of the files of a finished run, nngpt_ext.json those of the files beside it in an adapter's
+folder, and run.json and report.json have their own. Whoever reads a file of a finished run checks it.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +22,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import cannot_write, is_free, write_text
+from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
 from nngpt_ext.settings import dump_config
 
 if TYPE_CHECKING:
@@ -33,6 +39,8 @@ REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK, CALIBRATION, BASE_FILE, CARD = "task.json", "calibration.json", "nngpt_ext.json", "README.md"
 BASE_FOLDER = "base"  # the base model, where it is published with the adapter
+# The files of a model or an adapter that are fetched, published and hashed; others, such as *.bin, may run code.
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
 _ELSEWHERE = {"output_dir", "store"}  # where results go does not change them
@@ -112,8 +120,9 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
     else:
         try:
             recorded = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
-            raise UserError(f"cannot read '{file}', which records the run's inputs ({error}); {other}") from None
+        except Exception as error:
+            reason = _reason(error)
+            raise UserError(f"cannot read '{file}', which records the run's inputs ({reason}); {other}") from None
         changed = [name for name in inputs if recorded.get(name) != inputs[name]]
         changed += [name for name in later if recorded.get(name, later[name]) != later[name]]
         if changed:
@@ -137,8 +146,13 @@ def read_config(file: Path) -> dict[str, Any]:
     """
     try:
         return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read '{file}': {' '.join(str(error).split())}") from None
+    except Exception as error:  # a parser of foreign text fails in many ways
+        raise UserError(f"cannot read '{file}': {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What a library says of a file that it cannot read, in a line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -173,28 +187,125 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write run.json."""
-    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json, with the sha256 of the other files of the run; after this they stay as they are."""
+    own = [CONFIG, INPUTS, BASELINES, PREDICTIONS, *(f"{ADAPTER}/{name}" for name in model_files(folder / ADAPTER))]
+    files = {name: file_digest(folder / name) for name in own if (folder / name).is_file()}
+    write_sealed(folder / RECORD, {**record, "files": files})
 
 
-def read_record(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+def read_record(folder: Path, needed: Iterable[str] = (), checked: Iterable[str] = ()) -> dict[str, Any]:
     """Read run.json, which must have the needed keys.
 
+    Args:
+        folder: of the run.
+        needed: keys.
+        checked: files and folders that must be as the run wrote them. A run of an older version recorded no hashes; it
+            is not checked, and a line says so.
+
     Raises:
-        UserError: if it does not exist (no run, or an unfinished one) or is damaged.
+        UserError: if it does not exist (no run, or an unfinished one), or if it or a checked file is damaged.
     """
+    file = folder / RECORD
     try:
-        record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = read_sealed(file)
     except FileNotFoundError:
+        if (folder / REPORT).is_file():
+            raise UserError(f"'{file}' is missing; {_advice(folder)}") from None
         state = "an unfinished run: continue with --resume" if (folder / CONFIG).is_file() else "no run"
         raise UserError(f"'{folder}' has {state}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"cannot read '{folder / RECORD}': {error}") from None
+    except Exception as error:
+        raise UserError(f"cannot read '{file}': {_reason(error)}; {_advice(folder)}") from None
     missing = [name for name in needed if name not in record]
     if missing:
-        raise UserError(f"'{folder / RECORD}' is damaged: it has no {', '.join(missing)}; run the task again")
+        raise UserError(f"'{file}' is damaged: it has no {', '.join(missing)}; run the task again")
+    files = record.get("files")
+    for name in checked:
+        if isinstance(files, dict):
+            names = [one for one in files if one.startswith(f"{name}/")] or [name]
+            check_files(folder, files, names, _advice(folder, name))
+        else:
+            _warn_unchecked(folder)
     return record
+
+
+@functools.cache  # one line a run
+def _warn_unchecked(folder: Path) -> None:
+    log.warning("the run in '%s' is of an older version, which recorded no hashes: its files are not checked", folder)
+
+
+def _advice(folder: Path, name: str = RECORD) -> str:
+    """What to do about a damaged file of a finished run."""
+    if name == CONFIG:
+        return "restore it, or run the task again in another folder"
+    if not (folder / REPORT).is_file():
+        return "the run is not finished, continue with --resume"
+    return f"to make it again, remove '{folder / REPORT}' and continue with --resume"
+
+
+def model_files(folder: Path) -> list[str]:
+    """The names of the files of a model or an adapter; its card is not one of them."""
+    return sorted({file.name for kind in MODEL_FILES for file in folder.glob(kind)})
+
+
+def record_adapter(folder: Path) -> None:
+    """Write to an adapter's nngpt_ext.json the sha256 of the files beside it."""
+    content = read_adapter_file(folder, BASE_FILE, dict[str, Any])
+    files = {name: file_digest(folder / name) for name in model_files(folder) if name != BASE_FILE}
+    write_text(folder / BASE_FILE, json.dumps({**content, "files": files}, indent=2) + "\n")
+
+
+def check_adapter(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Check an adapter's files against the hashes in its nngpt_ext.json; an older adapter has none.
+
+    Raises:
+        UserError: if one is missing or was changed.
+    """
+    run = folder.parent
+    advice = _advice(run, ADAPTER) if (run / REPORT).is_file() else "fetch or train the adapter again"
+    check_files(folder, recorded, {*recorded, CALIBRATION} if recorded else (), advice)
+
+
+def check_files(folder: Path, recorded: Mapping[str, str], names: Iterable[str], advice: str) -> None:
+    """Check files in a folder against their recorded sha256; one without may not exist.
+
+    Raises:
+        UserError: for the first one that is missing, was changed or was added.
+    """
+    for name in sorted(names):
+        file = folder / name
+        if name not in recorded and not os.path.lexists(file):
+            continue
+        try:
+            found = file_digest(file)
+        except OSError:
+            raise UserError(f"'{file}' is missing or cannot be read; {advice}") from None
+        if found != recorded.get(name):
+            raise UserError(f"'{file}' was changed or damaged after it was written; {advice}")
+
+
+def write_sealed(file: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
+    """Write a record with its own sha256, and that of the run.json beside it, for `read_sealed`."""
+    record, content = file.with_name(RECORD), dict(content)
+    if file != record and record.is_file():
+        content["run_sha256"] = file_digest(record)
+    content["sha256"] = digest(content)
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n")
+
+
+def read_sealed(file: Path) -> dict[str, Any]:
+    """Read a record, without its hashes, which files of older versions do not have.
+
+    Raises:
+        ValueError: if it was changed or is of another run.json; other types for a file that is not JSON.
+    """
+    record, content = file.with_name(RECORD), dict(json.loads(file.read_text(encoding="utf-8")))
+    if "sha256" in content and content.pop("sha256") != digest(content):
+        raise ValueError("it was changed or damaged after it was written")
+    if "run_sha256" in content and record.is_file() and content["run_sha256"] != file_digest(record):
+        raise ValueError(f"it was made from another {RECORD}")
+    content.pop("run_sha256", None)
+    return content
 
 
 def read_adapter_file(folder: Path, name: str, kind: Any) -> Any:
@@ -208,10 +319,9 @@ def read_adapter_file(folder: Path, name: str, kind: Any) -> Any:
         return TypeAdapter(kind).validate_json(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"'{folder}' was not written by this version: it has no {name}; run the task again") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:
         raise UserError(
-            f"'{file}' is damaged ({type(error).__name__}: {reason}); fetch or train the adapter again"
+            f"'{file}' is damaged ({type(error).__name__}: {_reason(error)}); fetch or train the adapter again"
         ) from None
 
 
@@ -224,10 +334,9 @@ def read_table(file: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(file)
+        with file.open("rb") as stream:  # pandas reads an empty folder as an empty table
+            return pd.read_parquet(stream)
     except FileNotFoundError:
-        raise UserError(
-            f"'{file}' is missing: continue the run with --resume; if it is finished, remove its {REPORT} first"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None
+        raise UserError(f"'{file}' is missing; {_advice(file.parent)}") from None
+    except Exception as error:
+        raise UserError(f"cannot read '{file}': {_reason(error)}") from None

@@ -59,7 +59,11 @@ def lemur_sources(lemur_source: PackageSource, lemur_pairs: pd.DataFrame) -> dic
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many blocks of the documentation were run, where any were."""
+    """How many blocks of the documentation were run, and the figures of tests/faults, where any were."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if report.when == "call" and name == "figures":
+                terminalreporter.write_line(value)
     done = [report.nodeid for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     run = sum(node.startswith("tests/docs/test_blocks.py::test_block[") for node in done)
     if run:

@@ -188,6 +188,51 @@ def test_a_file_is_in_the_way_of_a_folder(tmp_path):
     assert names(tmp_path) == ["adapter"]
 
 
+# What a killed process left
+
+
+def age(folder):
+    """Make everything in a folder older than the moment in which a writer has no lock yet."""
+    for place in folder.iterdir():
+        os.utime(place, (0, 0))
+
+
+def test_a_new_temporary_may_belong_to_a_writer_without_its_lock(tmp_path):
+    (tmp_path / ".a.txt.a1b2c3d4.tmp").write_text("half")
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == [".a.txt.a1b2c3d4.tmp", "a.txt"]
+
+
+def test_leftovers_go_with_the_next_write_and_nothing_else_does(tmp_path):
+    for name in (".a.txt.a1b2c3d4.tmp", ".a.txt.original", ".a.txt.tmp", ".b.txt.a1b2c3d4.tmp", ".a_txt.a1b2c3d4.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".a.txt.a1b2_3d4.tmp").mkdir()
+    age(tmp_path)
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == [".a.txt.original", ".a.txt.tmp", ".a_txt.a1b2c3d4.tmp", ".b.txt.a1b2c3d4.tmp", "a.txt"]
+
+
+@pytest.mark.parametrize("replace", [replacing, replacing_folder])
+def test_what_is_being_written_is_no_leftover(tmp_path, replace):
+    with replace(tmp_path / "a") as one, replace(tmp_path / "a") as other:
+        assert one.exists()
+        assert other.exists()
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_a_killed_process_moved_aside_comes_back(tmp_path, there):
+    target, former = tmp_path / "adapter", tmp_path / ".adapter.a1b2c3d4.tmp.former"
+    for folder in (former, tmp_path / ".adapter.a1b2c3d4.tmp", *([target] if there else [])):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    age(tmp_path)
+    with pytest.raises(Mishap), replacing_folder(target):
+        raise Mishap
+    assert names(tmp_path) == ["adapter"]
+    assert names(target) == ["adapter" if there else former.name]
+
+
 # Hashes
 
 

@@ -11,7 +11,19 @@ import yaml
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
-from nngpt_ext.run_folder import claim, is_finished, read_config, read_record, same_inputs, versions, write_record
+from nngpt_ext.io import file_digest
+from nngpt_ext.run_folder import (
+    claim,
+    is_finished,
+    read_adapter_file,
+    read_config,
+    read_record,
+    read_table,
+    same_inputs,
+    versions,
+    write_record,
+)
+from nngpt_ext.scoring.calibration import Calibration
 from nngpt_ext.settings import build_config
 
 CONFIG = TaskConfig(prompt="recipe")
@@ -160,7 +172,7 @@ def test_too_little_room(folder, monkeypatch):
 def test_record_comes_back(claimed):
     record = {"task": "dataset_compare", "versions": versions(), "umlaut": "ä"}
     write_record(claimed, record)
-    assert read_record(claimed) == record
+    assert read_record(claimed) == record | {"files": {"config.yaml": file_digest(claimed / "config.yaml")}}
     assert {"python", "torch", "nngpt-ext"} <= set(versions())
     assert json.loads((claimed / "run.json").read_text(encoding="utf-8"))["umlaut"] == "ä"
 
@@ -177,3 +189,88 @@ def test_no_record(claimed, tmp_path):
         f"'{claimed / 'run.json'}' is damaged: it has no parts, epochs; run the task again"
     )
     assert line(read_config, tmp_path / "none").startswith("cannot read ")
+
+
+# Hashes
+
+
+@pytest.fixture
+def finished(claimed):
+    (claimed / "adapter").mkdir()
+    for name in ("inputs.json", "baselines.parquet", "predictions.parquet", "adapter/task.json", "adapter/README.md"):
+        (claimed / name).write_text(name)
+    write_record(claimed, {"task": "dataset_compare"})
+    (claimed / "report.json").write_text("{}")
+    return claimed
+
+
+CHECKED = ("config.yaml", "baselines.parquet", "adapter", "adapter/calibration.json")
+
+
+def test_what_a_run_owns_is_recorded_and_read_again(finished):
+    names = {"config.yaml", "inputs.json", "baselines.parquet", "predictions.parquet", "adapter/task.json"}
+    assert set(read_record(finished, ["task"], CHECKED)["files"]) == names
+    (finished / "adapter" / "README.md").write_text("the user's")
+    (finished / "predictions.parquet").write_text("of no interest here")
+    assert read_record(finished, ["task"], CHECKED)["task"] == "dataset_compare"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "baselines.parquet", "adapter/task.json", "adapter/calibration.json"])
+@pytest.mark.parametrize("damage", ["removed", "changed", "folder"])
+def test_a_file_that_is_not_the_recorded_one(finished, name, damage):
+    file = finished / name
+    there = file.exists()
+    file.unlink(missing_ok=True)
+    if damage == "changed":
+        file.write_text("x")
+    elif damage == "folder":
+        file.mkdir()
+    if not there and damage == "removed":  # a run without validation pairs has no calibration
+        assert read_record(finished, checked=CHECKED)
+        return
+    told = line(read_record, finished, (), CHECKED)
+    what = "was changed or damaged after it was written" if damage == "changed" else "is missing or cannot be read"
+    again = f"to make it again, remove '{finished / 'report.json'}' and continue with --resume"
+    advice = "restore it, or run the task again in another folder" if name == "config.yaml" else again
+    assert told == f"'{file}' {what}; {advice}"
+
+
+@pytest.mark.parametrize("change", [{"task": "other"}, {"files": {}}, {"more": 1}, {"sha256": None}])
+def test_a_record_that_was_edited(finished, change):
+    file = finished / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert line(read_record, finished).startswith(
+        f"cannot read '{file}': it was changed or damaged after it was written; "
+    )
+
+
+def test_a_record_that_is_missing_beside_a_report(finished):
+    (finished / "run.json").unlink()
+    assert line(read_record, finished).startswith(f"'{finished / 'run.json'}' is missing; to make it again, remove ")
+
+
+def test_a_run_of_an_older_version_is_not_checked_and_a_line_says_so(finished, caplog):
+    (finished / "run.json").write_text('{"task": "dataset_compare"}')
+    for _ in range(2):
+        read_record(finished, checked=CHECKED)
+    read_record(finished)
+    assert caplog.messages == [
+        f"the run in '{finished}' is of an older version, which recorded no hashes: its files are not checked"
+    ]
+
+
+@pytest.mark.parametrize("content", ["[" * 5000, '{"a":' * 5000, "[1]", "1", "null", "", "\x00", "a: !!int x"])
+def test_whatever_a_file_holds_is_one_line(claimed, content):
+    for name in ("config.yaml", "run.json", "inputs.json", "predictions.parquet"):
+        (claimed / name).write_text(content)
+    for call in (
+        lambda: read_config(claimed / "config.yaml"), lambda: read_record(claimed), lambda: same_inputs(claimed, {}),
+        lambda: read_table(claimed / "predictions.parquet"),
+        lambda: read_adapter_file(claimed, "run.json", Calibration),
+    ):  # fmt: skip
+        assert f"'{claimed}" in line(call)
+
+
+def test_a_folder_is_no_table(claimed):
+    (claimed / "predictions.parquet").mkdir()
+    assert line(read_table, claimed / "predictions.parquet").startswith("cannot read ")

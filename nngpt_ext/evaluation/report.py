@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,17 @@ from nngpt_ext.evaluation.figures import (
 )
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import write_text
-from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, REPORT, REPORT_MARKDOWN, REPORT_PAGE, read_table
+from nngpt_ext.run_folder import (
+    BASELINES,
+    KEYS,
+    PREDICTIONS,
+    REPORT,
+    REPORT_MARKDOWN,
+    REPORT_PAGE,
+    read_sealed,
+    read_table,
+    write_sealed,
+)
 from nngpt_ext.views.faces import to_cell, to_markdown, to_page
 
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
@@ -232,30 +241,28 @@ def write_report(report: Report, folder: str | Path) -> None:
     """
     opening, shown = summary(report), tables(report)
     title = f"{report.task}: {report.prompt}, {report.base_model}, {report.split}"
-    text = json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    # report.json last: with it a run counts as finished.
-    files = {
-        REPORT_MARKDOWN: to_markdown(opening, shown), REPORT_PAGE: to_page(title, opening, shown), REPORT: text + "\n",
-    }  # fmt: skip
+    files = {REPORT_MARKDOWN: to_markdown(opening, shown), REPORT_PAGE: to_page(title, opening, shown)}
     for name, content in files.items():
         write_text(Path(folder) / name, content)
+    # report.json last: with it a run counts as finished.
+    write_sealed(Path(folder) / REPORT, report.model_dump(mode="json"), allow_nan=False)
 
 
 def read_report(folder: str | Path) -> Report:
     """Read the report.json of a run folder.
 
     Raises:
-        UserError: if it does not exist or was not written by this package.
+        UserError: if it does not exist, or is not as this package wrote it.
     """
     path = Path(folder) / REPORT
     try:
-        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+        return Report.model_validate(read_sealed(path))
     except OSError as error:
         raise UserError(f"cannot read '{path}' ({error.strerror}); name the folder of a finished run") from None
-    except ValueError as error:
-        reason = " ".join(str(error).splitlines()[:3])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"'{path}' is not a report of this package ({reason}); rebuild it from predictions.parquet"
+            f"'{path}' is not a report of this package ({reason}); rebuild it: nngpt-ext report {folder}"
         ) from None
 
 

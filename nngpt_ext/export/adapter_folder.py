@@ -13,7 +13,17 @@ from nngpt_ext.io import write_text
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
 from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
 from nngpt_ext.prompts.fields import FIELDS
-from nngpt_ext.run_folder import BASE_FILE, BASE_FOLDER, CARD, CONFIG, RECORD, REPORT, SETTINGS
+from nngpt_ext.run_folder import (
+    BASE_FILE,
+    BASE_FOLDER,
+    CARD,
+    CONFIG,
+    RECORD,
+    REPORT,
+    SETTINGS,
+    record_adapter,
+    write_sealed,
+)
 from nngpt_ext.settings import dump_config
 from nngpt_ext.tasks.reporting import model_card
 from nngpt_ext.views.faces import filled
@@ -72,9 +82,10 @@ def export_hub(
             shutil.copyfile(base.folder / CARD, folder / BASE_FOLDER / CARD)
         _set(folder / SETTINGS, "base_model_name_or_path", BASE_FOLDER if base.folder else base.location)
         _set(folder / BASE_FILE, "base_model", base.name)
+        record_adapter(folder)
         write_text(folder / CONFIG, dump_config(config))
-        shutil.copyfile(found.folder / RECORD, folder / RECORD)
-        write_text(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+        write_sealed(folder / RECORD, {name: value for name, value in found.record.items() if name != "files"})
+        write_sealed(folder / REPORT, report.model_dump(mode="json"))
         license = license or ("mit" if base.folder else "other")
         use = _use(found, base, repo or out.name)
         write_text(folder / CARD, model_card(report, config, base_model=base.location, license=license, more=use))

@@ -16,13 +16,11 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.run_folder import ADAPTER, CONFIG, RECORD, REPORT, read_config, read_record
+from nngpt_ext.run_folder import ADAPTER, CONFIG, PREDICTIONS, RECORD, REPORT, model_files, read_config, read_record
 from nngpt_ext.settings import build_config
 from nngpt_ext.version import __version__
 
 MANIFEST = "export.json"  # says what a folder is, so that the same export may replace it
-# Files that can run code when they are read, such as *.bin and *.py, are never published.
-_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -58,7 +56,8 @@ def read_run(folder: Path) -> FinishedRun:
     """
     for name in (CONFIG, RECORD, REPORT, ADAPTER):
         inside(folder, name)
-    record, report = read_record(folder, ("split_hash", "data", "versions")), read_report(folder)
+    record = read_record(folder, ("split_hash", "data", "versions"), (CONFIG, PREDICTIONS))
+    report = read_report(folder)
     config = build_config(TaskConfig, read_config(folder / CONFIG), what=f"'{folder / CONFIG}' is damaged")
     adapter = AdapterFiles(folder / ADAPTER)
     adapter.check_run(folder)
@@ -72,7 +71,7 @@ def copy_model(source: Path, target: Path) -> None:
         UserError: if one of them is not a regular file in `source`: a link could publish any file of this machine.
     """
     target.mkdir(parents=True, exist_ok=True)
-    for name in sorted({file.name for pattern in _PATTERNS for file in source.glob(pattern)}):
+    for name in model_files(source):
         if not inside(source, name).is_file():
             raise UserError(f"'{source / name}' is not a regular file; remove it and export again")
         shutil.copyfile(source / name, target / name)
@@ -115,7 +114,7 @@ def exporting(
 def _kind(folder: Path) -> str | None:
     try:
         return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -17,7 +17,7 @@ from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
 from nngpt_ext.models.tokens import check_text
 from nngpt_ext.quiet import FILTERS
-from nngpt_ext.run_folder import SETTINGS, WEIGHTS
+from nngpt_ext.run_folder import MODEL_FILES, SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -88,9 +88,8 @@ def hub_folder(
     """
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(snapshot_download(location, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(location, revision=revision, allow_patterns=list(MODEL_FILES)))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot get {kind} '{location}' from the hub ({reason}); {advice}") from None

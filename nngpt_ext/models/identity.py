@@ -56,7 +56,7 @@ def _indexed(folder: Path) -> set[str]:
     for index in folder.glob("*.safetensors.index.json"):
         try:
             names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
-        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
             continue  # transformers refuses it and says why
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -105,6 +105,7 @@ class BaseNote(BaseModel):
     base_sha256: str
     base_identity: dict[str, str] = Field({}, description="as `base_identity` returns it; empty in older adapters")
     load_in_4bit: bool = True
+    files: dict[str, str] = Field({}, description="sha256 of the adapter's other files; empty in older adapters")
 
 
 def read_base_note(folder: Path) -> BaseNote:
@@ -162,7 +163,7 @@ def _json(file: Path) -> Any:
     """A JSON file's content, or None."""
     try:
         return json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

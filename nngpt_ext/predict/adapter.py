@@ -23,7 +23,18 @@ from nngpt_ext.models.identity import read_base_note
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
 from nngpt_ext.quiet import without_widgets
-from nngpt_ext.run_folder import BASE_FOLDER, RECORD, SETTINGS, TASK, WEIGHTS, read_adapter_file, read_record
+from nngpt_ext.run_folder import (
+    ADAPTER,
+    BASE_FILE,
+    BASE_FOLDER,
+    RECORD,
+    SETTINGS,
+    TASK,
+    WEIGHTS,
+    check_adapter,
+    read_adapter_file,
+    read_record,
+)
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.settings import Stage
@@ -167,15 +178,17 @@ class AdapterFiles:
             beside them), and whether that is loaded in 4 bits.
 
     Raises:
-        UserError: for a folder without an adapter, and for each damaged file.
+        UserError: for a folder without an adapter, and for each file that is damaged or not the one that was written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}")
-        self.note, self.base, self.calibration = read_note(folder), read_base_note(folder), read_calibration(folder)
-        self.weights_sha256 = file_digest(folder / WEIGHTS)
+        self.base = read_base_note(folder)
+        check_adapter(folder, self.base.files)
+        self.note, self.calibration = read_note(folder), read_calibration(folder)
+        self.weights_sha256 = self.base.files.get(WEIGHTS) or file_digest(folder / WEIGHTS)
         applied = {
             # PEFT makes its lists from sets.
             name: sorted(value, key=str) if isinstance(value, list) else value
@@ -203,9 +216,11 @@ class AdapterFiles:
         """Check that the adapter is the one that the finished run in `folder` wrote.
 
         Raises:
-            UserError: if its weights differ, or the run's record is missing or damaged.
+            UserError: if its files differ, or the run's record is missing or damaged.
         """
-        known = str(read_record(folder, ("adapter_sha256",))["adapter_sha256"])
+        # That file has the hashes of the adapter's others, which were checked.
+        record = read_record(folder, ("adapter_sha256",), checked=[f"{ADAPTER}/{BASE_FILE}"])
+        known = str(record["adapter_sha256"])
         if known != self.weights_sha256:
             raise UserError(
                 f"'{self.folder / WEIGHTS}' is not what the run wrote (sha256 {self.weights_sha256[:12]}…, its "

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import digest, inside, remove, replacing, write_text
+from nngpt_ext.io import digest, inside, remove_at_once, remove_leftovers, replacing, write_text
 from nngpt_ext.networks.codes import Network, Refused, read_codes
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import GivenFacts, Query
@@ -233,14 +233,15 @@ class Parts:
 
     def remove(self, *, only_empty: bool = False) -> None:
         """Remove the folder if it is this plan's; with `only_empty`, only if it has no finished shard."""
+        remove_leftovers(self.folder)
         if self._started()[0] == self.plan and not (only_empty and self._has_results()):
-            remove(self.folder)
+            remove_at_once(self.folder)
 
     def _started(self) -> tuple[str | None, int]:
         try:
             there = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
             return str(there["plan"]), int(there["shard"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None, 0
 
     def _has_results(self) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.database import check_database, open_database, predictions, readable_faults
-from nngpt_ext.run_folder import ADAPTER, PREDICTIONS, read_table
+from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
 
@@ -106,6 +106,8 @@ class PredictionStore:
         Raises:
             UserError: for a folder without a finished run, a damaged adapter, and a run of an older version.
         """
+        if (Path(folder) / RECORD).is_file():  # a run writes it after its answers are in the store
+            read_record(Path(folder), checked=(PREDICTIONS, f"{ADAPTER}/{BASE_FILE}"))
         predicted, files = read_table(Path(folder) / PREDICTIONS), AdapterFiles(Path(folder) / ADAPTER)
         rows = stored_rows(predicted, files)
         return self.add(rows if answers else rows.drop(columns="better_dataset"))

@@ -36,7 +36,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     """
     began = time.monotonic()
     resolved = config.resolved(run)
-    record = read_record(run, NEEDED)
+    record = read_record(run, NEEDED, [ADAPTER])
     best = loader.data(config.data)
     drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
     asked = same_pairs(best.part("test"), drawn.pairs)

@@ -19,7 +19,7 @@ from nngpt_ext.data.splits import pairs_hash, split_hash
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
-from nngpt_ext.io import digest, file_digest, inside, replacing
+from nngpt_ext.io import digest, file_digest, inside, remove, replacing
 from nngpt_ext.models.base import base_folder, load_base
 from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
@@ -31,13 +31,16 @@ from nngpt_ext.run_folder import (
     ADAPTER,
     BASELINES,
     CHECKPOINTS,
+    CONFIG,
     KEYS,
     PREDICTIONS,
-    REPORT,
+    RECORD,
     WEIGHTS,
     claim,
     is_finished,
+    read_record,
     read_table,
+    record_adapter,
     same_inputs,
     versions,
     write_record,
@@ -172,15 +175,10 @@ def _check_links(config: ResolvedConfig, folder: Path) -> None:
 
 
 def _finished(folder: Path) -> RunResult[Report]:
-    adapter, report = folder / ADAPTER, read_report(folder)
-    try:
-        predictions = read_table(folder / PREDICTIONS)
-    except UserError:
-        raise UserError(
-            f"'{folder / PREDICTIONS}' is missing or damaged; to score again, remove '{folder / REPORT}' and "
-            "continue with --resume"
-        ) from None
-    return RunResult(folder, report, predictions, adapter if adapter.is_dir() else None)
+    read_record(folder, checked=(CONFIG, BASELINES, PREDICTIONS, ADAPTER))
+    adapter = folder / ADAPTER
+    predictions = read_table(folder / PREDICTIONS)
+    return RunResult(folder, read_report(folder), predictions, adapter if adapter.is_dir() else None)
 
 
 class Timings(dict[str, float]):
@@ -218,6 +216,8 @@ def _run(
         predictions, epochs, selected = bench.score(folder)
     bench.describe(adapter)
     predictions = calibrated(bench.with_questions(predictions), adapter, config.calibration.target)
+    record_adapter(adapter)
+    remove(folder / RECORD)  # of an earlier scoring, whose files are replaced
     with replacing(folder / PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     cut = sorted(bench.encoder.cut_networks())

@@ -9,10 +9,11 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.labels import LABELS
+from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import BASELINES as DECLARED
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
 from nngpt_ext.io import inside, write_text
-from nngpt_ext.run_folder import ADAPTER, CARD, CONFIG, read_config, read_record
+from nngpt_ext.run_folder import ADAPTER, BASELINES, CALIBRATION, CARD, CONFIG, PREDICTIONS, read_config, read_record
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.views.faces import filled
 
@@ -30,15 +31,21 @@ def rebuild_report(folder: Path) -> Report:
         UserError: if the folder has no finished run, files of it are missing or damaged, or its adapter is a
             link to another folder.
     """
-    card, record = inside(folder, ADAPTER) / CARD, read_record(folder, NEEDED)
-    predictions, baselines = read_answers(folder)
-    config = read_config(folder / CONFIG)
-    calibration = read_calibration(folder / ADAPTER)
+    card = inside(folder, ADAPTER) / CARD
+    record = read_record(folder, NEEDED, (CONFIG, BASELINES, PREDICTIONS, f"{ADAPTER}/{CALIBRATION}"))
+    calibration, config = read_calibration(folder / ADAPTER), read_config(folder / CONFIG)
     fitted = None if calibration is None else calibration.model_dump()
-    run = RunRecord.of(record, config, notes=_notes(record, config["data"], config["tuning"]), calibration=fitted)
-    report = build_report(run, predictions, baselines)
-    # The card first: with the report a run counts as finished.
-    write_text(card, model_card(report, TaskConfig.model_validate(config)))
+    try:
+        predictions, baselines = read_answers(folder)
+        run = RunRecord.of(record, config, notes=_notes(record, config["data"], config["tuning"]), calibration=fitted)
+        report = build_report(run, predictions, baselines)
+        text = model_card(report, TaskConfig.model_validate(config))
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError) or "files" in record:  # its files are whole, so this is our fault
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"a file of the run in '{folder}' is damaged ({reason}); run the task again") from None
+    write_text(card, text)  # before the report, with which a run counts as finished
     write_report(report, folder)
     return report
 

@@ -135,6 +135,7 @@ def test_keys_of_report_json(report, tmp_path):
     assert {"accuracy", "ci95"} <= set(data["baselines"]["pair_prior"])
     assert {"epoch", "train_loss", "validation_accuracy", "test_accuracy"} <= set(data["epochs"][0])
     assert data["config"] == {"lora": {"r": 8}}
+    assert len(data.pop("sha256")) == 64
     assert data == json.loads(json.dumps(report.model_dump(mode="json")))
 
 

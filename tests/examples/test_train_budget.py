@@ -19,6 +19,7 @@ from nngpt_ext import Comparison, Ranking, RunResult
 from nngpt_ext.predict.answers import ranking_of
 from nngpt_ext.registry import tasks
 from nngpt_ext.settings import build_config, read_project
+from tests.predict.conftest import older
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "train_budget"
 
@@ -133,7 +134,7 @@ def test_generated_networks(installed: Path, run: RunResult, tmp_path: Path, lem
 @pytest.fixture
 def recipe_run(run: RunResult, asking: Callable[[str], Path], tmp_path: Path) -> Path:
     """The run's folder, its adapter asked by the prompt with recipes, under a name of a user's own."""
-    folder = Path(shutil.copytree(run.output_dir, tmp_path / "recipe-run"))
+    folder = older(shutil.copytree(run.output_dir, tmp_path / "recipe-run"))
     shutil.copy(asking("recipe") / "task.json", folder / "adapter" / "task.json")
     note = json.loads((folder / "adapter" / "task.json").read_text())
     (folder / "adapter" / "task.json").write_text(json.dumps(note | {"prompt": "mine"}))
@@ -160,7 +161,7 @@ def test_networks_with_recipes(
 def test_held_out_networks_with_accuracies(
     installed: Path, run: RunResult, asking: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    folder = older(shutil.copytree(run.output_dir, tmp_path / "run"))
     shutil.copy(asking("normalized_accuracy") / "task.json", folder / "adapter" / "task.json")
     assert reported(asked(installed, tmp_path / "a", run=str(folder), budget=1))["regret_all"]["networks"] == 5
 

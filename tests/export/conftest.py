@@ -11,7 +11,7 @@ import pytest
 
 from nngpt_ext import RunResult
 from tests.models_made import one_thread
-from tests.predict.conftest import run
+from tests.predict.conftest import older, run
 
 __all__ = ["one_thread", "run"]
 
@@ -33,8 +33,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def copied(run: RunResult, tmp_path: Path) -> Path:
-    """A copy of the run, to change."""
-    return shutil.copytree(run.output_dir, tmp_path / "copied")
+    """A copy of the run without hashes, to change."""
+    return older(shutil.copytree(run.output_dir, tmp_path / "copied"))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -137,7 +137,7 @@ def test_a_run_is_never_replaced(copied: Path, tmp_path: Path, monkeypatch: pyte
     ("change", "reason"),
     [
         (lambda run: (run / "report.json").unlink(), "report.json"),
-        (lambda run: (run / "run.json").unlink(), "an unfinished run: continue with --resume"),
+        (lambda run: (run / "run.json").unlink(), "run.json' is missing; to make it again, remove"),
         (lambda run: (run / "config.yaml").write_text("prompt: [1"), "cannot read"),
         (lambda run: (run / "config.yaml").write_text("promt: x"), "is damaged"),
         (lambda run: (run / "adapter" / "task.json").unlink(), "task.json"),

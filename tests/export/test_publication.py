@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nngpt_ext import RunResult, UserError
+from nngpt_ext import Predictor, RunResult, UserError
+from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.export.adapter_folder import export_hub
 from nngpt_ext.export.harness import export_harness
 from nngpt_ext.export.publication import copy_model, exporting, push
+from nngpt_ext.predict.adapter import AdapterFiles
 from tests.export.conftest import tree
 
 # The run's files
@@ -39,6 +41,41 @@ def test_a_run_with_files_elsewhere_is_not_published(copied: Path, tmp_path: Pat
     with pytest.raises(UserError, match="outside"):
         export_hub(copied, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("export", [export_hub, export_harness])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.yaml", "run.json", "report.json", "predictions.parquet", "adapter/calibration.json",
+        "adapter/tokenizer.json", "adapter/tokenizer_config.json", "adapter/task.json",
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_never_published(
+    run: RunResult, tmp_path: Path, export: Callable[..., Any], name: str
+) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    content = (folder / name).read_bytes()
+    for damaged in (content[: len(content) // 2], content[:-2] + b" " + content[-1:], b"[" * 5000, None):
+        (folder / name).unlink()
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=name.split("/")[-1]) as caught:
+            export(folder, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        (folder / name).write_bytes(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_published_adapter_is_checked_too(run: RunResult, tmp_path: Path) -> None:
+    folder = export_hub(run.output_dir, tmp_path / "out").folder
+    assert {"adapter_config.json", "calibration.json", "tokenizer.json"} <= set(AdapterFiles(folder).base.files)
+    assert read_report(folder).accuracy == run.report.accuracy
+    (folder / "README.md").write_text("the user's own card")
+    assert Predictor.from_pretrained(folder).calibrated
+    (folder / "calibration.json").unlink()
+    with pytest.raises(UserError, match=r"calibration\.json' is missing or cannot be read; fetch or train the adapter"):
+        Predictor.from_pretrained(folder)
 
 
 def test_a_run_behind_a_link_is_published(run: RunResult, tmp_path: Path) -> None:

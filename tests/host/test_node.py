@@ -19,7 +19,7 @@ from nngpt_ext.host.agents import add_to_graph, host_object, make_state
 from nngpt_ext.host.installation import Host
 from nngpt_ext.host.node import FIELDS, RUN, dataset_compare_node, make_dataset_compare_node
 from tests import models_made
-from tests.predict.conftest import run
+from tests.predict.conftest import older, run
 
 __all__ = ["run"]
 
@@ -57,7 +57,7 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
 
 def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:
     assert run.adapter is not None
-    adapter = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    adapter = older(shutil.copytree(run.adapter, tmp_path / "adapter"))
     calibration = json.loads((adapter / "calibration.json").read_text())
     (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 0.5}))
     node = make_dataset_compare_node(Predictor.from_pretrained(adapter))

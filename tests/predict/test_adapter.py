@@ -17,6 +17,8 @@ from nngpt_ext.models.base import load_base
 from nngpt_ext.predict.adapter import AdapterFiles, known_answer, load_scorer
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from tests import models_made
+from tests.predict.conftest import older
+from tests.tasks.conftest import truncate
 
 CODE = models_made.sources()["AlexNet"]
 
@@ -25,7 +27,7 @@ CODE = models_made.sources()["AlexNet"]
 def adapter(run: RunResult, tmp_path: Path) -> Path:
     """A copy of the run's adapter, to be changed."""
     assert run.adapter is not None
-    return Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    return older(shutil.copytree(run.adapter, tmp_path / "adapter"))
 
 
 def changed(file: Path, **values: Any) -> None:
@@ -104,7 +106,7 @@ def test_two_adapters_with_the_same_weights_do_not_share_answers(run: RunResult,
 
 
 def test_a_runs_adapter_must_be_the_one_it_left(run: RunResult, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    folder = older(shutil.copytree(run.output_dir, tmp_path / "run"))
     weights = folder / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
     with pytest.raises(UserError, match=r"adapter_model\.safetensors' is not what the run wrote"):
@@ -125,6 +127,60 @@ def test_a_damaged_record_is_one_line(run: RunResult, tmp_path: Path, damage: Ca
     with pytest.raises(UserError, match=r"run\.json'") as error:
         Predictor.from_run(folder)
     assert "\n" not in str(error.value)
+
+
+FILES = (
+    "adapter_config.json", "adapter_model.safetensors", "calibration.json", "task.json", "tokenizer.json",
+    "tokenizer_config.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, lambda file: file.write_bytes(file.read_bytes() + b" ")])
+def test_a_file_that_is_not_the_one_that_was_written(
+    run: RunResult, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    alone = Path(shutil.copytree(folder / "adapter", tmp_path / "alone"))
+    assert set(FILES) <= set(AdapterFiles(alone).base.files)
+    for adapter, advice in ((folder / "adapter", "and continue with --resume"), (alone, "train the adapter again")):
+        damage(adapter / name)
+        for make in (Predictor, Predictor.from_pretrained, lambda place: Predictor.from_run(place.parent)):
+            if adapter == alone and make not in (Predictor, Predictor.from_pretrained):
+                continue
+            with pytest.raises(UserError, match=f"{name}|no adapter in") as error:
+                make(adapter)
+            assert "\n" not in str(error.value)
+            assert str(error.value).endswith(advice) or "no adapter in" in str(error.value)
+
+
+@pytest.mark.parametrize("values", [{"base_model": "other"}, {"files": {}}, {"load_in_4bit": False}])
+def test_the_note_of_a_runs_adapter_must_be_its_own(run: RunResult, tmp_path: Path, values: dict[str, Any]) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    changed(folder / "adapter" / "nngpt_ext.json", **values)
+    with pytest.raises(UserError, match=r"nngpt_ext\.json' was changed or damaged"):
+        Predictor.from_run(folder)
+
+
+def test_a_calibration_that_the_run_did_not_make_is_refused(run: RunResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    (folder / "adapter" / "calibration.json").rename(tmp_path / "kept")
+    note = json.loads((folder / "adapter" / "nngpt_ext.json").read_text())
+    del note["files"]["calibration.json"]
+    changed(folder / "adapter" / "nngpt_ext.json", **note)
+    assert Predictor.from_pretrained(folder / "adapter").threshold is None
+    (tmp_path / "kept").rename(folder / "adapter" / "calibration.json")
+    with pytest.raises(UserError, match=r"calibration\.json' was changed"):
+        Predictor.from_pretrained(folder / "adapter")
+
+
+def test_the_store_takes_no_damaged_run(run: RunResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
+    with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
+        assert store.add_run(folder) == len(run.predictions)
+        run.predictions.iloc[1:].to_parquet(folder / "predictions.parquet", index=False)
+        with pytest.raises(UserError, match=r"predictions\.parquet' was changed"):
+            store.add_run(folder)
 
 
 # The control question

@@ -244,6 +244,18 @@ def test_one_bad_recipe_is_one_refused_network(
     assert left(tmp_path / "p.parquet") == []
 
 
+def test_what_a_kill_left_of_a_complete_collection_goes_with_the_next(
+    run: RunResult, few: Path, tmp_path: Path
+) -> None:
+    score_some(run, few, tmp_path / "p.parquet")
+    parts = tmp_path / ".p.parquet.parts.a1b2c3d4.tmp"  # the folder of the parts, while it was removed
+    parts.mkdir()
+    (parts / "000001.parquet").touch()
+    os.utime(parts, (0, 0))
+    score_some(run, few, tmp_path / "p.parquet")
+    assert not parts.exists()
+
+
 def test_parts_are_never_behind_a_link(run: RunResult, codes: Path, tmp_path: Path) -> None:
     mine, out = tmp_path / "mine", tmp_path / "out" / "p.parquet"
     mine.mkdir()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from nngpt_ext import Predictor, RunResult
 from nngpt_ext.cli import app
+from tests.predict.conftest import older
 
 ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
 
@@ -42,7 +43,7 @@ def test_compare_in_words_from_an_adapters_folder(run: RunResult) -> None:
 
 
 def test_what_is_said_of_the_threshold(run: RunResult, tmp_path: Path) -> None:
-    adapter = Path(shutil.copytree(run.output_dir / "adapter", tmp_path / "adapter"))
+    adapter = older(shutil.copytree(run.output_dir / "adapter", tmp_path / "adapter"))
     calibration = json.loads((adapter / "calibration.json").read_text())
     for threshold, words in (
         (None, " % confident; this adapter has no threshold, so all its answers abstain)"),

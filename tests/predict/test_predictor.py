@@ -17,6 +17,7 @@ import pytest
 
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError
 from tests import models_made
+from tests.predict.conftest import older
 
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 
@@ -196,7 +197,7 @@ def test_a_source_is_read_once_for_all_its_questions(
 
 def test_a_prompt_that_shows_the_networks_name_cannot_be_asked(run: RunResult, tmp_path: Path) -> None:
     assert run.adapter is not None
-    folder = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    folder = older(shutil.copytree(run.adapter, tmp_path / "adapter"))
     note = json.loads((folder / "task.json").read_text())
     note |= {"text": note["text"] + " {name}", "columns": note["columns"] | {"name": "nn"}}
     (folder / "task.json").write_text(json.dumps(note))
@@ -231,7 +232,7 @@ def test_true_answers_are_stored_only_if_asked(run: RunResult, tmp_path: Path) -
     with PredictionStore.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
         assert store.add_run(run.output_dir, answers=True) == len(run.predictions)
         assert store.query()["better_dataset"].notna().all()
-        with pytest.raises(UserError, match="is missing: continue the run with --resume"):
+        with pytest.raises(UserError, match="is missing; the run is not finished"):
             store.add_run(tmp_path)
 
 
@@ -370,7 +371,7 @@ def test_a_damaged_adapter_is_one_line(
 ) -> None:
     folder = tmp_path / "adapter"
     assert run.adapter is not None
-    shutil.copytree(run.adapter, folder)
+    older(shutil.copytree(run.adapter, folder))
     damage(folder)
     with pytest.raises(UserError, match=message) as error:
         Predictor.from_pretrained(folder).compare(code, "mnist", "svhn")
@@ -382,7 +383,7 @@ def test_without_a_calibration_it_always_abstains_and_says_so_once(
 ) -> None:
     folder = tmp_path / "adapter"
     assert run.adapter is not None
-    shutil.copytree(run.adapter, folder)
+    older(shutil.copytree(run.adapter, folder))
     (folder / "calibration.json").unlink()
     predictor = Predictor.from_pretrained(folder)
     with caplog.at_level(logging.WARNING, "nngpt_ext"):
@@ -397,7 +398,7 @@ def test_it_is_said_of_answers_from_the_store_too(
 ) -> None:
     folder = tmp_path / "adapter"
     assert run.adapter is not None
-    shutil.copytree(run.adapter, folder)
+    older(shutil.copytree(run.adapter, folder))
     (folder / "calibration.json").unlink()
     url = f"sqlite:///{tmp_path / 'p.db'}"
     Predictor.from_pretrained(folder, store=url).compare(code, "mnist", "svhn")

@@ -19,6 +19,7 @@ from nngpt_ext.study import measurement
 from nngpt_ext.study.grid import read_grid
 from nngpt_ext.study.measurement import DATASETS, NEAR, compare_bases, learning_curve, measure
 from nngpt_ext.tasks.pipeline import Loader
+from tests.predict.conftest import older
 from tests.study.conftest import CODE, COMMON, RANDOM, RECIPE, written
 
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
@@ -119,7 +120,7 @@ def test_origins_with_few_networks_stand_together(studied, monkeypatch):
 
 def test_files_that_do_not_belong_together(studied, tmp_path):
     folder = tmp_path / "cell"
-    shutil.copytree(studied.folder / "cells" / CODE, folder)
+    older(shutil.copytree(studied.folder / "cells" / CODE, folder))
     shutil.copy(studied.folder / "cells" / RANDOM / "baselines.parquet", folder)
     frame = pd.read_parquet(folder / "baselines.parquet")
     frame.iloc[1:].to_parquet(folder / "baselines.parquet")

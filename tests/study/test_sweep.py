@@ -18,6 +18,7 @@ from nngpt_ext import UserError, run_task
 from nngpt_ext.study import sweep
 from nngpt_ext.study.sweep import run_study
 from nngpt_ext.tasks import pipeline
+from tests.predict.conftest import older
 from tests.study.conftest import CODE, COMMON, CUT, RANDOM, RECIPE, Studied, grid, written
 
 DEEPSEEK = "code_only.deepseek-coder-7b.by_network.normalized.seed0"
@@ -124,7 +125,7 @@ def test_a_damaged_cell_is_told_and_the_others_are_shown(studied, copied):
     ],
 )
 def test_however_a_cell_is_damaged_the_others_are_shown(studied, copied, damage, reason):
-    cell = copied / "cells" / CODE
+    cell = older(copied / "cells" / CODE)
     damage(cell).to_parquet(cell / "predictions.parquet")
     found = {c.name: c for c in run_study(studied.file, copied, draw_only=True).cells}
     assert found[CODE].status == "failed"

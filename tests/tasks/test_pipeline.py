@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from nngpt_ext.tasks import pipeline
 from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.export.conftest import tree
+from tests.predict.conftest import older
 from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
 
 TEMPLATES = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
@@ -160,17 +162,48 @@ def test_a_finished_run_needs_no_inputs(run: Path, result: RunResult) -> None:
     assert not (run / "inputs.json").exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "predictions.parquet", "baselines.parquet", "run.json", "adapter/calibration.json", "adapter/tokenizer.json",
+        "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/nngpt_ext.json",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("damage", [Path.unlink, truncate])
-def test_damaged_predictions_say_how_to_make_them_again(
-    run: Path, result: RunResult, damage: Callable[[Path], None]
+def test_a_damaged_file_says_how_to_make_it_again(
+    run: Path, result: RunResult, name: str, damage: Callable[[Path], None]
 ) -> None:
-    file, report = run / "predictions.parquet", run / "report.json"
-    damage(file)
-    assert line(resume, run) == (
-        f"'{file}' is missing or damaged; to score again, remove '{report}' and continue with --resume"
-    )
-    report.unlink()
-    assert resume(run).predictions.equals(result.predictions)
+    report = run / "report.json"
+    damage(run / name)
+    told = line(resume, run)
+    assert f"'{run / name}'" in told
+    assert told.endswith(f"; to make it again, remove '{report}' and continue with --resume")
+    if name != "adapter/tokenizer.json":  # the advice is the same
+        report.unlink()
+        assert resume(run).predictions.equals(result.predictions)
+        assert rebuild_report(run).accuracy == result.report.accuracy
+
+
+def test_a_finished_run_of_an_older_version_is_told_with_one_line(
+    run: Path, result: RunResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    older(run)
+    for _ in range(2):
+        assert resume(run).predictions.equals(result.predictions)
+        assert rebuild_report(run).accuracy == result.report.accuracy
+    (told,) = caplog.messages
+    assert told == f"the run in '{run}' is of an older version, which recorded no hashes: its files are not checked"
+
+
+def test_what_a_killed_process_left_in_the_folder_goes_with_the_next(unfinished: Path) -> None:
+    for name in ("config.yaml", "baselines.parquet", "predictions.parquet", "run.json", "report.json", "report.html"):
+        (unfinished / f".{name}.a1b2c3d4.tmp").write_text("half")
+    for name in (".adapter.a1b2c3d4.tmp", ".adapter.a1b2c3d4.tmp.former"):
+        shutil.copytree(unfinished / "adapter", unfinished / name)
+    for place in unfinished.glob(".*"):
+        os.utime(place, (0, 0))
+    resume(unfinished)
+    assert [file.name for file in unfinished.iterdir() if file.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("name", ["adapter", "checkpoints"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +12,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from nngpt_ext import RunResult, TaskConfig, UserError
-from nngpt_ext.run_folder import read_config
+from nngpt_ext.run_folder import read_config, read_record, write_record
 from nngpt_ext.tasks.reporting import model_card, rebuild_report
 from tests.export.conftest import tree
+from tests.predict.conftest import older
 from tests.tasks.conftest import TASK, line, resume, truncate
 
 
@@ -26,7 +29,7 @@ def test_report_and_card_are_rebuilt_from_the_predictions(run: Path) -> None:
 
 
 def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
-    baselines = pd.read_parquet(run / "baselines.parquet")
+    baselines = pd.read_parquet(older(run) / "baselines.parquet")
     baselines.iloc[1:].to_parquet(run / "baselines.parquet", index=False)
     with pytest.raises(UserError, match=r"baselines\.parquet' has other pairs"):
         rebuild_report(run)
@@ -35,9 +38,59 @@ def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
 def test_a_damaged_report_is_built_again(run: Path) -> None:
     text = (run / "report.json").read_text()
     truncate(run / "report.json")
-    assert line(resume, run).endswith("rebuild it from predictions.parquet")
+    assert line(resume, run).endswith(f"rebuild it: nngpt-ext report {run}")
     rebuild_report(run)
     assert (run / "report.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "run.json", "baselines.parquet", "predictions.parquet", "adapter/calibration.json"]
+)
+def test_a_report_is_built_from_the_files_of_the_run_only(run: Path, name: str) -> None:
+    before = tree(run)
+    for content in (b"", before[name][::2], before[name].replace(b"0", b"7"), before[name][:-1] + b" ", None):
+        (run / name).unlink()
+        if content is not None:
+            (run / name).write_bytes(content)
+        assert f"'{run / name}'" in line(rebuild_report, run)
+        (run / name).write_bytes(before[name])
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert f"'{run / name}'" in line(rebuild_report, run)
+    (run / name).rmdir()
+    (run / name).write_bytes(before[name])
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize("keys", [{"base_model": "other"}, {"n_test_pairs": 1}, {"sha256": None}, {"run_sha256": "0"}])
+def test_an_edited_report_is_not_shown(run: Path, result: RunResult, keys: dict[str, object]) -> None:
+    file = run / "report.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+    assert line(resume, run).startswith(f"'{file}' is not a report of this package (it was changed or damaged")
+    rebuild_report(run)
+    assert resume(run).report == result.report
+
+
+def test_a_report_of_another_run_is_not_shown(run: Path) -> None:
+    record = read_record(run)
+    write_record(run, record | {"threads": 99})
+    assert "(it was made from another run.json)" in line(resume, run)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("run.json", lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | {"training_pairs": [88]}))),
+        ("config.yaml", lambda file: file.write_text("{}")),
+        ("predictions.parquet", lambda file: pd.read_parquet(file).astype(str).to_parquet(file)),
+        ("predictions.parquet", lambda file: pd.read_parquet(file).iloc[:, :1].to_parquet(file)),
+        ("predictions.parquet", lambda file: pd.read_parquet(file).iloc[:0].to_parquet(file)),
+        ("baselines.parquet", lambda file: pd.read_parquet(file).iloc[:, :1].to_parquet(file)),
+    ],
+)
+def test_a_damaged_run_of_an_older_version_is_one_line(run: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(older(run) / name)
+    assert str(run) in line(rebuild_report, run) or name == "predictions.parquet"
 
 
 def test_a_report_never_follows_a_link(run: Path, mine: Path) -> None:
