@@ -27,7 +27,7 @@ import psutil
 
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.source import check_source
+from nngpt_ext.networks.source import read_source
 
 KEYS = ["nn", "dataset_1", "dataset_2"]
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}  # where it is shown
@@ -47,7 +47,7 @@ def collection(folder: Path, networks: int) -> Path:
 
 def _is_python(text: str) -> bool:
     try:
-        check_source(text)
+        read_source(text)
     except UserError:
         return False
     return True

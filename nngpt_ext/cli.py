@@ -16,7 +16,7 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.predict import predict_commands as ask
@@ -240,6 +240,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
@@ -249,5 +251,5 @@ def main() -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
     raise SystemExit(2) from None

@@ -11,7 +11,7 @@ from pydantic import Field, field_serializer
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.presets import preset
 from nngpt_ext.run_folder import STORE
-from nngpt_ext.settings import Stage, hide_password
+from nngpt_ext.settings import FileName, Stage, hide_password
 
 
 class LoraConfig(Stage):
@@ -25,7 +25,7 @@ class LoraConfig(Stage):
 class ModelConfig(Stage):
     """The base model."""
 
-    base: str = Field("deepseek-coder-7b", description="embedded, deepseek-coder-1.3b, …-7b, a hub id or a folder")
+    base: FileName = Field("deepseek-coder-7b", description="embedded, deepseek-coder-1.3b, …-7b, a hub id or a folder")
     load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
     lora: LoraConfig = LoraConfig()
     revision: str | None = Field(None, description="of a hub id")
@@ -66,7 +66,7 @@ class TaskConfig(Stage):
     model: ModelConfig = ModelConfig()
     tuning: TuningConfig = TuningConfig()
     calibration: CalibrationConfig = CalibrationConfig()
-    output_dir: str = Field("runs/dataset_compare", description="the run's folder")
+    output_dir: FileName = Field("runs/dataset_compare", description="the run's folder")
     store: str | None = Field(
         "default", description="predictions database (URL); default: predictions.db in output_dir"
     )

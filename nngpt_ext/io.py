@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, parsing, reason, shown
 
 
 def inside(folder: str | Path, *names: str | Path) -> Path:
@@ -133,18 +133,52 @@ def write_text(target: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def parse_mapping(text: str, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:
+def read_text(file: str | Path, what: str = "") -> str:
+    """The text of a file in UTF-8, without a byte order mark; `what` says in an error what the file is.
+
+    Raises:
+        UserError: if it cannot be read or is not UTF-8.
+    """
+    name = f"{what} {shown(str(file), 300)}".lstrip()
+    try:
+        return as_text(Path(file).read_bytes(), name)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UserError(f"cannot read {name}: {reason(error)}") from None
+
+
+def as_text(content: str | bytes, name: str) -> str:
+    """Text, or bytes in UTF-8, without a byte order mark.
+
+    Raises:
+        UserError: for bytes that are not UTF-8; `name` says what they are.
+    """
+    try:
+        return (content.decode() if isinstance(content, bytes) else content).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def parse_json(text: str | bytes, name: str, advice: str = "") -> Any:
+    """Parse JSON.
+
+    Raises:
+        UserError: if it is not JSON; `name` says what it is, and `advice` what to do.
+    """
+    with parsing(f"{name} is not JSON", advice):
+        return json.loads(as_text(text, name))
+
+
+def parse_mapping(text: str | bytes, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:
     """Parse a JSON object, for example a recipe.
 
     Raises:
         UserError: if the text is not a JSON object; `name` says what it is, and `example` how it looks.
     """
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{name} is not JSON ({error}); for example {example}") from None
+    found = parse_json(text, name, f"for example {example}")
     if not isinstance(found, dict):
-        raise UserError(f"{name} must be a JSON object, for example {example}, not {text[:40]}")
+        raise UserError(f"{name} must be a JSON object, for example {example}, not {shown(found)}")
     return found
 
 

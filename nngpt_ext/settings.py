@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from nngpt_ext.errors import UserError, nearest
+from nngpt_ext.errors import UserError, nearest, parsing, reason, shown
+from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
+_DEEPEST = 50  # dots in a key
 
 
 class Stage(BaseModel):
@@ -23,9 +25,24 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _file_name(name: str) -> str:
+    if "\0" in name or any(len(os.fsencode(part)) > 255 for part in Path(name).parts):
+        raise ValueError("no file can have this name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+
+
 def hide_password(url: str) -> str:
-    """A database URL without its password: `postgresql://me:***@host/name`."""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
+    """A database URL without what may be a password: `postgresql://me:***@host/name?***`.
+
+    It also hides the passwords in what is no URL, or one that SQLAlchemy takes apart wrongly.
+    """
+    place, query, _ = str(url).partition("?")
+    place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
+    place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
+    return f"{place}?***" if query else place
 
 
 C = TypeVar("C", bound=BaseModel)
@@ -39,13 +56,15 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
             what is allowed).
     """
     merged: Mapping[str, Any] = {}
-    for layer in layers:
-        merged = _merged(merged, layer)
     try:
+        for layer in layers:
+            merged = _merged(merged, layer)
         return model.model_validate(merged)
     except ValidationError as error:
         faults = [_fault(dict(item), known_keys(model)) for item in error.errors()]
-        raise UserError(f"{what}: {'; '.join(dict.fromkeys(faults))}") from None
+    except (RecursionError, OSError) as error:  # of a validator that looks for a file with a name that none can have
+        faults = [reason(error)]
+    raise UserError(f"{what}: {'; '.join(dict.fromkeys(faults))}")
 
 
 def _merged(one: Any, other: Any) -> Any:
@@ -63,16 +82,15 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
         last = {key.rpartition(".")[2]: f" (did you mean '{key}'?)" for key in known}
         same = difflib.get_close_matches(path.rpartition(".")[2], last, n=1, cutoff=0.7)
         hint = nearest(path, alike) or nearest(path, known) or "".join(last[key] for key in same)
-        hint = hint or f"; known: {', '.join(known)}"
-        return f"unknown key '{path}'{hint}"
+        return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
-    shown = isinstance(given, (dict, BaseModel)) or f"'{given}'" in message
+    hidden = isinstance(given, (dict, BaseModel)) or shown(given) in message or path.startswith("store")
     return (
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"
-        f"{'' if shown else f' (given: {reprlib.repr(given)})'}"
+        f"{'' if hidden else f' (given: {shown(given)})'}"
     )
 
 
@@ -88,6 +106,30 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves dates as text: no key takes one, but folders are named by them."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (declared there)
+        first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def parse_yaml(text: str, trouble: str, advice: str = "") -> Any:
+    """Parse YAML.
+
+    Raises:
+        UserError: if it is not YAML; its line begins with `trouble` and ends with `advice`.
+    """
+    with parsing(trouble, advice):
+        try:
+            return _Loader(text).get_single_data()
+        except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may have a password
+            mark = error.problem_mark or error.context_mark
+            what = ": ".join(filter(None, (error.context, error.problem)))
+            raise ValueError(f"{what}, line {mark.line + 1}" if mark else what) from None
+
+
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Turn `["tuning.epochs=3", …]` into a nested mapping; values are read as YAML, and later settings win.
 
@@ -97,50 +139,43 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"'{setting}' is not key=value; for example --set tuning.epochs=3")
-        try:
-            content = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(
-                f"the value of '{setting}' cannot be read; quote it, for example --set 'prompt=\"recipe\"'"
-            ) from None
+        if not equals or not key.strip() or key.count(".") > _DEEPEST:
+            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example --set tuning.epochs=3")
+        content = parse_yaml(
+            value,
+            f"the value of {shown(hide_password(setting) if key.strip() == 'store' else setting)} cannot be read",
+            "quote it, for example --set 'prompt=\"recipe\"'",
+        )
         for part in reversed(key.strip().split(".")):
             content = {part: content}
         nested = _merged(nested, content)
     return nested
 
 
-def read_project(path: str | Path, task: str) -> dict[str, Any]:
+def read_project(path: str | Path, task: str, example: str = "") -> dict[str, Any]:
     """A task's configuration from a YAML file.
 
     The file is a project file (`tasks: {dataset_compare: {…}}`) or has the task's keys at its top level.
 
     Raises:
-        UserError: for an unreadable file, and for a project file in which the task is not enabled.
+        UserError: for an unreadable file, one without keys (the error shows the `example`), and for a project file in
+            which the task is not enabled.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read the configuration '{path}': {getattr(error, 'strerror', None) or error}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(read_text(path, "the configuration"), f"'{path}' is not YAML")
     if not isinstance(content, dict):
-        raise UserError(f"'{path}' has no keys; see examples/demo.yaml")
+        raise UserError(f"'{path}' has no keys; write for example {example or f'tasks: {{{task}: {{}}}}'}")
     if "tasks" not in content:
         return content
-    others = sorted(set(content) - {"tasks"})
+    others = sorted(map(str, set(content) - {"tasks"}))
     if others:
-        raise UserError(f"'{path}': unknown key '{others[0]}'{nearest(others[0], ['tasks'])}; known: tasks")
+        raise UserError(f"'{path}': unknown key {shown(others[0])}{nearest(others[0], ['tasks'])}; known: tasks")
     enabled = content["tasks"] if isinstance(content["tasks"], dict) else {}
     if task not in enabled:
-        names = ", ".join(enabled) or "none"
+        names = ", ".join(map(str, enabled)) or "none"
         raise UserError(f"task '{task}' is not enabled in '{path}' (enabled: {names}); add it under 'tasks:'")
     found = enabled[task] or {}
     if not isinstance(found, dict):
-        raise UserError(f"'{path}': tasks.{task} must be a mapping of keys, not {found!r}")
+        raise UserError(f"'{path}': tasks.{task} must be a mapping of keys, not {shown(found)}")
     return found
 
 

@@ -167,6 +167,14 @@ SIMPLE = {  # seen before anything is read
     "no such LEMUR": (("pairs", "--lemur", "none"), "no LEMUR at 'none'"),
     "LEMUR that is none": ((*RUN, "--set", "data.path=nngpt.yaml"), "cannot read the LEMUR database 'nngpt.yaml'"),
     "configuration file": ((*RUN, "--config", "none.yaml"), "cannot read the configuration 'none.yaml'"),
+    "a name too long": (("report", "a" * 5_000), "File name too long: 'aaa"),
+    "a value too long": (("pairs", "--epoch", "a" * 5_000), "Invalid value for '--epoch': "),
+    "a date that does not exist": ((*RUN, "--set", "data=2024-02-30"), "data: must be a mapping with keys such as"),
+    "a tag that does not fit": ((*RUN, "--set", "data=!!int x"), "the value of 'data=!!int x' cannot be read (invalid"),
+    "a deep value": (
+        (*RUN, "--set", f"data={'[' * 3_000}"),
+        "cannot be read (too deeply nested); quote it, for example",
+    ),
     "report of nothing": (("report", "none"), "'none' has no run"),
     "folder for the pairs": (("pairs", "--out", "none/p.parquet"), "cannot write 'none/p.parquet': there is no folder"),
     "file for the pairs": (("pairs", "--out", "."), "cannot write '.': it is a folder"),
@@ -196,6 +204,7 @@ def check_mistake(call, folder: Path, arguments: tuple[str, ...], reason: str) -
     *messages, last = done.err.splitlines()
     assert last.startswith("error: ")
     assert reason in last
+    assert len(last) < 2_000
     assert not any(line.startswith("error: ") for line in messages)
     assert tree(folder) == before
     return messages

@@ -10,12 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from nngpt_ext import run_task
+from nngpt_ext import PredictionStore, run_task
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.registry import tasks
-from nngpt_ext.settings import build_config, dump_config, find_project, known_keys, parse_settings, read_project
+from nngpt_ext.settings import (
+    build_config,
+    dump_config,
+    find_project,
+    hide_password,
+    known_keys,
+    parse_settings,
+    read_project,
+)
+from nngpt_ext.study.grid import Block
 from nngpt_ext.tasks.dataset_compare import DatasetCompare
 
 TASK = "dataset_compare"
@@ -91,9 +100,18 @@ def test_flat_file_and_project_file_are_the_same_configuration(file):
     assert read_project(flat, TASK) == read_project(project, TASK) == {"prompt": "recipe", "data": {"epoch": 3}}
 
 
-@pytest.mark.parametrize("content", ["", "# nothing but a remark\n", "tasks: {dataset_compare: }"])
-def test_an_empty_configuration_is_the_defaults(content, file):
-    assert build_config(TaskConfig, read_project(file(content), TASK)) == TaskConfig()
+def test_an_enabled_task_without_keys_has_the_defaults(file):
+    assert build_config(TaskConfig, read_project(file("tasks: {dataset_compare: }"), TASK)) == TaskConfig()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(file):
+    assert read_project(file("\ufefftasks: {dataset_compare: {prompt: recipe}}"), TASK) == {"prompt": "recipe"}
+
+
+@pytest.mark.parametrize("value", ["2024-01-01", "2024-02-30", "2024-01-01 10:00:00"])
+def test_dates_are_text(value, file):
+    assert parse_settings([f"output_dir={value}"]) == read_project(file(f"output_dir: {value}"), TASK)
+    assert build_config(TaskConfig, parse_settings([f"output_dir={value}"])).output_dir == value
 
 
 def test_project_file_is_found_upwards_and_the_nearest_wins(tmp_path, monkeypatch):
@@ -208,7 +226,8 @@ def test_configuration_cannot_be_changed():
     [
         ("tuning.epochs", "'tuning.epochs' is not key=value; for example --set tuning.epochs=3"),
         ("=3", "'=3' is not key=value"),
-        ("prompt={", "the value of 'prompt={' cannot be read; quote it"),
+        ("prompt={", "the value of 'prompt={' cannot be read (while parsing a flow node: expected the node content"),
+        ("prompt={", "); quote it, for example --set 'prompt=\"recipe\"'"),
         ("prompt=a: b: c", "cannot be read"),
     ],
 )
@@ -234,24 +253,74 @@ def test_task_that_is_not_enabled(file):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("a: [1", "is not YAML: while parsing a flow sequence"),
-        ("- 1\n- 2", "has no keys; see examples/demo.yaml"),
+        ("a: [1", "is not YAML (while parsing a flow sequence: expected ',' or ']', but got '<stream end>', line 1)"),
+        ("- 1\n- 2", "has no keys; write for example tasks: {dataset_compare: {}}"),
+        ("", "has no keys; write for example"),
+        ("# nothing but a remark", "has no keys"),
+        ("tasks: {1: }", "is not enabled in"),
+        ("tasks: {dataset_compare: }\n1: 2\na: 3", "unknown key '1'; known: tasks"),
         ("words", "has no keys"),
         ("tasks: {dataset_compare: 3}", "tasks.dataset_compare must be a mapping of keys, not 3"),
         ("tasks: {dataset_compare: }\ntaks: {}", "unknown key 'taks' (did you mean 'tasks'?); known: tasks"),
-        ("a: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+        ("a: !!python/object/apply:os.getcwd []", "is not YAML (could not determine a constructor"),
     ],
 )
 def test_files_that_are_no_configuration(content, reason, file):
     assert reason in line(read_project, file(content), TASK)
 
 
+FOREIGN = [
+    "!!int x", "!!float x", "!!timestamp x", "!!bool x", "!!binary x", "!!omap x", "!!set [a]", "!!x y", "[" * 3000,
+    "{" * 3000, "- " * 3000, "{? {a: b} : c}", "<<: [1]", "*a", "'", "\0", "\x1b", "\ud800", "%", "9" * 5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOREIGN, ids=range(len(FOREIGN)))
+def test_whatever_stands_in_yaml_is_a_value_or_one_line(text, tmp_path):
+    """Its constructors raise whatever Python's types raise, and its parser is recursive."""
+    for name, task in (("nngpt.yaml", TASK), ("study.yaml", "study")):
+        (tmp_path / name).write_bytes(f"prompt: {text}\n".encode("utf-8", "surrogatepass"))
+        assert len(line(read_project, tmp_path / name, task)) < 500
+    told = line(parse_settings, [f"prompt={text}"])
+    assert told.startswith("the value of 'prompt=")
+    assert len(told) < 500
+
+
+def test_keys_without_end():
+    assert "is not key=value" in line(parse_settings, [f"{'a.' * 5000}b=1"] * 2)
+    deep = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert faults(deep, deep) == "configuration: too deeply nested"
+    assert len(faults({"x" * 5000: 1, "data": {"y" * 5000: 1}})) < 1700
+    circle = {}
+    circle["a"] = circle
+    assert "unknown key 'a'" in faults({"a": circle})
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, f"a/{'é' * 200}/b", "a\0b", "\ud800"])
+@pytest.mark.parametrize("key", ["output_dir", "model.base"])
+def test_names_that_no_file_can_have(key, name):
+    nested = {"output_dir": name} if key == "output_dir" else {"model": {"base": name}}
+    told = faults(nested)
+    assert told.startswith(f"configuration: {key}: ")
+    assert len(told) < 300
+    faults(parse_settings([f"{key}={yaml.safe_dump(name)}"]))
+
+
+def test_a_base_with_the_name_of_no_file():
+    study = {"prompts": ["recipe"], "bases": ["a" * 5000]}
+    assert line(build_config, Block, study, what="cells") == "cells: File name too long"
+
+
 def test_files_that_cannot_be_read(tmp_path):
+    for name in ("a" * 5000, "a\0b", "\ud800"):
+        assert line(read_project, name, TASK).startswith("cannot read the configuration '")
     missing = tmp_path / "none.yaml"
     assert line(read_project, missing, TASK) == f"cannot read the configuration '{missing}': No such file or directory"
     assert "Is a directory" in line(read_project, tmp_path, TASK)
     (tmp_path / "latin.yaml").write_bytes("prompt: é".encode("latin-1"))
-    assert "cannot read the configuration" in line(read_project, tmp_path / "latin.yaml", TASK)
+    assert "latin.yaml' is not UTF-8 (byte 8); save it as UTF-8" in line(read_project, tmp_path / "latin.yaml", TASK)
 
 
 def test_no_configuration_at_all(tmp_path, monkeypatch):
@@ -281,6 +350,37 @@ def test_any_nesting_comes_back(nested):
                 yield f"{prefix}{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)}"
 
     assert parse_settings(list(settings(nested))) == nested
+
+
+SECRET = "hunter2"
+URLS = [
+    f"postgresql+psycopg://me:{SECRET}@host/x", f"postgresql://me:a@{SECRET}@host/x", f"postgresql://me:?{SECRET}@h/x",
+    f"postgresql://host/x?password={SECRET}", f"postgresql://me@host:1/x?sslmode=a&sslpassword={SECRET}@b",
+    f"postgresql://me:{SECRET}", f"postgresql://me:{SECRET}/x", f"me:{SECRET}@host/x", f"postgresql:me:{SECRET}@host",
+    f"postgresql:/me:{SECRET}@host", f"sqlite:///p.db?password={SECRET}", f"postgresql://me:a\n{SECRET}@host/x",
+    f"postgresql://me:{SECRET}@host:port/x", f"postgresql://me:/{SECRET}@host/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_password_is_shown_or_written(url, file, tmp_path):
+    assert SECRET not in hide_password(url)
+    config = build_config(TaskConfig, {"store": url})
+    assert config.store == url
+    assert SECRET not in dump_config(config)
+    assert SECRET not in faults({"store": [url]}) + faults({"store": {url: 1}}) + line(
+        parse_settings, [f"store {url}".replace("=", " ")]
+    )
+    for call in (PredictionStore.open, PredictionStore.check):
+        assert SECRET not in line(call, url)
+    shown = url.replace("\n", " ")
+    assert SECRET not in line(parse_settings, [f"store={shown}: : x"])
+    assert SECRET not in line(read_project, file(f"store: {shown}: : x"), TASK)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a:b@c.db", "sqlite:///C:/a.db", "postgresql://me@host:5432/x", "p.db", ""])
+def test_what_is_no_password_is_shown(url):
+    assert hide_password(url) == url
 
 
 def test_a_stores_password_is_not_written() -> None:

@@ -16,6 +16,7 @@ from nngpt_ext.io import (
     file_digest,
     inside,
     parse_mapping,
+    read_text,
     remove,
     replacing,
     replacing_folder,
@@ -236,10 +237,35 @@ def test_a_folder_that_a_killed_process_moved_aside_comes_back(tmp_path, there):
 # Hashes
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "3", "lr=0.1"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[1]", "3", "lr=0.1", "[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "", "\0", "\ud800", b"\xff", b"[]"],
+)
 def test_what_is_not_a_json_object_is_one_line(text):
-    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}'):
+    with pytest.raises(UserError, match=r'for example \{"lr": 0.01, "batch": 64\}|not UTF-8 \(byte 0\)') as error:
         parse_mapping(text, "the recipe")
+    assert len(str(error.value)) < 300
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    for content in ('\ufeff{"lr": 1}', b'\xef\xbb\xbf{"lr": 1}'):
+        assert parse_mapping(content, "the recipe") == {"lr": 1}
+    (tmp_path / "a.txt").write_text("\ufeffé", encoding="utf-8")
+    assert read_text(tmp_path / "a.txt") == "é"
+
+
+def test_files_that_are_no_text(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
+    for file, reason in (
+        (tmp_path / "latin.txt", "the prompt '.*latin.txt' is not UTF-8 \\(byte 0\\); save it as UTF-8"),
+        (tmp_path, "cannot read the prompt '.*': Is a directory"),
+        (tmp_path / "none", "cannot read the prompt '.*': No such file or directory"),
+        ("a\0b", "cannot read the prompt .*: embedded null byte"),
+        ("a" * 5_000, "cannot read the prompt 'a{200}…a{100}': File name too long|cannot read"),
+    ):
+        with pytest.raises(UserError, match=reason) as error:
+            read_text(file, "the prompt")
+        assert len(str(error.value)) < 500
 
 
 def test_digests_do_not_depend_on_the_order_of_keys():

@@ -15,7 +15,7 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nngpt_ext.data.trials import COLUMNS, Source, Trials, collect
+from nngpt_ext.data.trials import COLUMNS, OUTSIDE, Source, Trials, collect
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import replacing, text_digest
 
@@ -67,6 +67,12 @@ def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Tr
             to_cache(file, partial(_write, trials, fingerprint))
     if trials.excluded:
         log.info("LEMUR: trials excluded: %s", ", ".join(f"{n} × {why}" for why, n in trials.excluded.items()))
+    outside = trials.excluded.get(OUTSIDE, 0)
+    if outside > len(trials.frame):
+        raise UserError(
+            f"LEMUR at '{source.location}': {outside:,} of {outside + len(trials.frame):,} accuracies are outside "
+            "[0, 1]; if they are in percent, divide them by 100"
+        )
     return trials
 
 

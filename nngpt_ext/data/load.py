@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, shuffled
 from nngpt_ext.data.trials import Source, Trials
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import as_text
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Records:
     source: Source
     trials: Trials
 
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """Source text of the named networks, without byte order marks, as questions show it.
+
+        Raises:
+            UserError: for a source that is not UTF-8.
+        """
+        return {nn: as_text(code, f"LEMUR's source of '{nn}'") for nn, code in self.source.sources(names).items()}
+
 
 def read_records(config: DataConfig) -> Records:
     """Read the records that a configuration names.
@@ -73,7 +82,7 @@ def read_records(config: DataConfig) -> Records:
 def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
     """The part of each pair under the configured split; raises what `assign_split` raises."""
     needed = SPLITS[config.split].needs_sources
-    sources = records.source.sources(sorted(pairs["nn"].unique())) if needed else None
+    sources = records.sources(sorted(pairs["nn"].unique())) if needed else None
     return assign_split(pairs, config.split, seed=config.seed, sources=sources, hold_out=config.hold_out)
 
 
@@ -92,7 +101,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     build = partial(build_pairs, trials, config.epoch, label=config.label, seed=config.seed)
     pairs = build(use="random" if config.trials == "random" else "best")
     pairs["split"] = parts_of(pairs, config, records)
-    sources = records.source.sources(sorted(pairs["nn"].unique()))
+    sources = records.sources(sorted(pairs["nn"].unique()))
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:

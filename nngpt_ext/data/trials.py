@@ -18,6 +18,7 @@ TASK = "img-classification"
 METRIC = "acc"
 RECIPE = ("lr", "batch", "momentum", "dropout", "transform")
 COLUMNS = ("nn", "dataset", "epoch", "accuracy", *RECIPE)
+OUTSIDE = "accuracy outside [0, 1]"  # a reason for excluding a trial
 
 # Which trials pairs are made of.
 USES = Declarations(
@@ -71,12 +72,12 @@ def _accuracy(value: Any) -> float | str:
     try:
         accuracy = float(str(value) if isinstance(value, bool) else value)  # float(True) is 1.0
     except OverflowError:
-        return "accuracy outside [0, 1]"
+        return OUTSIDE
     except (TypeError, ValueError):
         return "accuracy not a number"
     if not math.isfinite(accuracy):
         return "accuracy not finite"
-    return accuracy if 0.0 <= accuracy <= 1.0 else "accuracy outside [0, 1]"
+    return accuracy if 0.0 <= accuracy <= 1.0 else OUTSIDE
 
 
 def _number(value: Any) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow.parquet as pq
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, parsing, shown
 from nngpt_ext.io import parse_mapping
-from nngpt_ext.networks.source import check_source, read_source
+from nngpt_ext.networks.source import is_name, read_source
+
+_ADVICE = "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
 
 
 @dataclass(frozen=True)
@@ -43,43 +45,64 @@ def read_codes(place: Path) -> Iterator[Network | Refused]:
     Raises:
         UserError: for a place without networks, a table without these columns, and a duplicate name.
     """
-    rows: list[tuple[str, Any, Any]]
-    if place.is_dir():
-        rows = [
-            (file.relative_to(place).with_suffix("").as_posix(), file, None) for file in sorted(place.rglob("*.py"))
-        ]
-    else:
-        rows = _table(place)
+    with parsing(f"cannot read {shown(place)}", _ADVICE):
+        rows = list(_rows(place))
     if not rows:
-        raise UserError(f"'{place}' contains no network: give a folder of *.py files or a Parquet file")
-    for nn, source, recipe in rows:
+        raise UserError(f"'{place}' contains no network: {_ADVICE}")
+    named: list[tuple[str, Any, Any]] = []
+    for i, (given, source, recipe) in enumerate(rows, 1):
         try:
-            code = check_source(read_source(source) if isinstance(source, Path) else source, f"the source of '{nn}'")
-            yield Network(nn, code, _recipe(nn, recipe))
+            named.append((_name(given), source, recipe))
+        except UserError as error:
+            yield Refused(f"row {i}", f"row {i}: {error}")
+    twice = [name for name, n in Counter(name for name, *_ in named).items() if n > 1]
+    if twice:
+        raise UserError(f"'{place}' has {len(twice)} duplicate names, such as {shown(twice[0])}")
+    for nn, source, recipe in sorted(named, key=lambda row: row[0]):
+        try:
+            yield Network(nn, read_source(source, f"the source of {shown(nn)}"), _recipe(nn, recipe))
         except UserError as error:
             yield Refused(nn, str(error))
 
 
-def _table(file: Path) -> list[tuple[str, Any, Any]]:
-    if not file.is_file():
-        raise UserError(f"there is no '{file}': give a folder of *.py files or a Parquet file")
-    try:
-        known = pq.read_schema(file).names
-        frame = pd.read_parquet(file, columns=[name for name in ("nn", "nn_code", "recipe") if name in known])
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None
-    missing = sorted({"nn", "nn_code"} - set(frame.columns))
-    if missing:
-        raise UserError(f"'{file}' has no column {', '.join(missing)}; it needs nn and nn_code")
-    names = frame["nn"].astype(str)
-    twice = names[names.duplicated()]
-    if len(twice):
-        raise UserError(f"'{file}' has {len(twice)} duplicate names, such as '{twice.iloc[0]}'")
-    recipes = frame.get("recipe", [None] * len(frame))
-    return sorted(zip(names, frame["nn_code"], recipes, strict=True), key=lambda row: row[0])
+def _rows(place: Path) -> Iterator[tuple[Any, Any, Any]]:
+    """The name, the source and the recipe of each network, as they stand there."""
+    if place.is_dir():
+        for file in place.rglob("*.py"):
+            yield file.relative_to(place).with_suffix("").as_posix(), file, None
+        return
+    if not place.is_file():
+        raise UserError(f"there is no '{place}': {_ADVICE}")
+    with pq.ParquetFile(place) as table:  # not pandas, which turns whole numbers and None into floats
+        schema = table.schema_arrow
+        indexes = (schema.pandas_metadata or {}).get("index_columns", [])
+        # pandas stores an index of consecutive numbers as its limits.
+        limits = {
+            one["name"]: range(one["start"], one["stop"], one["step"]) for one in indexes if isinstance(one, dict)
+        }
+        missing = {"nn", "nn_code"} - {*schema.names, *limits}
+        if missing:
+            raise UserError(f"'{place}' has no column {', '.join(sorted(missing))}; it needs nn and nn_code")
+        found = table.read([name for name in ("nn", "nn_code", "recipe") if name in schema.names]).to_pylist()
+    for i, row in enumerate(found):
+        yield row["nn"] if "nn" in row else limits["nn"][i], row["nn_code"], row.get("recipe")
+
+
+def _name(given: Any) -> str:
+    """A network's name from a table."""
+    name = given
+    if isinstance(given, bytes):
+        name = given.decode("utf-8", "surrogateescape")
+    elif isinstance(given, (int, float)) and not isinstance(given, bool) and given == given // 1:
+        name = str(int(given))  # a column of whole numbers in which one is missing has floats
+    if not is_name(name):
+        raise UserError(f"a name must be printable text on one line, or a whole number, not {shown(given)}")
+    return name
 
 
 def _recipe(nn: str, given: Any) -> Mapping[str, Any] | None:
-    if given is None or given != given:  # NaN
+    if given is None or (isinstance(given, float) and given != given):  # NaN
         return None
-    return given if isinstance(given, Mapping) else parse_mapping(str(given), f"the recipe of '{nn}'")
+    if isinstance(given, Mapping):
+        return given
+    return parse_mapping(given if isinstance(given, (str, bytes)) else str(given), f"the recipe of {shown(nn)}")

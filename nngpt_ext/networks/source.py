@@ -1,50 +1,65 @@
-"""Source code from outside: reading and checking it."""
+"""Source code from outside: one reader for every entrance."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+from typing import TypeGuard
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, reason, shown
+from nngpt_ext.io import as_text, read_text
 from nngpt_ext.networks.compact import refuse_depth
 from nngpt_ext.quiet import no_warnings
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 
 
-def read_source(file: Path) -> str:
-    """The text of a source file.
+def read_source(given: object, name: str = "the network's source") -> str:
+    """The source of a network if it is Python code of a reasonable length.
+
+    A byte order mark is dropped, and so are Markdown fences (```) if they are the first and the last line.
+
+    Args:
+        given: text, bytes in UTF-8, or the path of a file.
+        name: what an error calls it.
 
     Raises:
-        UserError: if it cannot be read or is not UTF-8.
+        UserError: if it cannot be read, is missing, empty, longer than `LIMIT`, not Python, or too deeply nested.
     """
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"'{file}' is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"cannot read '{file}': {error.strerror or error}") from None
-
-
-def check_source(code: object, name: str = "the network's source") -> str:
-    """Return the source if it is Python code of a reasonable length.
-
-    Raises:
-        UserError: if it is not text, empty, longer than `LIMIT`, not Python, or too deeply nested.
-    """
-    if not isinstance(code, str):
-        raise UserError(f"{name} must be text, not {type(code).__name__}; read the file with encoding='utf-8'")
+    if given is None or (isinstance(given, float) and given != given):  # NaN, in tables
+        raise UserError(f"{name} is missing")
+    if not isinstance(given, (str, bytes, Path)):
+        raise UserError(f"{name} must be text, not {type(given).__name__}")
+    code = _without_fences(read_text(given) if isinstance(given, Path) else as_text(given, name))
     if not code.strip():
-        raise UserError(f"{name} is empty; for the model's own prior use Predictor.prior(…)")
+        raise UserError(f"{name} is empty; give the network's Python code")
     if len(code) > LIMIT:
         raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
+    if re.fullmatch(r"[^\n#=()]+\.py", code.strip()):  # which may be Python: a / b.py
+        raise UserError(f"{name} is a path, {shown(code.strip())}, not Python code; give the content of the file")
     try:
         with no_warnings():  # such as those about invalid escapes
             refuse_depth(code)
             ast.parse(code)
     except (RecursionError, MemoryError):
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None
-    except (SyntaxError, ValueError) as error:  # ValueError: a null character, or half of a surrogate pair
-        why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) and error.lineno else error
-        raise UserError(f"{name} is not Python ({why})") from None
+    except Exception as error:  # ValueError: a null character, or half of a surrogate pair
+        why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) and error.lineno else reason(error)
+        fenced = any(line.lstrip().startswith("```") for line in code.splitlines())
+        advice = "; it has Markdown fences: give only the lines between ```python and ```" if fenced else ""
+        raise UserError(f"{name} is not Python ({why}){advice}") from None
     return code
+
+
+def _without_fences(text: str) -> str:
+    """The lines between Markdown fences, if these are the first and the last line and mark the language as Python."""
+    first, _, rest = text.strip().partition("\n")
+    body, _, last = rest.rpartition("\n")
+    fenced = re.fullmatch(r"```(py|python|python3)?", first.rstrip(), re.IGNORECASE) and last.strip() == "```"
+    return f"{body}\n" if fenced else text
+
+
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether something can be the name of a network or a dataset: printable text on one line."""
+    return isinstance(name, str) and name.isprintable() and bool(name.strip())

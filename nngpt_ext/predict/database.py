@@ -6,13 +6,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, reason, shown
 from nngpt_ext.settings import hide_password
 
 SCHEMA = 2
@@ -48,7 +48,6 @@ predictions = sa.Table(
     sa.Column("split", sa.String),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False, index=True),  # UTC
 )
-_FAULTS = (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError)  # ValueError: an invalid port
 
 
 def open_database(url: str) -> sa.Engine:
@@ -77,6 +76,8 @@ def check_database(url: str) -> None:
     with readable_faults(url):
         engine, file = _connect(url), store_file(url)
         if file is None or file.exists():
+            if file is not None:
+                _look(url, file)
             with engine.connect() as connection:
                 _has_tables(url, connection)
         else:
@@ -86,12 +87,49 @@ def check_database(url: str) -> None:
         engine.dispose()
 
 
+def _look(url: str, file: Path) -> None:
+    """Refuse another program's database before it is opened, which would finish or undo what was left in a journal."""
+    address = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as there:
+        found = there.execute("SELECT name FROM sqlite_master WHERE type != 'index' AND name NOT LIKE 'sqlite_%'")
+        _refuse_foreign(url, {str(name) for (name,) in found})
+
+
+def _refuse_foreign(url: str, tables: set[str]) -> None:
+    if tables and _schema.name not in tables:
+        names = ", ".join(sorted(tables)[:3])
+        raise UserError(
+            f"{_quoted(url)} is not a prediction store: it has tables of another program ({names}); "
+            "give the store a database of its own, for example sqlite:///predictions.db"
+        )
+
+
+def _quoted(url: str) -> str:
+    return shown(hide_password(url), 300)
+
+
+def _parsed(url: str) -> sa.URL:
+    """The parts of a store's URL; nothing is opened."""
+    wrong, advice = None, "sqlite:///predictions.db or postgresql+psycopg://user@host/name"
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+    except Exception:  # whose reason may quote a password
+        backend, wrong = "", "it is not a database URL"
+    if backend == "sqlite" and (parsed.query or parsed.host or parsed.username or str(parsed.database)[:5] == "file:"):
+        wrong = "a URL of SQLite has the path of a file, and neither options nor a user"
+    elif backend not in ("sqlite", "postgresql", ""):
+        wrong = "it is neither SQLite nor PostgreSQL"
+    elif backend and "@" in (parsed.host or ""):  # the end of a password
+        wrong = "an @ in a password is written as %40"
+    if wrong:
+        raise UserError(f"cannot use the prediction store {_quoted(url)}: {wrong}; write for example {advice}")
+    return parsed
+
+
 def _connect(url: str) -> sa.Engine:
-    if sa.make_url(url).get_backend_name() != "sqlite":
-        engine = sa.create_engine(url)
-        if engine.dialect.name != "postgresql":
-            raise UserError(f"'{hide_password(url)}': the prediction store is SQLite or PostgreSQL")
-        return engine
+    if _parsed(url).get_backend_name() != "sqlite":
+        return sa.create_engine(url)
     # A writer takes its lock before it reads anything, so that two of them wait for each other instead of failing.
     arguments: dict[str, Any] = {"timeout": _WAIT, "isolation_level": "IMMEDIATE"}
     if store_file(url) is not None:
@@ -112,8 +150,8 @@ def _prepare(connection: Any, _: Any) -> None:
 def store_file(url: str) -> Path | None:
     """The file of an SQLite database; None for one in memory, another database, or an invalid URL."""
     try:
-        parsed = sa.make_url(url)
-    except _FAULTS:
+        parsed = _parsed(url)
+    except UserError:
         return None
     name = parsed.database
     return Path(name) if parsed.get_backend_name() == "sqlite" and name and name != ":memory:" else None
@@ -130,20 +168,13 @@ def absolute(url: str) -> str:
 def _has_tables(url: str, connection: sa.Connection) -> bool:
     """Whether a database has the store's tables; an error if they are of another schema or another program."""
     tables = set(sa.inspect(connection).get_table_names())  # read once: another process may be creating them
-    if _schema.name in tables:
-        found = connection.execute(sa.select(_schema.c.version)).scalar()
-        if found not in (None, SCHEMA):
-            raise UserError(
-                f"the prediction store '{hide_password(url)}' has schema {found}, this version reads {SCHEMA}; "
-                "give another store"
-            )
-        return found is not None
-    if predictions.name in tables:
+    _refuse_foreign(url, tables)
+    found = connection.execute(sa.select(_schema.c.version)).scalar() if _schema.name in tables else None
+    if found not in (None, SCHEMA):
         raise UserError(
-            f"'{hide_password(url)}' has a table '{predictions.name}' that is not of a prediction store; "
-            "give another store"
+            f"the prediction store {_quoted(url)} has schema {found}, this version reads {SCHEMA}; give another store"
         )
-    return False
+    return found is not None
 
 
 @contextmanager
@@ -155,11 +186,11 @@ def readable_faults(url: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the prediction store '{hide_password(url)}' needs {error.name}: pip install 'nngpt-ext[postgres]', "
+            f"the prediction store {_quoted(url)} needs {error.name}: pip install 'nngpt-ext[postgres]', "
             "and write its URL as postgresql+psycopg://user@host/name"
         ) from None
-    except _FAULTS as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        full = "disk is full" in reason or getattr(error, "errno", None) == errno.ENOSPC
+    except Exception as error:  # each driver has its own
+        why = reason(getattr(error, "orig", None) or error)
+        full = "disk is full" in why or getattr(error, "errno", None) == errno.ENOSPC
         advice = "free some space and run the command again" if full else "a URL looks like sqlite:///predictions.db"
-        raise UserError(f"cannot use the prediction store '{hide_password(url)}': {reason}; {advice}") from None
+        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {advice}") from None

@@ -150,9 +150,9 @@ def score(
 
 
 def _source(code: Path) -> str:
-    from nngpt_ext.networks.source import check_source, read_source
+    from nngpt_ext.networks.source import read_source
 
-    return check_source(read_source(code), f"'{code}'")
+    return read_source(code, f"'{code}'")
 
 
 def _mapping(text: str | None, name_and_example: tuple[str, str]) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any
 
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.errors import UserError, nearest, unknown
+from nngpt_ext.errors import UserError, nearest, reason, shown, unknown
 from nngpt_ext.io import digest, text_digest
-from nngpt_ext.networks.source import check_source
+from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.prompts.fields import FIELDS, PromptField, Question, Shown, Side, column_values
 from nngpt_ext.prompts.recipe import KEYS
@@ -47,7 +47,7 @@ class Query:
 class CheckedQuery:
     """A valid query."""
 
-    query: Query  # as it was given
+    query: Query  # as it was given, its source as `read_source` returns it
     question: Question  # the same with its datasets in text order
     source: str  # sha256 of the network's source
     given: tuple[str, str]  # what the prompt shows of each dataset beside its name
@@ -69,7 +69,7 @@ class QueryChecker:
     def __init__(self, files: AdapterFiles, facts: GivenFacts | None) -> None:
         self._files = files
         self._template = files.note.template
-        self._read: tuple[str, str] | None = None  # the last source and its hash
+        self._read: tuple[str, str, str] | None = None  # the last source as it was given and was read, and its hash
         self._said: set[str] = set()  # unknown datasets that were already warned about
         self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
         if self._template.needs("nn"):
@@ -83,7 +83,10 @@ class QueryChecker:
         self.check_datasets((query.dataset_1, query.dataset_2))
         if query.dataset_1 == query.dataset_2:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
-        source = self._source(query) if source_shown else text_digest(query.nn_code)
+        if query.nn and not is_name(query.nn):
+            raise UserError(f"a network's name must be printable text on one line, not {shown(query.nn)}")
+        code, source = self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code))
+        query = replace(query, nn_code=code)
         one, two = sorted((query.dataset_1, query.dataset_2))
         question = Question.of(
             source, one, two, self._files.note.epoch,
@@ -91,21 +94,26 @@ class QueryChecker:
             norm_acc=tuple(accuracy_of(query.accuracies, name) for name in (one, two)),
         )  # fmt: skip
         check_given(self._template, question)
-        filled = filled_digest(self._template, question, query.nn_code, self.facts)
+        try:
+            filled = filled_digest(self._template, question, code, self.facts)
+        except UserError as error:  # which calls the network as the question does
+            name = f"network {shown(query.nn)}" if query.nn else "the network"
+            raise UserError(str(error).replace(f"network '{source}'", name)) from None
         key = self._files.question_key(source, filled)
         return CheckedQuery(query, question, source, given_texts(self._template, question), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets."""
         for dataset in names:
-            if not _is_name(dataset):
-                raise UserError(f"a dataset's name must be printable text on one line, not {dataset!r}")
+            if not is_name(dataset):
+                raise UserError(f"a dataset's name must be printable text on one line, not {shown(dataset)}")
             if dataset in self.facts:
                 continue
             if self._template.needs_facts:
                 raise UserError(
                     f"{unknown('dataset', dataset, self.facts)}; for a new dataset give its facts: "
-                    f"facts={{'{dataset}': (training images, image size, channels, classes)}}"
+                    f"facts={{{shown(dataset)}: (training images, image size, channels, classes)}}, on the command "
+                    "line --facts NAME=IMAGES,SIZE,CHANNELS,CLASSES"
                 )
             trained = self._files.note.datasets
             if dataset not in trained and dataset not in self._said:
@@ -113,12 +121,14 @@ class QueryChecker:
                 hint = nearest(dataset, [*trained, *self.facts])
                 log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
-    def _source(self, query: Query) -> str:
+    def _source(self, query: Query) -> tuple[str, str]:
         read = self._read  # read once: another thread may replace it
         if read is None or read[0] != query.nn_code:
-            code = check_source(query.nn_code, f"the source of '{query.nn}'" if query.nn else "the network's source")
-            self._read = read = code, text_digest(code)
-        return read[1]
+            code = read_source(
+                query.nn_code, f"the source of {shown(query.nn)}" if query.nn else "the network's source"
+            )
+            self._read = read = query.nn_code, code, text_digest(code)
+        return read[1:]
 
 
 def _query(given: Query | Sequence[Any]) -> Query:
@@ -130,7 +140,7 @@ def _query(given: Query | Sequence[Any]) -> Query:
     except TypeError:
         pass
     names = ", ".join(one.name for one in fields(Query))
-    raise UserError(f"a question is a Query or a tuple of its fields ({names}), not {str(given)[:80]!r}")
+    raise UserError(f"a question is a Query or a tuple of its fields ({names}), not {shown(given)}")
 
 
 def check_given(template: Template, question: Question) -> None:
@@ -172,12 +182,13 @@ def given_texts(template: Template, question: Question) -> tuple[str, str]:
 
 def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
     """The recipe of a dataset, from one for all datasets or one for each."""
-    if isinstance(recipe, Mapping) and any(isinstance(value, Mapping) for value in recipe.values()):
-        if dataset not in recipe:
-            raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, recipe))}")
-        recipe = recipe[dataset]
+    each = {} if not isinstance(recipe, Mapping) or any(recipe.get(key) is not None for key in KEYS) else recipe
+    if any(isinstance(value, Mapping) for value in each.values()):
+        if dataset not in each:
+            raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, each))}")
+        recipe = each[dataset]
     if recipe is not None and not isinstance(recipe, Mapping):
-        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {recipe!r}")
+        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {shown(recipe)}")
     return recipe
 
 
@@ -186,27 +197,25 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
     if accuracies is None:
         return None
     if not isinstance(accuracies, Mapping):
-        raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {accuracies!r}")
+        raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {shown(accuracies)}")
     found = accuracies.get(dataset)
     if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
-        raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {found!r}")
+        raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {shown(found)}")
     return None if found is None else float(found)
 
 
 def facts_of(name: object, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
     """The facts of a dataset, from four numbers or texts."""
-    if not _is_name(name):
-        raise UserError(f"facts are of a dataset with a name: facts={{'flowers': (1020, 224, 3, 102)}}, not {name!r}")
+    if not is_name(name):
+        example = "facts={'flowers': (1020, 224, 3, 102)} or --facts flowers=1020,224,3,102"
+        raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
     try:
         facts = DatasetFacts(*(int(value) for value in given))
         if isinstance(given, str) or min(astuple(facts)) < 1:
             raise ValueError("it takes four positive integers")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"facts of '{name}' are (training images, image size, channels, classes), not {given!r} ({error})"
+            f"facts of {shown(name)} are (training images, image size, channels, classes), not {shown(given)} "
+            f"({reason(error)})"
         ) from None
     return facts
-
-
-def _is_name(name: object) -> TypeGuard[str]:
-    return isinstance(name, str) and name.isprintable() and bool(name.strip())

@@ -91,6 +91,7 @@ class PromptField:
         noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
         example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
         host: whether NNGPT's own loader fills the columns.
+        rounded: whether a template may round it: `{variable:.3f}`.
     """
 
     name: str
@@ -102,6 +103,7 @@ class PromptField:
     advice: str = ""
     example: str = ""
     host: bool = True
+    rounded: bool = False
 
 
 def _fact(name: str, description: str, attribute: str) -> PromptField:
@@ -143,6 +145,7 @@ FIELDS = Declarations(
             noun="an accuracy",
             advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
             example="accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
+            rounded=True,
         ),
         PromptField(
             "recipe",

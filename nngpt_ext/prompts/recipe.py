@@ -7,11 +7,11 @@ beat the pair prior, with coarse steps it was as good as the recipe GBM (docs/LO
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nngpt_ext.data.trials import RECIPE
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, shown
 
 KEYS = RECIPE
 # Fifths of a decade: 10^0, 10^0.2, … rounded to two digits.
@@ -31,6 +31,15 @@ def tenths_text(value: float | None) -> str:
     return "none" if value is None else f"{round(value * 10) / 10:.1f}"
 
 
+_WRITTEN: dict[str, Callable[[Any], str]] = {
+    "lr": lambda value: learning_rate_text(float(value)),
+    "batch": lambda value: str(int(value)),
+    "momentum": tenths_text,
+    "dropout": tenths_text,
+    "transform": lambda value: value.replace("_", " "),
+}
+
+
 def recipe_text(recipe: Mapping[str, Any]) -> str:
     """Write a recipe: `lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 64 flip`.
 
@@ -40,16 +49,16 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     Raises:
         UserError: for a missing learning rate, unknown keys, or an invalid value.
     """
-    strange = sorted(set(recipe) - set(KEYS))
+    strange = sorted(map(str, set(recipe) - set(KEYS)))
     if strange or recipe.get("lr") is None:
-        wrong = f"has unknown {', '.join(strange)}" if strange else "has no lr"
+        wrong = f"has unknown {shown(', '.join(strange))[1:-1]}" if strange else "has no lr"
         raise UserError(f"a recipe {wrong}; its keys are {', '.join(KEYS)}")
-    try:
-        batch = "none" if recipe.get("batch") is None else str(int(recipe["batch"]))
-        return (
-            f"lr {learning_rate_text(float(recipe['lr']))} batch {batch}"
-            f" momentum {tenths_text(recipe.get('momentum'))} dropout {tenths_text(recipe.get('dropout'))}"
-            f" transform {(recipe.get('transform') or 'none').replace('_', ' ')}"
-        )
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise UserError(f"a recipe has a value of the wrong type: {error}") from None
+    parts = []
+    for key, write in _WRITTEN.items():
+        value = recipe.get(key)
+        try:
+            parts.append(f"{key} {'none' if value is None or value == '' else write(value)}")
+        except (TypeError, ValueError, OverflowError, AttributeError):
+            kind = "text" if key == "transform" else "a number"
+            raise UserError(f"a recipe's {key} must be {kind}, not {shown(value)}") from None
+    return " ".join(parts)

@@ -24,6 +24,7 @@ from nngpt_ext.tasks.pipeline import find_template
 # Keys that are set by the lists of a block, and would silently be overwritten elsewhere.
 _OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
 _RANDOM = ".random_trials"
+_EXAMPLE = "cells: [{prompts: [recipe], bases: [embedded]}]"
 
 
 def _known_prompt(name: str) -> str:
@@ -96,7 +97,7 @@ def read_grid(file: Path) -> Grid:
     Raises:
         UserError: one line with everything that is wrong, including all unknown prompts, bases, splits and labels.
     """
-    study = build_config(StudyConfig, read_project(file, "study"))
+    study = build_config(StudyConfig, read_project(file, "study", _EXAMPLE))
     faults = _overwritten("common", study.common)
     cells: dict[str, Cell] = {}
     for i, content in enumerate(study.cells, 1):

@@ -289,6 +289,6 @@ def test_a_folder_that_cannot_be_written_only_warns(
 
 def test_a_fault_of_the_source_leaves_no_cache(changing_tree: Path, folder: Path) -> None:
     record_file(changing_tree, "AlexNet", "mnist", 5).write_text("[{")
-    with pytest.raises(ValueError, match="not whole JSON"):
+    with pytest.raises(ValueError, match="is not JSON"):
         read_trials(PackageSource(changing_tree), 5)
     assert not folder.exists()

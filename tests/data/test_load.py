@@ -125,6 +125,22 @@ def test_near_duplicates(data) -> None:
     assert twins <= found
 
 
+def test_marks_and_bytes_in_sources(database: Path, tree: Path, tmp_path: Path) -> None:
+    """Sources that are stored as bytes or begin with a byte order mark are those that questions show."""
+    expected = load_pairs(DataConfig(source="package", path=str(tree))).sources
+    for change in ("CAST(code AS BLOB)", "char(65279) || code", "CAST(char(65279) || code AS BLOB)"):
+        copy = Path(shutil.copy(database, tmp_path / "ab.nn.db"))
+        with closing(sqlite3.connect(copy)) as writer:
+            writer.execute(f"UPDATE nn SET code = {change}")
+            writer.commit()
+        assert load_pairs(DataConfig(source="sqlite", path=str(copy))).sources == expected
+    with closing(sqlite3.connect(copy)) as writer:
+        writer.execute("UPDATE nn SET code = X'ff'")
+        writer.commit()
+    with pytest.raises(UserError, match=r"LEMUR's source of '.*' is not UTF-8 \(byte 0\)"):
+        load_pairs(DataConfig(source="sqlite", path=str(copy)))
+
+
 def test_messages_name_the_split_and_the_epoch(tree: Path) -> None:
     with pytest.raises(UserError) as error:
         load_pairs(DataConfig(path=str(tree), epoch=999))

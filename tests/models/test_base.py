@@ -26,7 +26,7 @@ from nngpt_ext.models.base import (
 )
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
 from nngpt_ext.networks.compact import compact_code
-from nngpt_ext.networks.source import check_source
+from nngpt_ext.networks.source import read_source
 from nngpt_ext.run_folder import BASE_FILE
 from tests import models_made
 from tests.models_made import KINDS
@@ -321,7 +321,7 @@ def test_warnings_of_sources_are_ignored_by_many_threads_and_shown_afterwards() 
     code = "x = '\\d'  # an invalid escape\n" * 50
 
     def compacted(_: int) -> str:
-        return compact_code(check_source(code))
+        return compact_code(read_source(code))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

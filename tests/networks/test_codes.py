@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,6 +46,96 @@ def test_a_table_with_recipes(tmp_path: Path) -> None:
     assert next(iter(read_codes(tmp_path / "plain.parquet"))) == Network("a", "y = 2", None)
 
 
+def read(file: Path, frame: pd.DataFrame, **options: Any) -> list[Network | Refused]:
+    frame.to_parquet(file, **options)
+    return list(read_codes(file))
+
+
+@pytest.mark.parametrize(
+    ("nn", "names"),
+    [
+        (pd.array([3, 1], "Int64"), ["1", "3"]), (pd.array([3, None], "Int64"), ["row 2", "3"]),
+        ([1.0, 3.0], ["1", "3"]),
+        ([3.0, None], ["row 2", "3"]), (["b", None], ["row 2", "b"]), ([b"b", b"a"], ["a", "b"]),
+        ([b"b", b"\xff"], ["row 2", "b"]), (pd.Categorical(["b", "a"]), ["a", "b"]), (["b", ""], ["row 2", "b"]),
+        (["b", "a\nc"], ["row 2", "b"]), ([1.5, 1.0], ["row 1", "1"]), ([True, False], ["row 1", "row 2"]),
+        ([["a"], ["b"]], ["row 1", "row 2"]), ([10**18 + 1, 10**18], [str(10**18), str(10**18 + 1)]),
+        (pd.to_datetime(["2024-01-01", None]), ["row 1", "row 2"]), ([float("inf"), float("nan")], ["row 1", "row 2"]),
+    ],
+)  # fmt: skip
+def test_names_of_every_type(tmp_path: Path, nn: Any, names: list[str]) -> None:
+    """A network is scored under its name, or refused by its row; as a column and as the index of the table."""
+    frame = pd.DataFrame({"nn": nn, "nn_code": ["x = 1", "y = 2"]})
+    for found in (read(tmp_path / "a.parquet", frame), read(tmp_path / "b.parquet", frame.set_index("nn"))):
+        assert [one.nn for one in found] == names
+        assert all(one.nn.startswith("row ") == isinstance(one, Refused) for one in found)
+        for one in found:
+            if isinstance(one, Refused):
+                assert one.reason.startswith(
+                    f"{one.nn}: a name must be printable text on one line, or a whole number, "
+                )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ([b"x = 1", b"\xff"], "the source of 'b' is not UTF-8 (byte 0)"),
+        (["x = 1", None], "the source of 'b' is missing"),
+        (["x = 1", float("nan")], "the source of 'b' is missing"),
+        (["x = 1", ""], "the source of 'b' is empty; give the network's Python code"),
+        (["x = 1", "Here:\n```\nx\n```"], "it has Markdown fences"),
+        (["x = 1", "nets/b.py"], "the source of 'b' is a path"),
+        ([{"x": 1}, {"x": 2}], "the source of 'b' must be text, not dict"),
+    ],
+)
+def test_sources_of_every_type(tmp_path: Path, code: list[Any], reason: str) -> None:
+    found = read(tmp_path / "a.parquet", pd.DataFrame({"nn": ["a", "b"], "nn_code": code}))
+    assert found[0] == Network("a", "x = 1") or "dict" in reason
+    assert isinstance(found[1], Refused)
+    assert reason in found[1].reason
+
+
+@pytest.mark.parametrize("recipe", [[RECIPE, None], [json.dumps(RECIPE).encode(), None], [json.dumps(RECIPE), None]])
+def test_recipes_of_every_type(tmp_path: Path, recipe: list[Any]) -> None:
+    found = read(tmp_path / "a.parquet", pd.DataFrame({"nn": ["a", "b"], "nn_code": "x = 1", "recipe": recipe}))
+    assert found == [Network("a", "x = 1", RECIPE), Network("b", "x = 1", None)]
+
+
+def test_deep_recipes_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"nn": ["a"], "nn_code": "x = 1", "recipe": "[" * 100_000})
+    (found,) = read(tmp_path / "a.parquet", frame)
+    assert isinstance(found, Refused)
+    assert "the recipe of 'a' is not JSON (too deeply nested)" in found.reason
+
+
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1")
+    with contextlib.suppress(OSError):  # some file systems refuse them
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.py")).write_text("x = 1")
+        (tmp_path / "b\nc.py").write_text("x = 1")
+    named = [one.nn for one in read_codes(tmp_path) if isinstance(one, Network)]
+    refused = [one for one in read_codes(tmp_path) if isinstance(one, Refused)]
+    assert named == ["a"]
+    assert all(one.nn.startswith("row ") and one.reason.isprintable() for one in refused)
+
+
+def test_tables_of_other_programs(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"nn": ["a"], "nn_code": ["x = 1"]})
+    frame.to_csv(tmp_path / "codes.csv")
+    with closing(sqlite3.connect(tmp_path / "codes.db")) as database:
+        frame.to_sql("networks", database)
+    (tmp_path / "empty.parquet").touch()
+    frame.to_parquet(tmp_path / "cut.parquet")
+    content = (tmp_path / "cut.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[:-20])
+    (tmp_path / "flipped.parquet").write_bytes(
+        bytes(255 - b for b in content[4:600]).join([content[:4], content[600:]])
+    )
+    for name in ("codes.csv", "codes.db", "empty.parquet", "cut.parquet", "flipped.parquet"):
+        with pytest.raises(UserError, match=r"cannot read '.*\); give a folder of \*\.py files or a Parquet file with"):
+            list(read_codes(tmp_path / name))
+
+
 def test_places_without_networks(tmp_path: Path) -> None:
     def line(place: Path) -> str:
         with pytest.raises(UserError) as error:
@@ -51,9 +146,13 @@ def test_places_without_networks(tmp_path: Path) -> None:
     assert "contains no network: give a folder of *.py files or a Parquet file" in line(tmp_path)
     assert "give a folder of *.py files or a Parquet file" in line(tmp_path / "none.parquet")
     (tmp_path / "bad.parquet").write_text("no table")
-    assert "cannot read" in line(tmp_path / "bad.parquet")
+    assert line(tmp_path / "bad.parquet").startswith(f"cannot read '{tmp_path / 'bad.parquet'}' (Parquet ")
+    assert line(tmp_path / "bad.parquet").endswith(
+        "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
+    )
+    assert "cannot read 'aaa" in line(Path("a" * 5_000))
     pd.DataFrame({"name": ["a"]}).to_parquet(tmp_path / "names.parquet")
-    assert "has no column nn, nn_code" in line(tmp_path / "names.parquet")
+    assert "has no column nn, nn_code; it needs nn and nn_code" in line(tmp_path / "names.parquet")
     pd.DataFrame({"nn": ["a", "a"], "nn_code": ["x", "y"]}).to_parquet(tmp_path / "twice.parquet")
     assert "1 duplicate names, such as 'a'" in line(tmp_path / "twice.parquet")
     pd.DataFrame({"nn": [], "nn_code": []}).to_parquet(tmp_path / "empty.parquet")

@@ -9,13 +9,18 @@ import pytest
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks.compact import compact_code
-from nngpt_ext.networks.source import LIMIT, check_source, read_source
+from nngpt_ext.networks.source import LIMIT, is_name, read_source
 from tests import models_made
 from tests.deadline import deadline
 
 BAD = {
     "def (": "is not Python (line 1: invalid syntax)",
-    "": "is empty; for the model's own prior use Predictor.prior(…)",
+    "": "is empty; give the network's Python code",
+    "\ufeff": "is empty",
+    "```python\n```": "is empty",
+    "```\n\n```": "is empty",
+    "net.py": "is a path, 'net.py', not Python code; give the content of the file",
+    "/my nets/a.py\n": "is a path",
     " \n\t": "is empty",
     "x = 1\n" * 400_000: "has 2,400,000 characters; at most 1,000,000 are taken",
     "x\0y": "is not Python (source code string cannot contain null bytes)",
@@ -32,26 +37,60 @@ BAD = {
 @pytest.mark.parametrize(("code", "message"), BAD.items(), ids=range(len(BAD)))
 def test_one_line_for_each_fault(code: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        check_source(code, "net.py")
+        read_source(code, "net.py")
     assert str(error.value).startswith(f"net.py {message}")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("code", [None, b"x = 1", 3])
-def test_what_is_not_text(code: object) -> None:
-    with pytest.raises(UserError, match="the network's source must be text, not"):
-        check_source(code)
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (None, "is missing"), (float("nan"), "is missing"), (3, "must be text, not int"),
+        (["x = 1"], "must be text, not list"), (b"x = '\xe9'", r"is not UTF-8 \(byte 5\); save it as UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_not_text(code: object, message: str) -> None:
+    with pytest.raises(UserError, match=f"^the network's source {message}"):
+        read_source(code)
+
+
+@pytest.mark.parametrize("mark", ["```", "```python", "```py", "```Python3", "\n ```python "])
+def test_fences_around_the_whole_text_are_dropped(mark: str) -> None:
+    assert read_source(f"{mark}\nx = 1\ny = 2\n```\n") == "x = 1\ny = 2\n"
+    assert read_source(f"\ufeff{mark}\r\nx = 1\r\n```") == "x = 1\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Here it is:\n```\nx = 1\n```", "```python\nx = 1", "x = 1\n```", "```\nx = 1\n```\nand\n```\ny\n```",
+     "```json\n{}\n```", "```\ndef (\n```\nHope this helps!"],
+)  # fmt: skip
+def test_other_fences_are_named(text: str) -> None:
+    with pytest.raises(
+        UserError, match=r"is not Python \(line \d.*\); it has Markdown fences: give only the lines betw"
+    ):
+        read_source(text)
+
+
+def test_fences_in_a_docstring_stay() -> None:
+    code = 'def f():\n    """Use it so:\n    ```\n    f()\n    ```\n    """\n'
+    assert read_source(code) == code
+
+
+def test_names() -> None:
+    assert all(map(is_name, ("a", "deep/a b", "é", "1")))
+    assert not any(map(is_name, ("", " ", "a\nb", "\ud800", "\u202ea", None, 1, b"a")))
 
 
 def test_real_sources_are_taken_as_they_are() -> None:
     for source in models_made.sources().values():
-        assert check_source(source) == source
+        assert read_source(source) == source
     assert len(max(models_made.sources().values(), key=len)) < LIMIT
 
 
 def test_strange_but_valid_sources() -> None:
     for code in ("'\\d'", "# answer: mnist\nx = 1", "<|end|> = 1".replace("<|end|>", "end"), "é = 1"):
-        assert check_source(code) == code
+        assert read_source(code) == code
 
 
 def test_files_are_utf_8(tmp_path: Path) -> None:
@@ -73,5 +112,5 @@ def test_a_long_f_string_stops_nothing() -> None:
             with pytest.raises(
                 UserError, match=r"is not Python \(an f-string of 300,00\d characters; at most 20,000 are read"
             ):
-                check_source(code)
+                read_source(code)
         assert compact_code(code) == code

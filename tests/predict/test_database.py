@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from nngpt_ext import PredictionStore
 from nngpt_ext.predict.database import absolute
+from tests.data.small import write_database, write_tree
 
 from .test_store import line, predictions, store, url
 
@@ -27,19 +31,68 @@ def test_a_foreign_table_is_refused_and_its_file_left_alone(url, tmp_path, call)
         database.execute("CREATE TABLE predictions (id INTEGER, price REAL)")
         database.commit()
     before = (tmp_path / "predictions.db").read_bytes()
-    assert line(call, url) == f"'{url}' has a table 'predictions' that is not of a prediction store; give another store"
+    assert line(call, url) == (
+        f"'{url}' is not a prediction store: it has tables of another program (predictions); "
+        "give the store a database of its own, for example sqlite:///predictions.db"
+    )
     assert (tmp_path / "predictions.db").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.db"]
 
 
-def test_other_tables_may_stand_beside_ours(url, tmp_path):
+MADE = {
+    "a table": "database.execute('CREATE TABLE notes (text TEXT)')",
+    "a view": "database.execute('CREATE VIEW ours AS SELECT 1')",
+    "a log": "database.execute('PRAGMA journal_mode=WAL')\ndatabase.execute('CREATE TABLE notes (text TEXT)')",
+    "a killed writer's log": (
+        "database.execute('PRAGMA journal_mode=WAL')\ndatabase.execute('CREATE TABLE notes (text TEXT)')\n"
+        "database.execute('PRAGMA wal_checkpoint')\ndatabase.execute('INSERT INTO notes VALUES (1)')\n"
+        "database.commit()\nos._exit(0)"
+    ),
+    "a killed writer's journal": (
+        "database.execute('CREATE TABLE notes (text TEXT)')\n"
+        "database.executemany('INSERT INTO notes VALUES (?)', [('a' * 500,)] * 5000)\ndatabase.commit()\n"
+        "database.execute('PRAGMA cache_size=5')\n"
+        "database.execute(\"UPDATE notes SET text = 'b' || text\")\nos._exit(0)"
+    ),
+}
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+@pytest.mark.parametrize("made", MADE)
+def test_another_programs_database_is_left_byte_for_byte(url, tmp_path, call, made):
+    script = f"import os, sqlite3\ndatabase = sqlite3.connect('predictions.db')\n{MADE[made]}\ndatabase.commit()"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    before = contents(tmp_path)
+    assert "is not a prediction store: it has tables of another program (" in line(call, url)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+def test_lemurs_database_is_left_byte_for_byte(tmp_path, call):
+    file = write_database(write_tree(tmp_path / "tree"), tmp_path / "place" / "ab.nn.db")
+    before = contents(file.parent)
+    assert "(metric, nn, prm)" in line(call, f"sqlite:///{file}")
+    assert contents(file.parent) == before
+
+
+def test_a_store_may_get_other_tables_later(url, store, tmp_path):
+    store.add(predictions())
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
         database.execute("CREATE TABLE notes (text TEXT)")
         database.commit()
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with PredictionStore.open(url) as again:
+        assert len(again.query()) == 3
+
+
+def test_an_empty_file_becomes_a_store(url, tmp_path):
+    (tmp_path / "predictions.db").touch()
     with PredictionStore.open(url) as store:
         assert store.add(predictions()) == 3
-    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
-        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
@@ -66,8 +119,8 @@ def test_a_damaged_file_is_one_line_and_left_alone(url, tmp_path, call):
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
 @pytest.mark.parametrize(
     "address",
-    ["", "predictions.db", "nosuchdatabase:///x.db", "sqlite+nosuchdriver:///x.db", "postgresql://host:port/x",
-     "sqlite:///{folder}", "sqlite:///{folder}/file/p.db"],
+    ["", "predictions.db", "nosuchdatabase:///x.db", "sqlite+nosuchdriver:///x.db", "nonsense",
+     "sqlite:///{folder}", "sqlite:///{folder}/file/p.db", "sqlite://host/x.db", "mysql://host/x", "x:y", "://"],
 )  # fmt: skip
 def test_addresses_that_make_no_sense(tmp_path, monkeypatch, call, address):
     monkeypatch.chdir(tmp_path)
@@ -75,6 +128,31 @@ def test_addresses_that_make_no_sense(tmp_path, monkeypatch, call, address):
     address = address.format(folder=tmp_path)
     assert line(call, address).startswith(f"cannot use the prediction store '{address}': ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("sqlite:///file:{folder}/new.db?uri=true", "a URL of SQLite has the path of a file, and neither options nor"),
+        ("sqlite:///file:{folder}/new.db", "a URL of SQLite has the path of a file"),
+        ("sqlite:///{folder}/new.db?mode=ro", "a URL of SQLite has the path of a file"),
+        ("sqlite:///{folder}/new.db?timeout=x", "a URL of SQLite has the path of a file"),
+        ("file:{folder}/new.db", "it is not a database URL; write for example sqlite:///predictions.db or postgresql+"),
+        ("a\nb", "cannot use the prediction store 'a b': it is not a database URL"),
+        ("postgresql://host:port/x", "'postgresql://host:***/x': it is not a database URL"),  # or is it a password?
+        ("x" * 5_000, "xxx': it is not a database URL"),
+        (None, "'None': it is not a database URL"),
+        (Path("predictions.db"), "'predictions.db': it is not a database URL; write for example sqlite:///predictions"),
+        ("sqlite:///" + "a" * 5_000, "File name too long"),
+    ],
+)
+def test_addresses_that_are_not_taken(tmp_path, monkeypatch, call, address, reason):
+    monkeypatch.chdir(tmp_path)
+    told = line(call, address.format(folder=tmp_path) if isinstance(address, str) else address)
+    assert reason in told
+    assert len(told) < 700
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("call", [PredictionStore.open, PredictionStore.check])

@@ -83,7 +83,7 @@ def test_a_foreign_table_is_refused(url: str) -> None:
     with foreign.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE predictions (id INTEGER)")
     for call in (PredictionStore.open, PredictionStore.check):
-        with pytest.raises(UserError, match="has a table 'predictions' that is not of a prediction store"):
+        with pytest.raises(UserError, match="it has tables of another program \\(predictions\\)"):
             call(other)
     assert sa.inspect(foreign).get_table_names() == ["predictions"]
     engine.dispose()

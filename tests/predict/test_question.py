@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +81,38 @@ def test_what_is_missing_is_named_with_the_way_to_give_it() -> None:
     with pytest.raises(UserError, match=r"needs an accuracy for 'svhn': accuracies=\{'svhn': 0.9, …\} \(--accuracies"):
         check_given(get_template("normalized_accuracy"), replace(bare, first=Side("mnist", {"norm_acc": 0.5})))
     check_given(get_template("code_only"), bare)
+
+
+@pytest.mark.parametrize(
+    "recipe", [{**RECIPE, "lr": {}}, {**RECIPE, "momentum": [1]}, {"lr": 1, "x" * 5_000: 1}, {"lr": 1, 1: 2}]
+)
+def test_a_bad_recipe_is_named_with_its_key_and_its_network(asking: Callable[[str], Path], recipe: Any) -> None:
+    check = QueryChecker(AdapterFiles(asking("recipe")), None)
+    for nn, name in (("alexnet", "network 'alexnet'"), (None, "the network")):
+        with pytest.raises(UserError) as error:
+            check(Query(SOURCE, "mnist", "svhn", recipe, nn=nn))
+        assert re.match(
+            rf"{name} on '(mnist|svhn)': a recipe('s (lr|momentum) must be a number, not| has unknown )",
+            str(error.value),
+        )
+        assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("given", ["{" * 5_000, {"mnist": "{" * 5_000}, {"mnist": [0.5] * 5_000}, {"mnist": 10**5_000}])
+def test_bad_values_are_shortened(asking: Callable[[str], Path], given: Any) -> None:
+    files = AdapterFiles(asking("normalized_accuracy"))
+    check = QueryChecker(files, None)
+    for query in (
+        Query(SOURCE, "mnist", "svhn", None, given), Query(SOURCE, "mnist", "svhn", given),
+        Query(SOURCE, given, "svhn"), given,
+    ):  # fmt: skip
+        with pytest.raises(UserError) as error:
+            check(query)
+        assert len(str(error.value)) < 1_700
+    for facts in ({"x": given}, {"x" * 5_000: given}, {1: (1, 2, 3, 4)}):
+        with pytest.raises(UserError) as error:
+            QueryChecker(files, facts)
+        assert len(str(error.value)) < 600
 
 
 def test_the_order_of_the_datasets_does_not_count(run: RunResult) -> None:

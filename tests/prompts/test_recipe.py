@@ -91,10 +91,24 @@ def test_missing_learning_rate(recipe: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"lr": "fast"}, {"lr": [0.1]}, {"batch": "many"}, {"momentum": "0.9"}, {"dropout": "some"},
+        {"lr": "fast"}, {"lr": [0.1]}, {"batch": "many"}, {"momentum": "0.9"}, {"dropout": "some"}, {"lr": {}},
         {"momentum": float("nan")}, {"momentum": float("inf")}, {"batch": float("inf")}, {"transform": 64},
+        {"lr": 10**400}, {"batch": {"a": {}}}, {"transform": ["norm_32"]}, {"dropout": b"1"},
     ],
 )  # fmt: skip
 def test_values_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="a recipe has a value of the wrong type"):
+    (key,) = wrong
+    with pytest.raises(UserError) as caught:
         recipe_text({"lr": 0.1, **wrong})
+    assert str(caught.value).startswith(
+        f"a recipe's {key} must be {'text' if key == 'transform' else 'a number'}, not "
+    )
+    assert len(str(caught.value)) < 200
+
+
+def test_keys_of_any_kind_and_length() -> None:
+    with pytest.raises(UserError, match="a recipe has unknown 1, a; its keys are"):
+        recipe_text({"lr": 1, 1: 2, "a": 3})
+    with pytest.raises(UserError) as caught:
+        recipe_text({"lr": 1, "a" * 5000: 1})
+    assert len(str(caught.value)) < 300

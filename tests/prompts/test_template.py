@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.prompts.template import Template, checked, load_template
+from nngpt_ext.prompts.template import Messages, Template, checked, load_template
 
 COLUMNS = {"one": "dataset", "two": "dataset_2"}
 
@@ -71,7 +71,26 @@ def test_names_all_faults_at_once() -> None:
     assert "nn_code" in message  # the known columns are listed
 
 
-@pytest.mark.parametrize("text", ["{one} {two} {}", "{one} {two} {one.real}", "{one} {two:{width}}"])
+def test_accuracies_can_be_rounded() -> None:
+    template = checked(Template("t", "{acc:.2f}", "{one} {two} {acc}", {**COLUMNS, "acc": "norm_acc"}))
+    assert template.fill({"dataset": "a", "dataset_2": "b", "norm_acc": 0.126}) == Messages("0.13", "a b 0.126")
+    for form in (":.99f", ":9.3f", ":d", "!r", ":.3e", ":.{one}f"):
+        with pytest.raises(
+            UserError, match=r"has a format: write \{acc\}; only accuracies can be rounded, as \{x:.3f\}"
+        ):
+            checked(Template("t", f"{{acc{form}}}", "{one} {two}", {**COLUMNS, "acc": "norm_acc"}))
+
+
+@pytest.mark.parametrize("form", [":d", ":>9", "!r", "!s:x", ":{one}", ":.3f"])
+def test_a_format_is_refused_when_the_prompt_is_read(form: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Template("t", "{two}", f"{{one{form}}}", COLUMNS))
+    assert "has a format: write {one}" in str(caught.value)
+    with pytest.raises(UserError, match="has a format"):
+        load_template(write(tmp_path / "p.json", {"mine": entry(prompt=[f"{{one{form}}}", "{two}"])}))
+
+
+@pytest.mark.parametrize("text", ["{one} {two} {}", "{one} {two} {one.real}", "{one} {two} {one[0]}"])
 def test_unusual_fields_are_unknown_variables(text: str) -> None:
     with pytest.raises(UserError, match="is not in input_list"):
         checked(Template("t", "", text, COLUMNS))
@@ -116,6 +135,16 @@ def test_system_text_may_be_absent(tmp_path: Path) -> None:
         {"x": {"prompt": ["{one}"]}},
         {"x": entry(input_list=[{"para": "one"}])},
         {"x": entry(prompt=[1, 2])},
+        {"x": entry(prompt="{one} or {two}?")},  # would be one character a line
+        {"x": entry(system=None)},
+        {"x": entry(input_list=[{"para": "one", "value": {}}, {"para": "two", "value": []}])},
+        {"x": entry(input_list=[{"para": ["one"], "value": "dataset"}])},
+        {"x": entry(input_list={"one": "dataset"})},
+        {"x": entry(input_list=["one"])},
+        "[" * 3000,
+        '{"x":' * 3000,
+        '{"a": "\\ud800"}',
+        "9" * 5000,
     ],
 )
 def test_files_in_another_format_are_refused(tmp_path: Path, content: Any) -> None:
@@ -123,6 +152,13 @@ def test_files_in_another_format_are_refused(tmp_path: Path, content: Any) -> No
     with pytest.raises(UserError) as caught:
         load_template(path)
     assert str(path) in str(caught.value)
+    assert "Error" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", "\ufeff" + json.dumps({"mine": entry()}))
+    assert load_template(path) == Template("mine", "Be\nbrief.", "{one}\nor {two}?", COLUMNS)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

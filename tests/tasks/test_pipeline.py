@@ -229,7 +229,7 @@ def test_a_store_never_follows_a_link(unfinished: Path, tmp_path: Path, there: b
 
 
 @pytest.mark.parametrize(
-    "form", ["sqlite:///{folder}/sub/../predictions.db", "sqlite:///{folder}/predictions.db?timeout=5"]
+    "form", ["sqlite:///{folder}/sub/../predictions.db", "sqlite+pysqlite:///{folder}/./predictions.db"]
 )
 def test_a_store_in_the_folder_is_found_however_it_is_written(tmp_path: Path, form: str) -> None:
     folder, victim = tmp_path / "run", tmp_path / "victim"

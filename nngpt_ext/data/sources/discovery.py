@@ -13,7 +13,7 @@ from nngpt_ext.data.sources.package import PackageSource, installed_folder
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.data.trials import Source
 from nngpt_ext.declaration import Declarations
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, parsing, shown
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
     Raises:
         UserError: for an unknown kind, and if there is nothing to read.
     """
-    source, why = KINDS[kind].open(None if path is None else Path(path))
+    with parsing(f"cannot read LEMUR{'' if path is None else f' at {shown(path)}'}"):
+        source, why = KINDS[kind].open(None if path is None else Path(path))
     log.info("LEMUR: %s at %s, because %s", source.kind, source.location, why)
     return source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
 from importlib import metadata
@@ -11,10 +10,11 @@ from typing import Any, TypeVar
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
-from nngpt_ext.errors import UserError
-from nngpt_ext.io import text_digest
+from nngpt_ext.errors import UserError, reason
+from nngpt_ext.io import parse_json, text_digest
 
 T = TypeVar("T")
+_CURE = "reinstall nn-dataset or remove the file"
 
 
 def installed_folder() -> Path | None:
@@ -55,11 +55,11 @@ class PackageSource:
             place = f"{self._train}/{folder}"
             for name in sorted(os.listdir(place)) if epoch is None else (f"{epoch}.json",):
                 stem, path = name.removesuffix(".json"), f"{place}/{name}"
-                if stem == name or not stem.isdigit():
+                if stem == name or not (stem.isascii() and stem.isdigit()):
                     continue
                 try:
                     content = read(path)
-                except FileNotFoundError:
+                except (FileNotFoundError, NotADirectoryError):
                     continue
                 except OSError as error:
                     raise _unreadable(path, error) from None
@@ -75,14 +75,9 @@ class PackageSource:
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         for nn, dataset, at, path, raw in self._files(epoch, _bytes):
-            try:
-                trials = json.loads(raw)
-            except ValueError as error:
-                raise UserError(
-                    f"LEMUR file '{path}' is not whole JSON ({error}); reinstall nn-dataset or remove the file"
-                ) from None
+            trials = parse_json(raw, f"LEMUR file '{path}'", _CURE)
             if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
-                raise UserError(f"LEMUR file '{path}' is not a list of trials; reinstall nn-dataset or remove the file")
+                raise UserError(f"LEMUR file '{path}' is not a list of trials; {_CURE}")
             for trial in trials:
                 yield nn, dataset, at, *map(trial.get, ("accuracy", *RECIPE))
 
@@ -106,4 +101,5 @@ def _bytes(path: str) -> bytes:
 
 
 def _unreadable(path: str | Path, error: Exception) -> UserError:
-    return UserError(f"cannot read LEMUR file '{path}' ({error}); fix its permissions, or reinstall nn-dataset")
+    cure = "fix its permissions" if isinstance(error, PermissionError) else _CURE
+    return UserError(f"cannot read LEMUR file '{path}' ({reason(error)}); {cure}")

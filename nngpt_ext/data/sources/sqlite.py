@@ -20,6 +20,11 @@ _PARAMETERS = ", ".join(
 _RECORDS = f"""
 SELECT s.nn, s.dataset, s.epoch, s.accuracy, {_PARAMETERS}, s.transform
 FROM stat s WHERE s.task = ? AND s.metric = ?"""
+_NEEDED = {
+    "nn": {"name", "code"},
+    "prm": {"uid", "name", "value"},
+    "stat": {"task", "metric", "nn", "dataset", "epoch", "accuracy", "prm", "transform"},
+}
 
 
 class SqliteSource:
@@ -33,13 +38,12 @@ class SqliteSource:
         self.location = str(self.path.resolve())
         if not self.path.is_file():
             raise UserError(f"no LEMUR database at '{path}'; give the path of ab.nn.db")
-        tables = {row[0] for row in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        missing = {"stat", "prm", "nn"} - tables
-        if missing:
-            raise UserError(
-                f"'{path}' is not a LEMUR database: it has no table {', '.join(sorted(missing))}; "
-                "give the path of ab.nn.db"
-            )
+        found = {table: {row[1] for row in self._query(f"PRAGMA table_info({table})")} for table in _NEEDED}
+        missing = ", ".join(table for table in _NEEDED if not found[table])
+        lost = [f"{table}.{column}" for table in _NEEDED for column in sorted(_NEEDED[table] - found[table])]
+        if lost:
+            what = f"table {missing}" if missing else f"column {', '.join(lost)}"
+            raise UserError(f"'{path}' is not a LEMUR database: it has no {what}; give the path of ab.nn.db")
         # nn-dataset's first import builds it, which takes minutes, and later accepts one that was cut off.
         if not all(any(self._query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
             raise self._cut_off("one of its tables is empty")
@@ -58,10 +62,8 @@ class SqliteSource:
         except sqlite3.Error as error:
             if "readonly" in str(error):  # SQLite wants to roll back what a killed process had begun
                 raise self._cut_off("a journal was left beside it") from None
-            raise UserError(
-                f"cannot read the LEMUR database '{self.path}': {error}; "
-                "close the program that uses it, or build it again with ab.nn.api"
-            ) from None
+            cure = "close the program that uses it" if "locked" in str(error) else "give the path of a whole ab.nn.db"
+            raise UserError(f"cannot read the LEMUR database '{self.path}': {error}; {cure}") from None
 
     def fingerprint(self, epoch: int | None) -> str:
         parts = [str(epoch)]

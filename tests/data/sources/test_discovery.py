@@ -123,6 +123,10 @@ def test_a_path_that_does_not_exist(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         open_source(kind, tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in one_line(error.value)
+    for name in ("a" * 5_000, "a\0b"):
+        with pytest.raises(UserError, match="LEMUR") as error:
+            open_source(kind, name)
+        assert len(str(error.value)) < 2_000
 
 
 def test_sqlite_without_a_database_here() -> None:

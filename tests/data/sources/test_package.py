@@ -92,12 +92,12 @@ def test_a_half_written_file_is_named(changing_tree: Path, cut: int) -> None:
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(UserError) as error:
         read_trials(PackageSource(changing_tree), 5)
-    assert f"'{file}' is not whole JSON" in one_line(error.value)
+    assert f"'{file}' is not JSON (" in one_line(error.value)
 
 
 def test_an_empty_or_undecodable_file_is_named(changing_tree: Path) -> None:
     file = record_file(changing_tree, "AlexNet", "svhn", 5)
-    for content in (b"", b'[{"accuracy": "\xff"}]'):
+    for content in (b"", b'[{"accuracy": "\xff"}]', b"[" * 100_000, b"[" + b"9" * 5_000 + b"]"):
         file.write_bytes(content)
         with pytest.raises(UserError) as error:
             read_trials(PackageSource(changing_tree), 5)
@@ -163,6 +163,36 @@ def test_a_file_that_may_not_be_read_is_named(changing_tree: Path, monkeypatch: 
     monkeypatch.setattr("builtins.open", forbidden)  # root may read everything
     with pytest.raises(UserError, match=r"cannot read LEMUR file .*Permission denied"):
         list(PackageSource(changing_tree).records(5))
+
+
+def test_a_folder_in_place_of_records(changing_tree: Path) -> None:
+    file = record_file(changing_tree, "AlexNet", "mnist", 5)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match=r"5\.json' \(Is a directory\); reinstall nn-dataset or remove the file"):
+        list(PackageSource(changing_tree).records(5))
+
+
+def test_names_that_are_no_epochs(changing_tree: Path) -> None:
+    file = record_file(changing_tree, "AlexNet", "mnist", 5)
+    before = len(list(PackageSource(changing_tree).records(None)))
+    for name in ("²", "٥", "-5", "5.0", "x"):
+        (file.parent / f"{name}.json").write_bytes(file.read_bytes())
+    (changing_tree / "stat" / "train" / "img-classification_mnist_acc_File").touch()
+    assert len(list(PackageSource(changing_tree).records(5))) > 0
+    (changing_tree / "stat" / "train" / "img-classification_mnist_acc_File").unlink()
+    assert len(list(PackageSource(changing_tree).records(None))) == before
+
+
+def test_accuracies_in_percent_are_named(changing_tree: Path) -> None:
+    for file in changing_tree.glob("stat/train/*/5.json"):
+        trials = json.loads(file.read_text())
+        file.write_text(json.dumps([{**trial, "accuracy": 100 * trial["accuracy"]} for trial in trials]))
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(
+            UserError, match=r"accuracies are outside \[0, 1\]; if they are in percent, divide them by 100"
+        ):
+            read_trials(PackageSource(changing_tree), 5)
 
 
 def test_the_installed_one_is_found_without_importing_lemur() -> None:

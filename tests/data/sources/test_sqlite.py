@@ -132,6 +132,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError) as error:
         SqliteSource(file)
     assert f"cannot read the LEMUR database '{file}'" in one_line(error.value)
+    assert "close the program" not in str(error.value)
 
 
 def test_a_database_without_the_tables(tmp_path: Path) -> None:
@@ -157,7 +158,18 @@ def test_a_database_without_the_columns(tmp_path: Path) -> None:
         connection.commit()
     with pytest.raises(UserError) as error:
         read_trials(SqliteSource(file), 5)
-    assert "no such column" in one_line(error.value)
+    assert "it has no column nn.code, nn.name, prm.name, " in one_line(error.value)
+
+
+@pytest.mark.parametrize("column", ["accuracy", "nn", "epoch", "dataset", "prm"])
+def test_a_column_of_another_name(copied: Path, column: str) -> None:
+    with closing(sqlite3.connect(copied)) as writer:
+        writer.execute(f"ALTER TABLE stat RENAME COLUMN {column} TO other")
+    with pytest.raises(UserError) as error:
+        SqliteSource(copied)
+    assert one_line(error.value) == (
+        f"'{copied}' is not a LEMUR database: it has no column stat.{column}; give the path of ab.nn.db"
+    )
 
 
 @pytest.fixture
