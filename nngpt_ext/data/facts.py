@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+from nngpt_ext.errors import UserError, reason, shown
+
+GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
 
 
 @dataclass(frozen=True)
@@ -29,3 +33,21 @@ LEMUR_FACTS: Mapping[str, DatasetFacts] = {
     "places365": DatasetFacts(1_803_460, 256, 3, 365),
     "svhn": DatasetFacts(73_257, 32, 3, 10),
 }
+
+
+def facts_of(name: str, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
+    """The facts of a dataset, from four numbers or texts.
+
+    Raises:
+        UserError: if they are not four positive integers.
+    """
+    try:
+        facts = DatasetFacts(*(int(value) for value in given))
+        if isinstance(given, str) or min(astuple(facts)) < 1:
+            raise ValueError("it takes four positive integers")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"facts of {shown(name)} are (training images, image size, channels, classes), not {shown(given)} "
+            f"({reason(error)})"
+        ) from None
+    return facts

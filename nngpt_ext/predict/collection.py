@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, inside, remove_at_once, remove_leftovers, replacing, write_text
 from nngpt_ext.networks.codes import Network, Refused, read_codes
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.predict.question import GivenFacts, Query
+from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.question import CheckedQuery, GivenFacts, Query, QueryChecker, Recipe
+from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.run_folder import ADAPTER, REPORT
 from nngpt_ext.scoring.predictions import plausible

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
-from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.errors import UserError, nearest, reason, shown, unknown
+from nngpt_ext.data.facts import DatasetFacts, GivenFacts, facts_of
+from nngpt_ext.errors import UserError, nearest, shown, unknown
 from nngpt_ext.io import digest, text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.predict.adapter import AdapterFiles
@@ -20,7 +20,6 @@ from nngpt_ext.prompts.template import Template
 log = logging.getLogger(__name__)
 
 Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
-GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,10 @@ class QueryChecker:
         self._template = files.note.template
         self._read: tuple[str, str, str] | None = None  # the last source as it was given and was read, and its hash
         self._said: set[str] = set()  # unknown datasets that were already warned about
+        for name in facts or {}:
+            if not is_name(name):
+                example = "facts={'flowers': (1020, 224, 3, 102)} or --facts flowers=1020,224,3,102"
+                raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
         self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
         if self._template.needs("nn"):
             raise UserError(
@@ -202,20 +205,3 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
     if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
         raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {shown(found)}")
     return None if found is None else float(found)
-
-
-def facts_of(name: object, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
-    """The facts of a dataset, from four numbers or texts."""
-    if not is_name(name):
-        example = "facts={'flowers': (1020, 224, 3, 102)} or --facts flowers=1020,224,3,102"
-        raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
-    try:
-        facts = DatasetFacts(*(int(value) for value in given))
-        if isinstance(given, str) or min(astuple(facts)) < 1:
-            raise ValueError("it takes four positive integers")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"facts of {shown(name)} are (training images, image size, channels, classes), not {shown(given)} "
-            f"({reason(error)})"
-        ) from None
-    return facts
