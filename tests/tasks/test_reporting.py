@@ -48,7 +48,7 @@ def test_a_damaged_report_is_built_again(run: Path) -> None:
 )
 def test_a_report_is_built_from_the_files_of_the_run_only(run: Path, name: str) -> None:
     before = tree(run)
-    for content in (b"", before[name][::2], before[name].replace(b"0", b"7"), before[name][:-1] + b" ", None):
+    for content in (b"", before[name][::2], before[name].replace(b"0", b"7"), before[name][:-2] + b" ", None):
         (run / name).unlink()
         if content is not None:
             (run / name).write_bytes(content)
