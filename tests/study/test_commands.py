@@ -48,7 +48,7 @@ MISTAKES = {
         ["unknown prompt 'code_onyl'", "unknown base model 'embeded'", "unknown split 'x'", "unknown label 'y'"],
     ),
     "key": (grid(cels=1), ["unknown key 'cels' (did you mean 'cells'?)"]),
-    "nothing": ("", ["cells: field required"]),
+    "nothing": ("", ["has no keys", "cells: [{prompts"]),
     "no file": (None, ["cannot read the configuration"]),
 }
 
