@@ -37,7 +37,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 def hide_password(url: str) -> str:
     """A database URL without what may be a password: `postgresql://me:***@host/name?***`.
 
-    It also hides the passwords in what is no URL, or one that SQLAlchemy takes apart wrongly.
+    Passwords are also hidden in texts that are not URLs, and in URLs that SQLAlchemy would split incorrectly.
     """
     place, query, _ = str(url).partition("?")
     place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
@@ -62,7 +62,7 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
         return model.model_validate(merged)
     except ValidationError as error:
         faults = [_fault(dict(item), known_keys(model)) for item in error.errors()]
-    except (RecursionError, OSError) as error:  # of a validator that looks for a file with a name that none can have
+    except (RecursionError, OSError) as error:  # of a validator that looks for a file
         faults = [reason(error)]
     raise UserError(f"{what}: {'; '.join(dict.fromkeys(faults))}")
 
