@@ -1,4 +1,4 @@
-"""The built-in prompts: four equivalent to the paper's, and `recipe`. They are registered like a plugin's."""
+"""The built-in prompts: four equivalent to the paper's, and three of ours. They are registered like a plugin's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from nngpt_ext.prompts.template import Template, checked, load_template
 from nngpt_ext.registry import prompts, register_prompt
 
-NAMES = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
+NAMES = (
+    "code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe", "recipe_structure", "structure",
+)  # fmt: skip
 FOLDER = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
 
 for _name in NAMES:

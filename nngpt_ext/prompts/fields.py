@@ -10,6 +10,7 @@ from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.recipe import recipe_text
+from nngpt_ext.prompts.scales import pace_plain, pace_tenths, structure_plain, structure_tenths
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Side:
 
     Attributes:
         dataset: its name.
-        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`.
+        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`.
     """
 
     dataset: str
@@ -80,16 +81,29 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What the user gives for each dataset, and what one or more fields show.
+
+    Attributes:
+        name: its key in `Side.given`; the table of pairs has it as `NAME_1`, `NAME_2`.
+        noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
+        example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
+    """
+
+    name: str
+    noun: str
+    advice: str
+    example: str
+
+
+@dataclass(frozen=True)
 class PromptField:
     """A value that a prompt can show.
 
     Attributes:
-        name: the field's name, also its key in `Side.given`.
         columns: its names in templates: one column for a value of the network, two for values of the two datasets.
         value: returns the value, or None if it is unknown; for a value of a dataset it is called with its side.
-        given: whether the user gives it for each dataset; the table of pairs then has it as `NAME_1`, `NAME_2`.
-        noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
-        example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
+        given: what the user gives for each dataset and it is computed from.
         host: whether NNGPT's own loader fills the columns.
         rounded: whether a template may round it: `{variable:.3f}`.
     """
@@ -98,10 +112,7 @@ class PromptField:
     description: str
     columns: tuple[str, ...]
     value: Callable[[Shown, Side], Any]
-    given: bool = False
-    noun: str = ""
-    advice: str = ""
-    example: str = ""
+    given: Given | None = None
     host: bool = True
     rounded: bool = False
 
@@ -114,12 +125,42 @@ def _fact(name: str, description: str, attribute: str) -> PromptField:
     return PromptField(name, description, (f"{name}_1", f"{name}_2"), value)
 
 
-def _recipe(shown: Shown, side: Side) -> str | None:
-    recipe = side.given.get("recipe")
-    try:
-        return None if recipe is None else recipe_text(recipe)
-    except UserError as error:
-        raise UserError(f"network '{shown.question.nn}' on '{side.dataset}': {error}") from None
+_RECIPE = "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}"
+GIVEN = {
+    one.name: one
+    for one in (
+        Given(
+            "norm_acc",
+            "an accuracy",
+            "accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
+            "accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
+        ),
+        Given("recipe", "a recipe", f"{_RECIPE}, or one for each dataset (--recipe, in JSON)", _RECIPE),
+        Given(
+            "structure",
+            "a structure",
+            "structure='measure' (--structure measure), which builds the network in a sandbox, or a measured one",
+            "structure='measure'",
+        ),
+    )
+}
+
+
+def _of_side(
+    name: str, description: str, given: str, written: Callable[[Any], Any], *, columns: tuple[str, str] | None = None,
+    host: bool = False, rounded: bool = False,
+) -> PromptField:  # fmt: skip
+    """A field that shows what was given for a dataset; `written` returns it as the prompt shows it."""
+
+    def value(shown: Shown, side: Side) -> Any:
+        found = side.given.get(given)
+        try:
+            return None if found is None else written(found)
+        except UserError as error:
+            raise UserError(f"network '{shown.question.nn}' on '{side.dataset}': {error}") from None
+
+    names = columns or (f"{name}_1", f"{name}_2")
+    return PromptField(name, description, names, value, GIVEN[given], host, rounded)
 
 
 FACT_FIELDS = (
@@ -128,7 +169,6 @@ FACT_FIELDS = (
     _fact("num_channels", "channels of a dataset's images", "channels"),
     _fact("num_classes", "classes of a dataset", "classes"),
 )
-_RECIPE = "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}"
 FIELDS = Declarations(
     "prompt field",
     [
@@ -136,32 +176,18 @@ FIELDS = Declarations(
         PromptField("nn_code", "the network's source code, cut by tokens", ("nn_code",), lambda shown, _: shown.code),
         PromptField("epoch", "the training epoch that is compared", ("epoch",), lambda shown, _: shown.question.epoch),
         PromptField("dataset", "the datasets' names", ("dataset", "dataset_2"), lambda _, side: side.dataset),
-        PromptField(
-            "norm_acc",
-            "the normalised accuracies",
-            ("norm_acc", "norm_acc_2"),
-            lambda _, side: side.given.get("norm_acc"),
-            given=True,
-            noun="an accuracy",
-            advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
-            example="accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
-            rounded=True,
+        _of_side(
+            "norm_acc", "the normalised accuracies", "norm_acc", lambda accuracy: accuracy,
+            columns=("norm_acc", "norm_acc_2"), host=True, rounded=True,
         ),
-        PromptField(
-            "recipe",
-            "the training recipes in coarse steps",
-            ("recipe_1", "recipe_2"),
-            _recipe,
-            given=True,
-            noun="a recipe",
-            advice=f"{_RECIPE}, or one for each dataset (--recipe, in JSON)",
-            example=_RECIPE,
-            host=False,
-        ),
+        _of_side("recipe", "the training recipes in coarse steps", "recipe", recipe_text),
+        _of_side("pace", "lr / (batch · (1 − momentum)) of the recipes", "recipe", pace_plain),
+        _of_side("pace_tenths", "the same in tenths of a fixed range", "recipe", pace_tenths),
+        _of_side("structure", "the network's structure in plain units", "structure", structure_plain),
+        _of_side("structure_tenths", "the same in tenths of fixed ranges", "structure", structure_tenths),
         *FACT_FIELDS,
     ],
-)
-GIVEN = tuple(one.name for one in FIELDS.values() if one.given)
+)  # fmt: skip
 # Which field fills a column, and for which side.
 COLUMNS: dict[str, tuple[PromptField, int]] = {
     column: (one, i) for one in FIELDS.values() for i, column in enumerate(one.columns)
@@ -172,7 +198,7 @@ def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:
     """The values of some columns, None for unknown ones.
 
     Raises:
-        UserError: for an invalid recipe.
+        UserError: for an invalid recipe or structure.
     """
     sides = (shown.question.first, shown.question.second)
     chosen = ((column, *COLUMNS[column]) for column in columns)

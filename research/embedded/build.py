@@ -1,8 +1,9 @@
-"""Build an embedded base model: `python -m research.embedded.build --out FOLDER`, from the repository root.
+"""Build an embedded base model: `python -m research.embedded.build --size NAME --out FOLDER`, in the repository root.
 
 A small Llama and its tokenizer are trained from scratch, first on the sources of LEMUR that are in no pair at
-any epoch, near-duplicates removed, then on made-up questions, from short to long. The training is seeded; an
-interrupted one continues from where it last saved.
+any epoch, near-duplicates removed, then on made-up questions, from short to long. `embedded-2` starts from `embedded`
+and learns to read lines of numbers by invented rules. The training is seeded; an interrupted one continues from where
+it last saved.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.io import text_digest, write_text
+from nngpt_ext.models.presets import EMBEDDED
 from research.embedded.corpus import distinct, encoded, rows, unpaired_sources
+from research.embedded.lessons import KINDS as LINE_KINDS
+from research.embedded.lessons import Lessons
 from research.embedded.questions import KINDS, Piece, Questions, apart_at
-from research.embedded.tokenizer import train_tokenizer
+from research.embedded.rules import RULES
+from research.embedded.tokenizer import extended_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +45,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         **_COMMON, "hidden_size": 48, "intermediate_size": 144, "num_attention_heads": 2, "num_key_value_heads": 2,
     },
 }  # fmt: skip
+SHAPES["embedded-2"] = SHAPES["embedded"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,11 @@ STAGES = (
     Stage("bare", 2800, 128, 1.5e-3),
     Stage("whole", 900, 6, 1e-3),
 )
+# `embedded-2` goes on from `embedded`: what the invented rules say of single lines, then questions about two of them.
+FURTHER = (Stage("rules", 1000, 96, 2e-3), Stage("pairs", 1300, 64, 1.2e-3), Stage("sources", 100, 24, 7e-4))
+COURSES = {"embedded": STAGES, "embedded-small": STAGES, "embedded-2": FURTHER}
+# Words of the prompts that there were when `embedded`'s tokenizer was made: with others it would be another one.
+PROMPTS = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
 CHUNK = 32  # pieces of a forward pass
 ROW = 512  # tokens of a row of source
 ROOM = 900  # tokens of a row with a source and questions
@@ -78,7 +89,7 @@ class Builder:
 
         torch.manual_seed(seed)
         self.out, self.size, self.seed, self.device = out, size, seed, device
-        self.stages = [replace(stage, steps=max(1, round(stage.steps * scale))) for stage in STAGES]
+        self.stages = [replace(stage, steps=max(1, round(stage.steps * scale))) for stage in COURSES[size]]
         every = unpaired_sources(open_source())
         self.found = len(every)
         self.sources = {name: every[name] for name in distinct(every)}
@@ -88,19 +99,27 @@ class Builder:
         if (self.work / "tokenizer.json").exists():
             self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.work)
         else:
-            self.tokenizer = train_tokenizer(_tokenizer_texts(self.sources))
+            further = COURSES[size] is FURTHER
+            self.tokenizer = (
+                extended_tokenizer(EMBEDDED) if further else train_tokenizer(_tokenizer_texts(self.sources))
+            )
             self.tokenizer.save_pretrained(self.work)
         config = LlamaConfig(
             vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id, bos_token_id=None, **SHAPES[size],
         )  # fmt: skip
         self.model = LlamaForCausalLM(config).to(device)  # type: ignore[arg-type]  # transformers' wrapper has no types
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.05)
+        self.rules = torch.nn.Linear(config.hidden_size, RULES).to(device)  # left out of the model that is written
+        if COURSES[size] is FURTHER:
+            _copy_weights(self.model, self.tokenizer)
+        trained = [*self.model.parameters(), *(self.rules.parameters() if COURSES[size] is FURTHER else ())]
+        self.optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.05)
         self.state: dict[str, Any] = {"stage": 0, "step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "skills": []}
         self.saved = self.work / f"{size}.pt"
         if self.saved.exists():
             loaded = torch.load(self.saved, weights_only=True)
             self.model.load_state_dict(loaded["model"])
+            self.rules.load_state_dict(loaded["rules"])
             self.optimizer.load_state_dict(loaded["optimizer"])
             self.state = loaded["state"]
             print(f"continuing with stage {self.state['stage']} at step {self.state['step']}")
@@ -143,11 +162,13 @@ class Builder:
                 print(f"{stage.name} {state['step']} loss {loss:.3f} {state['seconds']:.0f} s", flush=True)
             if state["step"] % SAVE_EVERY == 0:
                 self._save()
-        if stage.name != "read":
+        if stage.name not in ("read", "rules"):
             self._look(stage)
             state["seconds"] = time.monotonic() - began
 
     def _batches(self, stage: Stage, tokens: list[list[int]], rng: random.Random) -> Iterator[list[Piece]]:
+        if stage in self.stages and COURSES[self.size] is FURTHER:
+            yield from self._lessons(stage, rng)
         questions, names, read = Questions(self.tokenizer, rng), sorted(self.sources), rows(tokens, ROW, rng)
         while True:
             if stage.name == "read":
@@ -160,18 +181,34 @@ class Builder:
             else:
                 yield [questions.bare(("code_only",) if stage.name == "names" else KINDS) for _ in range(stage.size)]
 
+    def _lessons(self, stage: Stage, rng: random.Random) -> Iterator[list[Piece]]:
+        lessons, names = Lessons(self.tokenizer, rng), sorted(self.sources)
+        while True:
+            if stage.name == "rules":
+                yield [lessons.line() for _ in range(stage.size)]
+            elif stage.name == "pairs":
+                yield [lessons.mixed() for _ in range(stage.size)]
+            else:
+                yield [lessons.whole(self.sources[rng.choice(names)]) for _ in range(stage.size)]
+
     def _step(self, batch: list[Piece], rate: float) -> tuple[float, int]:
         import torch
 
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        learnt = sum(sum(piece.learn[1:]) for piece in batch)
+        learnt = max(1, sum(sum(piece.learn[1:]) for piece in batch))
+        ruled = sum(len(piece.targets) for piece in batch)
         ordered, total, n = sorted(batch, key=lambda piece: len(piece.ids)), 0.0, 0
         for i in range(0, len(ordered), CHUNK):  # of like length: little is padded
             hidden, learn, ids = self._forward(ordered[i : i + CHUNK])
             # The output layer only where something is learnt.
             logits = self.model.lm_head(hidden[:, :-1][learn[:, 1:]])
             loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][learn[:, 1:]], reduction="sum") / learnt
+            if ruled:
+                rows, wanted = _targets(ordered[i : i + CHUNK])
+                if rows:
+                    away = self.rules(hidden[tuple(zip(*rows, strict=True))]) - wanted.to(self.device)
+                    loss = loss + away.square().mean(-1).sum() / ruled
             loss.backward()
             total += float(loss.detach())
             n += ids.numel()
@@ -197,16 +234,21 @@ class Builder:
 
         rng = random.Random(f"{self.seed} look")
         questions, names = Questions(self.tokenizer, rng), sorted(self.sources)
+        further = COURSES[self.size] is FURTHER
+        lessons = Lessons(self.tokenizer, rng) if further else None
+        behind = stage.name in ("whole", "sources")
+        code = questions.renderers["code_only"]
+        code.code_tokens = 128
         self.model.eval()
         found: dict[str, float] = {}
-        for kind in KINDS:
+        for kind in (*KINDS, *(LINE_KINDS if further else ())):
             right = []
             for _ in range(ASKED // 50):
-                if stage.name == "whole":
-                    code = questions.renderers["code_only"]
-                    code.code_tokens = 128
-                    shown = [code.code(self.sources[rng.choice(names)]).text for _ in range(50)]
-                    batch = [questions._piece(*questions.question(text, (kind,))) for text in shown]
+                shown = [code.code(self.sources[rng.choice(names)]).text for _ in range(50)] if behind else [None] * 50
+                if lessons and kind in LINE_KINDS:
+                    batch = [lessons.pair((kind,), text) for text in shown]
+                elif behind:
+                    batch = [questions._piece(*questions.question(text or "", (kind,))) for text in shown]
                 else:
                     batch = [questions.bare((kind,)) for _ in range(50)]
                 with torch.no_grad():
@@ -221,18 +263,53 @@ class Builder:
     def _save(self) -> None:
         import torch
 
-        whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": self.state}
+        parts = {"model": self.model.state_dict(), "rules": self.rules.state_dict()}
+        whole = {**parts, "optimizer": self.optimizer.state_dict(), "state": self.state}
         torch.save(whole, self.saved.with_suffix(".new"))
         self.saved.with_suffix(".new").replace(self.saved)
 
 
 def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
     from nngpt_ext.networks.compact import compact_code
-    from nngpt_ext.prompts.builtin import NAMES, get_template
+    from nngpt_ext.prompts.builtin import get_template
 
-    templates = [get_template(name) for name in NAMES]
+    templates = [get_template(name) for name in PROMPTS]
     # The prompts' own words many times, so that each becomes a token.
     return [compact_code(text) for text in sources.values()] + [t.system + "\n\n" + t.prompt for t in templates] * 200
+
+
+def _targets(batch: list[Piece]) -> tuple[list[tuple[int, int]], Any]:
+    """The positions (piece, token) at which rules are regressed, and the rules' numbers there."""
+    import numpy as np
+    import torch
+
+    found = [((i, at), numbers) for i, piece in enumerate(batch) for at, numbers in piece.targets]
+    return [at for at, _ in found], torch.from_numpy(np.array([numbers for _, numbers in found]))
+
+
+def _copy_weights(model: Any, tokenizer: Any) -> None:
+    """Start from `embedded`: a new token is the mean of the tokens that its text had before, a hundredth lies between
+    its tenths."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    older, before = LlamaForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32), AutoTokenizer.from_pretrained(EMBEDDED)
+    state, rows = older.state_dict(), older.get_input_embeddings().weight.data
+    further = []
+    for i in range(len(before), len(tokenizer)):
+        text = tokenizer.decode([i])
+        if text.strip()[1:2] == ".":
+            blank, value = text[: -len(text.strip())], float(text)
+            low, high = (before.convert_tokens_to_ids(before.tokenize(f"{blank}{int(value * 10 + more) / 10:.1f}"))[0] for more in (0, 1 if value < 1 else 0))
+            share = value * 10 % 1
+            further.append(rows[low] * (1 - share) + rows[high] * share)
+        else:
+            further.append(rows[before(text, add_special_tokens=False)["input_ids"]].mean(0))
+    noise = 0.02 * torch.randn(len(further), rows.shape[1])
+    whole = torch.cat([rows, torch.stack(further) + noise])
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        state[name] = whole
+    model.load_state_dict(state)
 
 
 def card(builder: Builder) -> str:

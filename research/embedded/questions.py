@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.fields import Question
@@ -34,10 +36,11 @@ _SIZES = ("", "32", "64", "128", "256", "299", "512")
 
 @dataclass(frozen=True)
 class Piece:
-    """Token ids, and for each whether the model is trained to predict it."""
+    """Token ids, for each whether the model is trained to predict it, and the rules' numbers at some positions."""
 
     ids: list[int]
     learn: list[bool]
+    targets: tuple[tuple[int, np.ndarray], ...] = ()
 
 
 class Landscape:

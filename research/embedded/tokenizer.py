@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.recipe import KEYS, LR_STEPS
+from nngpt_ext.prompts.scales import SCALES, UNKNOWN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 4096
+FURTHER_VOCABULARY = 4352  # of `embedded-2`
+EARLY = "early"  # the word before accuracies after the first epochs, in hundredths
 STOP = "<|end|>"
 PAD = "<|pad|>"
 BLANK = "Ġ"  # a blank as byte-level BPE writes it
@@ -32,22 +36,28 @@ def whole_words() -> list[str]:
     return [*sorted(LEMUR_FACTS), *rates, *tenths, *sizes]
 
 
+def further_words() -> list[str]:
+    """What `embedded-2` has as single tokens too: hundredths, and the words of lines."""
+    return [*(f"{i / 100:.2f}" for i in range(101)), *(scale.name for scale in SCALES), UNKNOWN, EARLY, "pace"]
+
+
 def _either(words: Iterable[str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-def _whole_pattern() -> str:
+def _whole_pattern(further: bool = False) -> str:
     """A whole word where it stands alone. A dataset's name has one token, with a blank before it or not: to
     answer is to copy it."""
     before, behind = r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"
     name = f"(?:{_either(LEMUR_FACTS)}){behind}"
-    step = f"(?:{_either(word for word in whole_words() if word not in LEMUR_FACTS)}){behind}"
+    words = [*whole_words(), *(further_words() if further else ())]
+    step = f"(?:{_either(word for word in words if word not in LEMUR_FACTS)}){behind}"
     return f" (?={name})|{before}{name}| ?{before}{step}"
 
 
-def _pattern() -> str:
+def _pattern(further: bool = False) -> str:
     """Where texts are split before BPE: a blank belongs to what follows it, as it does in GPT-2."""
-    return rf"{_whole_pattern()}| ?[0-9]| ?[^\W\d_]+| ?_+| ?[^\s\w]+|\s+(?!\S)|\s+"
+    return rf"{_whole_pattern(further)}| ?[0-9]| ?[^\W\d_]+| ?_+| ?[^\s\w]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -79,6 +89,23 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     vocabulary = whole["model"]["vocab"]
     for word in words:
         vocabulary.setdefault(word, len(vocabulary))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(whole)), eos_token=STOP, pad_token=PAD
+    )
+
+
+def extended_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder with `further_words` behind its tokens, whose ids stay as they are."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (split,) = [part for part in whole["pre_tokenizer"]["pretokenizers"] if part["type"] == "Split"]
+    split["pattern"] = {"Regex": _pattern(further=True)}
+    vocabulary = whole["model"]["vocab"]
+    for word in further_words():
+        for token in (word, BLANK + word):
+            vocabulary.setdefault(token, len(vocabulary))
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(whole)), eos_token=STOP, pad_token=PAD
     )

@@ -1,0 +1,120 @@
+"""Pace and structure as numbers that a small language model can read: tenths of fixed logarithmic ranges.
+
+`step 0.7 params 0.6 layers 0.4 last 0.2 input 0.5`, each number one token of `embedded-2`: a small model learns their
+order in minutes, but not that of decimals with units (docs/LOG.md). The same values in plain units are fields of their
+own, for larger base models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nngpt_ext.prompts.recipe import learning_rate_text, recipe_text
+
+UNKNOWN = "unknown"  # what could not be measured
+NONE = "none"  # what does not exist: the last feature map of a network without convolutions, the pace without a batch
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of positive numbers, divided logarithmically into tenths.
+
+    Attributes:
+        name: the word before the number in a prompt.
+        low, high: the numbers written `0.0` and `1.0`; what is beyond is written as the nearer of them.
+    """
+
+    name: str
+    description: str
+    low: float
+    high: float
+
+    def tenth(self, value: float) -> float:
+        """The nearest tenth, from 0.0 to 1.0."""
+        if not value > self.low:
+            return 0.0
+        share = math.log(min(value, self.high) / self.low) / math.log(self.high / self.low)
+        return round(share * 10) / 10
+
+    def text(self, value: float | str | None) -> str:
+        """`step 0.7`, `step none` for None, and with a word instead of a number that word."""
+        written = f"{self.tenth(value):.1f}" if isinstance(value, (int, float)) else value or NONE
+        return f"{self.name} {written}"
+
+
+# The ranges hold what LEMUR 2.1.2 has at epoch 5: pace from the 1st to the 99th percentile of its trials, all its
+# resolutions, and nearly all of its networks. Changing one changes every prompt that shows it.
+PACE = Scale("step", "lr / (batch · (1 − momentum))", 10**-6.5, 10**-0.5)
+PARAMETERS = Scale("params", "parameters", 2**8, 2**28)
+LAYERS = Scale("layers", "layers with weights", 1, 2**7.5)
+LAST = Scale("last", "height of the last feature map in pixels", 1, 2**9)
+INPUT = Scale("input", "height of the input in pixels", 2**4, 2**9)
+SCALES = (PACE, PARAMETERS, LAYERS, LAST, INPUT)
+LARGEST_MOMENTUM = 0.999  # 1 would make the pace infinite
+
+
+def pace(recipe: Mapping[str, Any]) -> float | None:
+    """lr / (batch · (1 − momentum)): how far a step goes for each example. None if the recipe has no batch.
+
+    Without a momentum it is 0, as in an optimiser that has none.
+
+    Raises:
+        UserError: as `recipe_text`.
+    """
+    recipe_text(recipe)  # which checks it
+    batch = recipe.get("batch")
+    if batch is None or batch == "" or not int(batch) > 0:
+        return None
+    momentum = recipe.get("momentum")
+    kept = 0.0 if momentum is None or momentum == "" else min(max(float(momentum), 0.0), LARGEST_MOMENTUM)
+    return float(recipe["lr"]) / (int(batch) * (1.0 - kept))
+
+
+def pace_tenths(recipe: Mapping[str, Any]) -> str:
+    """The pace as a small model reads it: `step 0.7`."""
+    return PACE.text(pace(recipe))
+
+
+def pace_plain(recipe: Mapping[str, Any]) -> str:
+    """The pace in fifths of a decade: `pace 1e-3`."""
+    value = pace(recipe)
+    return f"pace {NONE if value is None else learning_rate_text(value)}"
+
+
+def structure_tenths(structure: Structure) -> str:
+    """A network's structure as a small model reads it: `params 0.6 layers 0.4 last 0.2 input 0.5`."""
+    return " ".join(scale.text(value) for scale, value in _structure(structure))
+
+
+def structure_plain(structure: Structure) -> str:
+    """The same in plain units: `61M parameters, 8 layers, last map 13, input 224`."""
+    parameters, layers, last, size = (value for _, value in _structure(structure))
+    return (
+        f"{_short(parameters)} parameters, {_short(layers)} layers, last map {_short(last)}, input {_short(size)}"
+    )
+
+
+def _structure(structure: Structure) -> list[tuple[Scale, float | str]]:
+    """What a prompt shows of a structure: numbers, or why there is none."""
+
+    def known(value: float | None) -> float | str:
+        return UNKNOWN if value is None else value or NONE
+
+    height = structure.shape[1]
+    return [
+        (PARAMETERS, known(structure.parameters)), (LAYERS, known(structure.layers)),
+        (LAST, known(structure.last_map)), (INPUT, known(height)),
+    ]  # fmt: skip
+
+
+def _short(value: float | str) -> str:
+    """Two digits and a unit: 61,100,840 is `61M`."""
+    if isinstance(value, str):
+        return value
+    thousands = 0
+    while value >= 999.5:
+        value, thousands = value / 1000, thousands + 1
+    return f"{value:.2g}" + " KMGT"[thousands].strip() if thousands else f"{value:.3g}"
