@@ -11,7 +11,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
-from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, preset
+from nngpt_ext.models.presets import SHIPPED, preset
 from nngpt_ext.prompts.fields import FIELDS
 from nngpt_ext.run_folder import (
     BASE_FILE,
@@ -95,7 +95,7 @@ def export_hub(
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
     note = found.adapter.base
     name, location = note.base_model, preset(note.base_model).location
-    if location in (str(EMBEDDED), str(EMBEDDED_SMALL)):
+    if Path(location) in SHIPPED:
         ships = Path(location)
         other = differences((note.base_sha256, note.base_identity), (base_hash(ships), base_identity(ships)))
         if other:
@@ -128,7 +128,7 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         "export/adapter_use.md.jinja",
         name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
         shown=[field.description for field in shown],
-        arguments=[field.example.format(dataset=one, other=two) for field in shown if field.given],
+        arguments=sorted({field.given.example.format(dataset=one, other=two) for field in shown if field.given}),
         load_in_4bit=found.adapter.base.load_in_4bit, base=base.location,
         base_folder=BASE_FOLDER if base.folder else None,
     )  # fmt: skip

@@ -23,6 +23,8 @@ class Preset:
 
 EMBEDDED = Path(str(files("nngpt_ext.models").joinpath("embedded")))
 EMBEDDED_SMALL = EMBEDDED.with_name("embedded_small")
+EMBEDDED_2 = EMBEDDED.with_name("embedded_2")
+SHIPPED = (EMBEDDED, EMBEDDED_SMALL, EMBEDDED_2)
 
 # The host's settings: its rate for LoRA, its rank, alpha and dropout; the paper trains 15 epochs. 1,500 tokens
 # are about twice what the host shows of a source (2,000 characters). All networks are drawn in each epoch.
@@ -35,6 +37,7 @@ _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
 PRESETS: dict[str, Preset] = {
     "embedded": _SMALL,
     "embedded-small": replace(_SMALL, location=str(EMBEDDED_SMALL)),
+    "embedded-2": replace(_SMALL, location=str(EMBEDDED_2)),
     "deepseek-coder-1.3b": replace(_HOST, location="deepseek-ai/deepseek-coder-1.3b-instruct"),
     "deepseek-coder-7b": replace(_HOST, location="deepseek-ai/deepseek-coder-7b-instruct-v1.5"),
 }

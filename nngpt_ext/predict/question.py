@@ -13,7 +13,7 @@ from nngpt_ext.errors import UserError, nearest, shown, unknown
 from nngpt_ext.io import digest, text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.prompts.fields import FIELDS, PromptField, Question, Shown, Side, column_values
+from nngpt_ext.prompts.fields import FIELDS, Given, PromptField, Question, Shown, Side, column_values
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.template import Template
 
@@ -152,20 +152,20 @@ def check_given(template: Template, question: Question) -> None:
     Raises:
         UserError: for the first missing value, with its dataset and how to give it.
     """
-    for _, one, side in _given_fields(template, question):
-        if side.given.get(one.name) is None:
+    for _, _, given, side in _given_fields(template, question):
+        if side.given.get(given.name) is None:
             raise UserError(
-                f"prompt '{template.name}' needs {one.noun} for '{side.dataset}': "
-                f"{one.advice.format(dataset=side.dataset)}"
+                f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': "
+                f"{given.advice.format(dataset=side.dataset)}"
             )
 
 
-def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Side]]:
+def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:
     """What the prompt shows of each dataset (0 or 1) and the user gives."""
     for one in FIELDS.values():
         for i, side in enumerate((question.first, question.second)):
             if one.given and template.needs(one.columns[i]):
-                yield i, one, side
+                yield i, one, one.given, side
 
 
 def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
@@ -177,7 +177,7 @@ def filled_digest(template: Template, question: Question, source: str, facts: Ma
 def given_texts(template: Template, question: Question) -> tuple[str, str]:
     """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
     texts: tuple[list[str], list[str]] = [], []
-    for i, one, side in _given_fields(template, question):
+    for i, one, _, side in _given_fields(template, question):
         value = one.value(Shown(question, None, None, {}), side)
         texts[i].append(value if isinstance(value, str) else f"{one.name} {value}")
     return "; ".join(texts[0]), "; ".join(texts[1])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL, PRESETS, preset
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_2, EMBEDDED_SMALL, PRESETS, preset
 
 
 def test_the_presets() -> None:
-    assert list(PRESETS) == ["embedded", "embedded-small", "deepseek-coder-1.3b", "deepseek-coder-7b"]
+    assert list(PRESETS) == ["embedded", "embedded-small", "embedded-2", "deepseek-coder-1.3b", "deepseek-coder-7b"]
     assert preset("deepseek-coder-1.3b").location == "deepseek-ai/deepseek-coder-1.3b-instruct"
     assert preset("deepseek-coder-7b").location == "deepseek-ai/deepseek-coder-7b-instruct-v1.5"
 
@@ -19,6 +19,7 @@ def test_the_presets() -> None:
 def test_embedded_ones_lie_in_the_package() -> None:
     assert Path(preset("embedded").location) == EMBEDDED
     assert Path(preset("embedded-small").location) == EMBEDDED_SMALL
+    assert Path(preset("embedded-2").location) == EMBEDDED_2
     assert EMBEDDED.parts[-3:] == ("nngpt_ext", "models", "embedded")
 
 
@@ -30,7 +31,7 @@ def test_any_other_name_is_a_location(base: str) -> None:
     assert found.learning_rate == preset("deepseek-coder-7b").learning_rate
 
 
-@pytest.mark.parametrize(("folder", "limit"), [(EMBEDDED, 16_000_000), (EMBEDDED_SMALL, 4_000_000)])
+@pytest.mark.parametrize(("folder", "limit"), [(EMBEDDED, 3_100_000), (EMBEDDED_SMALL, 1_000_000), (EMBEDDED_2, 3_200_000)])
 def test_embedded_ones_are_small_safetensors_only(folder: Path, limit: int) -> None:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= limit

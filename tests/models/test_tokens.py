@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
-from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_SMALL
+from nngpt_ext.models.presets import SHIPPED
 from tests import models_made
 
 FIB = "def fib(n):\n    return n"
@@ -170,7 +170,7 @@ def test_a_tokenizer_that_was_saved_with_a_limit_is_taken(tmp_path: Path) -> Non
     assert load_base(str(folder(tmp_path, core)), load_in_4bit=False)
 
 
-@pytest.mark.parametrize("base", [EMBEDDED, EMBEDDED_SMALL])
+@pytest.mark.parametrize("base", SHIPPED)
 def test_ours_keep_it(base: Path) -> None:
     assert load_base(str(base), load_in_4bit=False)
 

@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.models.presets import EMBEDDED
+from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_2
 from nngpt_ext.prompts.recipe import recipe_text
-from research.embedded.tokenizer import PAD, STOP, VOCABULARY, whole_words
+from research.embedded.tokenizer import (
+    FURTHER_VOCABULARY,
+    PAD,
+    STOP,
+    VOCABULARY,
+    extended_tokenizer,
+    further_words,
+    whole_words,
+)
 from tests import models_made
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.lists(
@@ -19,11 +27,18 @@ TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.lists(
 ).map("".join)
 
 
-@pytest.fixture(params=["made", "embedded"], scope="module")
+@pytest.fixture(params=["made", "embedded", "embedded_2"], scope="module")
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     from transformers import AutoTokenizer
 
-    return models_made.tokenizer() if request.param == "made" else AutoTokenizer.from_pretrained(EMBEDDED)
+    if request.param == "made":
+        return models_made.tokenizer()
+    return AutoTokenizer.from_pretrained(EMBEDDED.with_name(request.param))
+
+
+def is_further(tokenizer: Any) -> bool:
+    """Whether it is that of `embedded-2`, which reads hundredths as one token."""
+    return "0.81" in tokenizer.get_vocab()
 
 
 def tokens(tokenizer: Any, text: str) -> list[str]:
@@ -41,13 +56,13 @@ def test_stop_and_pad(tokenizer: Any) -> None:
 
 
 def test_size(tokenizer: Any) -> None:
-    assert len(tokenizer) <= VOCABULARY
+    assert len(tokenizer) <= (FURTHER_VOCABULARY if is_further(tokenizer) else VOCABULARY)
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
 
 
 def test_no_token_joins_digits(tokenizer: Any) -> None:
     joined = {token.removeprefix("Ġ") for token in tokenizer.get_vocab() if sum(c.isdigit() for c in token) > 1}
-    assert joined <= set(whole_words())
+    assert joined <= {*whole_words(), *(further_words() if is_further(tokenizer) else ())}
     assert tokens(tokenizer, "1234567890") == list("1234567890")
 
 
@@ -62,7 +77,7 @@ def test_tenths_alone_are_one_token(tokenizer: Any) -> None:
     assert tokens(tokenizer, "0.8") == ["0.8"]
     assert tokens(tokenizer, "= 0.8, 1.0)") == ["=", "0.8", ",", "1.0", ")"]
     assert tokens(tokenizer, "0.812") == ["0", ".", "8", "1", "2"]
-    assert tokens(tokenizer, "0.8\n0.81") == ["0.8", "\n", "0", ".", "8", "1"]
+    assert tokens(tokenizer, "0.8\n0.81") == ["0.8", "\n", *(["0.81"] if is_further(tokenizer) else "0.81")]
 
 
 def test_dataset_names_are_one_token_each(tokenizer: Any) -> None:
@@ -102,3 +117,23 @@ def test_is_saved_whole(tokenizer: Any, tmp_path: Any) -> None:
     text = "lr 4e-3 0.812 0.8 cifar-10 cifar-100 <|end|> def x():\n    pass  # ü"
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert again.eos_token_id == tokenizer.eos_token_id
+
+
+def test_embedded_2_has_the_same_tokens_and_further_ones() -> None:
+    from transformers import AutoTokenizer
+
+    older, further = AutoTokenizer.from_pretrained(EMBEDDED), AutoTokenizer.from_pretrained(EMBEDDED_2)
+    assert further.get_vocab() == extended_tokenizer(EMBEDDED).get_vocab()
+    assert older.get_vocab().items() <= further.get_vocab().items()
+    source = models_made.sources()["VGG"]
+    assert older(source)["input_ids"] == [token for token in further(source)["input_ids"] if token < len(older)]
+
+
+def test_each_word_of_a_line_is_one_token_of_embedded_2() -> None:
+    from transformers import AutoTokenizer
+
+    further = AutoTokenizer.from_pretrained(EMBEDDED_2)
+    line = "svhn: early 0.83 1.00 step 0.7 params unknown layers 0.4 last none input 0.5 lr 4e-3 batch 32 momentum 0.9"
+    assert tokens(further, line) == line.replace(":", " :").split()
+    assert all(len(further(f" {i / 100:.2f}")["input_ids"]) == 1 for i in range(101))
+    assert tokens(further, "0.835") == list("0.835")
