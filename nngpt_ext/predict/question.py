@@ -103,7 +103,7 @@ class QueryChecker:
             name = f"network {shown(query.nn)}" if query.nn else "the network"
             raise UserError(str(error).replace(f"network '{source}'", name)) from None
         key = self._files.question_key(source, filled)
-        return CheckedQuery(query, question, source, given_texts(self._template, question), key)
+        return CheckedQuery(query, question, source, given_texts(self._template, question, self.facts), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets."""
@@ -174,11 +174,11 @@ def filled_digest(template: Template, question: Question, source: str, facts: Ma
     return digest([said.system, said.user])
 
 
-def given_texts(template: Template, question: Question) -> tuple[str, str]:
+def given_texts(template: Template, question: Question, facts: Mapping[str, DatasetFacts]) -> tuple[str, str]:
     """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
     texts: tuple[list[str], list[str]] = [], []
     for i, one, _, side in _given_fields(template, question):
-        value = one.value(Shown(question, None, None, {}), side)
+        value = one.value(Shown(question, None, None, facts), side)
         texts[i].append(value if isinstance(value, str) else f"{one.name} {value}")
     return "; ".join(texts[0]), "; ".join(texts[1])
 

@@ -9,8 +9,9 @@ from typing import Any
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError
+from nngpt_ext.networks.structure import input_shape
 from nngpt_ext.prompts.recipe import recipe_text
-from nngpt_ext.prompts.scales import pace_plain, pace_tenths, structure_plain, structure_tenths
+from nngpt_ext.prompts.scales import INPUT, pace_plain, pace_tenths, structure_plain, structure_tenths
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class PromptField:
         columns: its names in templates: one column for a value of the network, two for values of the two datasets.
         value: returns the value, or None if it is unknown; for a value of a dataset it is called with its side.
         given: what the user gives for each dataset and it is computed from.
+        facts: whether it is computed from the dataset's facts.
         host: whether NNGPT's own loader fills the columns.
         rounded: whether a template may round it: `{variable:.3f}`.
     """
@@ -113,6 +115,7 @@ class PromptField:
     columns: tuple[str, ...]
     value: Callable[[Shown, Side], Any]
     given: Given | None = None
+    facts: bool = False
     host: bool = True
     rounded: bool = False
 
@@ -122,7 +125,7 @@ def _fact(name: str, description: str, attribute: str) -> PromptField:
         facts = shown.facts.get(side.dataset)
         return None if facts is None else getattr(facts, attribute)
 
-    return PromptField(name, description, (f"{name}_1", f"{name}_2"), value)
+    return PromptField(name, description, (f"{name}_1", f"{name}_2"), value, facts=True)
 
 
 _RECIPE = "recipe={{'lr': 0.01, 'batch': 64, 'momentum': 0.9, 'dropout': None, 'transform': 'norm_32'}}"
@@ -160,7 +163,20 @@ def _of_side(
             raise UserError(f"network '{shown.question.nn}' on '{side.dataset}': {error}") from None
 
     names = columns or (f"{name}_1", f"{name}_2")
-    return PromptField(name, description, names, value, GIVEN[given], host, rounded)
+    return PromptField(name, description, names, value, GIVEN[given], host=host, rounded=rounded)
+
+
+def _input(name: str, description: str, written: Callable[[int], str], *, recipe: bool) -> PromptField:
+    """A field that shows the height of the images: the dataset's own, or what the recipe's transform gives."""
+
+    def value(shown: Shown, side: Side) -> str | None:
+        facts, found = shown.facts.get(side.dataset), side.given.get("recipe") if recipe else {}
+        if facts is None or found is None:
+            return None
+        return written(input_shape(side.dataset, facts, found.get("transform") or None).height)
+
+    given = GIVEN["recipe"] if recipe else None
+    return PromptField(name, description, (f"{name}_1", f"{name}_2"), value, given, facts=True, host=False)
 
 
 FACT_FIELDS = (
@@ -185,6 +201,10 @@ FIELDS = Declarations(
         _of_side("pace_tenths", "the same in tenths of a fixed range", "recipe", pace_tenths),
         _of_side("structure", "the network's structure in plain units", "structure", structure_plain),
         _of_side("structure_tenths", "the same in tenths of fixed ranges", "structure", structure_tenths),
+        _input("input", "height of the dataset's own images in pixels", "input {}".format, recipe=False),
+        _input("input_tenths", "the same in tenths of a fixed range", INPUT.text, recipe=False),
+        _input("recipe_input", "height of the images that the recipe gives in pixels", "input {}".format, recipe=True),
+        _input("recipe_input_tenths", "the same in tenths of a fixed range", INPUT.text, recipe=True),
         *FACT_FIELDS,
     ],
 )  # fmt: skip

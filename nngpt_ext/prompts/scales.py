@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.recipe import learning_rate_text, recipe_text
 
 UNKNOWN = "unknown"  # what could not be measured
@@ -85,36 +86,31 @@ def pace_plain(recipe: Mapping[str, Any]) -> str:
 
 
 def structure_tenths(structure: Structure) -> str:
-    """A network's structure as a small model reads it: `params 0.6 layers 0.4 last 0.2 input 0.5`."""
-    return " ".join(scale.text(value) for scale, value in _structure(structure))
+    """A network's structure as a small model reads it: `params 0.6 layers 0.4 last 0.2`."""
+    return " ".join(scale.text(_known(getattr(structure, name))) for name, scale in _SHOWN.items())
 
 
 def structure_plain(structure: Structure) -> str:
-    """The same in plain units: `61M parameters, 8 layers, last map 13, input 224`."""
-    parameters, layers, last, size = (value for _, value in _structure(structure))
-    return (
-        f"{_short(parameters)} parameters, {_short(layers)} layers, last map {_short(last)}, input {_short(size)}"
-    )
+    """The same in plain units: `61M parameters, 8 layers, last map 13`."""
+    parameters, layers, last = (_short(_known(getattr(structure, name))) for name in _SHOWN)
+    return f"{parameters} parameters, {layers} layers, last map {last}"
 
 
-def _structure(structure: Structure) -> list[tuple[Scale, float | str]]:
-    """What a prompt shows of a structure: numbers, or why there is none."""
+_SHOWN = {"parameters": PARAMETERS, "layers": LAYERS, "last_map": LAST}  # of `Structure`
 
-    def known(value: float | None) -> float | str:
-        return UNKNOWN if value is None else value or NONE
 
-    height = structure.shape[1]
-    return [
-        (PARAMETERS, known(structure.parameters)), (LAYERS, known(structure.layers)),
-        (LAST, known(structure.last_map)), (INPUT, known(height)),
-    ]  # fmt: skip
+def _known(value: int | None) -> float | str:
+    """A number, or the word for why there is none."""
+    return UNKNOWN if value is None else value or NONE
 
 
 def _short(value: float | str) -> str:
-    """Two digits and a unit: 61,100,840 is `61M`."""
+    """At most three digits and a unit: 61,100,840 is `61M`."""
     if isinstance(value, str):
         return value
+    if value < 1000:
+        return f"{value:.0f}"
     thousands = 0
-    while value >= 999.5:
+    while value >= 995 and thousands < 4:
         value, thousands = value / 1000, thousands + 1
-    return f"{value:.2g}" + " KMGT"[thousands].strip() if thousands else f"{value:.3g}"
+    return f"{float(f'{value:.2g}'):g}{'KMGT'[thousands - 1]}"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_json, read_text
-from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, FIELDS
+from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN
 from nngpt_ext.settings import build_config
 
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
@@ -46,8 +46,13 @@ class Template:
 
     @property
     def needs_facts(self) -> bool:
-        """Whether the prompt shows any fact about a dataset."""
-        return any(self.shows(one.name) for one in FACT_FIELDS)
+        """Whether the prompt shows anything that is computed from facts about a dataset."""
+        return any(self.shows(one.name) for one in FIELDS.values() if one.facts)
+
+    @property
+    def at_resolution(self) -> bool:
+        """Whether a structure is that at the resolution which the recipe gives, and not at the dataset's own size."""
+        return any(self.shows(one.name) for one in FIELDS.values() if one.given is GIVEN["recipe"])
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
         """Replace the variables by values, which are given by column.

@@ -159,7 +159,7 @@ class Workbench:
         questions = questions_of(predictions[keys].merge(self.data.pairs, on=keys, how="left", validate="one_to_one"))
         sources = self.data.sources
         hashes = {nn: text_digest(sources[nn]) for nn in predictions["nn"].unique()}
-        given = [given_texts(self.template, question) for question in questions]
+        given = [given_texts(self.template, question, self.data.facts) for question in questions]
         return predictions.assign(
             source=predictions["nn"].map(hashes),
             prompt_sha256=[filled_digest(self.template, q, sources[q.nn], self.data.facts) for q in questions],

@@ -68,7 +68,7 @@ STAGES = (
     Stage("whole", 900, 6, 1e-3),
 )
 # `embedded-2` goes on from `embedded`: what the invented rules say of single lines, then questions about two of them.
-FURTHER = (Stage("rules", 1000, 96, 2e-3), Stage("pairs", 1300, 64, 1.2e-3), Stage("sources", 100, 24, 7e-4))
+FURTHER = (Stage("rules", 600, 96, 2.5e-3), Stage("pairs", 900, 64, 1.2e-3), Stage("sources", 60, 24, 7e-4))
 COURSES = {"embedded": STAGES, "embedded-small": STAGES, "embedded-2": FURTHER}
 # Words of the prompts that there were when `embedded`'s tokenizer was made: with others it would be another one.
 PROMPTS = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
@@ -76,7 +76,7 @@ CHUNK = 32  # pieces of a forward pass
 ROW = 512  # tokens of a row of source
 ROOM = 900  # tokens of a row with a source and questions
 WARM_UP = 30  # steps of each stage
-SAVE_EVERY = 200  # steps
+SAVE_EVERY = 100  # steps
 ASKED = 400  # fresh questions of each kind in the card's table
 
 

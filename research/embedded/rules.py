@@ -89,7 +89,8 @@ class Lines:
         values: dict[Scale, float | str] = {
             scale: scale.low * (scale.high / scale.low) ** rng.random() for scale in (PARAMETERS, LAYERS, LAST)
         }
-        return values | ({LAST: NONE} if rng.random() < 0.05 else {})
+        chance = rng.random()  # no convolutions, or no image of this size goes through
+        return values | ({LAST: NONE} if chance < 0.05 else {LAST: UNKNOWN} if chance < 0.1 else {})
 
     def beside(self, values: Mapping[Scale, float | str]) -> dict[Scale, float | str]:
         """The structure of the same network on another dataset: other classes and another last feature map."""

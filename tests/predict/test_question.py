@@ -14,13 +14,17 @@ import pytest
 from nngpt_ext import RunResult, UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import FIELDS, Question, Side
 from nngpt_ext.prompts.template import Template, checked
 
 RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
-QUESTION = Question.of("n", "mnist", "svhn", 5, norm_acc=(0.9, 0.8), recipe=(RECIPE, RECIPE | {"batch": 64}))
+STRUCTURES = (Structure(parameters=60_000, layers=5, last_map=10), Structure(parameters=60_000, layers=5, last_map=12))
+QUESTION = Question.of(
+    "n", "mnist", "svhn", 5, norm_acc=(0.9, 0.8), recipe=(RECIPE, RECIPE | {"batch": 64}), structure=STRUCTURES
+)
 SOURCE = "import torch"
 
 
@@ -29,13 +33,17 @@ def filled(template: Template, question: Question = QUESTION, facts: dict[str, D
 
 
 def test_each_prompt_gives_texts_of_what_it_shows_of_a_side() -> None:
-    found = {name: given_texts(get_template(name), QUESTION) for name in NAMES}
+    found = {name: given_texts(get_template(name), QUESTION, LEMUR_FACTS) for name in NAMES}
     assert found["code_only"] == found["metadata"] == found["metadata_only"] == ("", "")
     assert found["normalized_accuracy"] == ("norm_acc 0.9", "norm_acc 0.8")
     assert found["recipe"] == (
         "lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 32",
         "lr 4e-3 batch 64 momentum 0.9 dropout none transform norm 32",
     )
+    assert found["structure"] == ("params 0.4 layers 0.3 last 0.4", "params 0.4 layers 0.3 last 0.4")
+    shown = "params 0.4 layers 0.3 last 0.4; input 0.2"
+    first, second = found["recipe"]
+    assert found["recipe_structure"] == (f"{first}; step 0.6; {shown}", f"{second}; step 0.5; {shown}")
 
 
 def test_recipes_that_are_written_alike_are_alike() -> None:
@@ -58,7 +66,9 @@ def test_every_field_that_a_prompt_shows_counts(column: str) -> None:
         "mnist": DatasetFacts(1, 2, 3, 4), "svhn": DatasetFacts(5, 6, 7, 8), "x": DatasetFacts(9, 10, 11, 12),
         "y": DatasetFacts(13, 14, 15, 16),
     }  # fmt: skip
-    other = Question.of("m", "x", "y", 6, norm_acc=(0.1, 0.2), recipe=({"lr": 1.0}, {"lr": 2.0}))
+    other = Question.of(
+        "m", "x", "y", 6, norm_acc=(0.1, 0.2), recipe=({"lr": 1.0}, {"lr": 2.0}), structure=STRUCTURES[::-1]
+    )
     one, two = (filled_digest(template, question, SOURCE, facts) for question in (QUESTION, other))
     assert one != two
 

@@ -1,7 +1,8 @@
-"""One real question of LEMUR at epoch 5: AlexNet's best trials on CIFAR-10 and MNIST."""
+"""One real question of LEMUR at epoch 5: AlexNet's best trials on CIFAR-10 and MNIST, and its structure there."""
 
 from __future__ import annotations
 
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.fields import Question
 
 RECIPES = (
@@ -12,7 +13,14 @@ RECIPES = (
     },
 )  # fmt: skip
 ACCURACIES = (0.7934 / 0.858, 0.9936 / 0.9955)
-QUESTION = Question.of("AlexNet", "cifar-10", "mnist", 5, norm_acc=ACCURACIES, recipe=RECIPES)
+# At 299 and at 512 pixels; images of 28 pixels, MNIST's own, are too small for it.
+STRUCTURES = (
+    Structure(parameters=57_044_810, layers=8, last_map=17, forward=1),
+    Structure(parameters=57_029_322, layers=8, last_map=31, forward=1),
+)
+QUESTION = Question.of(
+    "AlexNet", "cifar-10", "mnist", 5, norm_acc=ACCURACIES, recipe=RECIPES, structure=STRUCTURES
+)
 
 # How AlexNet's source begins.
 CODE = """\

@@ -1,4 +1,4 @@
-"""The five built-in prompts, word for word, and their files as the host reads them."""
+"""The built-in prompts, word for word, and their files as the host reads them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import pytest
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
-from nngpt_ext.prompts.fields import COLUMNS
-from nngpt_ext.prompts.recipe import recipe_text
+from nngpt_ext.host.conversion import HOST_COLUMNS
+from nngpt_ext.networks.structure import Structure
+from nngpt_ext.predict.question import check_given
+from nngpt_ext.prompts.fields import COLUMNS, Question, Shown, Side, column_values
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Messages
 from nngpt_ext.registry import prompts
 from tests import models_made
 
-from .real import ACCURACIES, CODE, QUESTION, RECIPES
+from .real import ACCURACIES, CODE, QUESTION
 
 SYSTEM = """\
 You compare how one neural network does on two image-classification datasets.
@@ -45,6 +47,16 @@ CIFAR = "cifar-10: 50000 training images, 32 pixels wide, 3 channels, 10 classes
 MNIST = "mnist: 60000 training images, 28 pixels wide, 1 channels, 10 classes"
 CIFAR_RECIPE = "cifar-10: lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299"
 MNIST_RECIPE = "mnist: lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512"
+CIFAR_STRUCTURE = "cifar-10: params 0.9 layers 0.4 last 0.5 input 0.2"
+MNIST_STRUCTURE = "mnist: params 0.9 layers 0.4 last 0.6 input 0.2"
+CIFAR_BOTH = (
+    "cifar-10: step 0.7 params 0.9 layers 0.4 last 0.5 input 0.8 "
+    "lr 6.3e-3 batch 4 momentum 0.8 dropout 0.5 transform norm 299"
+)
+MNIST_BOTH = (
+    "mnist: step 0.9 params 0.9 layers 0.4 last 0.6 input 1.0 "
+    "lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512"
+)
 
 # (as asked, turned)
 USER = {
@@ -56,7 +68,22 @@ USER = {
     "metadata": (f"{CODE_PART}{CIFAR}\n{MNIST}", f"{CODE_PART}{MNIST}\n{CIFAR}"),
     "metadata_only": (f"{NO_CODE_PART}{CIFAR}\n{MNIST}", f"{NO_CODE_PART}{MNIST}\n{CIFAR}"),
     "recipe": (f"{CODE_PART}{CIFAR_RECIPE}\n{MNIST_RECIPE}", f"{CODE_PART}{MNIST_RECIPE}\n{CIFAR_RECIPE}"),
-}
+    "structure": (
+        f"{CODE_PART}{CIFAR_STRUCTURE}\n{MNIST_STRUCTURE}", f"{CODE_PART}{MNIST_STRUCTURE}\n{CIFAR_STRUCTURE}",
+    ),
+    "recipe_structure": (
+        f"{CODE_PART}{CIFAR_BOTH}\n{MNIST_BOTH}", f"{CODE_PART}{MNIST_BOTH}\n{CIFAR_BOTH}",
+    ),
+}  # fmt: skip
+# What `tuning.head: lines` scores: what all datasets of a network share, then one line.
+LINE_SYSTEM = "You rate how well one neural network does on an image-classification dataset."
+LINE_PROMPT = """\
+PyTorch source of the network:
+{nn_code}
+
+It was trained for {epoch} epochs. An accuracy is relative to the best one known for its dataset.
+How high is the relative accuracy?"""
+LINES = {"structure": CIFAR_STRUCTURE, "recipe_structure": CIFAR_BOTH}
 
 
 def content(name: str) -> dict[str, Any]:
@@ -66,13 +93,13 @@ def content(name: str) -> dict[str, Any]:
 
 
 def host_row() -> dict[str, Any]:
-    """The columns that NNGPT fills, and the recipes that our own builder adds."""
+    """The columns that NNGPT fills, and what our own builder adds."""
     question = QUESTION
-    row: dict[str, Any] = {
+    shown = Shown(question, None, CODE, LEMUR_FACTS)
+    row: dict[str, Any] = column_values(shown, set(COLUMNS) - HOST_COLUMNS) | {
         "nn": question.nn, "nn_code": CODE, "epoch": question.epoch,
         "dataset": question.dataset_1, "dataset_2": question.dataset_2,
         "norm_acc": ACCURACIES[0], "norm_acc_2": ACCURACIES[1], "better_dataset": "mnist",
-        "recipe_1": recipe_text(RECIPES[0]), "recipe_2": recipe_text(RECIPES[1]),
     }  # fmt: skip
     for i, dataset in ((1, question.dataset_1), (2, question.dataset_2)):
         fact = LEMUR_FACTS[dataset]
@@ -152,3 +179,49 @@ def test_only_normalized_accuracy_tells_accuracies() -> None:
     assert {name for name in NAMES if any("acc" in column for column in get_template(name).columns.values())} == {
         "normalized_accuracy"
     }
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_line_forms(name: str) -> None:
+    entry = content(name)
+    assert set(entry["lines"]) == {"system", "prompt", "line"}
+    assert "\n".join(entry["lines"]["system"]) == LINE_SYSTEM
+    assert "\n".join(entry["lines"]["prompt"]) == LINE_PROMPT
+    row = host_row()
+    para_dict = {item["para"]: row[item["value"]] for item in entry["input_list"]}
+    (line,) = entry["lines"]["line"]
+    assert line.format(**para_dict) == LINES[name]
+    # The same words as in the question.
+    assert entry["prompt"][-2] == line
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("missing", ["structure", "recipe"])
+def test_what_is_missing_is_named(name: str, missing: str) -> None:
+    template = get_template(name)
+    question = Question(
+        QUESTION.nn, QUESTION.first, Side("mnist", {**QUESTION.second.given, missing: None}), QUESTION.epoch
+    )
+    if missing == "recipe" and name == "structure":
+        check_given(template, question)
+        return
+    with pytest.raises(UserError) as caught:
+        check_given(template, question)
+    noun = {"structure": "a structure", "recipe": "a recipe"}[missing]
+    assert str(caught.value).startswith(f"prompt '{name}' needs {noun} for 'mnist': {missing}=")
+
+
+def test_a_structure_is_at_the_resolution_of_the_recipe_where_one_is_shown() -> None:
+    assert {name: get_template(name).at_resolution for name in NAMES} == {
+        "code_only": False, "metadata": False, "metadata_only": False, "normalized_accuracy": False, "recipe": True,
+        "recipe_structure": True, "structure": False,
+    }  # fmt: skip
+
+
+def test_an_unmeasured_structure_has_a_word_of_its_own() -> None:
+    question = Question.of("n", "mnist", "svhn", 5, structure=(Structure(), Structure(parameters=0, layers=0, last_map=0)))
+    renderer = Renderer(get_template("structure"), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
+    assert renderer.messages(question, CODE).user == (
+        f"{CODE_PART}mnist: params unknown layers unknown last unknown input 0.2\n"
+        "svhn: params none layers none last none input 0.2"
+    )

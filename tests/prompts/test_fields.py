@@ -6,13 +6,17 @@ import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
-from nngpt_ext.prompts.fields import COLUMNS, FIELDS, PromptField, Question, Shown, column_values
+from nngpt_ext.networks.structure import Structure
+from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN, PromptField, Question, Shown, column_values
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template, checked
 from tests import models_made
 
-RECIPES = ({"lr": 0.01, "batch": 64}, {"lr": 0.001, "batch": 8})
-QUESTION = Question.of("AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES)
+RECIPES = ({"lr": 0.01, "batch": 64}, {"lr": 0.001, "batch": 8, "transform": "norm_64_flip"})
+STRUCTURES = (Structure(parameters=57_029_322, layers=8), Structure(parameters=4_400, layers=101, last_map=7))
+QUESTION = Question.of(
+    "AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES, structure=STRUCTURES
+)
 # What each column shows of QUESTION.
 TEXTS = {
     "nn": "AlexNet",
@@ -23,7 +27,23 @@ TEXTS = {
     "norm_acc": "0.9",
     "norm_acc_2": "0.5",
     "recipe_1": "lr 1e-2 batch 64 momentum none dropout none transform none",
-    "recipe_2": "lr 1e-3 batch 8 momentum none dropout none transform none",
+    "recipe_2": "lr 1e-3 batch 8 momentum none dropout none transform norm 64 flip",
+    "pace_1": "pace 1.6e-4",
+    "pace_2": "pace 1e-4",
+    "pace_tenths_1": "step 0.4",
+    "pace_tenths_2": "step 0.4",
+    "structure_1": "57M parameters, 8 layers, last map unknown",
+    "structure_2": "4.4K parameters, 101 layers, last map 7",
+    "structure_tenths_1": "params 0.9 layers 0.4 last unknown",
+    "structure_tenths_2": "params 0.2 layers 0.9 last 0.3",
+    "input_1": "input 28",
+    "input_2": "input 32",
+    "input_tenths_1": "input 0.2",
+    "input_tenths_2": "input 0.2",
+    "recipe_input_1": "input 28",
+    "recipe_input_2": "input 64",
+    "recipe_input_tenths_1": "input 0.2",
+    "recipe_input_tenths_2": "input 0.4",
     "num_train_images_1": "60000",
     "num_train_images_2": "50000",
     "img_size_1": "28",
@@ -68,16 +88,25 @@ def test_what_is_not_given_is_none() -> None:
     bare = Question.of("AlexNet", "mnist", "unknown")
     values = column_values(Shown(bare, None, None, LEMUR_FACTS), set(COLUMNS))
     assert {column for column, value in values.items() if value is not None} == {
-        "nn", "dataset", "dataset_2", "num_train_images_1", "img_size_1", "num_channels_1", "num_classes_1",
+        "nn", "dataset", "dataset_2", "num_train_images_1", "img_size_1", "num_channels_1", "num_classes_1", "input_1",
+        "input_tenths_1",
     }  # fmt: skip
 
 
-def test_every_given_field_says_how_to_give_it() -> None:
+def test_everything_given_says_how_to_give_it() -> None:
+    assert {field.given.name for field in FIELDS.values() if field.given} == set(GIVEN)
+    for given in GIVEN.values():
+        assert given.noun
+        assert "(--" in given.advice.format(dataset="mnist")
+        compile(f"compare({given.example.format(dataset='mnist', other='svhn')})", "example", "eval")
+
+
+def test_an_invalid_recipe_names_network_and_dataset_in_every_field() -> None:
+    question = Question.of("AlexNet", "mnist", "svhn", recipe=({"lr": "fast"}, {"lr": 1}), structure=STRUCTURES)
     for field in FIELDS.values():
-        if field.given:
-            assert field.noun
-            assert "in JSON" in field.advice.format(dataset="mnist")
-            compile(f"compare({field.example.format(dataset='mnist', other='svhn')})", "example", "eval")
+        if field.given is GIVEN["recipe"] and not field.facts:
+            with pytest.raises(UserError, match=r"^network 'AlexNet' on 'mnist': a recipe's lr must be a number"):
+                rendered(*field.columns, question=question)
 
 
 def test_a_new_field_is_a_declaration(monkeypatch: pytest.MonkeyPatch) -> None:

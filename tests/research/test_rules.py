@@ -60,6 +60,7 @@ def test_unmeasured_structure_and_missing_maps_occur() -> None:
     texts = [line.text for line in drawn(500, "s")]
     assert 2 <= sum(text.startswith("params unknown layers unknown last unknown input 0.") for text in texts) <= 40
     assert 5 <= sum("last none" in text for text in texts) <= 60
+    assert 5 <= sum("last unknown" in text and "layers unknown" not in text for text in texts) <= 60
 
 
 def test_the_same_network_has_about_the_same_structure_on_another_dataset() -> None:
