@@ -20,6 +20,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest, write_text
 from nngpt_ext.models.base import check_base, load_base, with_trained_adapter
 from nngpt_ext.models.identity import read_base_note
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.template import Template, checked
 from nngpt_ext.quiet import without_widgets
@@ -74,6 +75,7 @@ class KnownAnswer(Stage):
     facts: dict[str, tuple[int, int, int, int]] = Field(description="of the two datasets when the adapter was written")
     recipe: dict[str, Any]
     accuracies: tuple[float, float]
+    structure: dict[str, int] = Field({"parameters": 314, "layers": 2, "last_map": 30}, description="of `SOURCE`")
     log_odds: tuple[float, float] = Field(description="of the first dataset, in each order of the names")
     device: str = Field(description="kind of device that computed them")
     dtype: str = Field(description="data type that they were computed in")
@@ -84,8 +86,9 @@ class KnownAnswer(Stage):
         # The plain engine does not depend on the model, the device or earlier questions.
         scorer = LocalScorer(base, note.template, replace(note.budget, engine="plain"), facts, model)
         question = Question.of(
-            "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe, self.recipe)
-        )
+            "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe,) * 2,
+            structure=(Structure(**self.structure),) * 2,
+        )  # fmt: skip
         odds: np.ndarray = scorer.log_odds([question], {"network": self.source})[0]
         return odds
 

@@ -154,10 +154,8 @@ def check_given(template: Template, question: Question) -> None:
     """
     for _, _, given, side in _given_fields(template, question):
         if side.given.get(given.name) is None:
-            raise UserError(
-                f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': "
-                f"{given.advice.format(dataset=side.dataset)}"
-            )
+            advice = given.advice.format(dataset=side.dataset)
+            raise UserError(f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': {advice}")
 
 
 def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:
@@ -176,11 +174,10 @@ def filled_digest(template: Template, question: Question, source: str, facts: Ma
 
 def given_texts(template: Template, question: Question, facts: Mapping[str, DatasetFacts]) -> tuple[str, str]:
     """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
-    texts: tuple[list[str], list[str]] = [], []
-    for i, one, _, side in _given_fields(template, question):
-        value = one.value(Shown(question, None, None, facts), side)
-        texts[i].append(value if isinstance(value, str) else f"{one.name} {value}")
-    return "; ".join(texts[0]), "; ".join(texts[1])
+    shown = Shown(question, None, None, facts)
+    found = [(i, one.name, one.value(shown, side)) for i, one, _, side in _given_fields(template, question)]
+    texts = [(i, value if isinstance(value, str) else f"{name} {value}") for i, name, value in found]
+    return "; ".join(text for i, text in texts if i == 0), "; ".join(text for i, text in texts if i == 1)
 
 
 def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:

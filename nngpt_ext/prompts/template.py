@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_json, read_text
-from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN
+from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN, Given
 from nngpt_ext.settings import build_config
 
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
@@ -49,10 +49,14 @@ class Template:
         """Whether the prompt shows anything that is computed from facts about a dataset."""
         return any(self.shows(one.name) for one in FIELDS.values() if one.facts)
 
+    def takes(self, given: Given) -> bool:
+        """Whether the prompt shows something of what the user gives for each dataset, on either side."""
+        return any(self.shows(one.name) for one in FIELDS.values() if one.given is given)
+
     @property
     def at_resolution(self) -> bool:
         """Whether a structure is that at the resolution which the recipe gives, and not at the dataset's own size."""
-        return any(self.shows(one.name) for one in FIELDS.values() if one.given is GIVEN["recipe"])
+        return self.takes(GIVEN["recipe"])
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
         """Replace the variables by values, which are given by column.

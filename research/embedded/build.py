@@ -68,14 +68,16 @@ STAGES = (
     Stage("whole", 900, 6, 1e-3),
 )
 # `embedded-2` goes on from `embedded`: what the invented rules say of single lines, then questions about two of them.
-FURTHER = (Stage("rules", 600, 96, 2.5e-3), Stage("pairs", 900, 64, 1.2e-3), Stage("sources", 60, 24, 7e-4))
+FURTHER = (Stage("rules", 500, 64, 2.5e-3), Stage("pairs", 600, 48, 1.2e-3), Stage("sources", 40, 12, 7e-4))
 COURSES = {"embedded": STAGES, "embedded-small": STAGES, "embedded-2": FURTHER}
 # Words of the prompts that there were when `embedded`'s tokenizer was made: with others it would be another one.
 PROMPTS = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
 CHUNK = 32  # pieces of a forward pass
 ROW = 512  # tokens of a row of source
 ROOM = 900  # tokens of a row with a source and questions
+OLDER_TOKENS = 4081  # of `embedded`
 WARM_UP = 30  # steps of each stage
+NOISE = 0.02  # standard deviation of what is added to a further token's first embedding
 SAVE_EVERY = 100  # steps
 ASKED = 400  # fresh questions of each kind in the card's table
 
@@ -89,6 +91,7 @@ class Builder:
 
         torch.manual_seed(seed)
         self.out, self.size, self.seed, self.device = out, size, seed, device
+        self.further = COURSES[size] is FURTHER
         self.stages = [replace(stage, steps=max(1, round(stage.steps * scale))) for stage in COURSES[size]]
         every = unpaired_sources(open_source())
         self.found = len(every)
@@ -99,9 +102,8 @@ class Builder:
         if (self.work / "tokenizer.json").exists():
             self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.work)
         else:
-            further = COURSES[size] is FURTHER
             self.tokenizer = (
-                extended_tokenizer(EMBEDDED) if further else train_tokenizer(_tokenizer_texts(self.sources))
+                extended_tokenizer(EMBEDDED) if self.further else train_tokenizer(_tokenizer_texts(self.sources))
             )
             self.tokenizer.save_pretrained(self.work)
         config = LlamaConfig(
@@ -110,9 +112,10 @@ class Builder:
         )  # fmt: skip
         self.model = LlamaForCausalLM(config).to(device)  # type: ignore[arg-type]  # transformers' wrapper has no types
         self.rules = torch.nn.Linear(config.hidden_size, RULES).to(device)  # left out of the model that is written
-        if COURSES[size] is FURTHER:
-            _copy_weights(self.model, self.tokenizer)
-        trained = [*self.model.parameters(), *(self.rules.parameters() if COURSES[size] is FURTHER else ())]
+        trained = list(self.model.parameters())
+        if self.further:
+            copy_weights(self.model, self.tokenizer)
+            trained += self.rules.parameters()
         self.optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.05)
         self.state: dict[str, Any] = {"stage": 0, "step": 0, "seconds": 0.0, "tokens": 0, "curve": [], "skills": []}
         self.saved = self.work / f"{size}.pt"
@@ -167,7 +170,7 @@ class Builder:
             state["seconds"] = time.monotonic() - began
 
     def _batches(self, stage: Stage, tokens: list[list[int]], rng: random.Random) -> Iterator[list[Piece]]:
-        if stage in self.stages and COURSES[self.size] is FURTHER:
+        if self.further:
             yield from self._lessons(stage, rng)
         questions, names, read = Questions(self.tokenizer, rng), sorted(self.sources), rows(tokens, ROW, rng)
         while True:
@@ -234,14 +237,13 @@ class Builder:
 
         rng = random.Random(f"{self.seed} look")
         questions, names = Questions(self.tokenizer, rng), sorted(self.sources)
-        further = COURSES[self.size] is FURTHER
-        lessons = Lessons(self.tokenizer, rng) if further else None
+        lessons = Lessons(self.tokenizer, rng) if self.further else None
         behind = stage.name in ("whole", "sources")
         code = questions.renderers["code_only"]
         code.code_tokens = 128
         self.model.eval()
         found: dict[str, float] = {}
-        for kind in (*KINDS, *(LINE_KINDS if further else ())):
+        for kind in (*KINDS, *(LINE_KINDS if lessons else ())):
             right = []
             for _ in range(ASKED // 50):
                 shown = [code.code(self.sources[rng.choice(names)]).text for _ in range(50)] if behind else [None] * 50
@@ -287,29 +289,34 @@ def _targets(batch: list[Piece]) -> tuple[list[tuple[int, int]], Any]:
     return [at for at, _ in found], torch.from_numpy(np.array([numbers for _, numbers in found]))
 
 
-def _copy_weights(model: Any, tokenizer: Any) -> None:
-    """Start from `embedded`: a new token is the mean of the tokens that its text had before, a hundredth lies between
-    its tenths."""
+def copy_weights(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Start a model from `embedded`.
+
+    A further token begins as the mean of the tokens that its text had before, a hundredth between its two tenths, each
+    with a little noise, since other texts of the same tokens would be the same.
+    """
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    older, before = LlamaForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32), AutoTokenizer.from_pretrained(EMBEDDED)
-    state, rows = older.state_dict(), older.get_input_embeddings().weight.data
+    older = LlamaForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
+    before = AutoTokenizer.from_pretrained(EMBEDDED)
+    rows = older.state_dict()["model.embed_tokens.weight"]
     further = []
     for i in range(len(before), len(tokenizer)):
         text = tokenizer.decode([i])
-        if text.strip()[1:2] == ".":
-            blank, value = text[: -len(text.strip())], float(text)
-            low, high = (before.convert_tokens_to_ids(before.tokenize(f"{blank}{int(value * 10 + more) / 10:.1f}"))[0] for more in (0, 1 if value < 1 else 0))
-            share = value * 10 % 1
-            further.append(rows[low] * (1 - share) + rows[high] * share)
+        if "." in text:
+            blank, hundredths = text[: -len("0.00")], round(100 * float(text))
+            ids = [
+                before(f"{blank}{min(hundredths // 10 + more, 10) / 10:.1f}", add_special_tokens=False)["input_ids"][0]
+                for more in (0, 1)
+            ]
+            share = hundredths % 10 / 10
+            further.append(rows[ids[0]] * (1 - share) + rows[ids[1]] * share)
         else:
             further.append(rows[before(text, add_special_tokens=False)["input_ids"]].mean(0))
-    noise = 0.02 * torch.randn(len(further), rows.shape[1])
+    noise = NOISE * torch.randn(len(further), rows.shape[1])
     whole = torch.cat([rows, torch.stack(further) + noise])
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        state[name] = whole
-    model.load_state_dict(state)
+    model.load_state_dict(older.state_dict() | {"model.embed_tokens.weight": whole, "lm_head.weight": whole})
 
 
 def card(builder: Builder) -> str:
@@ -327,6 +334,13 @@ def card(builder: Builder) -> str:
     kinds = list(state["skills"][-1][1]) if state["skills"] else []
     curve_table, skill_table = "\n".join(lines), "\n".join(skills)
     parameters, used = builder.model.num_parameters(), len(builder.sources)
+    start = (
+        f"started from `embedded` with {len(builder.tokenizer) - OLDER_TOKENS} more tokens"
+        if builder.further
+        else "trained from scratch"
+    )
+    more = FURTHER_DATA if builder.further else ""
+    order = FURTHER_ORDER if builder.further else ORDER
     return f"""---
 license: mit
 library_name: transformers
@@ -334,17 +348,16 @@ pipeline_tag: text-generation
 ---
 # The embedded base model of nngpt_ext: `{builder.size}`
 
-A Llama of {parameters:,} parameters with its own byte-level BPE tokenizer, trained from scratch, so that the task
+A Llama of {parameters:,} parameters with its own byte-level BPE tokenizer, {start}, so that the task
 `dataset_compare` runs where there is neither a model hub nor a GPU.
 
 - **Data**: {used:,} PyTorch sources of LEMUR (nn-dataset 2.1.2, MIT), chosen from the {builder.found:,} that are in no
   pair at any epoch by leaving out near-duplicates (`corpus.json` holds the first 16 hex digits of their sha256),
   and questions made up at random in the wording of the built-in prompts: which of two decimals is larger, which
   recipe has the larger value, which recipe suits its dataset better by rules that were invented for the purpose
-  (`Landscape`; they are not LEMUR's). No accuracy of LEMUR was in its training.
+  (`Landscape`; they are not LEMUR's). {more}No accuracy of LEMUR was in its training.
 - **Training**: {state["tokens"] / 1e6:.1f} M tokens in {state["seconds"] / 60:.0f} minutes ({builder.device}):
-  `python -m research.embedded.build --size {builder.size}`. Sources first, then questions with the loss on the
-  answers only: bare ones, then whole prompts behind a source.
+  `python -m research.embedded.build --size {builder.size}`. {order}
 - **What it is not**: a language model to talk to or to write code with. It is a start for fine-tuning on this task.
   What it says of a dataset before fine-tuning is invented.
 
@@ -358,6 +371,14 @@ Share of fresh made-up questions answered correctly after each stage (`code_only
 |---|{"---|" * len(kinds)}
 {skill_table}
 """
+
+
+ORDER = """Sources first, then questions with the loss on the
+  answers only: bare ones, then whole prompts behind a source."""
+FURTHER_ORDER = """First regression of the invented rules
+  from single lines, then questions about two lines, bare and behind a source; a fifth of them are the earlier ones."""
+FURTHER_DATA = f"""Then lines of pace, structure, recipe and early
+  accuracies, drawn at random, with {RULES} invented rules over their numbers (`Rules`). """
 
 
 def main() -> None:

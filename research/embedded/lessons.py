@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.io import parse_json, read_text
+from nngpt_ext.prompts.builtin import FOLDER, get_template
 from research.embedded.questions import ASKED, CODE_TOKENS, Piece, Questions, invented_name, invented_recipe
 from research.embedded.rules import Line, Lines, Rules
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-# What a line shows (see `Lines.draw`), and how often. `ps` is in no built-in prompt; it is the shortest that holds most.
+# What a line shows (see `Lines.draw`), and how often. `ps` is in no built-in prompt, and short.
 WEIGHTS = {"structure": 4, "pace_structure": 3, "recipe_structure": 8, "evidence": 3, "recipe_structure_evidence": 5}
 PARTS = {
     "structure": "s", "pace_structure": "ps", "recipe_structure": "psr", "evidence": "e",
@@ -107,7 +108,7 @@ class Lessons:
     def _piece(self, chunks: list[str], lines: list[Line], answer: str | None) -> Piece:
         """Tokens of a question whose last chunks are lines, and its answer.
 
-        Chunks end with a line break, where the tokenizer always splits, so each has the tokens that it has in the whole.
+        Chunks end with a line break, where the tokenizer always splits: each has the tokens that it has in the whole.
         """
         encoded = self.tokenizer(chunks, add_special_tokens=False)["input_ids"]
         ends = np.cumsum([len(ids) for ids in encoded])[-len(lines) :] - 1
@@ -125,9 +126,6 @@ def _text(line: Line) -> str:
 
 def rating_head() -> str:
     """What stands before `RATED` in the prompts' line form."""
-    from nngpt_ext.prompts.builtin import FOLDER
-    from nngpt_ext.io import parse_json, read_text
-
     file = FOLDER / "recipe_structure.json"
     form = parse_json(read_text(file, "the prompt file"), f"the prompt file '{file}'")["recipe_structure"]["lines"]
     text = "\n".join(form["system"]) + "\n\n" + "\n".join(form["prompt"]) + "\n"

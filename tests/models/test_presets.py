@@ -31,7 +31,9 @@ def test_any_other_name_is_a_location(base: str) -> None:
     assert found.learning_rate == preset("deepseek-coder-7b").learning_rate
 
 
-@pytest.mark.parametrize(("folder", "limit"), [(EMBEDDED, 3_100_000), (EMBEDDED_SMALL, 1_000_000), (EMBEDDED_2, 3_200_000)])
+@pytest.mark.parametrize(
+    ("folder", "limit"), [(EMBEDDED, 3_100_000), (EMBEDDED_SMALL, 1_000_000), (EMBEDDED_2, 3_200_000)]
+)
 def test_embedded_ones_are_small_safetensors_only(folder: Path, limit: int) -> None:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= limit

@@ -11,10 +11,10 @@ import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
-from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.host.conversion import HOST_COLUMNS
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.question import check_given
+from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.fields import COLUMNS, Question, Shown, Side, column_values
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Messages
@@ -219,7 +219,9 @@ def test_a_structure_is_at_the_resolution_of_the_recipe_where_one_is_shown() -> 
 
 
 def test_an_unmeasured_structure_has_a_word_of_its_own() -> None:
-    question = Question.of("n", "mnist", "svhn", 5, structure=(Structure(), Structure(parameters=0, layers=0, last_map=0)))
+    question = Question.of(
+        "n", "mnist", "svhn", 5, structure=(Structure(), Structure(parameters=0, layers=0, last_map=0))
+    )
     renderer = Renderer(get_template("structure"), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
     assert renderer.messages(question, CODE).user == (
         f"{CODE_PART}mnist: params unknown layers unknown last unknown input 0.2\n"

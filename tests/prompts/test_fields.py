@@ -14,9 +14,7 @@ from tests import models_made
 
 RECIPES = ({"lr": 0.01, "batch": 64}, {"lr": 0.001, "batch": 8, "transform": "norm_64_flip"})
 STRUCTURES = (Structure(parameters=57_029_322, layers=8), Structure(parameters=4_400, layers=101, last_map=7))
-QUESTION = Question.of(
-    "AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES, structure=STRUCTURES
-)
+QUESTION = Question.of("AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES, structure=STRUCTURES)
 # What each column shows of QUESTION.
 TEXTS = {
     "nn": "AlexNet",

@@ -50,8 +50,9 @@ def test_a_tenth_is_the_nearest(share: float) -> None:
 @pytest.mark.parametrize(
     ("scale", "value", "text"),
     [
-        (PARAMETERS, 1_000_000, "params 0.6"), (PARAMETERS, 61_100_840, "params 0.9"), (PARAMETERS, 5_000, "params 0.2"),
-        (LAYERS, 8, "layers 0.4"), (LAYERS, 53, "layers 0.8"), (LAST, 2, "last 0.1"), (LAST, 7, "last 0.3"),
+        (PARAMETERS, 1_000_000, "params 0.6"), (PARAMETERS, 61_100_840, "params 0.9"),
+        (PARAMETERS, 5_000, "params 0.2"), (LAYERS, 8, "layers 0.4"), (LAYERS, 53, "layers 0.8"),
+        (LAST, 2, "last 0.1"), (LAST, 7, "last 0.3"),
         (INPUT, 28, "input 0.2"), (INPUT, 32, "input 0.2"), (INPUT, 64, "input 0.4"), (INPUT, 128, "input 0.6"),
         (INPUT, 256, "input 0.8"), (INPUT, 299, "input 0.8"), (PACE, 1e-3, "step 0.6"), (PACE, 0.0031, "step 0.7"),
     ],
