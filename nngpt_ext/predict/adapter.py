@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ from nngpt_ext.run_folder import (
     read_record,
 )
 from nngpt_ext.scoring.calibration import read_calibration
+from nngpt_ext.scoring.lines import read_prior
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.settings import Stage
 
@@ -120,6 +121,8 @@ class Note(Stage):
     system: str
     text: str
     columns: dict[str, str]
+    line: str | None = Field(None, description="a dataset's line; None if answers are names (tuning.head)")
+    offset: Literal["none", "pair_prior"] = "none"
     code_tokens: int = Field(ge=0)
     compact_code: bool
     epoch: int = Field(ge=1, description="epoch of the trials that it was trained on")
@@ -136,12 +139,13 @@ class Note(Stage):
     @property
     def template(self) -> Template:
         """The prompt."""
-        return Template(self.prompt, self.system, self.text, self.columns)
+        return Template(self.prompt, self.system, self.text, self.columns, self.line)
 
     @property
     def prompt_hash(self) -> str:
         """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
-        return digest([self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch])
+        lines = [] if self.line is None else [self.line]
+        return digest([self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch, *lines])
 
     @property
     def budget(self) -> Budget:
@@ -163,15 +167,14 @@ def read_note(folder: Path) -> Note:
     Raises:
         UserError: if it is missing or damaged.
     """
-    found: Note = read_adapter_file(folder, TASK, Note)
-    return found
+    return read_adapter_file(folder, TASK, Note)
 
 
 class AdapterFiles:
     """The small files of an adapter's folder, read and checked; the model is not loaded.
 
     Attributes:
-        note, base, calibration: `task.json`, `nngpt_ext.json` and, if it exists, `calibration.json`.
+        note, base, calibration, prior: `task.json`, `nngpt_ext.json`, `calibration.json` and `prior.json` or None.
         weights_sha256: hash of the weights file.
         hash: hash of everything that decides its answers except prompt and calibration: its weights, how they are
             applied (alpha, rank, targets, …), the base model (its weights, and what `models.identity` compares
@@ -188,6 +191,7 @@ class AdapterFiles:
         self.base = read_base_note(folder)
         check_adapter(folder, self.base.files)
         self.note, self.calibration = read_note(folder), read_calibration(folder)
+        self.prior = None if self.note.offset == "none" else read_prior(folder)
         self.weights_sha256 = self.base.files.get(WEIGHTS) or file_digest(folder / WEIGHTS)
         applied = {
             # PEFT makes its lists from sets.
@@ -195,7 +199,8 @@ class AdapterFiles:
             for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
             if name not in _IDLE and value is not None
         }
-        decides = [self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit]
+        prior = [self.prior.hash] if self.prior else []
+        decides = [self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *prior]
         # An older adapter, which has no identity, keeps its hash, and with it its answers in a store.
         self.hash = digest([*decides, self.base.base_identity] if self.base.base_identity else decides)
 
@@ -279,4 +284,4 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
                 f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
                 "restart Python, and if that does not help, fetch or train the adapter again"
             )
-    return LocalScorer(loaded, files.note.template, files.note.budget, facts, model)
+    return LocalScorer(loaded, files.note.template, files.note.budget, facts, model, files.prior)
