@@ -85,8 +85,8 @@ def _lengths(group: Group) -> tuple[int, list[int]]:
 def pack(groups: Iterable[Group], limit: int) -> list[list[list[int]]]:
     """Pack groups into rows of at most `limit` tokens, in their order.
 
-    A group that is too large is split and its prefix repeated; a single example may be longer than `limit`. So may a row
-    that repeats lines of the row before (`halves` divides it).
+    A group that is too large is split and its prefix repeated; a single example may be longer than `limit`. So may a
+    row that repeats lines of the row before (`halves` divides it).
 
     Returns:
         For each row its parts: `[group, example, example, …]` by number.

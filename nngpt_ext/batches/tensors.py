@@ -120,10 +120,6 @@ def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
     return scores
 
 
-# By `tuning.head`; both return a value for each answer of the batch.
-SCORES = {"answer": answer_log_probs, "lines": line_scores}
-
-
 def _inputs(model: Any, batch: Batch, cache: Any) -> dict[str, Any]:
     if "layout" in batch.inputs and not installed(model):  # it would ignore the layout and see everything
         raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.engine.checked_engine")

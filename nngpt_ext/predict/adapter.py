@@ -58,10 +58,9 @@ class Net(nn.Module):
 """
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 ACCURACIES = (0.75, 0.5)
-# Absolute tolerance, and tolerance relative to the known log-odds. On the same kind of device, fp32 sums differ by
-# 1e-5 with the number of threads or the CPU. bf16 has 8 bits: a summed log-probability may differ by 0.3 from one
-# card or kernel version to the next (nngpt_ext.batches.engine.TOLERANCE), and log-odds are the difference of two.
-# Other devices also round some weights to 4 bits differently.
+# Absolute tolerance, and tolerance relative to the known log-odds. On one kind of device, fp32 sums differ by 1e-5 with
+# the number of threads or the CPU. A bf16 log-probability may differ by 0.3 (nngpt_ext.batches.engine.TOLERANCE), and
+# log-odds are the difference of two. Other devices also round some weights to 4 bits differently.
 SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
 # Keys that PEFT writes to adapter_config.json and that change no answer.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
@@ -87,8 +86,7 @@ class KnownAnswer(Stage):
         question = Question.of(
             "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe, self.recipe)
         )
-        odds: np.ndarray = scorer.log_odds([question], {"network": self.source})[0]
-        return odds
+        return np.asarray(scorer.log_odds([question], {"network": self.source})[0])
 
     def is_answered_by(self, log_odds: np.ndarray, base: Base) -> bool:
         """Whether log-odds computed on this base model equal the known ones up to rounding."""
@@ -144,8 +142,8 @@ class Note(Stage):
     @property
     def prompt_hash(self) -> str:
         """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
-        lines = [] if self.line is None else [self.line]
-        return digest([self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch, *lines])
+        text = [self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch]
+        return digest(text if self.line is None else [*text, self.line])
 
     @property
     def budget(self) -> Budget:
@@ -199,10 +197,9 @@ class AdapterFiles:
             for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
             if name not in _IDLE and value is not None
         }
-        prior = [self.prior.hash] if self.prior else []
-        decides = [self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *prior]
-        # An older adapter, which has no identity, keeps its hash, and with it its answers in a store.
-        self.hash = digest([*decides, self.base.base_identity] if self.base.base_identity else decides)
+        # An older adapter, which has neither, keeps its hash, and with it its answers in a store.
+        more = [part for part in (self.prior and self.prior.hash, self.base.base_identity) if part]
+        self.hash = digest([self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *more])
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """The given datasets that the adapter was not trained on."""

@@ -186,7 +186,11 @@ def checked(template: Template) -> Template:
     elif not {"dataset", "dataset_2"} <= set(template.columns.values()):
         faults.append("the columns dataset and dataset_2 must both be shown")
     if faults:
-        what = f"the lines of prompt {shown(template.name)}" if template.line is not None else f"prompt {shown(template.name)}"
+        what = (
+            f"the lines of prompt {shown(template.name)}"
+            if template.line is not None
+            else f"prompt {shown(template.name)}"
+        )
         raise UserError(f"{what}: {'; '.join(faults)}")
     if template.lines is not None:
         checked(template.lines)

@@ -71,15 +71,16 @@ def scores(
     """
     import torch
 
-    from nngpt_ext.batches.tensors import SCORES, make_batch, mask_dtype
+    from nngpt_ext.batches.tensors import answer_log_probs, line_scores, make_batch, mask_dtype
 
+    compute = line_scores if head == "lines" else answer_log_probs
     width = next((len(example.answers) for group in groups for example in group), 1)
     result = [np.empty((len(group), width)) for group in groups]
     device, dtype = next(model.parameters()).device, mask_dtype(model)
 
     def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
         chosen = [[groups[g][e] for e in numbers] for g, *numbers in row]
-        return SCORES[head](model, make_batch(chosen, engine, dtype, pad).to(device)).view(-1, width)
+        return compute(model, make_batch(chosen, engine, dtype, pad).to(device)).view(-1, width)
 
     large = [g for g, group in enumerate(groups) if engine == "shared" and _is_large(group, row_tokens)]
     if engine == "plain":
@@ -87,7 +88,7 @@ def scores(
     else:
         rows = pack([[] if g in large else group for g, group in enumerate(groups)], row_tokens)
     with torch.inference_mode():
-        cached = (_with_cache(model, g, groups[g], row_tokens, head) for g in large)
+        cached = (_with_cache(model, g, groups[g], row_tokens, compute) for g in large)
         told: list[bool] = []
         for score, given in itertools.chain([(scored, rows)], cached):
             for row, values in _within_memory(score, given, told):
@@ -135,12 +136,14 @@ def _is_large(group: Sequence[Example], row_tokens: int) -> bool:
     return shared > 0 and shared + sum(own_length(example, shared) for example in group) > row_tokens
 
 
-def _with_cache(model: Any, number: int, group: Sequence[Example], row_tokens: int, head: str) -> tuple[Scorer, Rows]:
+def _with_cache(
+    model: Any, number: int, group: Sequence[Example], row_tokens: int, compute: Callable[..., Any]
+) -> tuple[Scorer, Rows]:
     """How to score a group in pieces of at most `row_tokens`; its prefix's keys and values are computed once."""
     import torch
     from transformers import DynamicCache
 
-    from nngpt_ext.batches.tensors import SCORES, mask_dtype, parts_batch, takes_positions
+    from nngpt_ext.batches.tensors import mask_dtype, parts_batch, takes_positions
 
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     shared = shared_length([example.prompt for example in group])
@@ -158,7 +161,7 @@ def _with_cache(model: Any, number: int, group: Sequence[Example], row_tokens: i
             again.update(keys, values, layer)
         chosen = [group[e] for _, *numbers in row for e in numbers]
         batch = parts_batch(build_row([chosen], cached=shared), dtype, cached=shared).to(device)
-        return SCORES[head](model, batch, again).view(-1, len(group[0].answers))
+        return compute(model, batch, again).view(-1, len(group[0].answers))
 
     own = [[Example(example.prompt[shared:], example.answers)] for example in group]
     pieces = [[[number, *(part[0] for part in row)]] for row in pack(own, row_tokens)]
