@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_serializer
+from pydantic import Field, field_serializer, model_validator
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.models.presets import preset
@@ -50,6 +50,23 @@ class TuningConfig(Stage):
     )
     seed: int = Field(0, ge=0, lt=2**32)
     test_every_epoch: bool = Field(True, description="score the test pairs after each epoch (the paper's curve)")
+    head: Literal["answer", "lines"] = Field(
+        "answer", description="name the better dataset (the paper's way), or score each dataset's line alone"
+    )
+    offset: Literal["none", "pair_prior"] = Field(
+        "none", description="with head lines: what is added to the log-odds, in training and in answers"
+    )
+
+    @model_validator(mode="after")
+    def _check_offset(self) -> TuningConfig:
+        if self.offset != "none" and self.head != "lines":
+            raise ValueError(f"offset {self.offset} needs head lines (head is {self.head}): set tuning.head=lines")
+        return self
+
+    @property
+    def orders(self) -> int:
+        """Training examples of a pair: with the head `answer`, one for each order of the names."""
+        return 1 if self.head == "lines" else 2
 
 
 class CalibrationConfig(Stage):

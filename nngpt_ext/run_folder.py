@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter
@@ -37,7 +37,8 @@ PREDICTIONS, STORE, RECORD = "predictions.parquet", "predictions.db", "run.json"
 REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
 # An adapter's folder: PEFT's two files, and ours beside them.
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-TASK, CALIBRATION, BASE_FILE, CARD = "task.json", "calibration.json", "nngpt_ext.json", "README.md"
+TASK, CALIBRATION, PRIOR = "task.json", "calibration.json", "prior.json"
+BASE_FILE, CARD = "nngpt_ext.json", "README.md"
 BASE_FOLDER = "base"  # the base model, where it is published with the adapter
 # The files of a model or an adapter that are fetched, published and hashed; others, such as *.bin, may run code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -308,7 +309,10 @@ def read_sealed(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_adapter_file(folder: Path, name: str, kind: Any) -> Any:
+T = TypeVar("T")
+
+
+def read_adapter_file(folder: Path, name: str, kind: type[T]) -> T:
     """Read a JSON file in an adapter's folder as a value of a type that pydantic knows, such as a model.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,37 @@ if TYPE_CHECKING:
 class Example:
     """A question as token ids (int32): its prompt, and the answers to predict, each with the stop token at its end.
 
-    To be scored it has both options, the first dataset offered first; to be trained on only the right one.
+    To be scored it has both options, the first dataset offered first; to be trained on only the right one. A dataset's
+    line has the stop token as its only answer. That adds no token to a row, because stop tokens are only predicted, and
+    it is predicted where the line is scored: at the prompt's last token.
     """
 
     prompt: np.ndarray
     answers: tuple[np.ndarray, ...]
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        """What a row must contain for it."""
+        return (self,)
+
+
+@dataclass(frozen=True, eq=False)
+class LinePair:
+    """Two lines of a network to train on.
+
+    Attributes:
+        better, worse: the line of the dataset that the network does better on, and the other.
+        offset: what is added to the difference of their scores: log-odds that `better` is the better one.
+    """
+
+    better: Example
+    worse: Example
+    offset: float = 0.0
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        """What a row must contain for it."""
+        return (self.better, self.worse)
 
 
 def training_example(question: Example, first_is_right: bool) -> Example:
@@ -79,13 +105,34 @@ class Encoder:
             UserError: if a question with its source does not fit into the base model's context or a row.
         """
         asked = list(questions)
-        if not asked:
-            return []
         texts = [self.renderer.text(one, self._code(one.nn), self.sources.get(one.nn)) for one in asked]
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        answers = [(self.option(one.dataset_1), self.option(one.dataset_2)) for one in asked]
+        return self._examples([one.nn for one in asked], texts, answers)
+
+    def encode_lines(self, questions: Sequence[Question]) -> tuple[list[Example], np.ndarray]:
+        """Encode the lines of questions about one network, each once.
+
+        Returns:
+            The lines, in text order, so that it does not matter how a question orders its datasets; and the numbers of
+            each question's two lines, the first dataset's first, shape (questions, 2).
+
+        Raises:
+            UserError: as `encode`.
+        """
+        texts = [self.renderer.line_texts(one, self._code(one.nn), self.sources.get(one.nn)) for one in questions]
+        number = {text: i for i, text in enumerate(sorted({text for pair in texts for text in pair}))}
+        stop = np.array([self.tokenizer.eos_token_id], dtype="int32")
+        lines = self._examples([questions[0].nn] * len(number), list(number), [(stop,)] * len(number))
+        return lines, np.array([[number[text] for text in pair] for pair in texts])
+
+    def _examples(
+        self, networks: Sequence[str], texts: Sequence[str], answers: Sequence[tuple[np.ndarray, ...]]
+    ) -> list[Example]:
+        if not texts:
+            return []
+        ids = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         result = []
-        for question, prompt in zip(asked, ids, strict=True):
-            options = self.option(question.dataset_1), self.option(question.dataset_2)
+        for nn, prompt, options in zip(networks, ids, answers, strict=True):
             length = len(prompt) + max(len(option) for option in options)
             if length > self.longest:
                 now = f"data.code_tokens (now {self.renderer.code_tokens})"
@@ -93,7 +140,7 @@ class Encoder:
                     cure = f"the base model takes {self.context}; lower {now} by at least {length - self.context}"
                 else:
                     cure = f"tuning.row_tokens is {self.row_tokens}; raise it to at least {length}, or lower {now}"
-                raise UserError(f"a question about '{question.nn}' has {length} tokens and {cure}")
+                raise UserError(f"a question about '{nn}' has {length} tokens and {cure}")
             result.append(Example(np.array(prompt, dtype="int32"), options))
         return result
 

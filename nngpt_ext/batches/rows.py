@@ -14,9 +14,10 @@ from itertools import groupby
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.encode import Example, LinePair
 
 NO_PARENT = -1
+Group = Sequence[Example] | Sequence[LinePair]  # of one network
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +67,26 @@ def own_length(example: Example, shared: int) -> int:
     return len(example.prompt) - shared + sum(len(answer) - 1 for answer in example.answers)
 
 
-def _lengths(group: Sequence[Example]) -> tuple[int, list[int]]:
-    """Tokens of a group's shared prefix, and those that each example adds."""
-    shared = shared_length([example.prompt for example in group])
-    return shared, [own_length(example, shared) for example in group]
+def distinct(group: Group) -> list[Example]:
+    """What a row must contain for a group, each once: pairs have lines in common."""
+    return list({id(part): part for example in group for part in example.parts}.values())
 
 
-def pack(groups: Iterable[Sequence[Example]], limit: int) -> list[list[list[int]]]:
+def _lengths(group: Group) -> tuple[int, list[int]]:
+    """Tokens of a group's shared prefix, and those that each example adds to the examples before it."""
+    shared = shared_length([part.prompt for part in distinct(group)])
+    own, there = [], set[int]()
+    for example in group:
+        own.append(sum(own_length(part, shared) for part in example.parts if id(part) not in there))
+        there.update(map(id, example.parts))
+    return shared, own
+
+
+def pack(groups: Iterable[Group], limit: int) -> list[list[list[int]]]:
     """Pack groups into rows of at most `limit` tokens, in their order.
 
-    A group that is too large is split and its prefix repeated; a single example may be longer than `limit`.
+    A group that is too large is split and its prefix repeated; a single example may be longer than `limit`. So may a
+    row that repeats lines of the row before (`halves` divides it).
 
     Returns:
         For each row its parts: `[group, example, example, …]` by number.
@@ -112,11 +123,11 @@ def halves(row: Sequence[Sequence[int]]) -> list[list[list[int]]]:
     ]
 
 
-def tokens_of(groups: Sequence[Sequence[Example]], row: Sequence[Sequence[int]], *, share: bool = True) -> int:
+def tokens_of(groups: Sequence[Group], row: Sequence[Sequence[int]], *, share: bool = True) -> int:
     """Tokens that a row computes, with shared prefixes or one example at a time."""
-    parts = row if share else [[g, e] for g, *numbers in row for e in numbers]
-    lengths = (_lengths([groups[g][e] for e in numbers]) for g, *numbers in parts)
-    return sum(shared + sum(own) for shared, own in lengths)
+    parts = [distinct([groups[g][e] for e in numbers]) for g, *numbers in row]  # type: ignore[arg-type]
+    alone = parts if share else [[example] for part in parts for example in part]
+    return sum(shared + sum(own) for shared, own in map(_lengths, alone))
 
 
 def build_row(groups: Sequence[Sequence[Example]], *, cached: int = 0) -> Row:

@@ -1,4 +1,4 @@
-"""Rows as tensors for a model, and the log-probabilities of answers from its logits."""
+"""Rows as tensors for a model, the log-probabilities of answers from its logits, and the scores of lines."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
     Only positions that predict an answer go through the language-model head, if the model allows it.
     `cache` contains the keys and values of a prefix of the batch, if it has been computed before.
     """
-    inputs = batch.inputs if cache is None else {**batch.inputs, "past_key_values": cache}
-    if "layout" in inputs and not installed(model):  # it would ignore the layout and see everything
-        raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.engine.checked_engine")
+    inputs = _inputs(model, batch, cache)
     if takes_positions(model):
         logits = model(**inputs, use_cache=False, logits_to_keep=batch.keep).logits
     else:
@@ -106,6 +104,26 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
     chosen = logits[batch.row, batch.column].float()
     each = torch.log_softmax(chosen, dim=-1).gather(1, batch.targets[:, None])[:, 0]
     return each.new_zeros(batch.n_answers).index_add(0, batch.answers, each)
+
+
+def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
+    """The score of each line, a linear function of the last hidden state at its last token, shape (lines,), float32.
+
+    Args:
+        model: with a scoring head (`nngpt_ext.models.heads`).
+        batch: of lines.
+        cache: keys and values of a prefix of the batch, if it has been computed before.
+    """
+    inner = bare(model)
+    states = inner.base_model(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
+    scores: torch.Tensor = inner.score(states[batch.row, batch.keep[batch.column]].float())[:, 0]
+    return scores
+
+
+def _inputs(model: Any, batch: Batch, cache: Any) -> dict[str, Any]:
+    if "layout" in batch.inputs and not installed(model):  # it would ignore the layout and see everything
+        raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.engine.checked_engine")
+    return batch.inputs if cache is None else {**batch.inputs, "past_key_values": cache}
 
 
 def takes_positions(model: Any) -> bool:

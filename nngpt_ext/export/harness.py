@@ -84,6 +84,11 @@ def export_harness(
     """
     found, out = read_run(Path(run)), Path(out)
     adapter, model = found.adapter, found.config.model
+    if adapter.note.line is not None:
+        raise UserError(
+            f"the run in '{found.folder}' scores each dataset's line (tuning.head lines), and lm_eval compares "
+            "answers; export a run with tuning.head=answer"
+        )
     with exporting(out, "lm-eval", found.made_of(), force=force, run=found.folder) as folder:
         pairs, sources = tested_pairs(found, networks)
         base = load_base(

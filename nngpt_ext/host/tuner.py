@@ -97,6 +97,10 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
     chosen = {"model": {"base": base}, **({"prompt": asked.prompt} if asked.prompt is not None else {})}
     config = build_config(TaskConfig, given, parse_settings(list(asked.settings)), chosen)
+    if config.tuning.head == "lines":
+        raise UserError(
+            "NNGPT's tuner trains on answers and has no scoring head for tuning.head=lines; set tuning.head=answer"
+        )
     database = asked.database or DATABASE
     if asked.measure:
         check_database(database)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.models.heads import add_head, has_head, remove_head
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
@@ -187,6 +188,7 @@ def adapted(base: Base, folder: Path) -> Iterator[Any]:
         yield model
     finally:
         model.unload()
+        remove_head(base.model)
 
 
 def with_trained_adapter(base: Base, folder: Path) -> Any:
@@ -201,6 +203,8 @@ def with_trained_adapter(base: Base, folder: Path) -> Any:
         from peft import PeftModel, get_peft_model_state_dict
 
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error below
+        if has_head(folder):
+            add_head(base.model)
         model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())

@@ -114,8 +114,7 @@ def read_base_note(folder: Path) -> BaseNote:
     Raises:
         UserError: if it is missing or damaged.
     """
-    found: BaseNote = read_adapter_file(folder, BASE_FILE, BaseNote)
-    return found
+    return read_adapter_file(folder, BASE_FILE, BaseNote)
 
 
 def _cached_digest(file: Path) -> str | None:

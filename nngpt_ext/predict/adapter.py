@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -37,6 +37,7 @@ from nngpt_ext.run_folder import (
     read_record,
 )
 from nngpt_ext.scoring.calibration import read_calibration
+from nngpt_ext.scoring.lines import read_prior
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.settings import Stage
 
@@ -58,10 +59,9 @@ class Net(nn.Module):
 """
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 ACCURACIES = (0.75, 0.5)
-# Absolute tolerance, and tolerance relative to the known log-odds. On the same kind of device, fp32 sums differ by
-# 1e-5 with the number of threads or the CPU. bf16 has 8 bits: a summed log-probability may differ by 0.3 from one
-# card or kernel version to the next (nngpt_ext.batches.engine.TOLERANCE), and log-odds are the difference of two.
-# Other devices also round some weights to 4 bits differently.
+# Absolute tolerance, and tolerance relative to the known log-odds. On one kind of device, fp32 sums differ by 1e-5 with
+# the number of threads or the CPU. A bf16 log-probability may differ by 0.3 (nngpt_ext.batches.engine.TOLERANCE), and
+# log-odds are the difference of two. Other devices also round some weights to 4 bits differently.
 SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
 # Keys that PEFT writes to adapter_config.json and that change no answer.
 _IDLE = {"base_model_name_or_path", "revision", "peft_version", "inference_mode", "lora_dropout"}
@@ -89,8 +89,7 @@ class KnownAnswer(Stage):
             "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe,) * 2,
             structure=(Structure(**self.structure),) * 2,
         )  # fmt: skip
-        odds: np.ndarray = scorer.log_odds([question], {"network": self.source})[0]
-        return odds
+        return np.asarray(scorer.log_odds([question], {"network": self.source})[0])
 
     def is_answered_by(self, log_odds: np.ndarray, base: Base) -> bool:
         """Whether log-odds computed on this base model equal the known ones up to rounding."""
@@ -123,6 +122,8 @@ class Note(Stage):
     system: str
     text: str
     columns: dict[str, str]
+    line: str | None = Field(None, description="a dataset's line; None if answers are names (tuning.head)")
+    offset: Literal["none", "pair_prior"] = "none"
     code_tokens: int = Field(ge=0)
     compact_code: bool
     epoch: int = Field(ge=1, description="epoch of the trials that it was trained on")
@@ -139,12 +140,13 @@ class Note(Stage):
     @property
     def template(self) -> Template:
         """The prompt."""
-        return Template(self.prompt, self.system, self.text, self.columns)
+        return Template(self.prompt, self.system, self.text, self.columns, self.line)
 
     @property
     def prompt_hash(self) -> str:
         """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
-        return digest([self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch])
+        text = [self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch]
+        return digest(text if self.line is None else [*text, self.line])
 
     @property
     def budget(self) -> Budget:
@@ -166,15 +168,14 @@ def read_note(folder: Path) -> Note:
     Raises:
         UserError: if it is missing or damaged.
     """
-    found: Note = read_adapter_file(folder, TASK, Note)
-    return found
+    return read_adapter_file(folder, TASK, Note)
 
 
 class AdapterFiles:
     """The small files of an adapter's folder, read and checked; the model is not loaded.
 
     Attributes:
-        note, base, calibration: `task.json`, `nngpt_ext.json` and, if it exists, `calibration.json`.
+        note, base, calibration, prior: `task.json`, `nngpt_ext.json`, `calibration.json` and `prior.json` or None.
         weights_sha256: hash of the weights file.
         hash: hash of everything that decides its answers except prompt and calibration: its weights, how they are
             applied (alpha, rank, targets, …), the base model (its weights, and what `models.identity` compares
@@ -191,6 +192,7 @@ class AdapterFiles:
         self.base = read_base_note(folder)
         check_adapter(folder, self.base.files)
         self.note, self.calibration = read_note(folder), read_calibration(folder)
+        self.prior = None if self.note.offset == "none" else read_prior(folder)
         self.weights_sha256 = self.base.files.get(WEIGHTS) or file_digest(folder / WEIGHTS)
         applied = {
             # PEFT makes its lists from sets.
@@ -198,9 +200,9 @@ class AdapterFiles:
             for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
             if name not in _IDLE and value is not None
         }
-        decides = [self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit]
-        # An older adapter, which has no identity, keeps its hash, and with it its answers in a store.
-        self.hash = digest([*decides, self.base.base_identity] if self.base.base_identity else decides)
+        # An older adapter, which has neither, keeps its hash, and with it its answers in a store.
+        more = [part for part in (self.prior and self.prior.hash, self.base.base_identity) if part]
+        self.hash = digest([self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *more])
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """The given datasets that the adapter was not trained on."""
@@ -282,4 +284,4 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
                 f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
                 "restart Python, and if that does not help, fetch or train the adapter again"
             )
-    return LocalScorer(loaded, files.note.template, files.note.budget, facts, model)
+    return LocalScorer(loaded, files.note.template, files.note.budget, facts, model, files.prior)

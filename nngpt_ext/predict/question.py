@@ -168,7 +168,7 @@ def _given_fields(template: Template, question: Question) -> Iterator[tuple[int,
 
 def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
     """sha256 of the filled prompt without the source code."""
-    said = template.fill(column_values(Shown(question, source, "", facts), set(template.columns.values())))
+    said = template.fill(column_values(Shown(question, source, "", facts), template.shown))
     return digest([said.system, said.user])
 
 

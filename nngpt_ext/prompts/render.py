@@ -8,7 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError
@@ -96,15 +96,25 @@ class Renderer:
         Raises:
             UserError: for a dataset without facts, or if the question lacks a value that the template needs.
         """
+        return self.template.fill(self._values(question, code, source))
+
+    def _values(self, question: Question, code: str | None, source: str | None) -> dict[str, Any]:
         for dataset in (question.dataset_1, question.dataset_2):
             if self.template.needs_facts and dataset not in self.facts:
                 raise UserError(f"no facts about dataset '{dataset}'; known: {', '.join(sorted(self.facts))}")
-        values = column_values(Shown(question, source, code, self.facts), set(self.template.columns.values()))
-        return self.template.fill({k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()})
+        values = column_values(Shown(question, source, code, self.facts), self.template.shown)
+        return {k: self.inert(v) if isinstance(v, str) else v for k, v in values.items()}
 
     def text(self, question: Question, code: str | None, source: str | None = None) -> str:
         """The whole text before the answer, in the tokenizer's chat template if it has one."""
-        said = self.messages(question, code, source)
+        return self._whole(self.messages(question, code, source))
+
+    def line_texts(self, question: Question, code: str | None, source: str | None = None) -> tuple[str, str]:
+        """`text` for each dataset's line alone, with a template that has a line."""
+        one, other = map(self._whole, self.template.fill_lines(self._values(question, code, source)))
+        return one, other
+
+    def _whole(self, said: Messages) -> str:
         if not self.tokenizer.chat_template:
             return f"{said.system}\n\n{said.user}\n"
         return chat_text(self.tokenizer, said.system, said.user, apart=self._takes_system)

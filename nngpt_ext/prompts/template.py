@@ -12,11 +12,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from nngpt_ext.errors import UserError, shown
-from nngpt_ext.io import parse_json, read_text
+from nngpt_ext.io import digest, parse_json, read_text
 from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN, Given
-from nngpt_ext.settings import build_config
+from nngpt_ext.settings import Stage, build_config
 
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
+# What a line may show: values of one dataset, which the text before the lines may not.
+_OF_A_DATASET = {one.columns[0] for one in FIELDS.values() if len(one.columns) > 1}
+_OF_A_NETWORK = {one.columns[0] for one in FIELDS.values() if len(one.columns) == 1}
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,39 @@ class Messages:
 
 @dataclass(frozen=True)
 class Template:
-    """One prompt: texts with `{variables}`, and for each variable the column that fills it."""
+    """One prompt: texts with `{variables}`, and for each variable the column that fills it.
+
+    With a `line`, the prompt shows one dataset at a time (`tuning.head: lines`): `prompt` is what all lines of a
+    network share, and the columns of `line` are those of the first dataset, whichever is shown.
+
+    Attributes:
+        columns: variable -> column.
+        line: a dataset's line; None if the prompt shows both datasets.
+        lines: the same prompt with a line; None if it has none.
+    """
 
     name: str
     system: str
     prompt: str
-    columns: dict[str, str]  # variable -> column
+    columns: dict[str, str]
+    line: str | None = None
+    lines: Template | None = None
+
+    @property
+    def shown(self) -> set[str]:
+        """The columns that the prompt shows; with a line, those of both datasets."""
+        own = set(self.columns.values())
+        return own | {_turned(column) for column in own} if self.line is not None else own
+
+    @property
+    def hash(self) -> str:
+        """Hash of what it shows."""
+        own = [self.name, self.system, self.prompt, self.columns]
+        return digest(own if self.line is None else [*own, self.line])
 
     def needs(self, column: str) -> bool:
         """Whether the prompt shows this column."""
-        return column in self.columns.values()
+        return column in self.shown
 
     def shows(self, name: str) -> bool:
         """Whether the prompt shows a field (`nngpt_ext.prompts.fields.FIELDS`), on either side."""
@@ -59,20 +85,43 @@ class Template:
         return self.takes(GIVEN["recipe"])
 
     def fill(self, values: Mapping[str, Any]) -> Messages:
-        """Replace the variables by values, which are given by column.
+        """Replace the variables by values, which are given by column; with a line, both datasets' lines follow.
 
         Raises:
             UserError: naming all needed columns that are missing or None.
         """
-        missing = sorted({c for c in self.columns.values() if values.get(c) is None})
+        one, other = self._filled(values)
+        return Messages(one[0], "\n".join([one[1]] if self.line is None else [one[1], one[2], other[2]]))
+
+    def fill_lines(self, values: Mapping[str, Any]) -> tuple[Messages, Messages]:
+        """`fill` for the line of each dataset alone.
+
+        Raises:
+            UserError: as `fill`.
+        """
+        one, other = (Messages(system, f"{prompt}\n{line}") for system, prompt, line in self._filled(values))
+        return one, other
+
+    def _filled(self, values: Mapping[str, Any]) -> list[list[str]]:
+        """System text, prompt and line, with the values of each dataset as the first one's."""
+        missing = sorted(c for c in self.shown if values.get(c) is None)
         if missing:
             raise UserError(f"prompt '{self.name}' needs {', '.join(missing)}, which was not given")
-        filled = {variable: values[column] for variable, column in self.columns.items()} | {None: ""}
-        system, prompt = (
-            "".join(literal + format(filled[name], form[1:]) for literal, name, form in _fields(text))
-            for text in (self.system, self.prompt)
-        )
-        return Messages(system, prompt)
+        texts = []
+        for turned in (False, self.line is not None):
+            filled = {v: values[_turned(c) if turned else c] for v, c in self.columns.items()} | {None: ""}
+            texts.append(
+                [
+                    "".join(literal + format(filled[name], form[1:]) for literal, name, form in _fields(text))
+                    for text in (self.system, self.prompt, self.line or "")
+                ]
+            )
+        return texts
+
+
+def _turned(column: str) -> str:
+    """The column of the other dataset, for one of the first; a network's own column is the same for both."""
+    return COLUMNS[column][0].columns[-1]
 
 
 class _Input(BaseModel):
@@ -80,12 +129,19 @@ class _Input(BaseModel):
     value: str
 
 
+class _Lines(Stage):
+    prompt: list[str]
+    line: list[str]
+    system: list[str] = []
+
+
 class _Entry(BaseModel):
-    """A prompt in NNGPT's format; other keys, such as `output`, are not used."""
+    """A prompt in NNGPT's format, and `lines`, which is ours; other keys, such as `output`, are not used."""
 
     prompt: list[str]
     input_list: list[_Input]
     system: list[str] = []
+    lines: _Lines | None = None
 
 
 def load_template(path: str | Path, key: str | None = None) -> Template:
@@ -104,12 +160,23 @@ def load_template(path: str | Path, key: str | None = None) -> Template:
     name = key or next(iter(content))
     entry = build_config(_Entry, content[name], what=f"prompt {shown(name)} in '{path}'")
     columns = {one.para: one.value for one in entry.input_list}
-    return checked(Template(name, "\n".join(entry.system), "\n".join(entry.prompt), columns))
+    system, prompt, lines = "\n".join(entry.system), "\n".join(entry.prompt), None
+    if entry.lines is not None:
+        parts = ["\n".join(part) for part in (entry.lines.system, entry.lines.prompt, entry.lines.line)]
+        # What only one of the two texts uses is no fault of the other; what neither uses is one of the question.
+        own, used = (_variables(*texts) for texts in (parts, (system, prompt)))
+        lines = Template(name, parts[0], parts[1], {v: c for v, c in columns.items() if v in own}, parts[2])
+        columns = {v: c for v, c in columns.items() if v in used or v not in own}
+    return checked(Template(name, system, prompt, columns, lines=lines))
+
+
+def _variables(*texts: str) -> set[str]:
+    return {name for text in texts for _, name, _ in _fields(text) if name is not None}
 
 
 def checked(template: Template) -> Template:
     """Return the template if each variable is filled by a known column, else raise a UserError with all faults."""
-    fields = [*_fields(template.system), *_fields(template.prompt)]
+    fields = [part for text in (template.system, template.prompt, template.line or "") for part in _fields(text)]
     used = {name for _, name, _ in fields if name is not None}
     faults = [
         f"{{{name}{form}}} has a format: write {{{name}}}; only accuracies can be rounded, as {{x:.3f}}"
@@ -123,11 +190,36 @@ def checked(template: Template) -> Template:
         for variable, column in sorted(template.columns.items())
         if column not in COLUMNS
     ]
-    if not {"dataset", "dataset_2"} <= set(template.columns.values()):
+    if template.line is not None:
+        faults += _line_faults(template)
+    elif not {"dataset", "dataset_2"} <= set(template.columns.values()):
         faults.append("the columns dataset and dataset_2 must both be shown")
     if faults:
-        raise UserError(f"prompt {shown(template.name)}: {'; '.join(faults)}")
+        what = (
+            f"the lines of prompt {shown(template.name)}"
+            if template.line is not None
+            else f"prompt {shown(template.name)}"
+        )
+        raise UserError(f"{what}: {'; '.join(faults)}")
+    if template.lines is not None:
+        checked(template.lines)
     return template
+
+
+def _line_faults(template: Template) -> list[str]:
+    """What a line, or the text before the lines, shows that it may not."""
+    places = (
+        (_variables(template.line or ""), _OF_A_DATASET, "a line shows values of the first dataset only"),
+        (_variables(template.system, template.prompt), _OF_A_NETWORK, "lines share values of the network only"),
+    )
+    faults = [
+        f"{{{variable}}} is {column}, and {rule}: {', '.join(sorted(allowed))}"
+        for variables, allowed, rule in places
+        for variable in sorted(variables & set(template.columns))
+        if (column := template.columns[variable]) in COLUMNS and column not in allowed
+    ]
+    named = {template.columns.get(variable) for variable in places[0][0]}
+    return faults if "dataset" in named else [*faults, "the line must show the column dataset"]
 
 
 def _fields(text: str) -> list[tuple[str, str | None, str]]:

@@ -1,4 +1,4 @@
-"""Option scores: the log-odds of the first dataset offered against the second, for many questions."""
+"""What a model says to many questions: log-odds of the first dataset offered against the second, or scores of lines."""
 
 from __future__ import annotations
 
@@ -29,39 +29,66 @@ def log_odds(
 ) -> list[np.ndarray]:
     """Log p(option 1 and its stop token) − log p(option 2 and its stop token) of every question.
 
-    Sums over tokens, no length normalisation, no sampling. The model's dropout must be off (`eval()`).
-
-    Args:
-        model: a causal language model, with or without an adapter.
-        groups: the encoded questions of each network.
-        row_tokens: tokens of one forward pass at most (one question alone may have more). With `shared`, a larger
-            group is computed piece by piece with the cached keys and values of its prefix.
-        pad: the padding token of the plain engine.
-        engine: as `nngpt_ext.batches.engine.checked_engine` returned it for this model.
-        plain_batch: rows of a forward pass of the plain engine; two options make two rows.
-        advance: called with the number of questions just scored.
+    Sums over tokens, no length normalisation, no sampling. Arguments as in `scores`.
 
     Returns:
         For each group an array of shape (questions,), float64.
     """
+    found = scores(
+        model, groups, row_tokens=row_tokens, pad=pad, engine=engine, plain_batch=plain_batch, advance=advance
+    )
+    return [each[:, 0] - each[:, 1] for each in found]
+
+
+def scores(
+    model: Any,
+    groups: Sequence[Sequence[Example]],
+    *,
+    row_tokens: int,
+    pad: int,
+    engine: str = "shared",
+    head: str = "answer",
+    plain_batch: int = PLAIN_BATCH,
+    advance: Callable[[int], None] | None = None,
+) -> list[np.ndarray]:
+    """The log-probability of every answer of every question, or every line's score.
+
+    The model's dropout must be off (`eval()`).
+
+    Args:
+        model: a causal language model, with or without an adapter; for lines with a scoring head.
+        groups: the encoded questions of each network, all with the same number of answers.
+        row_tokens: tokens of one forward pass at most (one question alone may have more). With `shared`, a larger
+            group is computed piece by piece with the cached keys and values of its prefix.
+        pad: the padding token of the plain engine.
+        engine: as `nngpt_ext.batches.engine.checked_engine` returned it for this model.
+        head: what is computed, `answer` or `lines` (`tuning.head`).
+        plain_batch: rows of a forward pass of the plain engine; two options make two rows.
+        advance: called with the number of questions just scored.
+
+    Returns:
+        For each group an array of shape (questions, answers), float64; a line has one.
+    """
     import torch
 
-    from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+    from nngpt_ext.batches.tensors import answer_log_probs, line_scores, make_batch, mask_dtype
 
-    result = [np.empty(len(group)) for group in groups]
+    compute = line_scores if head == "lines" else answer_log_probs
+    width = next((len(example.answers) for group in groups for example in group), 1)
+    result = [np.empty((len(group), width)) for group in groups]
     device, dtype = next(model.parameters()).device, mask_dtype(model)
 
     def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
         chosen = [[groups[g][e] for e in numbers] for g, *numbers in row]
-        return answer_log_probs(model, make_batch(chosen, engine, dtype, pad).to(device))
+        return compute(model, make_batch(chosen, engine, dtype, pad).to(device)).view(-1, width)
 
     large = [g for g, group in enumerate(groups) if engine == "shared" and _is_large(group, row_tokens)]
     if engine == "plain":
-        rows = _plain_rows(groups, max(1, plain_batch // 2))
+        rows = _plain_rows(groups, max(1, plain_batch // width))
     else:
         rows = pack([[] if g in large else group for g, group in enumerate(groups)], row_tokens)
     with torch.inference_mode():
-        cached = (_with_cache(model, g, groups[g], row_tokens) for g in large)
+        cached = (_with_cache(model, g, groups[g], row_tokens, compute) for g in large)
         told: list[bool] = []
         for score, given in itertools.chain([(scored, rows)], cached):
             for row, values in _within_memory(score, given, told):
@@ -79,7 +106,7 @@ Scorer = Callable[[Sequence[Sequence[int]]], Any]
 
 
 def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tuple[list[list[int]], np.ndarray]]:
-    """Log-odds of each row's questions; a row that does not fit into memory is halved, down to one question.
+    """The scores of each row's questions; a row that does not fit into memory is halved, down to one question.
 
     `told` is filled after the first warning.
     """
@@ -89,7 +116,7 @@ def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tupl
     while waiting:
         row, values = waiting.pop(), None
         try:
-            values = score(row).double().cpu().numpy().reshape(-1, 2)
+            values = score(row).double().cpu().numpy()
         except torch.OutOfMemoryError:
             if sum(len(numbers) for _, *numbers in row) == 1:
                 raise
@@ -100,7 +127,7 @@ def _within_memory(score: Scorer, rows: Rows, told: list[bool]) -> Iterator[tupl
             torch.cuda.empty_cache()
             waiting += halves(row)[::-1]
             continue
-        yield row, values[:, 0] - values[:, 1]
+        yield row, values
 
 
 def _is_large(group: Sequence[Example], row_tokens: int) -> bool:
@@ -109,12 +136,14 @@ def _is_large(group: Sequence[Example], row_tokens: int) -> bool:
     return shared > 0 and shared + sum(own_length(example, shared) for example in group) > row_tokens
 
 
-def _with_cache(model: Any, number: int, group: Sequence[Example], row_tokens: int) -> tuple[Scorer, Rows]:
+def _with_cache(
+    model: Any, number: int, group: Sequence[Example], row_tokens: int, compute: Callable[..., Any]
+) -> tuple[Scorer, Rows]:
     """How to score a group in pieces of at most `row_tokens`; its prefix's keys and values are computed once."""
     import torch
     from transformers import DynamicCache
 
-    from nngpt_ext.batches.tensors import answer_log_probs, mask_dtype, parts_batch, takes_positions
+    from nngpt_ext.batches.tensors import mask_dtype, parts_batch, takes_positions
 
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     shared = shared_length([example.prompt for example in group])
@@ -132,7 +161,7 @@ def _with_cache(model: Any, number: int, group: Sequence[Example], row_tokens: i
             again.update(keys, values, layer)
         chosen = [group[e] for _, *numbers in row for e in numbers]
         batch = parts_batch(build_row([chosen], cached=shared), dtype, cached=shared).to(device)
-        return answer_log_probs(model, batch, again)
+        return compute(model, batch, again).view(-1, len(group[0].answers))
 
     own = [[Example(example.prompt[shared:], example.answers)] for example in group]
     pieces = [[[number, *(part[0] for part in row)]] for row in pack(own, row_tokens)]

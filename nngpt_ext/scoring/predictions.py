@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from nngpt_ext.batches.encode import training_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import GIVEN, Question
 from nngpt_ext.scoring.log_odds import log_odds
@@ -61,6 +62,16 @@ def encode_pairs(encoder: Encoder, questions: Sequence[Question]) -> EncodedPair
         asked = [questions[i] for i in numbers]
         groups.append(encoder.encode([*asked, *(question.turned() for question in asked)]))
     return EncodedPairs(rows, groups, int(encoder.tokenizer.pad_token_id))
+
+
+def training_pairs(encoder: Encoder, questions: Sequence[Question], first_is_better: np.ndarray) -> list[list[Example]]:
+    """What to train on: of each network both orders of every question, next to each other, with the right answer."""
+    groups = []
+    for numbers in group_by_network([question.nn for question in questions]):
+        encoded = encoder.encode([q for i in numbers for q in (questions[i], questions[i].turned())])
+        answers = [first for i in numbers for first in (first_is_better[i], not first_is_better[i])]
+        groups.append([training_example(e, bool(first)) for e, first in zip(encoded, answers, strict=True)])
+    return groups
 
 
 def pair_log_odds(

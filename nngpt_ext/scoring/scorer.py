@@ -15,10 +15,14 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
-from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds, plausible
+from nngpt_ext.scoring.lines import EncodedLines, Prior, encode_lines, line_log_odds, line_pairs
+from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds, plausible, training_pairs
 
 if TYPE_CHECKING:
+    from nngpt_ext.batches.rows import Group
     from nngpt_ext.models.base import Base
+
+Encoded = EncodedPairs | EncodedLines
 
 Advance = Callable[[int], None]
 
@@ -63,10 +67,11 @@ class LocalScorer:
 
     Args:
         base: the base model.
-        template: the prompt.
+        template: the prompt; one with a line has each dataset's line scored, by a model with a scoring head.
         budget: how much is shown and how it is computed.
         facts: facts about all datasets in the questions.
         model: the base with an adapter; by default the base alone.
+        prior: log-odds that are added to those of two lines.
     """
 
     def __init__(
@@ -76,8 +81,9 @@ class LocalScorer:
         budget: Budget,
         facts: Mapping[str, DatasetFacts],
         model: Any = None,
+        prior: Prior | None = None,
     ) -> None:
-        self.base, self.budget = base, budget
+        self.base, self.budget, self.prior = base, budget, prior
         self.model = base.model if model is None else model
         self.renderer = Renderer(
             template, base.tokenizer, code_tokens=budget.code_tokens, compact=budget.compact, facts=facts
@@ -89,10 +95,24 @@ class LocalScorer:
         """An encoder for questions about these networks; it prepares each source once."""
         return Encoder(self.renderer, sources, self.base.context, self.budget.row_tokens)
 
-    def encode(self, questions: Sequence[Question], sources: Mapping[str, str]) -> EncodedPairs:
-        """Questions as tokens, in both orders, so that they are tokenised once and can be scored several times."""
+    @property
+    def lines(self) -> bool:
+        """Whether each dataset's line is scored."""
+        return self.renderer.template.line is not None
+
+    def encode(
+        self, questions: Sequence[Question], sources: Mapping[str, str], encoder: Encoder | None = None
+    ) -> Encoded:
+        """Questions as tokens, so that they are tokenised once and can be scored several times."""
+        encoder = encoder or self.encoder(sources)
         with self._lock:  # a fast tokenizer cannot be used by two threads at once
-            return encode_pairs(self.encoder(sources), questions)
+            return encode_lines(encoder, questions, self.prior) if self.lines else encode_pairs(encoder, questions)
+
+    def training(self, questions: Sequence[Question], first_is_better: np.ndarray, encoder: Encoder) -> Sequence[Group]:
+        """The training examples of each network; `first_is_better` has the answers, shape (questions,)."""
+        if self.lines:
+            return line_pairs(encode_lines(encoder, questions, self.prior), first_is_better)
+        return training_pairs(encoder, questions, first_is_better)
 
     def check_engine(self, group: Sequence[Example]) -> str:
         """The engine that is exact on this model, determined with the first group that is given.
@@ -107,7 +127,7 @@ class LocalScorer:
             self._engine = checked_engine(self.model, group, pad, self.budget.engine, reach)
         return self._engine
 
-    def score(self, encoded: EncodedPairs, model: Any = None, advance: Advance | None = None) -> np.ndarray:
+    def score(self, encoded: Encoded, model: Any = None, advance: Advance | None = None) -> np.ndarray:
         """Log-odds of encoded questions, shape (questions, 2).
 
         Args:
@@ -121,7 +141,10 @@ class LocalScorer:
             longest = max(encoded.groups, key=lambda group: len(group[0].prompt))
             engine = self.check_engine(longest)
             chosen = self.model if model is None else model
-            return pair_log_odds(chosen, encoded, row_tokens=self.budget.row_tokens, engine=engine, progress=advance)
+            row_tokens = self.budget.row_tokens
+            if isinstance(encoded, EncodedLines):
+                return line_log_odds(chosen, encoded, row_tokens=row_tokens, engine=engine, progress=advance)
+            return pair_log_odds(chosen, encoded, row_tokens=row_tokens, engine=engine, progress=advance)
 
     def log_odds(
         self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None

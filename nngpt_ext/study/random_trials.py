@@ -43,15 +43,17 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     base = loader.base(config.model)
     adapter = run / ADAPTER
     check_base(adapter, base)
-    # Nothing is trained, so the pairs that are tested also take the place of the training pairs.
-    bench = Workbench(resolved, find_template(config.prompt), base, replace(best, pairs=asked, training=asked))
+    train = best.pairs[best.pairs["split"] == "train"]
+    judged = replace(best, pairs=pd.concat([train, asked], ignore_index=True))
+    # Nothing is trained, so the pairs that are tested also take the place of the training examples.
+    template = find_template(config.prompt, config.tuning.head)
+    bench = Workbench(resolved, template, base, replace(judged, training=asked))
     with adapted(base, adapter) as model:
         predictions = bench.predict(model, "test", record["selected_epoch"] or 0)
     calibration = read_calibration(adapter)
     if calibration is not None:
         predictions = with_calibration(predictions, calibration, read_note(adapter).datasets)
-    train = best.pairs[best.pairs["split"] == "train"]
-    baselines = baseline_probabilities(replace(best, pairs=pd.concat([train, asked], ignore_index=True)))
+    baselines = baseline_probabilities(judged)
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in ((PREDICTIONS, predictions), (BASELINES, asked[KEYS].assign(**baselines))):
         with replacing(folder / name) as temporary:

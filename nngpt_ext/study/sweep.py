@@ -200,7 +200,7 @@ def _result(cell: Cell, folder: Path) -> CellResult:
         own, run = (inside(folder, "cells", name) for name in (cell.name, cell.run))
         try:
             is_finished(run, cell.config.resolved(run), resume=True)  # raises if it has another configuration
-            template = find_template(cell.prompt)
+            template = find_template(cell.prompt, cell.config.tuning.head)
             found = {
                 "status": "finished",
                 "device": read_record(run).get("device"),

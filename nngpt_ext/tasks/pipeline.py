@@ -23,7 +23,7 @@ from nngpt_ext.io import digest, file_digest, inside, remove, replacing
 from nngpt_ext.models.base import base_folder, load_base
 from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
-from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.template import Template, load_template
 from nngpt_ext.registry import finetuners
@@ -118,15 +118,16 @@ def run_pipeline(
     """Run `dataset_compare`; see the task class. Several runs may share a loader."""
     model, timings, loader = config.model, Timings(), loader or Loader()
     resolved = config.resolved(folder)
-    faults = _faults(lambda: find_template(config.prompt), lambda: finetuners.get(config.tuning.finetuner))
+    head = config.tuning.head
+    faults = _faults(lambda: find_template(config.prompt, head), lambda: finetuners.get(config.tuning.finetuner))
     if not faults and is_finished(folder, resolved, resume):
-        same_inputs(folder, {"prompt": digest(astuple(find_template(config.prompt)))})
+        same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
         return _finished(folder)
     # All faults of the configuration are reported at once, before anything is written; quick checks come first.
     faults += _faults(lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder))
     if faults:
         raise UserError("; ".join(faults))
-    template = find_template(config.prompt)
+    template = find_template(config.prompt, head)
     if resolved.store is not None:
         PredictionStore.check(resolved.store)
     with timings.stage("data"):
@@ -149,9 +150,22 @@ def run_pipeline(
         raise
 
 
-def find_template(prompt: str) -> Template:
-    """A registered prompt, or one read from a file."""
-    return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
+def find_template(prompt: str, head: str = "answer") -> Template:
+    """A registered prompt, or one read from a file; for the head `lines`, with a line.
+
+    Raises:
+        UserError: for an unknown prompt or a damaged file, and for one without a line.
+    """
+    found = load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
+    if head != "lines":
+        return found
+    if found.lines is None:
+        having = ", ".join(name for name in NAMES if get_template(name).lines is not None)
+        raise UserError(
+            f"prompt '{found.name}' has no lines, one for each dataset, which tuning.head=lines scores; use a prompt with "
+            f"lines ({having}), or set tuning.head=answer"
+        )
+    return found.lines
 
 
 def _faults(*checks: Callable[[], Any]) -> list[str]:
@@ -202,7 +216,7 @@ def _run(
     inputs = {
         "pairs": pairs_hash(data.pairs, data.training, given=GIVEN),
         "sources": digest(data.sources),
-        "prompt": digest(astuple(bench.template)),
+        "prompt": bench.template.hash,
         "base model": base.sha256,
     }
     later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
@@ -234,7 +248,7 @@ def _run(
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
         "networks": {part: int(n) for part, n in data.pairs.groupby("split")["nn"].nunique().items()},
         "training_pairs": len(data.training),
-        "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // 2,
+        "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // config.tuning.orders,
         "excluded": data.excluded,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,

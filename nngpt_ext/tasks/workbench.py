@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.special import logit
 
-from nngpt_ext.batches.encode import Example, training_example
+from nngpt_ext.batches.encode import Example
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import pair_prior
@@ -23,14 +25,9 @@ from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.scoring.calibration import fit_calibration, with_calibration
-from nngpt_ext.scoring.predictions import (
-    EncodedPairs,
-    encode_pairs,
-    group_by_network,
-    predicted_pairs,
-    questions_of,
-)
-from nngpt_ext.scoring.scorer import Budget, LocalScorer
+from nngpt_ext.scoring.lines import Prior
+from nngpt_ext.scoring.predictions import group_by_network, predicted_pairs, questions_of
+from nngpt_ext.scoring.scorer import Budget, Encoded, LocalScorer
 from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
 from nngpt_ext.tuning.qlora import write_base_note
 
@@ -45,32 +42,30 @@ class Workbench:
         self.data = data
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
-        self.scorer = LocalScorer(base, template, budget, data.facts)
+        self.prior = pair_prior_table(data) if tuning.offset == "pair_prior" else None
+        self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior)
         self.encoder = self.scorer.encoder(data.sources)
-        self.training = self._training_examples(data.training)
+        better = (data.training["better_dataset"] == data.training["dataset_1"]).to_numpy()
+        self.training = self.scorer.training(questions_of(data.training), better, self.encoder)
         # All questions are tokenised before anything is trained: one that is too long is reported now.
-        self._encoded: dict[str, EncodedPairs] = {
-            part: encode_pairs(self.encoder, questions_of(data.part(part))) for part in ("validation", "test")
-        }
+        self._encoded: dict[str, Encoded] = {}
+        for part in ("validation", "test"):
+            self._encode(part)
         self.engine = self.scorer.check_engine(self._longest_group(data.training))
 
-    def _training_examples(self, pairs: pd.DataFrame) -> list[list[Example]]:
-        """The examples of each network: every pair in both orders, next to each other."""
-        questions = questions_of(pairs)
-        first_is_better = (pairs["better_dataset"] == pairs["dataset_1"]).to_numpy()
-        groups = []
-        for rows in group_by_network(pairs["nn"].tolist()):
-            encoded = self.encoder.encode([q for i in rows for q in (questions[i], questions[i].turned())])
-            answers = [first for i in rows for first in (first_is_better[i], not first_is_better[i])]
-            groups.append([training_example(e, bool(first)) for e, first in zip(encoded, answers, strict=True)])
-        return groups
+    def _encode(self, part: str) -> Encoded:
+        """The pairs of a part (`train`, `validation`, `test`) as tokens, which are computed once."""
+        if part not in self._encoded:
+            questions = questions_of(self.data.part(part))
+            self._encoded[part] = self.scorer.encode(questions, self.data.sources, self.encoder)
+        return self._encoded[part]
 
-    def _longest_group(self, pairs: pd.DataFrame) -> list[Example]:
-        """The questions about the training network with the longest prompt, with both options."""
+    def _longest_group(self, pairs: pd.DataFrame) -> Sequence[Example]:
+        """The questions about the training network with the longest prompt, to be scored."""
         rows = group_by_network(pairs["nn"].tolist())
-        longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].prompt))
-        asked = [q for question in questions_of(pairs.iloc[rows[longest]]) for q in (question, question.turned())]
-        return self.encoder.encode(asked)
+        longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].parts[0].prompt))
+        asked = questions_of(pairs.iloc[rows[longest]])
+        return self.scorer.encode(asked, self.data.sources, self.encoder).groups[0]
 
     def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
         """Train this run's adapter with the configured fine-tuner, which may continue from checkpoints there."""
@@ -102,12 +97,10 @@ class Workbench:
         }
 
     def predict(self, model: Any, part: str, epoch: int) -> pd.DataFrame:
-        """Predictions of a model for the pairs of a part (`train`, `validation`, `test`), which is tokenised once."""
-        pairs = self.data.part(part)
-        if part not in self._encoded:
-            self._encoded[part] = encode_pairs(self.encoder, questions_of(pairs))
-        with Progress("scoring", len(pairs) * 2, unit="questions") as progress:
-            odds = self.scorer.score(self._encoded[part], model, progress.advance)
+        """Predictions of a model for the pairs of a part (`train`, `validation`, `test`)."""
+        pairs, encoded = self.data.part(part), self._encode(part)
+        with Progress("scoring", sum(map(len, encoded.groups)), unit="questions") as progress:
+            odds = self.scorer.score(encoded, model, progress.advance)
         return predicted_pairs(odds, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch)
 
     def score(self, folder: Path) -> tuple[pd.DataFrame, list[dict[str, Any]], int | None]:
@@ -143,6 +136,8 @@ class Workbench:
             system=self.template.system,
             text=self.template.prompt,
             columns=self.template.columns,
+            line=self.template.line,
+            offset=config.tuning.offset,
             code_tokens=config.data.code_tokens,
             compact_code=config.data.compact_code,
             epoch=config.data.epoch,
@@ -150,6 +145,8 @@ class Workbench:
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
             facts={name: asdict(facts) for name, facts in data.facts.items()},
         )
+        if self.prior is not None:
+            self.prior.save(adapter)
         with adapted(self.base, adapter) as model:
             note.model_copy(update={"known_answer": known_answer(model, self.base, note)}).save(adapter)
 
@@ -166,6 +163,16 @@ class Workbench:
             given_1=[one for one, _ in given],
             given_2=[two for _, two in given],
         )
+
+
+def pair_prior_table(data: PairData) -> Prior:
+    """The log-odds that the pair prior of the training pairs has for each of their dataset pairs."""
+    train = data.part("train")
+    pairs = train[["dataset_1", "dataset_2"]].drop_duplicates().sort_values(["dataset_1", "dataset_2"])
+    found: dict[str, dict[str, float]] = {}
+    for one, two, odds in zip(pairs["dataset_1"], pairs["dataset_2"], logit(pair_prior(train, pairs)), strict=True):
+        found.setdefault(one, {})[two] = float(odds)
+    return Prior(log_odds=found)
 
 
 def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.base import LOADING, quiet_transformers
+from nngpt_ext.models.heads import NAME as HEAD
+from nngpt_ext.models.heads import TASK_TYPE, add_head, remove_head
 from nngpt_ext.models.presets import preset
 
 if TYPE_CHECKING:
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def with_adapter(base: Base, lora: ResolvedLora) -> Iterator[PeftModel]:
-    """The base with a new adapter on all linear layers but the output layer; afterwards the base is unchanged."""
+def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterator[PeftModel]:
+    """The base with a new adapter on all linear layers but the output layer; afterwards the base is unchanged.
+
+    For `tuning.head` lines, a scoring head of zeros is trained and saved with it.
+    """
+    scores = head == "lines"
     peft = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=TASK_TYPE if scores else "CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -28,13 +34,17 @@ def with_adapter(base: Base, lora: ResolvedLora) -> Iterator[PeftModel]:
     )
     before = vars(base.model).get("forward")
     with LOADING, quiet_transformers():
+        if scores:
+            add_head(base.model)
         model = get_peft_model(base.model, peft)
+    model.peft_config["default"].target_modules.discard(HEAD)  # linear too, but trained as it is
     # PEFT records the local folder of a hub model's snapshot, which means nothing on another machine.
     model.peft_config["default"].base_model_name_or_path = preset(base.name).location
     try:
         yield model
     finally:
         model.unload()
+        remove_head(base.model)
         with quiet_transformers():
             if base.model.is_gradient_checkpointing:
                 base.model.gradient_checkpointing_disable()

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nngpt_ext.batches.encode import Example
-from nngpt_ext.batches.rows import own_length, pack
+from nngpt_ext.batches.rows import Group, own_length, pack
 from nngpt_ext.config import ResolvedConfig
 
 
@@ -20,14 +19,14 @@ class Plan:
     epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
-def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Plan:
+def make_plan(groups: Sequence[Group], config: ResolvedConfig) -> Plan:
     """Draw the examples of all epochs and divide them into steps.
 
     Every network is drawn once before any is drawn twice, and a network's examples are in one step unless there are
     more than a step takes. `tuning.seed` decides all draws.
 
     Args:
-        groups: a network's examples, the two orders of a pair next to each other.
+        groups: a network's examples, those of a pair (`tuning.orders`) next to each other.
         config: of the run, with an engine that suits the base model.
     """
     tuning = config.tuning
@@ -42,23 +41,25 @@ def make_plan(groups: Sequence[Sequence[Example]], config: ResolvedConfig) -> Pl
             # Networks still waiting come last in the next round, or this epoch could draw one of them twice.
             waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
         drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
-        picked = [_pick(len(groups[g]), config.data.pairs_per_network, rng) for g in drawn]
-        for dealt in _steps(drawn, picked, tuning.examples_per_step):
+        picked = [_pick(len(groups[g]), tuning.orders, config.data.pairs_per_network, rng) for g in drawn]
+        for dealt in _steps(drawn, picked, tuning.examples_per_step, tuning.orders):
             rows = _plain_rows if tuning.engine == "plain" else _shared_rows
             steps.append(rows(groups, dealt, tuning.row_tokens))
         ends.append(len(steps))
     return Plan(steps, ends)
 
 
-def _pick(n_examples: int, pairs: int | None, rng: np.random.Generator) -> list[int]:
-    """Numbers of a network's examples: both orders of the drawn pairs, which are shuffled."""
-    order = rng.permutation(n_examples // 2)[: pairs or None]
-    return [int(2 * p + turned) for p in order for turned in (0, 1)]
+def _pick(n_examples: int, orders: int, pairs: int | None, rng: np.random.Generator) -> list[int]:
+    """Numbers of a network's examples: all orders of the drawn pairs, which are shuffled."""
+    order = rng.permutation(n_examples // orders)[: pairs or None]
+    return [int(orders * p + turned) for p in order for turned in range(orders)]
 
 
-def _steps(drawn: Sequence[int], picked: Sequence[list[int]], examples_per_step: int) -> list[list[list[int]]]:
+def _steps(
+    drawn: Sequence[int], picked: Sequence[list[int]], examples_per_step: int, orders: int
+) -> list[list[list[int]]]:
     """Divide networks among steps in their order, as evenly as whole networks allow: `[network, example, …]` each."""
-    size = 2 * max(1, examples_per_step // 2)  # the two orders of a pair stay together
+    size = orders * max(1, examples_per_step // orders)  # the two orders of a pair stay together
     pieces = [
         [g, *numbers[i : i + size]]
         for g, numbers in zip(drawn, picked, strict=True)
@@ -72,25 +73,22 @@ def _steps(drawn: Sequence[int], picked: Sequence[list[int]], examples_per_step:
     return [[pieces[i] for i in np.flatnonzero(number == step)] for step in np.unique(number)]
 
 
-def _shared_rows(
-    groups: Sequence[Sequence[Example]], dealt: Sequence[Sequence[int]], limit: int
-) -> list[list[list[int]]]:
-    chosen = [[groups[g][e] for e in numbers] for g, *numbers in dealt]
+def _shared_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> list[list[list[int]]]:
+    chosen: list[Group] = [[groups[g][e] for e in numbers] for g, *numbers in dealt]  # type: ignore[misc]
     return [
         [[dealt[part[0]][0], *(dealt[part[0]][1 + e] for e in part[1:])] for part in row] for row in pack(chosen, limit)
     ]
 
 
-def _plain_rows(
-    groups: Sequence[Sequence[Example]], dealt: Sequence[Sequence[int]], limit: int
-) -> list[list[list[int]]]:
+def _plain_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> list[list[list[int]]]:
     """Batches of as many single examples as fit into the limit when padded."""
     rows: list[list[list[int]]] = []
     longest = 0
     for g, e in ((g, e) for g, *numbers in dealt for e in numbers):
-        length = own_length(groups[g][e], 0)
+        parts = groups[g][e].parts
+        length = max(own_length(part, 0) for part in parts)
         longest = max(longest, length)
-        if not rows or longest * (len(rows[-1]) + 1) > limit:
+        if not rows or longest * len(parts) * (len(rows[-1]) + 1) > limit:
             rows.append([])
             longest = length
         rows[-1].append([g, e])

@@ -20,7 +20,7 @@ from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.tuning.history import ADAPTER_FILES, Validation, select_epoch
 
 if TYPE_CHECKING:
-    from nngpt_ext.batches.encode import Example
+    from nngpt_ext.batches.rows import Group
     from nngpt_ext.models.base import Base
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 @register_finetuner("qlora")
 def fit(
     base: Base,
-    examples: Sequence[Sequence[Example]],
+    examples: Sequence[Group],
     validation: Validation,
     config: ResolvedConfig,
     output_dir: Path,
@@ -38,7 +38,8 @@ def fit(
 
     Args:
         base: a frozen base model.
-        examples: a network's training examples, the two orders of a pair next to each other.
+        examples: a network's training examples: answers, the two orders of a pair next to each other, or, with
+            `tuning.head` lines, pairs of lines.
         validation: scores the model after each epoch.
         config: of the run, with `tuning.engine` and `tuning.gradient_checkpointing` decided for this base.
         output_dir: the run's folder, for `checkpoints/checkpoint-<step>/` (one an epoch), `checkpoints/history.json`

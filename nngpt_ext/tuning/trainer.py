@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on rows of shared prefixes, with our batches and loss and one checkpoint an epoch."""
+"""TRL's SFTTrainer on rows of shared prefixes, with our batches and losses and one checkpoint an epoch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch.nn.functional import logsigmoid
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from nngpt_ext.batches.encode import Example
-from nngpt_ext.batches.rows import halves, tokens_of
-from nngpt_ext.batches.tensors import answer_log_probs, make_batch
+from nngpt_ext.batches.encode import Example, LinePair
+from nngpt_ext.batches.rows import Group, distinct, halves, tokens_of
+from nngpt_ext.batches.tensors import Batch, answer_log_probs, line_scores, make_batch
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
+from nngpt_ext.models.heads import NAME as HEAD
 from nngpt_ext.progress import Progress
 from nngpt_ext.run_folder import HISTORY
 from nngpt_ext.tuning.history import Validation, checkpoint_files, read_history, usable_entries
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def train(
     base: Base,
-    examples: Sequence[Sequence[Example]],
+    examples: Sequence[Group],
     validation: Validation,
     config: ResolvedConfig,
     checkpoints: Path,
@@ -60,7 +62,7 @@ def train(
     if len(history) == config.tuning.epochs:
         return history
     set_seed(config.tuning.seed)
-    with with_adapter(base, config.model.lora) as model:
+    with with_adapter(base, config.model.lora, config.tuning.head) as model:
         with LOADING, quiet_transformers():
             trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get other weights: keep fp32.
@@ -72,7 +74,8 @@ def train(
             trainer.add_callback(ThreadChoice(trainer))
             trainer.add_callback(EpochEnd(trainer, validation, history, progress))
             trainer.train(resume_from_checkpoint=last)
-        changed = any(p.any() for name, p in model.named_parameters() if "lora_B" in name)  # zeros before training
+        # All zeros before training.
+        changed = any(p.any() for name, p in model.named_parameters() if "lora_B" in name or f".{HEAD}." in name)
         if config.tuning.learning_rate > 0 and not changed:
             raise RuntimeError("training did not change the adapter")
     return history
@@ -83,13 +86,17 @@ def _write_history(checkpoints: Path, history: Sequence[dict[str, Any]]) -> None
 
 
 class AnswerTrainer(SFTTrainer):
-    """Sum over an answer's tokens, mean over the examples of an optimiser step, whatever the rows are."""
+    """The mean loss over the examples of an optimiser step, whatever the rows are.
+
+    The loss of an answer is summed over its tokens; that of two lines is logistic in the difference of their scores,
+    with an offset (Bradley and Terry 1952).
+    """
 
     def __init__(
         self,
         base: Base,
         model: PeftModel,
-        examples: Sequence[Sequence[Example]],
+        examples: Sequence[Group],
         plan: Plan,
         config: ResolvedConfig,
         checkpoints: Path,
@@ -184,19 +191,19 @@ class AnswerTrainer(SFTTrainer):
             log.warning("out of memory: continuing with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
             torch.cuda.empty_cache()
             return self._add_gradients(model, row, n)
-        loss, n_answers, n_tokens, gradients = found
+        loss, n_examples, n_tokens, gradients = found
         for parameter, gradient in gradients:
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         self.loss_sum += loss
-        self.n_examples += n_answers
+        self.n_examples += n_examples
         self.n_tokens += n_tokens
         return loss
 
     def _gradients(
         self, model: Any, row: list[list[int]], n: int, alone: bool
     ) -> tuple[float, int, int, list[tuple[Any, torch.Tensor | None]]] | None:
-        """A row's loss, answers, tokens, and gradient of each trained parameter; None if memory did not suffice.
+        """A row's loss, examples, tokens, and gradient of each trained parameter; None if memory did not suffice.
 
         Raises:
             torch.OutOfMemoryError: if the row is a single example.
@@ -204,16 +211,29 @@ class AnswerTrainer(SFTTrainer):
         trained = [p for p in model.parameters() if p.requires_grad]
         try:
             chosen = [[self.examples[g][e] for e in numbers] for g, *numbers in row]
-            batch = make_batch(chosen, self.engine, self.mask_dtype, self.pad).to(self.args.device)
+            parts = [distinct(group) for group in chosen]  # type: ignore[arg-type]
+            batch = make_batch(parts, self.engine, self.mask_dtype, self.pad).to(self.args.device)
+            pairs = [one for group in chosen for one in group if isinstance(one, LinePair)]
             with self.compute_loss_context_manager():
-                total = -answer_log_probs(model, batch).sum()
+                total = self._pair_loss(model, batch, parts, pairs) if pairs else -answer_log_probs(model, batch).sum()
             # Not backward(): a pass that runs out of memory halfway must leave no gradients behind.
             gradients = torch.autograd.grad(total / n, trained, allow_unused=True)
         except torch.OutOfMemoryError:
             if alone:
                 raise
             return None
-        return float(total.detach()), batch.n_answers, batch.n_tokens, list(zip(trained, gradients, strict=True))
+        n_examples = sum(len(group) for group in chosen)
+        return float(total.detach()), n_examples, batch.n_tokens, list(zip(trained, gradients, strict=True))
+
+    def _pair_loss(
+        self, model: Any, batch: Batch, parts: Sequence[Sequence[Example]], pairs: Sequence[LinePair]
+    ) -> torch.Tensor:
+        """The sum over pairs of −log p(the better line is the better one)."""
+        place = {id(line): i for i, line in enumerate(line for group in parts for line in group)}
+        better, worse = ([place[id(line)] for line in side] for side in zip(*(p.parts for p in pairs), strict=True))
+        scores = line_scores(model, batch)
+        offset = scores.new_tensor([pair.offset for pair in pairs])
+        return -logsigmoid(offset + scores[better] - scores[worse]).sum()
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card beside a checkpoint: the run writes one for the adapter."""
