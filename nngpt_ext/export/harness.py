@@ -27,6 +27,7 @@ from nngpt_ext.io import write_text
 from nngpt_ext.models.base import check_base, compute_dtype, load_base, quiet_transformers
 from nngpt_ext.predict.adapter import load_scorer
 from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.measured import with_structures
 from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD, PREDICTIONS, read_table
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
 from nngpt_ext.scoring.scorer import LocalScorer
@@ -130,7 +131,7 @@ def export_harness(
 
 def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The run's test pairs, with its own `log_odds` of them, and all sources; `networks` of them if given."""
-    data = load_pairs(found.config.data)
+    data = with_structures(load_pairs(found.config.data), found.adapter.note.template)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
             f"the LEMUR records here are not those that '{found.folder}' was made from (source {data.source} here, "

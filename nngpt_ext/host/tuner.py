@@ -84,6 +84,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
             mistakes in the preset, the prompt or the configuration; nothing is written then.
     """
     from nngpt_ext.data.load import load_pairs
+    from nngpt_ext.prompts.measured import with_structures
     from nngpt_ext.tasks.pipeline import find_template
 
     host, out = find_host(asked.host), asked.out.resolve()
@@ -124,7 +125,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     chat_template = conversion.chat_template(preset, file, host, theirs)
     if chat_template is not None:
         theirs.chat_template = chat_template
-    data = load_pairs(resolved.data)
+    data = with_structures(load_pairs(resolved.data), template)
     renderer = Renderer(
         template, ours, code_tokens=resolved.data.code_tokens, compact=resolved.data.compact_code, facts=data.facts
     )

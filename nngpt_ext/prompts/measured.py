@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from nngpt_ext.data.load import PairData
-from nngpt_ext.networks.catalogue import structures
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, source_key
 from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.template import Template
@@ -31,6 +30,8 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     """
     if not template.takes(GIVEN["structure"]):
         return data
+    from nngpt_ext.networks.catalogue import structures
+
     tables = (data.pairs, data.training)
     shapes = [[_shapes(table, i, data, template) for i in (1, 2)] for table in tables]
     wanted = {

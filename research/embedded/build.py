@@ -68,7 +68,7 @@ STAGES = (
     Stage("whole", 900, 6, 1e-3),
 )
 # `embedded-2` goes on from `embedded`: what the invented rules say of single lines, then questions about two of them.
-FURTHER = (Stage("rules", 450, 64, 2.5e-3), Stage("pairs", 450, 48, 1.2e-3), Stage("sources", 24, 12, 7e-4))
+FURTHER = (Stage("rules", 450, 64, 2.5e-3), Stage("pairs", 750, 48, 1.2e-3), Stage("sources", 30, 12, 7e-4))
 COURSES = {"embedded": STAGES, "embedded-small": STAGES, "embedded-2": FURTHER}
 # Words of the prompts that there were when `embedded`'s tokenizer was made: with others it would be another one.
 PROMPTS = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.io import parse_json, read_text
-from nngpt_ext.prompts.builtin import FOLDER, get_template
+from nngpt_ext.prompts.builtin import get_template
 from research.embedded.questions import ASKED, CODE_TOKENS, Piece, Questions, invented_name, invented_recipe
 from research.embedded.rules import Line, Lines, Rules
 
@@ -126,7 +125,6 @@ def _text(line: Line) -> str:
 
 def rating_head() -> str:
     """What stands before `RATED` in the prompts' line form."""
-    file = FOLDER / "recipe_structure.json"
-    form = parse_json(read_text(file, "the prompt file"), f"the prompt file '{file}'")["recipe_structure"]["lines"]
-    text = "\n".join(form["system"]) + "\n\n" + "\n".join(form["prompt"]) + "\n"
-    return str(text.removesuffix(RATED))
+    form = get_template("recipe_structure").lines
+    assert form is not None
+    return f"{form.system}\n\n{form.prompt}\n".removesuffix(RATED)

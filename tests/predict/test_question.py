@@ -13,8 +13,8 @@ import pytest
 
 from nngpt_ext import RunResult, UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
-from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.networks.structure import Structure
+from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import FIELDS, Question, Side

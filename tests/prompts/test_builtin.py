@@ -83,7 +83,7 @@ PyTorch source of the network:
 
 It was trained for {epoch} epochs. An accuracy is relative to the best one known for its dataset.
 How high is the relative accuracy?"""
-LINES = {"structure": CIFAR_STRUCTURE, "recipe_structure": CIFAR_BOTH}
+LINES = {"structure": (CIFAR_STRUCTURE, MNIST_STRUCTURE), "recipe_structure": (CIFAR_BOTH, MNIST_BOTH)}
 
 
 def content(name: str) -> dict[str, Any]:
@@ -183,16 +183,14 @@ def test_only_normalized_accuracy_tells_accuracies() -> None:
 
 @pytest.mark.parametrize("name", LINES)
 def test_line_forms(name: str) -> None:
-    entry = content(name)
-    assert set(entry["lines"]) == {"system", "prompt", "line"}
-    assert "\n".join(entry["lines"]["system"]) == LINE_SYSTEM
-    assert "\n".join(entry["lines"]["prompt"]) == LINE_PROMPT
-    row = host_row()
-    para_dict = {item["para"]: row[item["value"]] for item in entry["input_list"]}
-    (line,) = entry["lines"]["line"]
-    assert line.format(**para_dict) == LINES[name]
-    # The same words as in the question.
-    assert entry["prompt"][-2] == line
+    template = get_template(name).lines
+    assert template is not None
+    assert (template.system, template.prompt) == (LINE_SYSTEM, LINE_PROMPT)
+    renderer = Renderer(template, models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
+    shared = LINE_PROMPT.replace("{nn_code}", CODE).replace("{epoch}", "5")
+    one, other = (f"{LINE_SYSTEM}\n\n{shared}\n{line}\n" for line in LINES[name])
+    assert renderer.line_texts(QUESTION, CODE) == (one, other)
+    assert renderer.line_texts(QUESTION.turned(), CODE) == (other, one)
 
 
 @pytest.mark.parametrize("name", LINES)
