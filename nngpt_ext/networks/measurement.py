@@ -34,11 +34,13 @@ _ACTIVATIONS = {
     **dict.fromkeys(("max_pool2d", "max_pool1d", "max_pool3d"), "max_pools"),
     **dict.fromkeys(("avg_pool2d", "avg_pool1d", "avg_pool3d"), "average_pools"),
 }
-# On the meta device there is nothing to initialise.
-_INITIALISERS = frozenset(
-    {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "zero_", "fill_",
-     "xavier_normal_", "orthogonal_", "constant_", "zeros_", "ones_", "bernoulli_", "exponential_", "log_normal_"}
+# Values do not matter, and drawing them takes longer than everything else.
+_VALUE = 0.01
+_RANDOM = frozenset(
+    {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "orthogonal_",
+     "xavier_normal_", "bernoulli_", "exponential_", "log_normal_"}
 )  # fmt: skip
+_CONSTANT = frozenset({"zero_", "fill_", "constant_", "zeros_", "ones_"})
 _NORMS: tuple[tuple[int, tuple[type, ...]], ...] = (
     (1, (nn.modules.batchnorm._BatchNorm,)),
     (2, (nn.LayerNorm,)),
@@ -273,7 +275,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 class _Recorder(TorchFunctionMode):
     """Sees every function of torch that a network calls, through a module or not.
 
-    While the network is built it puts new tensors on the device and skips initialisation where nothing is stored.
+    While the network is built it puts new tensors on the device, and skips initialisation.
     In the forward pass it counts, and marks each tensor with the number of layers with weights before it.
     """
 
@@ -281,7 +283,6 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.device = device
         self.recording = False
-        self._skipped = _INITIALISERS if device.type == "meta" else frozenset[str]()
         self._constructors = _device_constructors()
 
     def start(self) -> None:
@@ -294,10 +295,14 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in self._skipped:
+        if (name in _RANDOM or name in _CONSTANT) and not self.recording:
             first = args[0] if args else next(_tensors(list(kwargs.values())), None)
-            if isinstance(first, torch.Tensor) and first.is_meta:
-                return first
+            if isinstance(first, torch.Tensor):
+                if first.is_meta:
+                    return first
+                if name in _RANDOM:
+                    first.detach().fill_(_VALUE)
+                    return first
         if func in self._constructors and kwargs.get("device") is None:
             kwargs["device"] = self.device
         if not self.recording:

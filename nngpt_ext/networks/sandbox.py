@@ -58,13 +58,16 @@ class Sandbox:
 
     Args:
         run_code: a name in `RUN_CODE`.
+        libraries: folders with more Python packages that networks may import.
         without: `landlock` or `namespaces`, as on a machine that lacks them; for tests.
 
     Raises:
         UserError: if code may not be run, and if this machine has no sandbox.
     """
 
-    def __init__(self, run_code: str = "sandbox", *, without: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run_code: str = "sandbox", *, libraries: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> None:
         if RUN_CODE.check(run_code) == "never":
             raise UserError("networks.run_code is never, so no network is measured; give its structure instead")
         if run_code == "sandbox" and sys.platform != "linux":
@@ -72,7 +75,7 @@ class Sandbox:
         if not hasattr(os, "fork"):
             raise UserError("networks cannot be measured on this system, which cannot fork; give the structure instead")
         self._setup = {
-            "package": str(_PACKAGE), "folders": _readable(), "confined": run_code == "sandbox",
+            "package": str(_PACKAGE), "libraries": list(libraries), "folders": [*_readable(), *libraries], "confined": run_code == "sandbox",
             "without": list(without), "memory": MEMORY, "cpu": CPU, "wall": WALL,
         }  # fmt: skip
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
@@ -170,7 +173,9 @@ class Sandbox:
         self.close()
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return UserError(f"the sandbox did not start or ended ({shown(lines[-1], 300)[1:-1] if lines else 'no reason'})")
+        return UserError(
+            f"the sandbox did not start or ended ({shown(lines[-1], 300)[1:-1] if lines else 'no reason'})"
+        )
 
 
 def _readable() -> list[str]:
@@ -181,14 +186,30 @@ def _readable() -> list[str]:
     folders += [one for one in site.getsitepackages() if Path(one).is_dir()]
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
-    system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/urandom", os.devnull]
+    system = [
+        "/lib",
+        "/lib64",
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/etc/ld.so.cache",
+        "/dev/urandom",
+        os.devnull,
+    ]
     return list(dict.fromkeys([*folders, str(_PACKAGE / "nngpt_ext"), *system]))
 
 
 def _environment() -> dict[str, str]:
     """The parent's environment: nothing of the user's, whose tokens a network must not see."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "USER": "network", "CUDA_VISIBLE_DEVICES": "", **threads}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/",
+        "USER": "network",
+        "CUDA_VISIBLE_DEVICES": "",
+        **threads,
+    }
 
 
 def _read(content: bytes, most: int) -> Iterator[Structure | Unmeasured]:

@@ -26,8 +26,8 @@ _BLOCK = 1 << 16
 def main() -> None:
     """Read the setup, then requests until standard input ends.
 
-    The setup has `package` (the folder that contains it), `folders` (that may be read), `confined`, `without`, `memory`
-    (bytes), `cpu` and `wall` (seconds).
+    The setup has `package` (the folder that contains it), `folders` (that may be read), `libraries` (those with more
+    Python packages), `confined`, `without`, `memory` (bytes), `cpu` and `wall` (seconds).
     """
     setup = json.loads(sys.stdin.buffer.readline())
     sys.path.insert(0, setup["package"])
@@ -47,6 +47,7 @@ def main() -> None:
     tempfile.tempdir = "/"  # libraries look for a folder that can be written to when they are imported
     from nngpt_ext.networks.measurement import measure, warm_up
 
+    sys.path.extend(setup["libraries"])
     warm_up()
     sys.path.remove(setup["package"])
     mapped = int(size.read().split()[0]) * os.sysconf("SC_PAGESIZE") if size else 0
