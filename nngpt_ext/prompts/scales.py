@@ -46,8 +46,9 @@ class Scale:
         return f"{self.name} {written}"
 
 
-# The ranges hold what LEMUR 2.1.2 has at epoch 5: pace from the 1st to the 99th percentile of its trials, all its
-# resolutions, and nearly all of its networks. Changing one changes every prompt that shows it.
+# The ranges hold what LEMUR 2.1.2 has at epoch 5, but for less than 2 % at either end: lr, batch, momentum and transform
+# of its trials, and its networks' structures at these resolutions (`nngpt_ext/networks/lemur_structure.parquet`).
+# Changing one changes every prompt that shows it.
 PACE = Scale("step", "lr / (batch · (1 − momentum))", 10**-6.5, 10**-0.5)
 PARAMETERS = Scale("params", "parameters", 2**8, 2**28)
 LAYERS = Scale("layers", "layers with weights", 1, 2**7.5)

@@ -53,7 +53,7 @@ def test_the_answer_is_the_higher_line_by_the_rule_that_is_asked_for(
     lessons: Lessons, tokenizer: Any, kind: str
 ) -> None:
     asked = set()
-    for _ in range(60):
+    for _ in range(150):
         piece = lessons.pair((kind,))
         said = [token for token, learn in zip(piece.ids, piece.learn, strict=True) if learn]
         question, one, two, nothing = tokenizer.decode(piece.ids[: -len(said)]).split("\n")
