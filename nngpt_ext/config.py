@@ -25,7 +25,9 @@ class LoraConfig(Stage):
 class ModelConfig(Stage):
     """The base model."""
 
-    base: FileName = Field("deepseek-coder-7b", description="embedded, deepseek-coder-1.3b, …-7b, a hub id or a folder")
+    base: FileName = Field(
+        "deepseek-coder-7b", description="embedded, embedded-2, deepseek-coder-1.3b, …-7b, a hub id or a folder"
+    )
     load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
     lora: LoraConfig = LoraConfig()
     revision: str | None = Field(None, description="of a hub id")

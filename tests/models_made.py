@@ -18,7 +18,8 @@ import torch
 
 from nngpt_ext.data.sources.package import PackageSource, installed_folder
 from nngpt_ext.models.base import Base, load_base
-from nngpt_ext.prompts.builtin import NAMES, get_template
+from nngpt_ext.prompts.builtin import get_template
+from research.embedded.build import PROMPTS
 from research.embedded.tokenizer import train_tokenizer
 
 NETWORKS = ("AirNet", "AlexNet", "DenseNet", "MobileNetV3", "ResNet", "VGG")
@@ -38,7 +39,7 @@ def sources() -> dict[str, str]:
 @functools.cache
 def tokenizer() -> Any:
     """The embedded model's kind of tokenizer, trained on these sources. Do not change it: use `copy.deepcopy`."""
-    templates = [get_template(name) for name in NAMES]
+    templates = [get_template(name) for name in PROMPTS]
     # The prompts' own words, as the embedded model's tokenizer knows them.
     return train_tokenizer([*sources().values(), *[f"{t.system}\n\n{t.prompt}" for t in templates] * 20])
 

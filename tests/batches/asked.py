@@ -7,6 +7,7 @@ from itertools import combinations
 from nngpt_ext.batches.encode import Encoder, Example
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import Base
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.render import Renderer
@@ -27,7 +28,10 @@ def questions(nn: str, pairs: int = 21) -> list[Question]:
     """Both orders of a network's first pairs, the two orders side by side."""
     asked = []
     for i, (one, two) in enumerate(list(combinations(sorted(LEMUR_FACTS), 2))[:pairs]):
-        given = {"norm_acc": (i / 21, 1 - i / 21), "recipe": (RECIPES[one], RECIPES[two])}
+        given = {
+            "norm_acc": (i / 21, 1 - i / 21), "recipe": (RECIPES[one], RECIPES[two]),
+            "structure": (Structure(parameters=10_000 * i, layers=i, last_map=i), Structure(parameters=300, layers=2)),
+        }  # fmt: skip
         question = Question.of(nn, one, two, 5, **given)
         asked += [question, question.turned()]
     return asked
