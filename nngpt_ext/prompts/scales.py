@@ -46,7 +46,7 @@ class Scale:
         return f"{self.name} {written}"
 
 
-# The ranges hold what LEMUR 2.1.2 has at epoch 5, but for less than 2 % at either end: lr, batch, momentum and transform
+# The ranges hold what LEMUR 2.1.2 has at epoch 5, but for less than 2 % at either end: pace and resolution
 # of its trials, and its networks' structures at these resolutions (`nngpt_ext/networks/lemur_structure.parquet`).
 # Changing one changes every prompt that shows it.
 PACE = Scale("step", "lr / (batch · (1 − momentum))", 10**-6.5, 10**-0.5)
