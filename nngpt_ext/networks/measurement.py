@@ -41,6 +41,7 @@ _RANDOM = frozenset(
      "xavier_normal_", "bernoulli_", "exponential_", "log_normal_"}
 )  # fmt: skip
 _CONSTANT = frozenset({"zero_", "fill_", "constant_", "zeros_", "ones_"})
+_MOVES = frozenset({"to", "cpu", "cuda"})
 _NORMS: tuple[tuple[int, tuple[type, ...]], ...] = (
     (1, (nn.modules.batchnorm._BatchNorm,)),
     (2, (nn.LayerNorm,)),
@@ -113,7 +114,7 @@ class Net(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(in_shape[1], 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
             nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Dropout2d(prm["dropout"]), nn.MaxPool2d(2),
-            nn.GroupNorm(2, 8), nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.GroupNorm(2, 8), nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2), nn.Upsample(None, 2, "bilinear"),
             nn.ConvTranspose2d(8, 8, 2), nn.LeakyReLU(), nn.Softmax(dim=1),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -192,7 +193,9 @@ def _fixed(net: nn.Module) -> dict[str, int | None]:
         "linear": len(linear),
         "linear_inputs": max((one.in_features for one in linear), default=0),
         "linear_parameters": sum(one.weight.numel() for one in linear),
-        "width": max((*(one.out_channels for one in convolutions), *(one.out_features for one in linear)), default=0),
+        "layer_width": max(
+            (*(one.out_channels for one in convolutions), *(one.out_features for one in linear)), default=0
+        ),
         "normalisation": max(sorted(set(norms)), key=norms.count) if norms else 0,
         "normalisations": len(norms),
         "dropout": sum(isinstance(one, nn.modules.dropout._DropoutNd) for one in modules),
@@ -305,6 +308,17 @@ class _Recorder(TorchFunctionMode):
                     return first
         if func in self._constructors and kwargs.get("device") is None:
             kwargs["device"] = self.device
+        if name in _MOVES and args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            # Nothing leaves the meta device, which has nothing to copy.
+            given = (*args[1:], *kwargs.values())
+            kinds = [
+                one if isinstance(one, torch.dtype) else one.dtype
+                for one in given
+                if isinstance(one, (torch.dtype, torch.Tensor))
+            ]
+            if not kinds:
+                return args[0]
+            func, args, kwargs = torch.Tensor.to, (args[0], kinds[0]), {}
         if not self.recording:
             return func(*args, **kwargs)
         before = self.depth_of((args, kwargs)) if name != "__get__" else 0
