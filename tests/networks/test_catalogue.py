@@ -46,7 +46,7 @@ def test_the_table_has_every_network_of_the_pairs(lemur_sources, lemur_trials):
 
 def test_the_table_says_what_the_sandbox_measures(lemur_sources):
     """Twelve networks of all kinds; slower ones are left to research.structure."""
-    names = sorted(lemur_sources)[::180] + ["AlexNet"]
+    names = [*sorted(lemur_sources)[::180], "AlexNet"]
     shape = Shape(3, 32, 32, 10)
     table = shipped(source_key(lemur_sources[name]) for name in names)
     with Sandbox() as sandbox:
@@ -91,9 +91,11 @@ def test_never_runs_nothing():
 
 
 def test_unsafe_measures_the_same(lemur_sources):
-    jobs = [("one", lemur_sources["AlexNet"], SHAPES), ("two", "raise OSError('no')", SHAPES[:1])]
+    source = lemur_sources["AlexNet"]
+    jobs = [("one", source, SHAPES), ("two", "raise OSError('no')", SHAPES[:1])]
     found = dict(measure_all(jobs, run_code="unsafe"))
-    assert found["one"] == {shape: shipped([source_key(lemur_sources["AlexNet"])])[source_key(lemur_sources["AlexNet"]), shape] for shape in SHAPES}  # fmt: skip
+    table = shipped([source_key(source)])
+    assert found["one"] == {shape: table[source_key(source), shape] for shape in SHAPES}
     assert found["two"] == {SHAPES[0]: Unmeasured("OSError: no")}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
@@ -58,7 +61,7 @@ def test_what_is_no_structure_is_refused(given, said):
 def test_a_whole_one_lacks_nothing():
     whole = dict.fromkeys(NUMBERS, 1)
     assert parse_structure(whole, whole=True).numbers() == whole
-    with pytest.raises(UserError, match="^its answer lacks trainable, macs, layers$"):
+    with pytest.raises(UserError, match=r"^its answer lacks trainable, macs, layers$"):
         parse_structure({"parameters": 1}, "its answer", whole=True)
 
 
@@ -108,9 +111,6 @@ def test_a_dataset_of_the_users():
 
 def test_every_transform_of_lemur_has_a_size(lemur_trials, lemur_source):
     """The sizes in LEMUR's own transforms, read from their code."""
-    import re
-    from pathlib import Path
-
     folder = Path(lemur_source.location) / "transform"
     seen = 0
     for name in lemur_trials.frame["transform"].dropna().unique():

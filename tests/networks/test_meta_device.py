@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nngpt_ext.networks.measurement import measure, warm_up
+from nngpt_ext.networks.meta_device import measure, warm_up
 from nngpt_ext.networks.structure import NUMBERS, parse_structure
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "alexnet.py"
@@ -28,7 +28,7 @@ def measured(body: str, shape: tuple[int, int, int, int] = SMALL) -> dict[str, A
 
 def net(layers: str, forward: str = "return self.body(x)", before: str = "") -> str:
     return (
-        f"class Net(nn.Module):\n    def __init__(self, in_shape, out_shape, prm, device):\n        super().__init__()\n"
+        "class Net(nn.Module):\n    def __init__(self, in_shape, out_shape, prm, device):\n        super().__init__()\n"
         f"        {before or 'pass'}\n        self.body = {layers}\n    def forward(self, x):\n        {forward}\n"
     )
 
@@ -120,7 +120,8 @@ def test_frozen_parameters_are_not_trained():
 @pytest.mark.parametrize(
     "body",
     [
-        "class Mine(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(3072, 10)\n"
+        "class Mine(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.l = nn.Linear(3072, 10)\n"
         "    def forward(self, x): return self.l(x.flatten(1))\n",
         "class Mine(nn.Module):\n    def __init__(self, classes=10):\n        super().__init__()\n"
         "        self.l = nn.Linear(3072, classes)\n    def forward(self, x): return self.l(x.flatten(1))\n"
@@ -138,7 +139,7 @@ def test_the_only_class_that_fits_is_taken(body):
     ("body", "said"),
     [
         ("x = 1\n", "and no nn.Module class that can be built without arguments"),
-        ("class A(nn.Module): pass\nclass B(nn.Module): pass\n", "and 2 nn.Module classes that can be built without arguments"),
+        ("class A(nn.Module): pass\nclass B(nn.Module): pass\n", "and 2 nn.Module classes that can be built without"),
         ("class A(nn.Module):\n    def __init__(self, width): pass\n", "and no nn.Module class that can be built"),
     ],
 )  # fmt: skip
