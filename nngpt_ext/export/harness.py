@@ -27,7 +27,7 @@ from nngpt_ext.io import write_text
 from nngpt_ext.models.base import check_base, compute_dtype, load_base, quiet_transformers
 from nngpt_ext.predict.adapter import load_scorer
 from nngpt_ext.prompts.fields import Question
-from nngpt_ext.prompts.measured import with_structures
+from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.run_folder import ADAPTER, BASE_FOLDER, CARD, PREDICTIONS, read_table
 from nngpt_ext.scoring.predictions import group_by_network, questions_of
 from nngpt_ext.scoring.scorer import LocalScorer

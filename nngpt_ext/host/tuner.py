@@ -84,7 +84,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
             mistakes in the preset, the prompt or the configuration; nothing is written then.
     """
     from nngpt_ext.data.load import load_pairs
-    from nngpt_ext.prompts.measured import with_structures
+    from nngpt_ext.prompts.structures import with_structures
     from nngpt_ext.tasks.pipeline import find_template
 
     host, out = find_host(asked.host), asked.out.resolve()

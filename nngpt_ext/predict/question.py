@@ -194,8 +194,7 @@ def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
 
 def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float | None:
     """The normalised accuracy of a dataset; None if none was given."""
-    if accuracies is None:
-        return None
+    accuracies = {} if accuracies is None else accuracies
     if not isinstance(accuracies, Mapping):
         raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {shown(accuracies)}")
     found = accuracies.get(dataset)

@@ -21,7 +21,7 @@ from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.predict.adapter import Note, known_answer, read_note
 from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
-from nngpt_ext.prompts.measured import with_structures
+from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS

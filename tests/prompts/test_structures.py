@@ -12,7 +12,7 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.builtin import get_template
-from nngpt_ext.prompts.measured import with_structures
+from nngpt_ext.prompts.structures import with_structures
 
 
 @pytest.fixture(scope="module")
