@@ -214,7 +214,7 @@ def _run(
 
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
-        "pairs": pairs_hash(data.pairs, data.training, given=GIVEN),
+        "pairs": pairs_hash(data.pairs, data.training, given=tuple(GIVEN)),
         "sources": digest(data.sources),
         "prompt": bench.template.hash,
         "base model": base.sha256,

@@ -303,7 +303,7 @@ def copy_weights(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     rows = older.state_dict()["model.embed_tokens.weight"]
     further = []
     for i in range(len(before), len(tokenizer)):
-        text = tokenizer.decode([i])
+        text = str(tokenizer.decode([i]))
         if "." in text:
             blank, hundredths = text[: -len("0.00")], round(100 * float(text))
             ids = [

@@ -48,7 +48,9 @@ class Lines:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 
-    def draw(self, name: str, parts: str, recipe: Mapping[str, Any], like: Mapping[str, Any] | None = None) -> Line:
+    def draw(
+        self, name: str, parts: str, recipe: Mapping[str, Any], like: Mapping[Scale, float | str] | None = None
+    ) -> Line:
         """A line of a dataset.
 
         Args:
@@ -62,9 +64,9 @@ class Lines:
         if "e" in parts:
             texts.append(self._early(found))
         if "p" in parts:
-            value = pace(recipe)
-            texts.append(PACE.text(value))
-            found["step"] = math.nan if value is None else _centred(PACE.tenth(value))
+            step = pace(recipe)
+            texts.append(PACE.text(step))
+            found["step"] = math.nan if step is None else _centred(PACE.tenth(step))
         if "s" in parts:
             values = like or self.structure()
             height = INPUT.low * 2 ** rng.uniform(0, math.log2(INPUT.high / INPUT.low))
