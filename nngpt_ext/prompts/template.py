@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import digest, parse_json, read_text
 from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, FIELDS
-from nngpt_ext.settings import Stage, build_config
+from nngpt_ext.settings import build_config
 
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
 # What a line may show: values of one dataset, which the text before the lines may not.
@@ -120,7 +120,9 @@ class _Input(BaseModel):
     value: str
 
 
-class _Lines(Stage):
+class _Lines(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     prompt: list[str]
     line: list[str]
     system: list[str] = []
@@ -186,12 +188,8 @@ def checked(template: Template) -> Template:
     elif not {"dataset", "dataset_2"} <= set(template.columns.values()):
         faults.append("the columns dataset and dataset_2 must both be shown")
     if faults:
-        what = (
-            f"the lines of prompt {shown(template.name)}"
-            if template.line is not None
-            else f"prompt {shown(template.name)}"
-        )
-        raise UserError(f"{what}: {'; '.join(faults)}")
+        what = "prompt" if template.line is None else "the lines of prompt"
+        raise UserError(f"{what} {shown(template.name)}: {'; '.join(faults)}")
     if template.lines is not None:
         checked(template.lines)
     return template
