@@ -175,6 +175,7 @@ def _run(report: Report) -> Table:
     rows = [
         ("task", report.task),
         ("prompt", report.prompt),
+        ("head", report.config.get("tuning", {}).get("head", "answer")),
         ("base model", report.base_model),
         ("split", report.split),
         ("training pairs", whole(report.n_train_pairs)),
