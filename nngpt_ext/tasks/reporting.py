@@ -60,8 +60,8 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
     if tuning.get("head") == "lines":
         offset = "" if tuning["offset"] == "none" else " plus the log-odds of the pair prior (tuning.offset)"
         notes.append(
-            "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two scores"
-            f"{offset}, so the order of the datasets never matters."
+            "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two "
+            f"scores{offset}, so the order of the datasets never matters."
         )
     if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
