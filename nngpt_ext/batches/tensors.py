@@ -107,7 +107,10 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
 
 
 def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
-    """The score of each line, a linear function of the last hidden state at its last token, shape (lines,), in the head's dtype.
+    """The score of each line: a linear function of the last hidden state at its last token.
+
+    Returns:
+        Shape (lines,), in the head's dtype.
 
     Args:
         model: with a scoring head (`nngpt_ext.models.heads`).

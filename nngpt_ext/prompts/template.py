@@ -169,6 +169,8 @@ def _variables(*texts: str) -> set[str]:
 
 def checked(template: Template) -> Template:
     """Return the template if each variable is filled by a known column, else raise a UserError with all faults."""
+    if template.lines is not None:
+        checked(template.lines)
     fields = [part for text in (template.system, template.prompt, template.line or "") for part in _fields(text)]
     used = {name for _, name, _ in fields if name is not None}
     faults = [
@@ -190,8 +192,6 @@ def checked(template: Template) -> Template:
     if faults:
         what = "prompt" if template.line is None else "the lines of prompt"
         raise UserError(f"{what} {shown(template.name)}: {'; '.join(faults)}")
-    if template.lines is not None:
-        checked(template.lines)
     return template
 
 

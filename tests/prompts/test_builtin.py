@@ -152,3 +152,19 @@ def test_only_normalized_accuracy_tells_accuracies() -> None:
     assert {name for name in NAMES if any("acc" in column for column in get_template(name).columns.values())} == {
         "normalized_accuracy"
     }
+
+
+def test_the_recipe_of_one_dataset_is_a_line() -> None:
+    template = get_template("recipe").lines
+    assert template is not None
+    renderer = Renderer(template, models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
+    source = CODE_PART.partition("\n\nIt was")[0]
+    before = (
+        "You rate how well one neural network does on an image-classification dataset.\n\n"
+        f"{source}\n\n"
+        "It was trained for 5 epochs. An accuracy is relative to the best one known for its dataset.\n"
+        "How high is the relative accuracy?\n"
+    )
+    lines = (f"{before}{CIFAR_RECIPE}\n", f"{before}{MNIST_RECIPE}\n")
+    assert renderer.line_texts(QUESTION, CODE) == lines
+    assert renderer.line_texts(QUESTION.turned(), CODE) == lines[::-1]

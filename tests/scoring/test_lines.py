@@ -1,4 +1,4 @@
-"""Scores of lines: what transformers' own class computes, antisymmetric to the bit, whatever the engine and the rows."""
+"""Scores of lines: what transformers' own class computes, antisymmetric to the bit, whatever the engine and rows."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_each_line_is_there_once_and_behind_one_prefix(base: Base) -> None:
     assert all(text.startswith(f"{head}\n") for text in texts)
     assert head.startswith("You rate how well one neural network does on an image-classification dataset.\n\n")
     assert head.endswith("\nHow high is the relative accuracy?")
-    assert texts[0].rsplit("\n", 2)[1:] == ["celeba-gender: lr 4e-1 batch 2 momentum 0.1 dropout none transform norm 32", ""]
+    line = "celeba-gender: lr 4e-1 batch 2 momentum 0.1 dropout none transform norm 32"
+    assert texts[0].rsplit("\n", 2)[1:] == [line, ""]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
