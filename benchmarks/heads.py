@@ -3,7 +3,8 @@
     python benchmarks/heads.py --out benchmarks/results/heads-cpu.json
 
 The same networks and pairs of examples/demo.yaml for both, one epoch in 4 bits, shared prefixes; the heads are measured
-in turn, and times are medians. Tokens are those that went through the model. Accuracies of such short runs mean nothing.
+in turn, and times are medians. Tokens are those that went through the model. The accuracies of such short runs mean
+nothing.
 """
 
 from __future__ import annotations
@@ -92,9 +93,14 @@ def main() -> None:
         return found | {"answer_over_lines": {key: found["answer"][key] / found["lines"][key] for key in keys}}
 
     figures = {
-        "prompt": "recipe", "networks": given.networks, "code_tokens": given.code_tokens, "rounds": given.rounds, "epoch": medians(trained),
-        "rankings": medians(ranked), "versions": versions(),
-    }  # fmt: skip
+        "prompt": "recipe",
+        "networks": given.networks,
+        "code_tokens": given.code_tokens,
+        "rounds": given.rounds,
+        "epoch": medians(trained),
+        "rankings": medians(ranked),
+        "versions": versions(),
+    }
     text = json.dumps(figures, indent=2)
     print(text)
     if given.out:

@@ -27,7 +27,7 @@ from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.run_folder import read_config, record_adapter
 from nngpt_ext.scoring.predictions import questions_of
-from nngpt_ext.settings import build_config, merged
+from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import Loader, run_pipeline
 from nngpt_ext.tuning import trainer
 from tests import models_made
@@ -287,11 +287,6 @@ def test_a_prompt_without_lines_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_offset_needs_lines() -> None:
-    told = line(build_config, TaskConfig, {"tuning": {"offset": "pair_prior"}})
-    assert told == "configuration: tuning: offset pair_prior needs head lines (head is answer): set tuning.head=lines"
-
-
 def test_a_finished_run_of_an_older_version_is_still_its_own(run: RunResult, tmp_path: Path) -> None:
     """It had no `tuning.head`, which then was `answer`; with lines it is another configuration."""
     folder = shutil.copytree(run.output_dir, tmp_path / "run")
@@ -304,7 +299,3 @@ def test_a_finished_run_of_an_older_version_is_still_its_own(run: RunResult, tmp
         del config["tuning"][key]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert "tuning.head answer there, lines now" in line(lambda: started(folder))
-
-
-def test_merged_keeps_what_only_one_has() -> None:
-    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
