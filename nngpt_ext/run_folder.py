@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
-from nngpt_ext.settings import dump_config
+from nngpt_ext.settings import defaults, dump_config, merged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,9 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output folder '{folder}' is a file; give another with --out")
     if (folder / CONFIG).is_file():
-        check_config(folder, read_config(folder / CONFIG), config.model_dump(mode="json"))
+        # A key that an older version did not have was its default.
+        found = merged(defaults(type(config)), read_config(folder / CONFIG))
+        check_config(folder, found, config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
             return True
         if not resume:

@@ -55,11 +55,11 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
         UserError: one line with every unknown key (and the nearest known one) and every bad value (and
             what is allowed).
     """
-    merged: Mapping[str, Any] = {}
+    content: Mapping[str, Any] = {}
     try:
         for layer in layers:
-            merged = _merged(merged, layer)
-        return model.model_validate(merged)
+            content = merged(content, layer)
+        return model.model_validate(content)
     except ValidationError as error:
         faults = [_fault(dict(item), known_keys(model)) for item in error.errors()]
     except (RecursionError, OSError) as error:  # of a validator that looks for a file
@@ -67,11 +67,11 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
     raise UserError(f"{what}: {'; '.join(dict.fromkeys(faults))}")
 
 
-def _merged(one: Any, other: Any) -> Any:
+def merged(one: Any, other: Any) -> Any:
     """The second value over the first: mappings key by key, anything else as a whole."""
     if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
         return other
-    return {**one, **{key: _merged(one.get(key), value) for key, value in other.items()}}
+    return {**one, **{key: merged(one.get(key), value) for key, value in other.items()}}
 
 
 def _fault(error: dict[str, Any], known: list[str]) -> str:
@@ -92,6 +92,18 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"
         f"{'' if hidden else f' (given: {shown(given)})'}"
     )
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The keys of a configuration that have a default, nested, with it."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found[name] = defaults(inner)
+        elif not field.is_required():
+            found[name] = field.get_default(call_default_factory=True)
+    return found
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -148,7 +160,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         )
         for part in reversed(key.strip().split(".")):
             content = {part: content}
-        nested = _merged(nested, content)
+        nested = merged(nested, content)
     return nested
 
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from nngpt_ext import PredictionStore, run_task
-from nngpt_ext.config import TaskConfig
+from nngpt_ext.config import ResolvedConfig, TaskConfig
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.registry import tasks
 from nngpt_ext.settings import (
     build_config,
+    defaults,
     dump_config,
     find_project,
     hide_password,
@@ -152,6 +153,18 @@ def test_examples_are_valid(path):
 
 
 # What is said about wrong ones
+
+
+def test_an_offset_needs_lines():
+    told = "configuration: tuning: offset pair_prior needs head lines (head is answer): set tuning.head=lines"
+    assert faults({"tuning": {"offset": "pair_prior"}}) == told
+    lines = build_config(TaskConfig, {"tuning": {"offset": "pair_prior", "head": "lines"}}).tuning
+    assert (lines.orders, TaskConfig().tuning.orders) == (1, 2)
+
+
+def test_defaults_are_those_of_an_empty_configuration():
+    assert defaults(TaskConfig) == TaskConfig().model_dump()
+    assert "epochs" not in defaults(ResolvedConfig)["tuning"]  # which a preset decides
 
 
 def test_all_faults_are_told_in_one_line():

@@ -57,6 +57,19 @@ def test_fresh_folder_is_made_with_its_config(folder, resume):
     assert build_config(TaskConfig, yaml.safe_load((folder / "config.yaml").read_text())) == CONFIG
 
 
+def test_a_key_that_an_older_version_did_not_have_was_its_default(claimed):
+    file = claimed / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    assert (content["tuning"].pop("head"), content["tuning"].pop("offset")) == ("answer", "none")
+    file.write_text(yaml.safe_dump(content))
+    assert is_finished(claimed, CONFIG, resume=True) is False
+    other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"head": "lines"}})
+    assert "(tuning.head answer there, lines now)" in line(is_finished, claimed, other, True)
+    del content["prompt"]  # whose default is another value than the run's
+    file.write_text(yaml.safe_dump(content))
+    assert "(prompt code_only there, recipe now)" in line(is_finished, claimed, CONFIG, True)
+
+
 def test_empty_folder_is_taken(folder):
     folder.mkdir(parents=True)
     assert claim(folder, CONFIG, resume=False) is False

@@ -137,7 +137,7 @@ class _Parts(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
     ) -> torch.Tensor:
         out = query.new_empty(query.shape)
-        lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        lse = query.new_empty(query.shape[:-1], dtype=torch.promote_types(query.dtype, torch.float32))
         for queries, keys, causal in _prefixes(layout, query.shape[2]):
             part, part_lse = _flash(query[:, :, queries], key[:, :, keys], value[:, :, keys], 0.0, causal, scale=scale)
             out[:, :, queries] = part

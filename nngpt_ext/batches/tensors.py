@@ -107,7 +107,10 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
 
 
 def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
-    """The score of each line, a linear function of the last hidden state at its last token, shape (lines,), float32.
+    """The score of each line: a linear function of the last hidden state at its last token.
+
+    Returns:
+        Shape (lines,), in the head's dtype.
 
     Args:
         model: with a scoring head (`nngpt_ext.models.heads`).
@@ -116,7 +119,8 @@ def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
     """
     inner = bare(model)
     states = inner.base_model(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
-    scores: torch.Tensor = inner.score(states[batch.row, batch.keep[batch.column]].float())[:, 0]
+    read = states[batch.row, batch.keep[batch.column]].to(inner.score.weight.dtype)
+    scores: torch.Tensor = inner.score(read)[:, 0]
     return scores
 
 

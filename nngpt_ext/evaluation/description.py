@@ -175,6 +175,7 @@ def _run(report: Report) -> Table:
     rows = [
         ("task", report.task),
         ("prompt", report.prompt),
+        *([("head", report.config["tuning"].get("head", "answer"))] if "tuning" in report.config else []),
         ("base model", report.base_model),
         ("split", report.split),
         ("training pairs", whole(report.n_train_pairs)),

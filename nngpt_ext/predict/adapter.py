@@ -195,8 +195,7 @@ class AdapterFiles:
         self.prior = None if self.note.offset == "none" else read_prior(folder)
         self.weights_sha256 = self.base.files.get(WEIGHTS) or file_digest(folder / WEIGHTS)
         applied = {
-            # PEFT makes its lists from sets.
-            name: sorted(value, key=str) if isinstance(value, list) else value
+            name: sorted(value, key=str) if isinstance(value, list) else value  # PEFT makes its lists from sets
             for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
             if name not in _IDLE and value is not None
         }

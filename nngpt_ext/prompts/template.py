@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import digest, parse_json, read_text
 from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN, Given
-from nngpt_ext.settings import Stage, build_config
+from nngpt_ext.settings import build_config
 
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
 # What a line may show: values of one dataset, which the text before the lines may not.
@@ -129,7 +129,9 @@ class _Input(BaseModel):
     value: str
 
 
-class _Lines(Stage):
+class _Lines(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     prompt: list[str]
     line: list[str]
     system: list[str] = []
@@ -176,6 +178,8 @@ def _variables(*texts: str) -> set[str]:
 
 def checked(template: Template) -> Template:
     """Return the template if each variable is filled by a known column, else raise a UserError with all faults."""
+    if template.lines is not None:
+        checked(template.lines)
     fields = [part for text in (template.system, template.prompt, template.line or "") for part in _fields(text)]
     used = {name for _, name, _ in fields if name is not None}
     faults = [
@@ -195,14 +199,8 @@ def checked(template: Template) -> Template:
     elif not {"dataset", "dataset_2"} <= set(template.columns.values()):
         faults.append("the columns dataset and dataset_2 must both be shown")
     if faults:
-        what = (
-            f"the lines of prompt {shown(template.name)}"
-            if template.line is not None
-            else f"prompt {shown(template.name)}"
-        )
-        raise UserError(f"{what}: {'; '.join(faults)}")
-    if template.lines is not None:
-        checked(template.lines)
+        what = "prompt" if template.line is None else "the lines of prompt"
+        raise UserError(f"{what} {shown(template.name)}: {'; '.join(faults)}")
     return template
 
 

@@ -162,8 +162,8 @@ def find_template(prompt: str, head: str = "answer") -> Template:
     if found.lines is None:
         having = ", ".join(name for name in NAMES if get_template(name).lines is not None)
         raise UserError(
-            f"prompt '{found.name}' has no lines, one for each dataset, which tuning.head=lines scores; use a prompt with "
-            f"lines ({having}), or set tuning.head=answer"
+            f"prompt '{found.name}' has no lines, one for each dataset, which tuning.head=lines scores; use a prompt "
+            f"with lines ({having}), or set tuning.head=answer"
         )
     return found.lines
 

@@ -57,6 +57,12 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
             f"{record['cut_networks']} networks' sources were cut to {data['code_tokens']} tokens; "
             "questions and answers never are."
         )
+    if tuning.get("head") == "lines":
+        offset = "" if tuning["offset"] == "none" else " plus the log-odds of the pair prior (tuning.offset)"
+        notes.append(
+            "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two "
+            f"scores{offset}, so the order of the datasets never matters."
+        )
     if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
     if data["pairs_per_network"] is not None or tuning["networks_per_epoch"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.special import logit
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
-from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.evaluation.baselines import BASELINES, pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
@@ -169,10 +169,12 @@ class Workbench:
 def pair_prior_table(data: PairData) -> Prior:
     """The log-odds that the pair prior of the training pairs has for each of their dataset pairs."""
     train = data.part("train")
-    pairs = train[["dataset_1", "dataset_2"]].drop_duplicates().sort_values(["dataset_1", "dataset_2"])
+    pairs = train.drop_duplicates(["dataset_1", "dataset_2"]).sort_values(["dataset_1", "dataset_2"])
+    judged = replace(data, pairs=pd.concat([train, pairs.assign(split="test")], ignore_index=True))
+    odds = logit(BASELINES["pair_prior"].fit(judged)).tolist()
     found: dict[str, dict[str, float]] = {}
-    for one, two, odds in zip(pairs["dataset_1"], pairs["dataset_2"], logit(pair_prior(train, pairs)), strict=True):
-        found.setdefault(one, {})[two] = float(odds)
+    for one, two, value in zip(pairs["dataset_1"], pairs["dataset_2"], odds, strict=True):
+        found.setdefault(one, {})[two] = value
     return Prior(log_odds=found)
 
 

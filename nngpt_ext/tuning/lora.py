@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -37,9 +37,10 @@ def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterat
         if scores:
             add_head(base.model)
         model = get_peft_model(base.model, peft)
-    model.peft_config["default"].target_modules.discard(HEAD)  # linear too, but trained as it is
+    settings: Any = model.peft_config["default"]
+    settings.target_modules.discard(HEAD)  # it is linear too, but trained whole
     # PEFT records the local folder of a hub model's snapshot, which means nothing on another machine.
-    model.peft_config["default"].base_model_name_or_path = preset(base.name).location
+    settings.base_model_name_or_path = preset(base.name).location
     try:
         yield model
     finally:

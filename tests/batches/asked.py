@@ -19,8 +19,12 @@ RECIPES = {
 }
 
 
-def encoder(base: Base, prompt: str = "recipe", code_tokens: int = 60) -> Encoder:
-    renderer = Renderer(get_template(prompt), base.tokenizer, code_tokens=code_tokens, facts=LEMUR_FACTS)
+def encoder(base: Base, prompt: str = "recipe", code_tokens: int = 60, lines: bool = False) -> Encoder:
+    template = get_template(prompt)
+    if lines:
+        assert template.lines is not None
+        template = template.lines
+    renderer = Renderer(template, base.tokenizer, code_tokens=code_tokens, facts=LEMUR_FACTS)
     return Encoder(renderer, models_made.sources(), base.context)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.io import digest
 from nngpt_ext.prompts.template import Messages, Template, checked, load_template
 
 COLUMNS = {"one": "dataset", "two": "dataset_2"}
@@ -164,3 +165,63 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the prompt file '.*gone\.json'"):
         load_template(tmp_path / "gone.json")
+
+
+def lined(tmp_path: Path, **changes: Any) -> Template:
+    """A prompt with lines; changes are of these."""
+    columns = {"code": "nn_code", "one": "dataset", "recipe_1": "recipe_1", "two": "dataset_2"}
+    inputs = [{"para": variable, "value": column} for variable, column in columns.items()]
+    lines = {"system": ["Rate."], "prompt": ["{code}", "How high?"], "line": ["{one}: {recipe_1}"], **changes}
+    made = entry(prompt=["{code}", "{one} or {two}?"], input_list=inputs, lines=lines)
+    return load_template(write(tmp_path / "lined.json", {"lined": made}))
+
+
+def test_a_line_is_filled_for_each_dataset(tmp_path: Path) -> None:
+    template = lined(tmp_path)
+    lines = template.lines
+    assert lines is not None
+    assert template.columns == {"code": "nn_code", "one": "dataset", "two": "dataset_2"}
+    assert lines.columns == {"code": "nn_code", "one": "dataset", "recipe_1": "recipe_1"}
+    assert not template.needs("recipe_1")
+    assert lines.shown == {"nn_code", "dataset", "dataset_2", "recipe_1", "recipe_2"}
+    values = {"nn_code": "x", "dataset": "svhn", "dataset_2": "mnist", "recipe_1": "lr 1e-3", "recipe_2": "lr 1e-2"}
+    assert lines.fill_lines(values) == (
+        Messages("Rate.", "x\nHow high?\nsvhn: lr 1e-3"),
+        Messages("Rate.", "x\nHow high?\nmnist: lr 1e-2"),
+    )
+    assert lines.fill(values) == Messages("Rate.", "x\nHow high?\nsvhn: lr 1e-3\nmnist: lr 1e-2")
+    with pytest.raises(UserError, match=r"^prompt 'lined' needs recipe_2, which was not given$"):
+        lines.fill_lines({**values, "recipe_2": None})
+
+
+def test_a_line_does_not_change_the_hash_of_the_question(tmp_path: Path) -> None:
+    """Runs of older versions recorded it, and continue only with the same."""
+    template, other = lined(tmp_path), lined(tmp_path, line=["{one} {recipe_1}"])
+    assert template.hash == digest(["lined", "Be\nbrief.", "{code}\n{one} or {two}?", template.columns])
+    assert template.hash == other.hash
+    assert template.lines is not None
+    assert other.lines is not None
+    assert len({template.hash, template.lines.hash, other.lines.hash}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"line": ["{one} {two}"]}, "{two} is dataset_2, and a line shows values of the first dataset only: dataset, "),
+        ({"line": ["{one} {code}"]}, "{code} is nn_code, and a line shows values of the first dataset only: dataset, "),
+        ({"line": ["{recipe_1}"]}, "the line must show the column dataset"),
+        ({"line": [""]}, "the line must show the column dataset"),
+        ({"line": ["{one} {lr}"]}, "variable {lr} is not in input_list"),
+        ({"prompt": ["{one}"]}, "{one} is dataset, and lines share values of the network only: epoch, nn, nn_code"),
+    ],
+)
+def test_what_a_line_may_not_show(tmp_path: Path, changes: Any, fault: str) -> None:
+    with pytest.raises(UserError) as told:
+        lined(tmp_path, **changes)
+    assert str(told.value).startswith(f"the lines of prompt 'lined': {fault}")
+    assert "\n" not in str(told.value)
+
+
+def test_an_unknown_key_of_lines_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown key 'lines\.lines' \(did you mean 'lines'\?\)"):
+        lined(tmp_path, lines=["{one}"])
