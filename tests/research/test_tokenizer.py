@@ -125,8 +125,13 @@ def test_embedded_2_has_the_same_tokens_and_further_ones() -> None:
     older, further = AutoTokenizer.from_pretrained(EMBEDDED), AutoTokenizer.from_pretrained(EMBEDDED_2)
     assert further.get_vocab() == extended_tokenizer(EMBEDDED).get_vocab()
     assert older.get_vocab().items() <= further.get_vocab().items()
-    source = models_made.sources()["VGG"]
-    assert older(source)["input_ids"] == [token for token in further(source)["input_ids"] if token < len(older)]
+    same = 0
+    for line in models_made.sources()["VGG"].splitlines():
+        ids = further(line)["input_ids"]
+        if all(token < len(older) for token in ids):  # no hundredths, and none of the words of lines
+            assert ids == older(line)["input_ids"]
+            same += 1
+    assert same > 20
 
 
 def test_each_word_of_a_line_is_one_token_of_embedded_2() -> None:
