@@ -115,7 +115,11 @@ QUICK: dict[str, tuple[str, str]] = {
     "shares memory without limit": ("import mmap\nmmap.mmap(-1, 1 << 40)", REFUSED),
     "allocates 100 GB": ("bytearray(100 << 30)", "MemoryError"),
     "allocates a tensor of 100 GB": ("torch.zeros(25, 1 << 30)", "alloc"),
-    "allocates bit by bit": ("kept = []\nwhile True: kept.append(bytearray(1 << 28))", "MemoryError"),
+    "allocates bit by bit": (
+        "import mmap\nkept = []\n"
+        "while True: kept.append(mmap.mmap(-1, 1 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))",
+        "Cannot allocate memory",
+    ),
     "ends at once": ("os._exit(0)", "^it ended without an answer$"),
     "ends with a code": ("os._exit(3)", "^it ended without an answer$"),
     "raises SystemExit": ("raise SystemExit(0)", "^SystemExit: 0$"),
@@ -172,13 +176,14 @@ SLOW: dict[str, tuple[str, str]] = {
         "thread|memory|stopped|Memory",
     ),
 }  # fmt: skip
-# What is allowed, or cannot be prevented.
+# What is allowed, or cannot be prevented. One that answers twice does not answer for the next one.
 HARMLESS: dict[str, str] = {
+    "lies about itself": f"answer({(_LIE + chr(10)) * 2!r}); time.sleep(0.2); os._exit(0)",
     "is a network": GOOD,
-    "uses threads": "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n"
-    + GOOD,
+    "uses threads": (
+        "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n" + GOOD
+    ),
     "tries and goes on": "try: os.remove(FOLDER + '/victim')\nexcept OSError: pass\n" + GOOD,
-    "lies about itself": f"answer({_LIE + chr(10)!r}); os._exit(0)",
 }
 
 
