@@ -160,17 +160,19 @@ QUICK: dict[str, tuple[str, str]] = {
         "^it was stopped because its answer is too long$",
     ),
 }  # fmt: skip
+# On a busy machine the time of the clock ends first.
+STOPPED = "^it was stopped after (10 s of CPU time|20 s)$"
 SLOW: dict[str, tuple[str, str]] = {
-    "loops": ("while True: pass", "^it was stopped after 10 s of CPU time$"),
-    "loops and ignores the signal": ("signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "10 s of CPU"),
+    "loops": ("while True: pass", STOPPED),
+    "loops and ignores the signal": ("signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", STOPPED),
     "loops in many threads": (
         "def loop():\n    while True: pass\n"
         "for _ in range(50): threading.Thread(target=loop, daemon=True).start()\nloop()",
-        "^it was stopped after",
+        STOPPED,
     ),
-    "loops in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "^it was stopped after 10 s of CPU time$"),
+    "loops in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", STOPPED),
     "sleeps": ("time.sleep(3600)", "^it was stopped after 20 s$"),
-    "floods standard output for ever": ("while True: print('x' * 1000)", "^it was stopped after 10 s of CPU time$"),
+    "floods standard output for ever": ("while True: print('x' * 1000)", STOPPED),
     "starts threads for ever": (
         "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
         "thread|memory|stopped|Memory",
