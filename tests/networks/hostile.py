@@ -115,7 +115,11 @@ QUICK: dict[str, tuple[str, str]] = {
     "shares memory without limit": ("import mmap\nmmap.mmap(-1, 1 << 40)", REFUSED),
     "allocates 100 GB": ("bytearray(100 << 30)", "MemoryError"),
     "allocates a tensor of 100 GB": ("torch.zeros(25, 1 << 30)", "alloc"),
-    "allocates bit by bit": ("kept = []\nwhile True: kept.append(bytearray(1 << 28))", "MemoryError"),
+    "allocates bit by bit": (
+        "import mmap\nkept = []\n"
+        "while True: kept.append(mmap.mmap(-1, 1 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))",
+        "Cannot allocate memory",
+    ),
     "ends at once": ("os._exit(0)", "^it ended without an answer$"),
     "ends with a code": ("os._exit(3)", "^it ended without an answer$"),
     "raises SystemExit": ("raise SystemExit(0)", "^SystemExit: 0$"),
@@ -156,29 +160,32 @@ QUICK: dict[str, tuple[str, str]] = {
         "^it was stopped because its answer is too long$",
     ),
 }  # fmt: skip
+# On a busy machine the time of the clock ends first.
+STOPPED = "^it was stopped after (10 s of CPU time|20 s)$"
 SLOW: dict[str, tuple[str, str]] = {
-    "loops": ("while True: pass", "^it was stopped after 10 s of CPU time$"),
-    "loops and ignores the signal": ("signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "10 s of CPU"),
+    "loops": ("while True: pass", STOPPED),
+    "loops and ignores the signal": ("signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", STOPPED),
     "loops in many threads": (
         "def loop():\n    while True: pass\n"
         "for _ in range(50): threading.Thread(target=loop, daemon=True).start()\nloop()",
-        "^it was stopped after",
+        STOPPED,
     ),
-    "loops in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "^it was stopped after 10 s of CPU time$"),
+    "loops in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", STOPPED),
     "sleeps": ("time.sleep(3600)", "^it was stopped after 20 s$"),
-    "floods standard output for ever": ("while True: print('x' * 1000)", "^it was stopped after 10 s of CPU time$"),
+    "floods standard output for ever": ("while True: print('x' * 1000)", STOPPED),
     "starts threads for ever": (
         "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
         "thread|memory|stopped|Memory",
     ),
 }  # fmt: skip
-# What is allowed, or cannot be prevented.
+# What is allowed, or cannot be prevented. One that answers twice does not answer for the next one.
 HARMLESS: dict[str, str] = {
+    "lies about itself": f"answer({(_LIE + chr(10)) * 2!r}); time.sleep(0.2); os._exit(0)",
     "is a network": GOOD,
-    "uses threads": "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n"
-    + GOOD,
+    "uses threads": (
+        "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n" + GOOD
+    ),
     "tries and goes on": "try: os.remove(FOLDER + '/victim')\nexcept OSError: pass\n" + GOOD,
-    "lies about itself": f"answer({_LIE + chr(10)!r}); os._exit(0)",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks import catalogue
-from nngpt_ext.networks.catalogue import SHIPPED, measure_all, shipped, structure_of, structures
+from nngpt_ext.networks.catalogue import SHIPPED, Found, measure_all, shipped, structure_of, structures
 from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, source_key
 
@@ -32,16 +33,22 @@ def test_the_table_has_every_network_of_the_pairs(lemur_sources, lemur_trials):
     table = shipped(keys.values())
     trials = lemur_trials.frame
     rows = trials[trials["nn"].isin(keys)].drop_duplicates(["nn", "dataset"])
-    wanted = {
-        (keys[row.nn], input_shape(row.dataset, LEMUR_FACTS[row.dataset], transform))
-        for row in rows.itertuples()
-        for transform in (None, row.transform)
-    }
+    trained, native = set(), set()
+    for row in rows.itertuples():
+        facts = LEMUR_FACTS[row.dataset]
+        trained.add((keys[row.nn], input_shape(row.dataset, facts, row.transform)))
+        native.add((keys[row.nn], input_shape(row.dataset, facts)))
     assert len(keys) == 1942
-    assert wanted - set(table) == set()
-    found = [one for key in wanted if isinstance(one := table[key], Structure)]
-    assert len(found) / len(wanted) > 0.98
-    assert sum(one.forward == 1 for one in found) / len(found) > 0.95
+    assert (trained | native) - set(table) == set()
+    # A batch goes through at the shape of nearly every training, but small native images are too small for many.
+    assert share(table[key] for key in trained) > 0.995
+    assert 0.85 < share(table[key] for key in native) < 0.95
+
+
+def share(found: Iterable[Found]) -> float:
+    """The share that a batch went through."""
+    passed = [isinstance(one, Structure) and one.forward == 1 for one in found]
+    return sum(passed) / len(passed)
 
 
 def test_the_table_says_what_the_sandbox_measures(lemur_sources):

@@ -25,7 +25,7 @@ def test_the_table_is_what_the_command_measures():
     assert {(key, Shape(*shape)) for key, *shape in rows} == wanted
 
 
-def test_it_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lemur_sources: dict[str, str]):
+def test_it_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lemur_sources: dict[str, str]) -> None:
     jobs = [
         ("a", lemur_sources["AlexNet"], [Shape(3, 32, 32, 10), Shape(3, 64, 64, 10)]),
         ("b", "1 / 0", [Shape(1, 28, 28, 10)]),
@@ -35,7 +35,7 @@ def test_it_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lemur_sou
     build.main()
     whole, table = (tmp_path / "structure.jsonl").read_text(), pq.read_table(tmp_path / "table.parquet")
     assert table["parameters"].to_pylist() == [57_044_810, 57_044_810, None]
-    assert table["forward"].to_pylist() == [1, 1, None]
+    assert table["forward"].to_pylist() == [0, 1, None]  # AlexNet's pooling needs larger images; b is not built
     assert json.loads(whole.splitlines()[2])["failure"] == "ZeroDivisionError: division by zero"
     first, *_ = whole.splitlines(keepends=True)
     (tmp_path / "structure.jsonl").write_text(first + '{"source": "a", "sha')  # killed in the middle of a line
