@@ -16,7 +16,7 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
-from nngpt_ext.errors import UserError, shown
+from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.predict import predict_commands as ask
@@ -60,6 +60,7 @@ def _options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
+    context.with_resource(for_shell())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
 

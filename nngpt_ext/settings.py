@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -79,14 +78,16 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "extra_forbidden":
         groups = sorted({key.rpartition(".")[0] for key in known} - {""})
         alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
-        last = {key.rpartition(".")[2]: f" (did you mean '{key}'?)" for key in known}
-        same = difflib.get_close_matches(path.rpartition(".")[2], last, n=1, cutoff=0.7)
-        hint = nearest(path, alike) or nearest(path, known) or "".join(last[key] for key in same)
+        last = {key.rpartition(".")[2]: key for key in known}  # a key under another group
+        found = re.findall(r"'(.+)'", nearest(path.rpartition(".")[2], last))
+        hint = nearest(path, alike) or nearest(path, known) or "".join(f" (did you mean '{last[k]}'?)" for k in found)
         return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
+    if error["type"] == "literal_error":
+        message += nearest(str(given), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     hidden = isinstance(given, (dict, BaseModel)) or shown(given) in message or path.startswith("store")
     return (
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"

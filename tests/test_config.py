@@ -326,7 +326,10 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_no_configuration_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = line(run_task, TASK)
-    assert message.startswith("no configuration for 'dataset_compare': give one (--config FILE, in Python config=…)")
+    assert message.startswith(
+        "no configuration for 'dataset_compare': give a file (config=FILE) or what differs from the defaults "
+        '(model={"base": "embedded"}), or enable the task in '
+    )
     assert message.endswith("nngpt.yaml in this folder or above: tasks: {dataset_compare: {}}")
     assert list(tmp_path.iterdir()) == []
 

@@ -37,6 +37,8 @@ from nngpt_ext.run_folder import (
     REPORT,
     REPORT_MARKDOWN,
     REPORT_PAGE,
+    finishing,
+    no_run,
     read_sealed,
     read_table,
     write_sealed,
@@ -167,7 +169,7 @@ def read_answers(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     if matched.isna().to_numpy().any():
         raise UserError(
             f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove "
-            f"'{folder / REPORT}' and continue with --resume"
+            f"'{folder / REPORT}' and {finishing(folder)}"
         )
     return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=KEYS).items()}
 
@@ -258,11 +260,13 @@ def read_report(folder: str | Path) -> Report:
     try:
         return Report.model_validate(read_sealed(path))
     except OSError as error:
-        raise UserError(f"cannot read '{path}' ({error.strerror}); name the folder of a finished run") from None
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise no_run(Path(folder)) from None
+        raise UserError(f"cannot read '{path}' ({error.strerror})") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"'{path}' is not a report of this package ({reason}); rebuild it: nngpt-ext report {folder}"
+            f"'{path}' is not a report of this package ({reason}); to build it again, type: nngpt-ext report {folder}"
         ) from None
 
 

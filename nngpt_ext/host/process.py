@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.host.installation import Host
 from nngpt_ext.io import cannot_write
 
@@ -107,7 +109,7 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
-                f"type: pip install '{package}{accepted}'"
+                f"type: {pip(f'install {shlex.quote(package + accepted)}')}"
             )
     return found
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from nngpt_ext.data.facts import GivenFacts
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere
 from nngpt_ext.io import digest, inside, remove_at_once, remove_leftovers, replacing, write_text
 from nngpt_ext.networks.codes import Network, Refused, read_codes
 from nngpt_ext.predict.predictor import Predictor
@@ -205,7 +205,7 @@ class Parts:
         except (OSError, ValueError):
             mark = ""
         if mark != self.plan:
-            raise UserError(f"'{self.out}' exists and is not the result of this command; give another --out")
+            raise UserError(f"'{self.out}' exists and is not the result of this command; {elsewhere()}")
         return True
 
     def claim(self, shard: int) -> int:
@@ -219,7 +219,7 @@ class Parts:
         if self._has_results():
             raise UserError(
                 f"'{self.folder}' belongs to another collection, adapter, recipe or set of datasets; "
-                "remove it or give another --out"
+                f"remove it or {elsewhere()}"
             )
         self.folder.mkdir(exist_ok=True)
         write_text(self.folder / _PLAN, json.dumps({"plan": self.plan, "shard": shard}))

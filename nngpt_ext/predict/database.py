@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nngpt_ext.errors import UserError, reason, shown
+from nngpt_ext.extras import install_extra
 from nngpt_ext.settings import hide_password
 
 SCHEMA = 2
@@ -186,7 +187,7 @@ def readable_faults(url: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the prediction store {_quoted(url)} needs {error.name}: pip install 'nngpt-ext[postgres]', "
+            f"the prediction store {_quoted(url)} needs {error.name}: {install_extra('postgres')}, "
             "and write its URL as postgresql+psycopg://user@host/name"
         ) from None
     except Exception as error:  # each driver has its own

@@ -20,7 +20,7 @@ from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
-from nngpt_ext.run_folder import ADAPTER, REPORT
+from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
@@ -80,7 +80,7 @@ class Predictor:
             UserError: for a folder without a finished run, or with another adapter than the run wrote.
         """
         if not (Path(folder) / REPORT).is_file():
-            raise UserError(f"no finished run in '{folder}'; give a run's folder, or finish it with --resume")
+            raise no_run(Path(folder))
         predictor = cls(Path(folder) / ADAPTER, base=base, store=store, facts=facts)
         predictor._files.check_run(Path(folder))
         return predictor

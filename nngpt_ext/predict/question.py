@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
-from nngpt_ext.data.facts import DatasetFacts, GivenFacts, facts_of
-from nngpt_ext.errors import UserError, nearest, shown, unknown
+from nngpt_ext.data.facts import OTHERS, DatasetFacts, GivenFacts, facts_of, unknown_dataset
+from nngpt_ext.errors import UserError, nearest, plain, shown, typed
 from nngpt_ext.io import digest, text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.predict.adapter import AdapterFiles
@@ -72,7 +72,7 @@ class QueryChecker:
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
             if not is_name(name):
-                example = "facts={'flowers': (1020, 224, 3, 102)} or --facts flowers=1020,224,3,102"
+                example = typed("--facts flowers=1020,224,3,102", "facts={'flowers': (1020, 224, 3, 102)}")
                 raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
         self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
         if self._template.needs("nn"):
@@ -106,22 +106,21 @@ class QueryChecker:
         return CheckedQuery(query, question, source, given_texts(self._template, question), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
-        """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets."""
+        """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.
+
+        A name that differs from a known one only in case or separators is refused, unless facts are given for it.
+        """
         for dataset in names:
             if not is_name(dataset):
                 raise UserError(f"a dataset's name must be printable text on one line, not {shown(dataset)}")
             if dataset in self.facts:
                 continue
-            if self._template.needs_facts:
-                raise UserError(
-                    f"{unknown('dataset', dataset, self.facts)}; for a new dataset give its facts: "
-                    f"facts={{{shown(dataset)}: (training images, image size, channels, classes)}}, on the command "
-                    "line --facts NAME=IMAGES,SIZE,CHANNELS,CLASSES"
-                )
-            trained = self._files.note.datasets
-            if dataset not in trained and dataset not in self._said:
+            known = {*self._files.note.datasets, *self.facts}
+            if self._template.needs_facts or (dataset not in known and plain(dataset) in map(plain, known)):
+                raise unknown_dataset(dataset, known)
+            if dataset not in known and dataset not in self._said:
                 self._said.add(dataset)
-                hint = nearest(dataset, [*trained, *self.facts])
+                hint = nearest(dataset, known, OTHERS)
                 log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
     def _source(self, query: Query) -> tuple[str, str]:
@@ -154,10 +153,8 @@ def check_given(template: Template, question: Question) -> None:
     """
     for _, one, side in _given_fields(template, question):
         if side.given.get(one.name) is None:
-            raise UserError(
-                f"prompt '{template.name}' needs {one.noun} for '{side.dataset}': "
-                f"{one.advice.format(dataset=side.dataset)}"
-            )
+            give = typed(one.option, one.example).format(dataset=question.dataset_1, other=question.dataset_2)
+            raise UserError(f"prompt '{template.name}' needs {one.noun} for '{side.dataset}': {give}")
 
 
 def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Side]]:

@@ -16,7 +16,7 @@ from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import pairs_hash, split_hash
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, resuming
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, file_digest, inside, remove, replacing
@@ -103,7 +103,7 @@ class Loader:
             self._base.clear()
             self._base[key] = load_base(
                 config.base, load_in_4bit=config.load_in_4bit, revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
+                trust_remote_code=config.trust_remote_code, configured=True,
             )  # fmt: skip
         return self._base[key]
 
@@ -123,7 +123,10 @@ def run_pipeline(
         same_inputs(folder, {"prompt": digest(astuple(find_template(config.prompt)))})
         return _finished(folder)
     # All faults of the configuration are reported at once, before anything is written; quick checks come first.
-    faults += _faults(lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder))
+    faults += _faults(
+        lambda: base_folder(model.base, revision=model.revision, configured=True),
+        lambda: _check_links(resolved, folder),
+    )
     if faults:
         raise UserError("; ".join(faults))
     template = find_template(config.prompt)
@@ -145,7 +148,7 @@ def run_pipeline(
             return _run(bench, folder, timings, loader, on_epoch)
     except Exception as error:  # a full disk is an OSError, a RuntimeError (torch) or a SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise UserError(f"no space left on the disk for '{folder}'; free some, then use --resume") from error
+            raise UserError(f"no space left on the disk for '{folder}'; free some, then {resuming()}") from error
         raise
 
 

@@ -143,7 +143,7 @@ def test_a_worker_scores_a_shard(run: RunResult, codes: Path, tmp_path: Path) ->
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'nngpt-ext\[ray\]'"):
+    with pytest.raises(UserError, match=r"Ray is not installed; type: .*pip install 'ray>=2\.40'$"):
         ray_engine()
 
 

@@ -187,7 +187,7 @@ def test_another_config_says_what_differs(studied, tmp_path, changes, reason):
 
 def test_folders_that_are_not_free(studied, tmp_path):
     assert line(run_study, studied.file, studied.folder) == (
-        f"'{studied.folder}' already holds this study; continue it with --resume, or give another folder with --out"
+        f"'{studied.folder}' already holds this study; continue with resume=True, or give another one"
     )
     (tmp_path / "thesis.tex").touch()
     for place in (tmp_path, tmp_path / "thesis.tex"):
@@ -203,7 +203,7 @@ def test_unknown_names_end_it_before_anything_is_there(tmp_path):
 
 def test_without_matplotlib_nothing_is_begun(studied, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert line(run_study, studied.file, tmp_path / "out").endswith("type: pip install 'nngpt-ext[study]'")
+    assert line(run_study, studied.file, tmp_path / "out").endswith("pip install 'matplotlib>=3.8'")
     assert not (tmp_path / "out").exists()
 
 

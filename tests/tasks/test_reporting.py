@@ -38,7 +38,7 @@ def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
 def test_a_damaged_report_is_built_again(run: Path) -> None:
     text = (run / "report.json").read_text()
     truncate(run / "report.json")
-    assert line(resume, run).endswith(f"rebuild it: nngpt-ext report {run}")
+    assert line(resume, run).endswith(f"to build it again, type: nngpt-ext report {run}")
     rebuild_report(run)
     assert (run / "report.json").read_text() == text
 

@@ -14,11 +14,12 @@ from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.data.trials import Source
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, parsing, shown
+from nngpt_ext.extras import pip
 
 log = logging.getLogger(__name__)
 
 DATABASE = Path("db") / "ab.nn.db"
-INSTALL = "pip install --no-deps nn-dataset==2.1.2"
+INSTALL = pip("install --no-deps nn-dataset==2.1.2")
 Found = tuple[Source, str]  # a source, and why it was chosen
 
 
