@@ -177,7 +177,7 @@ def test_record_comes_back(claimed):
 
 def test_no_record(claimed, tmp_path):
     assert line(read_record, claimed) == f"'{claimed}' has an unfinished run; to finish it, {finishing(claimed)}"
-    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' has no run"
+    assert line(read_record, tmp_path / "none") == f"no folder '{tmp_path / 'none'}'"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
     (claimed / "run.json").write_text("[1]")
