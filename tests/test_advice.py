@@ -19,7 +19,6 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-import nngpt_ext
 from nngpt_ext import UserError, run_task
 from nngpt_ext.cli import main
 from nngpt_ext.doctor import OTHERS
@@ -512,39 +511,44 @@ def test_the_shell_and_python_are_told_in_their_own_words() -> None:
 
 
 def strings(tree: ast.AST, inside: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """All strings but docstrings, with the names of the functions that they are arguments of."""
+    """All strings but docstrings, with the names of the functions that they are arguments of; {} is a value in one."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield inside, node.value
-        own = (*inside, ast.unparse(node.func)) if isinstance(node, ast.Call) else inside
-        yield from strings(node, own)
-
-
-MODULES = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text()) for file in PACKAGE.rglob("*.py")}
-# Only the command line calls these; `option` in a prompt field is for the command line.
-OF_THE_SHELL = ("cli.py", "bench.py", "doctor.py", "extras.py", "_commands.py")
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_options_are_named_to_the_shell_only(module: str) -> None:
-    """A string with an option is an argument of `typed`, or a whole command."""
-    for inside, text in strings(MODULES[module]):
-        whole = re.search(r"(nngpt-ext|lm_eval|pip) \w|^ ?--(out|resume|tasks|model|device|batch_size|include_path) ?",
-                          text)  # fmt: skip
-        if module.endswith(OF_THE_SHELL) or {"typed", "pip", "PromptField"} & set(inside) or whole:
+        if isinstance(node, ast.JoinedStr):
+            yield inside, "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            values = [part for part in node.values if not isinstance(part, ast.Constant)]
+            yield from strings(ast.Module([ast.Expr(part) for part in values], []), inside)
             continue
-        assert not re.search(r"(^|[^\w-])--[a-z]", text.replace("--no-deps nn-dataset", "")), text
+        yield from strings(node, (*inside, ast.unparse(node.func)) if isinstance(node, ast.Call) else inside)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_messages_name_only_what_the_wheel_has(module: str) -> None:
-    for _, text in strings(MODULES[module]):
-        assert not re.search(r"\b(examples|docs|research|scripts|tests)/\w", text)
-        assert "nngpt-ext[" not in text  # it is on no index: nngpt_ext.extras names what it needs
-        assert not re.search(r"pip3? (un)?install", text)  # of which Python? nngpt_ext.extras knows
+STRINGS = [
+    (str(file.relative_to(PACKAGE)), {*inside}, text)
+    for file in sorted(PACKAGE.rglob("*.py"))
+    for inside, text in strings(ast.parse(file.read_text()))
+]
+# The command line itself, and commands of other programs.
+OF_THE_SHELL = ("cli.py", "bench.py", "doctor.py", "shell.py", "extras.py", "_commands.py")
 
 
-def test_the_package_is_this_one() -> None:
-    assert Path(nngpt_ext.__file__).parent == PACKAGE
+def test_options_are_named_to_the_shell_only() -> None:
+    """A string with an option is an argument of `typed`, the `option` of a prompt field, or in a whole command."""
+    assert len(STRINGS) > 2_000
+    elsewhere = [
+        (module, text)
+        for module, inside, text in STRINGS
+        if re.search(r"(^|[^\w-])--[a-z]", text)
+        and not module.endswith(OF_THE_SHELL)
+        and not inside & {"typed", "pip", "PromptField"}
+        and not re.search(r"nngpt-ext \w|nn-dataset==|--include_path|--model hf", text)
+    ]
+    assert elsewhere == []
+
+
+def test_messages_name_only_what_the_wheel_has() -> None:
+    """No files of the repository, no extra of this package, which is on no index, and no pip of another Python."""
+    wrong = r"\b(examples|docs|research|scripts|tests)/\w|nngpt-ext\[|pip3? (un)?install"
+    assert [(module, text) for module, _, text in STRINGS if re.search(wrong, text)] == []
