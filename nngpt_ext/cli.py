@@ -21,7 +21,7 @@ from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
-from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -36,8 +36,6 @@ app = typer.Typer(
 app.add_typer(bench.app, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
-
-INTERRUPTED = 130  # the exit code of Ctrl-C in shells
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
@@ -229,25 +227,38 @@ def _print_report(found: Any, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
+    interrupted = False
+    try:
+        with interruptible() as pressed:
+            try:
+                code = _call()
+            finally:
+                interrupted = pressed()
+    except BaseException as error:
+        if not interrupted and not isinstance(error, (KeyboardInterrupt, typer.Abort)):
+            raise
+        code = INTERRUPTED
+    if interrupted or code == INTERRUPTED:  # also if all was done by then: what follows in a script must not begin
+        code = INTERRUPTED
+        typer.echo("interrupted; continue a run with --resume", err=True)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _call() -> Any:
     usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
-        code = app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
+        return app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
     except UserError as error:
         _stop(str(error))
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
-    if code == INTERRUPTED:
-        typer.echo("interrupted; continue a run with --resume", err=True)
-    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _stop(message: str) -> NoReturn:

@@ -6,7 +6,7 @@ import os.path
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -63,11 +63,15 @@ class Renderer:
         # A token is recognised by what stands between its outer spaces: only that can be broken by a space.
         cores = {text.strip(" ") for text in specials | text_markers(tokenizer, specials)}
         cores = {core for core in cores if len(core) > 1}
+        self._shown = lru_cache(maxsize=256)(self._code)  # of the networks whose questions are answered together
         self._marked = _first_characters(cores)
         self._gap = " " * (1 + max((len(run) for core in cores for run in re.findall(" +", core)), default=0))
 
     def code(self, source: str) -> Code:
         """The part of a source that a prompt shows, truncated by tokens."""
+        return self._shown(source)
+
+    def _code(self, source: str) -> Code:
         text = self.inert(compact_code(source) if self.compact else source.strip())
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = encoded["offset_mapping"]
