@@ -126,6 +126,7 @@ def pairs(
         f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
         f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
+    _print_excluded(summary["excluded"])
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
     if out is not None:
@@ -161,6 +162,7 @@ def baselines(
             difference = figures["difference"]
             line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
         typer.echo(line)
+    _print_excluded(found["excluded"])
     if found["note"]:
         typer.echo(found["note"])
 
@@ -208,7 +210,14 @@ def _data(**options: Any) -> DataConfig:
 
 
 def _interval(value: float, ci95: list[float], form: str) -> str:
-    return f"{value:{form}} ({ci95[0]:{form}} to {ci95[1]:{form}})"
+    spread = "no interval" if ci95[0] == ci95[1] else f"{ci95[0]:{form}} to {ci95[1]:{form}}"
+    return f"{value:{form}} ({spread})"
+
+
+def _print_excluded(excluded: dict[str, int]) -> None:
+    if excluded:
+        why = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
+        typer.echo(f"{sum(excluded.values()):,} trials were excluded: {why}")
 
 
 def _print_report(found: Any, as_json: bool) -> None:

@@ -149,9 +149,10 @@ class Ranking:
         """What the table means, and what a reader must know of it, in sentences."""
         n = len(self.comparisons)
         found = [
-            "Strength (Bradley–Terry): log-odds with mean zero. P(best of all) is computed from the strengths, P(better "
-            "than next) is that of one comparison, and abstains counts a dataset's comparisons.",
-            f"{sum(c.abstain for c in self.comparisons)} of {count(n, 'comparison')} abstain; answered by {self.model}.",
+            "Strength (Bradley–Terry): log-odds with mean zero. P(best of all) is computed from the strengths, "
+            "P(better than next) is that of one comparison, and abstains counts a dataset's comparisons.",
+            f"{sum(c.abstain for c in self.comparisons)} of {count(n, 'comparison')} abstain; "
+            f"answered by {self.model}.",
         ]
         return [*found, *(["The ranking is consistent."] if self.intransitive == 0 else []), *self.limits()]
 

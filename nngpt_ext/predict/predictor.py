@@ -318,8 +318,8 @@ class Predictor:
                     "dataset_1": names[0], "dataset_2": names[1], "given_1": one.given[0], "given_2": one.given[1],
                     "log_odds": mean, "probability_1": float(expit(mean)),
                     "calibrated_1": files.probability(mean) if self.calibrated else None,
-                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names), "cut": cut[one.source],
-                    "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
+                    "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names),
+                    "cut": cut[one.source], "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
                     "prompt_hash": note.prompt_hash, "adapter": files.hash, "calibration": files.calibration_hash,
                     "base_model": files.base.base_model,
                 }

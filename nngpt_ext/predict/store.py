@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +19,8 @@ from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
+
+log = logging.getLogger(__name__)
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
@@ -172,7 +175,10 @@ class PredictionStore:
         if until is not None:
             select = select.where(table.created <= _utc(until))
         with readable_faults(self._url), self._engine.connect() as connection:
-            rows = [row for row in connection.execute(select).mappings() if _sound(row)]
+            found = connection.execute(select).mappings().all()
+        rows = [row for row in found if _sound(row)]
+        if len(rows) < len(found):
+            log.warning("%d damaged rows of the store '%s' are left out", len(found) - len(rows), self._url)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         frame["created"] = pd.to_datetime(frame["created"], utc=True)
         return frame.sort_values(["nn", "dataset_1", "dataset_2", "question"], ignore_index=True)
