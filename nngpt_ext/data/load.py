@@ -109,7 +109,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     pairs["split"] = parts_of(pairs, config, records)
     sources = records.sources(sorted(pairs["nn"].unique()))
     networks = {str(part): int(n) for part, n in pairs.groupby("split")["nn"].nunique().items()}
-    unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - sum(networks.values())
+    unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - pairs["nn"].nunique()
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:

@@ -228,11 +228,7 @@ def _run(
         "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
-        "data": {
-            "source": data.source,
-            **({"path": data.place} if data.place else {}),
-            "fingerprint": data.fingerprint,
-        },
+        "data": {"source": data.source, "fingerprint": data.fingerprint} | ({"path": data.place} if data.place else {}),
         "available_networks": data.networks,
         "unpaired_networks": data.unpaired,
         "base_model": {"name": base.name, "sha256": base.sha256, "identity": dict(base.identity)},
@@ -246,6 +242,7 @@ def _run(
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
+        "read_networks": int(data.pairs["nn"].nunique()),
         "cut_networks": len(cut),
         "cut": cut,
         "timings": dict(timings),

@@ -55,7 +55,7 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
     notes = []
     networks, available = record.get("networks", {}), record.get("available_networks", {})
     if record["cut_networks"]:
-        of = f" of {sum(networks.values()):,}" if networks else ""
+        of = f" of {record['read_networks']:,}" if "read_networks" in record else ""
         notes.append(
             f"{record['cut_networks']}{of} networks' sources were cut to {data['code_tokens']} tokens; "
             "questions and answers never are."
@@ -77,7 +77,9 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         used = [f"{part} ({networks[part]:,} of {available[part]:,})" if available else part for part in limited]
         notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(used)}.")
     if "path" in record.get("data", {}):
-        notes.append("The records are not those of an installed nn-dataset; see `records` for their fingerprint.")
+        notes.append(
+            f"The records are those in '{record['data']['path']}' (fingerprint {record['data']['fingerprint'][:12]})."
+        )
     return notes
 
 
