@@ -22,7 +22,7 @@ def print_json(content: Any) -> None:
 
 
 INTERRUPTED = 130  # the exit code of Ctrl-C in shells
-_AGAIN = 0.5  # seconds
+_AGAIN, _TRIES = 0.5, 10  # seconds between tries to interrupt what goes on, and their number
 
 
 @contextmanager
@@ -31,10 +31,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     Python prints and drops what is raised in a destructor, in a callback from C code or while an import ends, and
     libraries catch everything in places. Therefore KeyboardInterrupt is raised again until it leaves the block, except
-    while it is being handled, so that clean-up ends undisturbed. Where interrupts are ignored (a background job, nohup)
+    while it is being handled, so that clean-up ends undisturbed; if it was lost `_TRIES` times, the process ends, as it
+    would by SIGKILL, which loses nothing that is finished. Where interrupts are ignored (a background job, nohup)
     nothing changes; on Windows it is raised once.
     """
-    pressed = False
+    pressed, tries = False, 0
 
     def interrupt(*_: object) -> None:
         nonlocal pressed
@@ -44,10 +45,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         raise KeyboardInterrupt
 
     def again(*_: object) -> None:
+        nonlocal tries
         error = sys.exc_info()[1]
         while error is not None and not isinstance(error, KeyboardInterrupt):
             error = error.__context__
         if error is None:
+            tries += 1
+            if tries > _TRIES:
+                leave()
             raise KeyboardInterrupt
 
     def leave() -> None:  # the last exit handler: Python itself would end with another code in some cases

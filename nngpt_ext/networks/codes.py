@@ -51,8 +51,9 @@ def read_codes(place: Path, skipped: Counter[str] | None = None) -> Iterator[Net
     Raises:
         UserError: for a place without networks, a table without these columns, and a duplicate name.
     """
+    skipped = Counter() if skipped is None else skipped
     with parsing(f"cannot read {shown(place)}", _ADVICE):
-        rows = list(_rows(place, Counter() if skipped is None else skipped))
+        rows = list(_rows(place, skipped))
     if not rows:
         left = f" ({said_of_skipped(skipped)})" if skipped else ""
         raise UserError(f"'{place}' contains no network{left}: {_ADVICE}")

@@ -93,7 +93,7 @@ class Scored:
             found.append(f"{count(len(self.same), 'source')} occurred under several names, such as {one}.")
         if self.classless:
             names = ", ".join(self.classless[:3])
-            found.append(f"{count(len(self.classless), 'source')} define no class, so may be no network: {names}.")
+            found.append(f"{count(len(self.classless), 'source')} without a class may be no network: {names}.")
         return found
 
 
