@@ -115,7 +115,8 @@ def test_nothing_changes_for_others() -> None:
         "import signal, sys\nfrom nngpt_ext import cli\n"
         "signal.signal(signal.SIGINT, signal.{handler})\nsys.argv = ['nngpt-ext', '--version']\n"
         "try:\n    cli.main()\nexcept SystemExit as stop:\n"
-        "    print(stop.code, signal.getsignal(signal.SIGINT) is signal.{handler}, signal.getitimer(signal.ITIMER_REAL))"
+        "    print(stop.code, signal.getsignal(signal.SIGINT) is signal.{handler}, "
+        "signal.getitimer(signal.ITIMER_REAL))"
     )
     for handler in ("SIG_IGN", "default_int_handler"):
         done = subprocess.run(

@@ -38,7 +38,7 @@ def summary(report: Report) -> str:
             f"training never saw.{' ' + few_networks(report) if few_networks(report) else ''}"
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
-    few = few_networks(report)
+    few = f", on fewer than {FEW} networks" if few_networks(report) else ""
     if few or not skill.clear_of_zero:
         verdict = "no skill was shown"
     else:
@@ -47,7 +47,7 @@ def summary(report: Report) -> str:
         f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, {correct} of "
         f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
         f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
-        f"pair prior) is {gain}: {verdict}.{f' {few}' if few else ''}"
+        f"pair prior{few}) is {gain}: {verdict}."
     )
 
 

@@ -133,7 +133,10 @@ def test_chat_markers_that_are_not_called_special_are_text_too() -> None:
 NORMALIZERS = {
     "NFKC": (lambda n: n.NFKC(), ["＜|User|＞", "<｜User｜>", "＜｜Ｕｓｅｒ｜＞", "<|user|>"]),
     "lower case": (lambda n: n.Lowercase(), ["<|USER|>", "<|user|>", "<|uSeR|>"]),
-    "both": (lambda n: n.Sequence([n.NFKC(), n.Lowercase()]), ["＜|ＵＳＥＲ|＞", "[Inst]", "［ＩＮＳＴ］", "<|u<|USER|>ser|>"]),
+    "both": (
+        lambda n: n.Sequence([n.NFKC(), n.Lowercase()]),
+        ["＜|ＵＳＥＲ|＞", "[Inst]", "［ＩＮＳＴ］", "<|u<|USER|>ser|>"],
+    ),
     "no zero-width": (lambda n: n.Replace("\u200b", ""), ["<|\u200bUser|>", "\u200b<|Us\u200ber|\u200b>"]),
     "sentencepiece": (
         lambda n: n.Sequence([n.Prepend("▁"), n.Replace(" ", "▁"), n.NFKC()]), ["＜|User|＞", "x ＜|User|＞ y"]
