@@ -21,7 +21,7 @@ from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
-from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -36,8 +36,6 @@ app = typer.Typer(
 app.add_typer(bench.app, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
-
-INTERRUPTED = 130  # the exit code of Ctrl-C in shells
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
@@ -129,6 +127,7 @@ def pairs(
         f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
         f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
+    _print_excluded(summary["excluded"])
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
     if out is not None:
@@ -164,6 +163,7 @@ def baselines(
             difference = figures["difference"]
             line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
         typer.echo(line)
+    _print_excluded(found["excluded"])
     if found["note"]:
         typer.echo(found["note"])
 
@@ -211,7 +211,14 @@ def _data(**options: Any) -> DataConfig:
 
 
 def _interval(value: float, ci95: list[float], form: str) -> str:
-    return f"{value:{form}} ({ci95[0]:{form}} to {ci95[1]:{form}})"
+    spread = "no interval" if ci95[0] == ci95[1] else f"{ci95[0]:{form}} to {ci95[1]:{form}}"
+    return f"{value:{form}} ({spread})"
+
+
+def _print_excluded(excluded: dict[str, int]) -> None:
+    if excluded:
+        why = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
+        typer.echo(f"{sum(excluded.values()):,} trials were excluded: {why}")
 
 
 def _print_report(found: Any, as_json: bool) -> None:
@@ -230,25 +237,38 @@ def _print_report(found: Any, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
+    interrupted = False
+    try:
+        with interruptible() as pressed:
+            try:
+                code = _call()
+            finally:
+                interrupted = pressed()
+    except BaseException as error:
+        if not interrupted and not isinstance(error, (KeyboardInterrupt, typer.Abort)):
+            raise
+        code = INTERRUPTED
+    if interrupted or code == INTERRUPTED:  # also if all was done by then: what follows in a script must not begin
+        code = INTERRUPTED
+        typer.echo("interrupted; continue a run with --resume", err=True)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _call() -> Any:
     usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
-        code = app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
+        return app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
     except UserError as error:
         _stop(str(error))
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
-    if code == INTERRUPTED:
-        typer.echo("interrupted; continue a run with --resume", err=True)
-    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _stop(message: str) -> NoReturn:

@@ -12,10 +12,11 @@ from pathlib import Path
 from nngpt_ext.errors import UserError, reason, typed
 from nngpt_ext.extras import install_extra
 from nngpt_ext.networks.codes import Network
-from nngpt_ext.predict.collection import Engine, Job, Shards, part_file, score_shard
+from nngpt_ext.predict.collection import Engine, Job, Shards, score_shard
 from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.quiet import output_on_stderr
+from nngpt_ext.shards import part_file
 
 TRIES = 3  # workers that may die at one shard
 # For a cluster of one machine; Ray reads these when it is imported. With clusters of several machines disabled (on any

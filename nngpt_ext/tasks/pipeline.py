@@ -46,7 +46,7 @@ from nngpt_ext.run_folder import (
     write_record,
 )
 from nngpt_ext.tasks.protocol import RunResult
-from nngpt_ext.tasks.reporting import rebuild_report
+from nngpt_ext.tasks.reporting import LEMUR, rebuild_report
 from nngpt_ext.tuning.history import OnEpoch, read_history
 
 if TYPE_CHECKING:
@@ -228,12 +228,14 @@ def _run(
     cut = sorted(bench.encoder.cut_networks())
     record: dict[str, Any] = {
         "task": "dataset_compare",
-        "versions": versions(),
+        "versions": {name: found for name, found in versions().items() if name != LEMUR or data.place is None},
         "device": torch.cuda.get_device_name() if base.device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
-        "data": {"source": data.source, "fingerprint": data.fingerprint},
+        "data": {"source": data.source, "fingerprint": data.fingerprint} | ({"path": data.place} if data.place else {}),
+        "available_networks": data.networks,
+        "unpaired_networks": data.unpaired,
         "base_model": {"name": base.name, "sha256": base.sha256, "identity": dict(base.identity)},
         "adapter_sha256": file_digest(adapter / WEIGHTS),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
@@ -245,6 +247,7 @@ def _run(
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
+        "read_networks": int(data.pairs["nn"].nunique()),
         "cut_networks": len(cut),
         "cut": cut,
         "timings": dict(timings),

@@ -14,9 +14,10 @@ import pytest
 from nngpt_ext import RunResult, UserError
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.question import Query, QueryChecker, check_given, filled_digest, given_texts
+from nngpt_ext.predict.question import Query, QueryChecker
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import FIELDS, Question, Side
+from nngpt_ext.prompts.inputs import check_given, filled_digest, given_texts
 from nngpt_ext.prompts.template import Template, checked
 
 RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}

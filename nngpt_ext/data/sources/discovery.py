@@ -48,6 +48,13 @@ def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
     return source
 
 
+def own_place(source: Source) -> str | None:
+    """Where a source's records are, if they are not those of the installed nn-dataset."""
+    folder = installed_folder()
+    installed = source.kind == ApiSource.kind or (folder is not None and source.location == str(folder.resolve()))
+    return None if installed else source.location
+
+
 def _auto(path: Path | None) -> Found:
     if path is not None:
         return _given(path)
