@@ -19,6 +19,7 @@ from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
+from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
@@ -238,6 +239,12 @@ def main() -> None:
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
+    except ModuleNotFoundError:
+        try:
+            check_whole()
+        except UserError as error:
+            _stop(str(error))
+        raise
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
