@@ -11,8 +11,7 @@ from tests.docs.blocks import ROOT
 TEXT = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 SAME = 0.6  # of the words of the shorter entry
-_SMALL = {"a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "its", "not", "of", "on", "or", "the",
-          "their", "to", "with", "that", "which"}  # fmt: skip
+_SMALL = re.compile(r"\b(?:an?|and|are|as|at|by|for|from|in|is|its?|not|of|on|or|the|their|to|with|that|which)\b")
 
 
 def entries(text: str) -> list[str]:
@@ -23,7 +22,7 @@ def entries(text: str) -> list[str]:
 
 def twice(found: list[str]) -> list[tuple[str, str]]:
     """The pairs of entries that share most of their words."""
-    words = [set(re.findall(r"[\w.-]+", entry.lower())) - _SMALL for entry in found]
+    words = [set(re.findall(r"[\w.-]+", _SMALL.sub("", entry.lower()))) for entry in found]
     return [
         (found[i], found[j])
         for i in range(len(found))
