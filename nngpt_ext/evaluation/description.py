@@ -122,7 +122,10 @@ def _accuracies(report: Report) -> list[Row]:
 
 
 def _spans(report: Report) -> list[Span]:
-    baselines = {name.replace("_", " "): (found.accuracy, found.ci95) for name, found in report.baselines.items()}
+    baselines = {
+        name.replace("pair_prior", "pair prior"): (found.accuracy, found.ci95)
+        for name, found in report.baselines.items()
+    }
     measured = {"accuracy": (report.accuracy.value, report.accuracy.ci95), **baselines}
     return [Span(name, value, ci95) for name, (value, ci95) in measured.items() if value is not None]
 
