@@ -19,6 +19,8 @@ from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
+from nngpt_ext.io import inside, write_text
+from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
@@ -203,6 +205,23 @@ def study(
     typer.echo(f"The page is {out / 'index.html'}", err=True)
 
 
+@app.command(epilog="Example: nngpt-ext examples")
+def examples(
+    out: Annotated[Path, typer.Option(help="Folder to write them to.")] = Path("examples"),
+) -> None:
+    """Write the example configurations, and a network to ask about, as a clone of the repository has them."""
+    package = Path(__file__).parent
+    own = next(folder for folder in (package / "examples", package.parent / "examples") if folder.is_dir())
+    files = {file.name: file.read_text(encoding="utf-8") for file in sorted((*own.glob("*.yaml"), own / "alexnet.py"))}
+    for name, text in files.items():
+        if (place := inside(out, name)).exists() and place.read_bytes() != text.encode():
+            raise UserError(f"{shown(place)} is another file; give another folder: nngpt-ext examples --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_text(out / name, text)
+        typer.echo(out / name)
+
+
 doctor.register(app)
 
 
@@ -263,6 +282,12 @@ def _call() -> Any:
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
+    except ModuleNotFoundError:
+        try:
+            check_whole()
+        except UserError as error:
+            _stop(str(error))
+        raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _stop(f"{error.strerror}: {shown(error.filename)}")

@@ -28,6 +28,7 @@ import typer
 from nngpt_ext.data.sources.discovery import INSTALL, open_source
 from nngpt_ext.errors import UserError, for_shell
 from nngpt_ext.extras import install_library, pip, requirements
+from nngpt_ext.light import check_whole
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.version import __version__
 
@@ -99,7 +100,8 @@ def doctor(
 def examine(lemur: str | None = None) -> Iterator[Finding]:
     """Run all checks, one after the other; `lemur` is where LEMUR is, if not where the package finds it."""
     yield finding("Python", check_python)
-    yield from native_findings()
+    whole = finding("language models", check_whole)
+    yield from native_findings() if whole.state == "ok" else [whole]
     yield finding("LEMUR", lambda: check_lemur(lemur), INSTALL)
     for name, (check, cure) in OTHERS.items():
         yield finding(name, check, cure)

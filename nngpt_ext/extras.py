@@ -6,7 +6,7 @@ import importlib.util
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +61,13 @@ def install_extra(extra: str) -> str:
 
 def install_library(library: str, *, again: bool = False) -> str:
     """The command that installs a library in a version that this package allows, or one that is broken `again`."""
+    return install_libraries([library], "--force-reinstall --no-deps " if again else "")
+
+
+def install_libraries(libraries: Iterable[str], options: str = "") -> str:
+    """The command that installs libraries in versions that this package allows."""
     try:
-        needed = next((str(one) for one in requirements() if one.name == library), library)
+        needed = {one.name: str(one) for one in requirements()}
     except metadata.PackageNotFoundError:
-        needed = library
-    return pip(f"install {'--force-reinstall --no-deps ' if again else ''}{shlex.quote(needed)}")
+        needed = {}
+    return pip(f"install {options}{shlex.join(needed.get(name, name) for name in libraries)}")

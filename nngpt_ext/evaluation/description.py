@@ -9,6 +9,7 @@ from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_nested
 from nngpt_ext.evaluation.metrics import METRICS
 from nngpt_ext.evaluation.statistics import FEW
+from nngpt_ext.views.plot import Span
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
 
@@ -72,7 +73,14 @@ def tables(report: Report) -> list[Table]:
     excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
     notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
     return [
-        Table("Headline", ("measure", "value", "95 % interval", "remark"), headline, _caption(report)),
+        Table(
+            "Headline",
+            ("measure", "value", "95 % interval", "remark"),
+            headline,
+            _caption(report),
+            spans=_spans(report),
+            spans_are="Accuracies with their 95 % intervals, on the same pairs.",
+        ),
         *notes,
         _near_duplicates(report),
         *(_per_dataset(report, side) for side in SIDES),
@@ -123,6 +131,15 @@ def _accuracies(report: Report) -> list[Row]:
     return rows
 
 
+def _spans(report: Report) -> list[Span]:
+    baselines = {
+        name.replace("pair_prior", "pair prior"): (found.accuracy, found.ci95)
+        for name, found in report.baselines.items()
+    }
+    measured = {"accuracy": (report.accuracy.value, report.accuracy.ci95), **baselines}
+    return [Span(name, value, ci95) for name, (value, ci95) in measured.items() if value is not None]
+
+
 def _calibration(report: Report) -> list[Row]:
     found = report.calibration
     if found is None:
@@ -161,9 +178,15 @@ def _near_duplicates(report: Report) -> Table:
 
 def _per_dataset(report: Report, side: str) -> Table:
     nested = per_dataset_nested(report.per_dataset)
+    groups = {dataset: Group.model_validate(sides[side]) for dataset, sides in nested.items()}
     title, caption = _SIDES[side]
-    rows = [(dataset, *_group(Group.model_validate(sides[side]))) for dataset, sides in nested.items()]
-    return Table(title, ("dataset", *_GROUP), rows, caption)
+    rows = [(dataset, *_group(group)) for dataset, group in groups.items()]
+    spans = [
+        Span(dataset, group.accuracy, group.ci95, group.prior) for dataset, group in groups.items()
+        if group.accuracy is not None
+    ]  # fmt: skip
+    drawn = "Dots and lines are accuracies with their 95 % intervals, upright strokes the pair prior's accuracies."
+    return Table(title, ("dataset", *_GROUP), rows, caption, spans=spans, spans_are=drawn)
 
 
 def _epochs(report: Report) -> Table:

@@ -29,6 +29,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.extras import pip
 from nngpt_ext.host.installation import Host
 from nngpt_ext.io import cannot_write
+from nngpt_ext.light import check_whole
 
 MARK = "nngpt_ext.host: "
 DATABASE = Path("db") / "ab.nn.db"
@@ -91,8 +92,10 @@ _REMOVED = (
 
 def obstacles(host: Host, *, run: bool = True) -> list[str]:
     """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported to find out."""
-    import torch
     from packaging.specifiers import SpecifierSet
+
+    check_whole()
+    import torch
 
     found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
     if run:

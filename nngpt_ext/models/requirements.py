@@ -9,6 +9,7 @@ import sys
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import install_library, pip
+from nngpt_ext.light import check_whole
 from nngpt_ext.quiet import without_widgets
 
 _broken: dict[str, Exception] = {}  # why libraries that are hidden here could not be imported
@@ -23,6 +24,7 @@ def check_libraries(load_in_4bit: bool, otherwise: str = "") -> None:
     Raises:
         UserError: one line with what is wrong and what to type; `otherwise` is what helps where 4 bits are impossible.
     """
+    check_whole()
     import_library("torch")
     # On CPUs with AVX512-BF16 it warns about a kernel that is not used here (models.base.keep_compute_dtype).
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

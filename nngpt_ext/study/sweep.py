@@ -23,6 +23,7 @@ import yaml
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import cannot_write, inside, is_free, write_text
+from nngpt_ext.light import check_whole
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config, read_record, versions
 from nngpt_ext.study.grid import Cell, Grid, read_grid
@@ -55,7 +56,9 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
     """
     grid = read_grid(config)
     check_installed("the study's pictures", "study", "matplotlib")
-    if draw_only and not (folder / GRID).is_file():
+    if not draw_only:
+        check_whole()
+    elif not (folder / GRID).is_file():
         raise UserError(f"there is no study in '{folder}' to draw; run it without {typed('--draw', 'draw_only')}")
     _claim(folder, grid, resume or draw_only)
     loader = Loader()
