@@ -152,7 +152,9 @@ def test_a_file_in_the_way(folder):
     folder.parent.mkdir()
     folder.write_text("mine")
     assert line(claim, folder, CONFIG, False) == f"the output folder '{folder}' is a file; give another one"
-    assert line(claim, folder / "inner", CONFIG, False) == f"cannot write '{folder / 'inner'}': Not a directory"
+    assert line(claim, folder / "inner", CONFIG, False) == (
+        f"the output folder '{folder / 'inner'}' cannot be made, because '{folder}' is a file; give another one"
+    )
     assert folder.read_text() == "mine"
 
 
