@@ -67,7 +67,7 @@ def _options(
     logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-@app.command(epilog="Example: nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume")
+@app.command(epilog="Example: nngpt-ext run dataset_compare --set model.base=embedded --out runs/demo --resume")
 def run(
     task: Annotated[str, typer.Argument(help="A registered task; see nngpt-ext tasks.")],
     config: Annotated[Path | None, typer.Option(help="YAML file; by default the nearest nngpt.yaml.")] = None,
@@ -185,7 +185,7 @@ def report(
 ask.register(app)
 
 
-@app.command(epilog="Example: nngpt-ext study --config examples/study_quick.yaml --out runs/study --resume")
+@app.command(epilog="Example: nngpt-ext study --config study.yaml --out runs/study --resume")
 def study(
     config: Annotated[Path, typer.Option(help="YAML file that defines the study's cells.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),

@@ -35,9 +35,10 @@ def requirements(extra: str = "") -> Iterator[Requirement]:
     Raises:
         PackageNotFoundError: if this package is not installed, only on the path.
     """
+    needed = metadata.requires(NAME) or []
     from packaging.requirements import Requirement
 
-    for requirement in map(Requirement, metadata.requires(NAME) or []):
+    for requirement in map(Requirement, needed):
         marker, requirement.marker = requirement.marker, None
         here, always = (marker is None or marker.evaluate({"extra": one}) for one in (extra, ""))
         if not here or (extra and always):

@@ -59,8 +59,10 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         UserError: if the folder belongs to something else or to another configuration, if its run is unfinished
             and `resume` is not set, and if there is no room on the disk.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"the output folder '{folder}' is a file; {elsewhere()}")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        what = "is" if there == folder else f"cannot be made, because '{there}' is"
+        raise UserError(f"the output folder '{folder}' {what} a file; {elsewhere()}")
     if (folder / CONFIG).is_file():
         check_config(folder, read_config(folder / CONFIG), config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
@@ -69,8 +71,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
             raise UserError(f"an unfinished run is in '{folder}'; {resuming()}, or {elsewhere()}")
     elif folder.is_dir() and not is_free(folder, CONFIG):
         raise UserError(f"the output folder '{folder}' has files but no run; {elsewhere()}")
-    existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(there).free
     if free < ROOM:
         raise UserError(
             f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {ROOM / 2**20:.0f} MB needed; "
@@ -206,7 +207,7 @@ def read_record(folder: Path, needed: Iterable[str] = (), checked: Iterable[str]
     file = folder / RECORD
     try:
         record = read_sealed(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if (folder / REPORT).is_file():
             raise UserError(f"'{file}' is missing; {_advice(folder)}") from None
         raise no_run(folder) from None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from nngpt_ext.errors import UserError, nearest, parsing, reason, shown
+from nngpt_ext.errors import UserError, nearest, parsing, reason, shown, typed
 from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
@@ -86,6 +86,8 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
+    elif isinstance(given, dict) and error["type"] != "value_error":
+        message = "must be a single value, not a mapping of keys"
     if error["type"] == "literal_error":
         message += nearest(str(given), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     hidden = isinstance(given, (dict, BaseModel)) or shown(given) in message or path.startswith("store")
@@ -141,11 +143,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or key.count(".") > _DEEPEST:
-            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example --set tuning.epochs=3")
+            example = typed("--set tuning.epochs=3", 'settings=["tuning.epochs=3"]')
+            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example {example}")
         content = parse_yaml(
             value,
             f"the value of {shown(hide_password(setting) if key.strip() == 'store' else setting)} cannot be read",
-            "quote it, for example --set 'prompt=\"recipe\"'",
+            "quote it, for example " + typed("--set 'prompt=\"recipe\"'", "settings=['prompt=\"recipe\"']"),
         )
         for part in reversed(key.strip().split(".")):
             content = {part: content}
@@ -167,6 +170,9 @@ def read_project(path: str | Path, task: str, example: str = "") -> dict[str, An
         raise UserError(f"'{path}' has no keys; write for example {example or f'tasks: {{{task}: {{}}}}'}")
     if "tasks" not in content:
         return content
+    if example:
+        names = ", ".join(map(str, content["tasks"] or ())) if isinstance(content["tasks"], (dict, list)) else "none"
+        raise UserError(f"'{path}' configures tasks ({names}) and is no {task}; write for example {example}")
     others = sorted(map(str, set(content) - {"tasks"}))
     if others:
         raise UserError(f"'{path}': unknown key {shown(others[0])}{nearest(others[0], ['tasks'])}; known: tasks")

@@ -224,10 +224,10 @@ def test_configuration_cannot_be_changed():
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("tuning.epochs", "'tuning.epochs' is not key=value; for example --set tuning.epochs=3"),
+        ("tuning.epochs", "'tuning.epochs' is not key=value; for example settings=[\"tuning.epochs=3\"]"),
         ("=3", "'=3' is not key=value"),
         ("prompt={", "the value of 'prompt={' cannot be read (while parsing a flow node: expected the node content"),
-        ("prompt={", "); quote it, for example --set 'prompt=\"recipe\"'"),
+        ("prompt={", "); quote it, for example settings=['prompt=\"recipe\"']"),
         ("prompt=a: b: c", "cannot be read"),
     ],
 )

@@ -152,7 +152,9 @@ def test_a_file_in_the_way(folder):
     folder.parent.mkdir()
     folder.write_text("mine")
     assert line(claim, folder, CONFIG, False) == f"the output folder '{folder}' is a file; give another one"
-    assert line(claim, folder / "inner", CONFIG, False) == f"cannot write '{folder / 'inner'}': Not a directory"
+    assert line(claim, folder / "inner", CONFIG, False) == (
+        f"the output folder '{folder / 'inner'}' cannot be made, because '{folder}' is a file; give another one"
+    )
     assert folder.read_text() == "mine"
 
 
@@ -177,7 +179,7 @@ def test_record_comes_back(claimed):
 
 def test_no_record(claimed, tmp_path):
     assert line(read_record, claimed) == f"'{claimed}' has an unfinished run; to finish it, {finishing(claimed)}"
-    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' has no run"
+    assert line(read_record, tmp_path / "none") == f"no folder '{tmp_path / 'none'}'"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
     (claimed / "run.json").write_text("[1]")

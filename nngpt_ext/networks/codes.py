@@ -73,6 +73,9 @@ def _rows(place: Path) -> Iterator[tuple[Any, Any, Any]]:
         return
     if not place.is_file():
         raise UserError(f"there is no '{place}': {_ADVICE}")
+    with place.open("rb") as stream:
+        if stream.read(4) != b"PAR1":
+            raise UserError(f"'{place}' is not a Parquet file: {_ADVICE}")
     with pq.ParquetFile(place) as table:  # not pandas, which turns whole numbers and None into floats
         schema = table.schema_arrow
         indexes = (schema.pandas_metadata or {}).get("index_columns", [])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from nngpt_ext.networks.codes import Network
 from nngpt_ext.predict.collection import Engine, Job, Shards, part_file, score_shard
 from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.predictor import Predictor
+from nngpt_ext.quiet import output_on_stderr
 
 TRIES = 3  # workers that may die at one shard
 # For a cluster of one machine; Ray reads these when it is imported. With clusters of several machines disabled (on any
@@ -44,7 +43,7 @@ def ray_engine(address: str | None = None) -> Engine:
         raise UserError(f"Ray is not installed; type: {install_extra('ray')}") from None
 
     def engine(job: Job, shards: Shards, folder: Path) -> Iterator[int]:
-        with ray_on_stderr():
+        with output_on_stderr():
             yield from _score_on_ray(address, job, shards, folder)
 
     return engine
@@ -102,17 +101,3 @@ def _everywhere(job: Job) -> Job:
     base = str(Path(job.base).resolve()) if job.base and Path(job.base).is_dir() else job.base
     store = None if job.store is None else absolute(job.store)
     return replace(job, adapter=str(Path(job.adapter).resolve()), base=base, store=store)
-
-
-@contextmanager
-def ray_on_stderr() -> Iterator[None]:
-    """Redirects standard output to standard error: Ray's C++ code reports there that a worker died."""
-    sys.stdout.flush()
-    results = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(results, 1)
-        os.close(results)

@@ -192,6 +192,16 @@ def readable_faults(url: str) -> Iterator[None]:
         ) from None
     except Exception as error:  # each driver has its own
         why = reason(getattr(error, "orig", None) or error)
-        full = "disk is full" in why or getattr(error, "errno", None) == errno.ENOSPC
-        advice = "free some space and run the command again" if full else "a URL looks like sqlite:///predictions.db"
-        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {advice}") from None
+        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {_advice(url, why, error)}") from None
+
+
+def _advice(url: str, why: str, error: Exception) -> str:
+    """What to do about an error of a database."""
+    file, other = store_file(url), "give another place, for example sqlite:///predictions.db"
+    if "disk is full" in why or getattr(error, "errno", None) == errno.ENOSPC:
+        return "free some space and run the command again"
+    if "locked" in why:
+        return "another program is writing to it: run the command again when that is done"
+    if file is None:
+        return "check the host, the port, the database, the user and the password in its URL"
+    return f"it is a folder: {other}" if file.is_dir() else other

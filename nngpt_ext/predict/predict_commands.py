@@ -39,10 +39,8 @@ ACCURACIES = "the value of --accuracies", '{"mnist": 0.9, "svhn": 0.8}'
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(epilog="Example: nngpt-ext compare --run runs/demo --code examples/alexnet.py mnist svhn --json")(
-        compare
-    )
-    app.command(epilog="Example: nngpt-ext rank --run runs/demo --code examples/alexnet.py --json")(rank)
+    app.command(epilog="Example: nngpt-ext compare --run runs/demo --code alexnet.py mnist svhn --json")(compare)
+    app.command(epilog="Example: nngpt-ext rank --run runs/demo --code alexnet.py --json")(rank)
     app.command(epilog="Example: nngpt-ext score --run runs/demo --codes generated/ --out predictions.parquet")(score)
 
 

@@ -153,7 +153,9 @@ def run_pipeline(
 
 
 def find_template(prompt: str) -> Template:
-    """A registered prompt, or one read from a file."""
+    """A registered prompt, or one read from a file `NAME.json`."""
+    if not prompt.endswith(".json") and Path(prompt).is_file():
+        raise UserError(f"prompt '{prompt}' is a file whose name does not end in .json; rename it")
     return load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -114,4 +115,7 @@ def _read(name: str, config: str | Path | Mapping[str, Any] | None, more: bool) 
             f"no configuration for '{name}': give a file ({file}) or what differs from the defaults ({key}), or enable "
             f"the task in {PROJECT_FILE} in this folder or above: tasks: {{{name}: {{}}}}"
         )
-    return read_project(found, name)
+    read = read_project(found, name)
+    if name == "dataset_compare" and "cells" in read:
+        raise UserError(f"'{found}' is a study; type: nngpt-ext study --config {shlex.quote(str(found))}")
+    return read

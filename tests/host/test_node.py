@@ -91,7 +91,7 @@ def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPa
     [
         ({}, "the state has no nn_code"),
         ({"nn_code": CODE}, f"no run is set: set {RUN}"),
-        ({"nn_code": CODE, "dataset_compare_run": "/no/such/run"}, "no finished run in '/no/such/run'"),
+        ({"nn_code": CODE, "dataset_compare_run": "/no/such/run"}, "no folder '/no/such/run'"),
         ({"nn_code": CODE, "dataset_compare_run": 3}, "TypeError"),
     ],
 )

@@ -132,7 +132,7 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
         bytes(255 - b for b in content[4:600]).join([content[:4], content[600:]])
     )
     for name in ("codes.csv", "codes.db", "empty.parquet", "cut.parquet", "flipped.parquet"):
-        with pytest.raises(UserError, match=r"cannot read '.*\); give a folder of \*\.py files or a Parquet file with"):
+        with pytest.raises(UserError, match=r"'.*(\);|file:) give a folder of \*\.py files or a Parquet file with"):
             list(read_codes(tmp_path / name))
 
 
@@ -146,7 +146,7 @@ def test_places_without_networks(tmp_path: Path) -> None:
     assert "contains no network: give a folder of *.py files or a Parquet file" in line(tmp_path)
     assert "give a folder of *.py files or a Parquet file" in line(tmp_path / "none.parquet")
     (tmp_path / "bad.parquet").write_text("no table")
-    assert line(tmp_path / "bad.parquet").startswith(f"cannot read '{tmp_path / 'bad.parquet'}' (Parquet ")
+    assert line(tmp_path / "bad.parquet").startswith(f"'{tmp_path / 'bad.parquet'}' is not a Parquet file: give")
     assert line(tmp_path / "bad.parquet").endswith(
         "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
     )

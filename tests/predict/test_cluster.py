@@ -150,8 +150,8 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_ray_writes_is_kept_from_the_results() -> None:
     script = """
 import os
-from nngpt_ext.predict.cluster import ray_on_stderr
-with ray_on_stderr():
+from nngpt_ext.quiet import output_on_stderr
+with output_on_stderr():
     os.write(1, b"a worker died\\n")  # as C++ does
     print("so it did")
 print("result")

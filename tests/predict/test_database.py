@@ -112,7 +112,7 @@ def test_a_damaged_file_is_one_line_and_left_alone(url, tmp_path, call):
     (tmp_path / "predictions.db").write_bytes(b"this is no database, and it is long enough to be seen as none" * 50)
     before = (tmp_path / "predictions.db").read_bytes()
     message = line(call, url)
-    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; a URL looks like")
+    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; give another place")
     assert (tmp_path / "predictions.db").read_bytes() == before
 
 

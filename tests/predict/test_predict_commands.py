@@ -79,7 +79,7 @@ def test_rank(run: RunResult) -> None:
         (["compare", "--run", "{run}", "--code", "{tmp}/bad.py", "mnist", "svhn"], "bad.py' is not Python (line 1"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "mnist"], "'mnist' is compared with itself"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "x", "--facts", "x=1,2"], "facts of 'x' are"),
-        (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "no finished run in"),
+        (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "no run"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--recipe", "lr=1"], "the recipe is not JSON"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "mnist"], "two datasets or more"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--accuracies", "3"], "the value of --accuracies must be a"),

@@ -78,7 +78,7 @@ def test_what_is_missing_is_named_with_the_way_to_give_it() -> None:
     bare = Question.of("n", "mnist", "svhn", 5)
     with pytest.raises(UserError, match=r"prompt 'recipe' needs a recipe for 'mnist': recipe=\{'lr': 0.01, "):
         check_given(get_template("recipe"), bare)
-    with pytest.raises(UserError, match=r"an accuracy for 'svhn': accuracies=\{'svhn': 0.9, 'mnist': 0.8\}$"):
+    with pytest.raises(UserError, match=r"an accuracy for 'svhn': accuracies=\{'mnist': 0.9, 'svhn': 0.8\}$"):
         check_given(get_template("normalized_accuracy"), replace(bare, first=Side("mnist", {"norm_acc": 0.5})))
     check_given(get_template("code_only"), bare)
 

@@ -102,7 +102,7 @@ def test_drawing_runs_nothing(studied, copied):
 
 def test_there_must_be_a_study_to_draw(studied, tmp_path):
     assert line(run_study, studied.file, tmp_path / "none", draw_only=True) == (
-        f"there is no study in '{tmp_path / 'none'}' to draw; run it without --draw"
+        f"there is no study in '{tmp_path / 'none'}' to draw; run it without draw_only"
     )
     assert not (tmp_path / "none").exists()
 
