@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -47,11 +49,16 @@ def test_what_it_needs_is_everything_else() -> None:
     assert all(" " not in line and ";" not in line for line in needed())  # a shell splits them at white space
 
 
-def test_the_list_is_printed_without_any_library() -> None:
-    """-S leaves site-packages out: in an empty environment there is the package, and nothing else."""
+def test_the_list_is_printed_without_any_library(tmp_path: Path) -> None:
+    """-S leaves site-packages out: as after `pip install --no-deps`, there are the package and its metadata only."""
+    (tmp_path / "nngpt_ext-0.dist-info").mkdir()
+    own = str(metadata.distribution("nngpt-ext").metadata)
+    (tmp_path / "nngpt_ext-0.dist-info" / "METADATA").write_text(own, encoding="utf-8")
+    path = os.pathsep.join(map(str, (tmp_path, Path(__file__).parents[1])))
     command = [sys.executable, "-S", "-m", "nngpt_ext.light"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == needed()
 
 
 def test_a_store_can_be_queried(tmp_path: Path) -> None:
