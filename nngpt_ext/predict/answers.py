@@ -128,31 +128,31 @@ class Ranking:
         return _opening(self, f"does best on {self.datasets[0]}")
 
     def table(self) -> Table:
-        """A row for each dataset; a dash where the calibration, which is of other datasets, gives no probability."""
-        rows = []
+        """A row for each dataset; a dash where the calibration, which is of other datasets, gives no probability.
+
+        If a comparison abstains, a column counts for each dataset how many of its comparisons do.
+        """
+        header: tuple[str, ...] = ("dataset", "P(best of all)", "P(better than next)", "strength")
+        rows: list[tuple[str, ...]] = []
         for i, name in enumerate(self.datasets, 1):
-            after = self.datasets[i] if i < len(self.datasets) else None
-            known = name in self.over_next and not {name, after} & {*self.unseen}
-            own = abstentions(name, self.comparisons)
-            rows.append(
-                (
-                    f"{i}. {name}", number(None if self.unseen else self.probabilities[name]),
-                    number(self.over_next[name] if known else None), number(self.scores[name], sign=True),
-                    f"{sum(own)} of {len(own)}",
-                )
-            )  # fmt: skip
-        header = ("dataset", "P(best of all)", "P(better than next)", "strength", "abstains")
+            known = i < len(self.datasets) and not {name, self.datasets[i]} & {*self.unseen}
+            best, over = None if self.unseen else self.probabilities[name], self.over_next[name] if known else None
+            rows.append((f"{i}. {name}", number(best), number(over), number(self.scores[name], sign=True)))
+        if any(c.abstain for c in self.comparisons):
+            header = (*header, "abstains")
+            own = [abstentions(name, self.comparisons) for name in self.datasets]
+            rows = [(*row, f"{sum(found)} of {len(found)}") for row, found in zip(rows, own, strict=True)]
         bars = [] if self.unseen else [self.probabilities[name] for name in self.datasets]
         return Table("Ranking", header, rows, bars=bars)
 
     def remarks(self) -> list[str]:
         """What the table means, and what a reader must know of it, in sentences."""
-        n = len(self.comparisons)
+        abstaining = sum(c.abstain for c in self.comparisons)
+        of = f"{abstaining} of {count(len(self.comparisons), 'comparison')} abstain; " if abstaining else ""
         found = [
             "Strength (Bradley–Terry): log-odds with mean zero. P(best of all) is computed from the strengths, "
-            "P(better than next) is that of one comparison, and abstains counts a dataset's comparisons.",
-            f"{sum(c.abstain for c in self.comparisons)} of {count(n, 'comparison')} abstain; "
-            f"answered by {self.model}.",
+            "P(better than next) is that of one comparison.",
+            f"{of}answered by {self.model}." if of else f"Answered by {self.model}.",
         ]
         return [*found, *(["The ranking is consistent."] if self.intransitive == 0 else []), *self.limits()]
 

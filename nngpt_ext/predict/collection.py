@@ -81,7 +81,7 @@ class Scored:
         """What was left out or replaced, in sentences."""
         found = [f"{self.abstaining:,} of {count(self.rows, 'prediction')} abstain."]
         if self.unseen:
-            found.append(f"All predictions about {', '.join(self.unseen)} abstain: {not_trained_on(self.unseen)}.")
+            found.append(f"predictions about {', '.join(self.unseen)} abstain: {not_trained_on(self.unseen)}")
         if self.cut_to is not None:
             found.append(f"{beginning(self.cut_to)[:-1]} in {count(self.cut, 'network')} of {self.networks:,}.")
         if self.refused:
