@@ -37,7 +37,11 @@ WITH_TORCH = (
 STORE = "from nngpt_ext import PredictionStore\nassert len({}) > 0"
 REFUSED = """
 from nngpt_ext import Predictor, UserError, run_task
-for use in (lambda: Predictor.from_run("runs/demo"), lambda: run_task("dataset_compare", config="examples/demo.yaml")):
+code = open("examples/alexnet.py").read()
+for use in (
+    lambda: Predictor.from_run("runs/demo").compare(code, "mnist", "svhn"),
+    lambda: run_task("dataset_compare", config="examples/demo.yaml", output_dir="runs/another"),
+):
     try:
         use()
     except UserError as error:
