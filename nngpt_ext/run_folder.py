@@ -36,6 +36,8 @@ CONFIG, INPUTS, BASELINES = "config.yaml", "inputs.json", "baselines.parquet"
 CHECKPOINTS, HISTORY, ADAPTER = "checkpoints", "history.json", "adapter"
 PREDICTIONS, STORE, RECORD = "predictions.parquet", "predictions.db", "run.json"
 REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
+# A folder of answers that a finished run gave about other trials: the sha256 of its tables.
+HASHES = "hashes.json"
 # An adapter's folder: PEFT's two files, and ours beside them.
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK, CALIBRATION, BASE_FILE, CARD = "task.json", "calibration.json", "nngpt_ext.json", "README.md"

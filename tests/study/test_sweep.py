@@ -134,6 +134,26 @@ def test_however_a_cell_is_damaged_the_others_are_shown(studied, copied, damage,
     assert found[RECIPE].status == "finished"
 
 
+@pytest.mark.parametrize("name", ["predictions.parquet", "baselines.parquet", "hashes.json", "report.json"])
+def test_changed_answers_about_random_trials_have_failed(studied, copied, name):
+    """Numbers in another order have the same columns and types, so only a hash tells them from what was written."""
+    cell = copied / "cells" / RANDOM
+    if name.endswith("parquet"):
+        table = pd.read_parquet(cell / name)
+        numbers = table.select_dtypes("number").columns
+        table[numbers] = table[numbers].to_numpy()[::-1]
+        table.to_parquet(cell / name)
+    else:
+        text = (cell / name).read_text()
+        place = next(i for i, letter in enumerate(text) if letter in "12345")
+        (cell / name).write_text(f"{text[:place]}{int(text[place]) + 1}{text[place + 1 :]}")
+    found = {cell.name: cell for cell in run_study(studied.file, copied, draw_only=True).cells}
+    assert found[RANDOM].status == "failed"
+    assert "changed or damaged after it was written" in found[RANDOM].reason
+    assert str(cell) in found[RANDOM].reason
+    assert found[RECIPE].status == "finished"
+
+
 def test_a_cell_that_was_brought_from_elsewhere_must_be_of_this_config(studied, copied):
     """A finished folder of another machine is shown; one of other settings under its name is not."""
     config = copied / "cells" / CODE / "config.yaml"
@@ -203,7 +223,7 @@ def test_unknown_names_end_it_before_anything_is_there(tmp_path):
 
 def test_without_matplotlib_nothing_is_begun(studied, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert line(run_study, studied.file, tmp_path / "out").endswith("pip install 'matplotlib>=3.8'")
+    assert line(run_study, studied.file, tmp_path / "out").endswith("'matplotlib>=3.8'")
     assert not (tmp_path / "out").exists()
 
 
