@@ -79,7 +79,7 @@ class Scored:
 
     def remarks(self) -> list[str]:
         """What was left out or replaced, in sentences."""
-        found = [f"{self.abstaining:,} of {count(self.rows, 'prediction')} abstain."]
+        found = [f"{self.abstaining:,} of {count(self.rows, 'prediction')} abstain."] if self.abstaining else []
         if self.unseen:
             found.append(f"predictions about {', '.join(self.unseen)} abstain: {not_trained_on(self.unseen)}")
         if self.cut_to is not None:
