@@ -62,6 +62,6 @@ class Plot:
             f"{s.name} {s.value:.3f}" + ("" if s.other is None else f" (prior {s.other:.3f})") for s in spans
         )
         for i, s in enumerate(spans):
-            start, end = map(place, s.ci95 or (s.value, s.value))
+            low, high = s.ci95 or (s.value, s.value)
             other = None if s.other is None else place(s.other)
-            self.rows.append(Row(s.name, _TOP + _ROW * (i + 0.5), place(s.value), start, end, other))
+            self.rows.append(Row(s.name, _TOP + _ROW * (i + 0.5), place(s.value), place(low), place(high), other))
