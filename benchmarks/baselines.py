@@ -1,6 +1,6 @@
 """The baselines on each split, and how much the pair prior varies: the figures of docs/splits.md. It trains no model.
 
-    python benchmarks/baselines.py --out benchmarks/results/baselines.json
+python benchmarks/baselines.py --out benchmarks/results/baselines.json
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import correct, first_wins
 from nngpt_ext.run_folder import versions
-from nngpt_ext.tasks.inspection import summarize_pairs, evaluate_baselines
+from nngpt_ext.tasks.inspection import evaluate_baselines, summarize_pairs
 
 SPLITS = ("by_network", "by_cluster", "random_pairs")
 SEEDS = range(8)

@@ -85,7 +85,7 @@ def linear(
     out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every pass over text from outside, on every nasty kind of it: twice the text must not take over twice the time."""
+    """Every pass over text from outside, on every nasty kind of it: twice the text may take twice the time."""
     _find_benchmarks()
     from benchmarks.linear import bench_linear, linear_text
 

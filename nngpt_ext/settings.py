@@ -19,7 +19,8 @@ from nngpt_ext.io import read_text
 PROJECT_FILE = "nngpt.yaml"
 _DEEPEST = 50  # dots in a key
 _LONGEST_URL = 2_000  # characters; the patterns that hide passwords take quadratic time
-_LONGEST_YAML = 200_000  # characters; a number such as 1:59:59:… takes quadratic time
+_LONGEST_YAML = 200_000  # characters
+_LONGEST_NUMBER = 1_000  # characters; a number such as 1:59:59:… takes quadratic time
 _MOST_VALUES = 100_000  # with each alias (*) replaced: two aliases on each of n levels stand for 2^n values
 
 
@@ -113,7 +114,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves dates as text, because no key takes one but folders are named by them, and bounds what aliases stand for."""
+    """Leaves dates as text, because folders are named by them and no key takes one, and bounds numbers and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (declared there)
         first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
@@ -123,6 +124,11 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._sizes: dict[int, int] = {}  # of finished nodes, by id
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value):,} characters; at most {_LONGEST_NUMBER:,} are read")
+        return super().construct_scalar(node)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         alias = self.check_event(yaml.AliasEvent)

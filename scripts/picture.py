@@ -20,7 +20,6 @@ from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.study.outcome import Slice, Study
 from nngpt_ext.views.drawing import INK, SERIES, as_svg, check_installed, figure
 
-
 CELLS = ("code_only.embedded.by_network.normalized.seed0", "recipe.embedded.by_network.normalized.seed0")
 
 

@@ -20,7 +20,6 @@ from nngpt_ext.settings import (
     dump_config,
     find_project,
     hide_password,
-    parse_yaml,
     known_keys,
     parse_settings,
     read_project,
@@ -299,9 +298,19 @@ MERGES = [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)]
         ("\n".join(["a0: &a0 {x: 1}", *MERGES]), "aliases (*) stand for more than 100,000 values"),
         ("data: &a [*a]", "a value contains itself"),
         ("data: &a {epoch: *a}", "a value contains itself"),
-        ("data: {epoch: 1" + ":59" * 100_000 + "}", "300,016 characters; at most 200,000 are read"),
+        ("data: {epoch: 1" + ":59" * 60_000 + "}", "a number of 180,001 characters; at most 1,000 are read"),
+        ("data: {epoch: 1.5" + "0" * 180_000 + "}", "a number of 180,003 characters; at most 1,000 are read"),
+        ("data: " + "x" * 200_000, "200,006 characters; at most 200,000 are read"),
     ],
-    ids=["aliases", "merged keys", "a list in itself", "a mapping in itself", "a long number"],
+    ids=[
+        "aliases",
+        "merged keys",
+        "a list in itself",
+        "a mapping in itself",
+        "sixties",
+        "a long number",
+        "a long text",
+    ],
 )
 def test_yaml_that_stands_for_much_more_than_its_text(text, reason, file):
     place = file(text)
@@ -310,9 +319,9 @@ def test_yaml_that_stands_for_much_more_than_its_text(text, reason, file):
 
 
 def test_aliases_and_merged_keys_are_read(file):
-    text = "x-common: &common {epoch: 2, seed: 1}\ntasks: {t: {data: {<<: *common, seed: 3}}}".split("\n")
-    assert read_project(file(text[1].replace("*common", "{epoch: 2, seed: 1}")), "t") == {"data": {"epoch": 2, "seed": 3}}
-    assert parse_yaml("\n".join(text), "x")["tasks"] == {"t": {"data": {"epoch": 2, "seed": 3}}}
+    text = "tasks:\n  a: {data: &common {epoch: 2, seed: 1}}\n  b: {data: {<<: *common, seed: 3}}"
+    assert read_project(file(text), "a") == {"data": {"epoch": 2, "seed": 1}}
+    assert read_project(file(text), "b") == {"data": {"epoch": 2, "seed": 3}}
 
 
 def test_keys_without_end():

@@ -28,7 +28,8 @@ def test_the_committed_result_has_every_pass_and_kind_and_all_are_linear(tmp_pat
     assert {(row["pass"], row["kind"]) for row in found["rows"]} == wanted
     assert found["not_linear"] == []
     for row in found["rows"]:
-        assert row["linear"] and len(row["seconds"]) == 3
+        assert row["linear"]
+        assert len(row["seconds"]) == 3
         assert row["characters"][-1] == linear.LIMITS.get(row["pass"], linear.SIZE)
         assert row["ratio"] is None or row["ratio"] <= found["most_ratio"] == 2.6
 
@@ -37,8 +38,8 @@ def test_every_pass_ends_on_every_kind_of_text(tmp_path: Path) -> None:
     with deadline(300):
         for name, prepare in linear.passes(tmp_path).items():
             for kind, text in linear.KINDS.items():
-                linear.seconds(prepare(text(4_000)))
-                assert name and kind
+                took, _ = linear.seconds(prepare(text(4_000)))
+                assert took < 60, (name, kind)
 
 
 @pytest.mark.parametrize(("power", "is_linear"), [(1, True), (2, False)])

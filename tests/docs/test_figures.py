@@ -61,7 +61,9 @@ STUDY = read("docs/study/study.json")
 CELLS = {cell["name"]: cell["figures"] for cell in STUDY["cells"]}
 
 
-def cell(prompt: str, base: str = "embedded", split: str = "by_network", label: str = "normalized", more: str = "") -> Any:
+def cell(
+    prompt: str, base: str = "embedded", split: str = "by_network", label: str = "normalized", more: str = ""
+) -> Any:
     return CELLS[f"{prompt}.{base}.{split}.{label}.seed0{more}"]
 
 
@@ -96,21 +98,16 @@ def measured(found: Any) -> str:
 
 def demo_time() -> str:
     first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
-    return f"{first} to {last} minutes on two idle cores, and up to {max(SECONDS['beside other work']) / 60:.0f} beside other work"
+    longest = round(max(SECONDS["beside other work"]) / 60)
+    return f"{first} to {last} minutes on two idle cores, and up to {longest} beside other work"
 
 
 def parameters(base: str) -> int:
-    card = (ROOT / "nngpt_ext" / "models" / base / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"A Llama of ([\d,]+) parameters", card)
-    assert found is not None
-    return int(found[1].replace(",", ""))
+    return int(from_card(base, r"A Llama of ([\d,]+) parameters").replace(",", ""))
 
 
 def built_in(base: str) -> str:
-    card = (ROOT / "nngpt_ext" / "models" / base / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"tokens in (\d+ minutes)", card)
-    assert found is not None
-    return found[1]
+    return from_card(base, r"tokens in (\d+ minutes)")
 
 
 def weights(base: str) -> str:
@@ -162,8 +159,8 @@ def embedded() -> list[str]:
     return [
         f"{parameters('embedded'):,} | 128, 4 | {weights('embedded')} | {built_in('embedded')}",
         f"{parameters('embedded_small'):,} | 48, 4 | {weights('embedded_small')} | {built_in('embedded_small')}",
-        f"{len(json.loads((ROOT / 'nngpt_ext/models/embedded/tokenizer.json').read_text())['model']['vocab']) + added():,} tokens",
-        "7,137 of them, 1,153 without near-duplicates" if card_has("1,153", "7,137") else "",
+        f"{tokens():,} tokens",
+        "{1} of them, {0} without near-duplicates".format(*corpus()),
         *(
             row(name, measured(found), f"{found['baselines']['recipe_gbm']['accuracy']:.3f}")
             for name, found in rows
@@ -179,22 +176,31 @@ def embedded() -> list[str]:
     ]  # fmt: skip
 
 
-def added() -> int:
-    """Tokens that only stand among the added ones."""
+def tokens() -> int:
     content = read("nngpt_ext/models/embedded/tokenizer.json")
-    return len({one["content"] for one in content["added_tokens"]} - set(content["model"]["vocab"]))
+    return len({one["content"] for one in content["added_tokens"]} | set(content["model"]["vocab"]))
 
 
-def card_has(*texts: str) -> bool:
-    card = (ROOT / "nngpt_ext" / "models" / "embedded" / "README.md").read_text(encoding="utf-8")
-    return all(text in card for text in texts)
+def corpus() -> tuple[str, str]:
+    """How many sources the embedded models have read, and of how many these are what is left."""
+    return from_card("embedded", r"([\d,]+) PyTorch sources"), from_card("embedded", r"from the ([\d,]+) that")
+
+
+def from_card(base: str, pattern: str) -> str:
+    card = (ROOT / "nngpt_ext" / "models" / base / "README.md").read_text(encoding="utf-8")
+    return match(pattern, card)[1]
+
+
+def match(pattern: str, text: str) -> re.Match[str]:
+    found = re.search(pattern, text)
+    assert found is not None, pattern
+    return found
 
 
 def splits() -> list[str]:
     text = (ROOT / RESULTS / "pairs.txt").read_text(encoding="utf-8")
-    took = re.search(r"package tree +([\d.]+) s .*?(\d+) MB", text)
-    times = re.search(r"takes (\d+) × the time and (\d+) × the memory", text)
-    assert took is not None and times is not None
+    took = match(r"package tree +([\d.]+) s .*?(\d+) MB", text)
+    times = match(r"takes (\d+) × the time and (\d+) × the memory", text)
     seeds = BASELINES["prior_by_seed"]
     half = DEMO["accuracy"]["ci95"]
     return [
@@ -207,8 +213,8 @@ def splits() -> list[str]:
                 f"`{name}`", f"{found['n_test_pairs']:,} / {found['n_test_networks']:,}",
                 f"{found['baselines']['pair_prior']['accuracy']:.3f}",
                 *(
-                    f"{found['baselines'][one]['accuracy']:.3f} {between(found['baselines'][one]['difference']['ci95'], '+')}"
-                    for one in ("code_gbm", "recipe_gbm")
+                    f"{tree['accuracy']:.3f} {between(tree['difference']['ci95'], '+')}"
+                    for tree in (found["baselines"]["code_gbm"], found["baselines"]["recipe_gbm"])
                 ),
             )
             for name, found in BASELINES["splits"].items()
@@ -235,7 +241,12 @@ def shared_prefix() -> list[str]:
 
     def by_questions(i: int) -> str:
         ways = [one["by_questions"][i] for one in both]
-        return row(str(ways[0]["questions"]), *(f"{w['bound']:.1f}× | {w['shared']:.0f} | {w['masked']:.0f}" for w in ways))
+        texts = (f"{way['bound']:.1f}× | {way['shared']:.0f} | {way['masked']:.0f}" for way in ways)
+        return row(str(ways[0]["questions"]), *texts)
+
+    def winners(one: Any) -> str:
+        different, all_of_them = one["winners"]["different"], one["winners"]["questions"]
+        return f"{small(one['probability_max_difference'])}; {different} of {all_of_them}"
 
     last = [one["by_questions"][-1] for one in both]
     alone = [max(v["examples_per_second"] for k, v in one["training"].items() if "one a row" in k) for one in both]
@@ -250,7 +261,7 @@ def shared_prefix() -> list[str]:
         columns(lambda one: times(one, "scoring", "lm-evaluation-harness")),
         columns(lambda one: times(one, "scoring", "sampled generation", -1)),
         columns(lambda one: small(one["gradient_relative_error"])),
-        columns(lambda one: f"{small(one['probability_max_difference'])}; {one['winners']['different']} of {one['winners']['questions']}"),
+        columns(winners),
         f"fine-tuning is {engines['times_faster']:.1f} times faster",
         f"at most {small(engines['largest_difference'])}",
         *(by_questions(i) for i in range(len(found["by_questions"]))),
@@ -262,17 +273,17 @@ def shared_prefix() -> list[str]:
 
 
 def predictions() -> list[str]:
-    local, ray, predict = (read(f"{RESULTS}{name}.json") for name in ("collection-local", "collection-ray", "predict-cpu"))
-    regret = {one["way"]: one for one in BUDGET["regret_all"]["ways"]}
+    names = ("collection-local", "collection-ray", "predict-cpu")
+    local, ray, predict = (read(f"{RESULTS}{name}.json") for name in names)
+    ours, usual, chance = BUDGET["regret_all"]["ways"]
     return [
         f"Scoring {local['networks']} real sources with the demo's adapter ({local['rows']:,} questions) takes"
         f" {local['seconds_in_one_go']:.0f} s on two idle cores, and {ray['seconds_in_one_go']:.0f} s",
         f"{predict['pairs_per_second']['rank']:.0f} pairs a second for {predict['networks']}\nreal networks, "
         f"{predict['against_one_question']:.0f} times",
         f"{predict['against_generation']:.0f} times as many as sampled texts of 150 tokens",
-        f"loses {regret['predictor']['regret']:.4f} ({regret['predictor']['low']:.4f} to {regret['predictor']['high']:.4f}) of"
-        f" normalised accuracy against\nthe best dataset, the pair prior {regret['prior']['regret']:.4f} and chance"
-        f" {regret['chance']['regret']:.4f}",
+        f"loses {ours['regret']:.4f} ({ours['low']:.4f} to {ours['high']:.4f}) of normalised accuracy against the best "
+        f"dataset, the pair prior {usual['regret']:.4f} and chance {chance['regret']:.4f}",
     ]
 
 
@@ -303,7 +314,8 @@ def host() -> list[str]:
     def columns(one: Any) -> str:
         ours, theirs = one["ours"], one["host"]
         return (
-            f"{ours['seconds']:.1f} s, {ours['peak_mb']:.0f} MB | {theirs['seconds']:.0f} s, {theirs['peak_mb']:,.0f} MB"
+            f"{ours['seconds']:.1f} s, {ours['peak_mb']:.0f} MB"
+            f" | {theirs['seconds']:.0f} s, {theirs['peak_mb']:,.0f} MB"
             f" | {one['times_faster']:.0f}× faster, {one['times_less_memory']:.0f}× less memory"
         )
 
@@ -339,8 +351,7 @@ def study() -> list[str]:
 def gpu() -> list[str]:
     """The estimates, which are derived in a comment."""
     derived = (ROOT / "examples" / "study_deepseek.yaml").read_text(encoding="utf-8")
-    small, large = (re.search(rf"{size},.*?(\d+) GB +([\d.]+ h) +(\d+ h)", derived) for size in ("1.3B", "7B"))
-    assert small is not None and large is not None
+    small, large = (match(rf"{size},.*?(\d+) GB +([\d.]+ h) +(\d+ h)", derived) for size in ("1.3B", "7B"))
     return [
         row(f"{small[1]} GB", f"{large[1]} GB")[:-2],
         row(small[2], large[2])[:-2],
@@ -365,9 +376,8 @@ FIGURES: Mapping[str, Callable[[], list[str]]] = {
 
 
 def prose(page: str) -> str:
-    """A page without code, which may hold any number, and with each paragraph on one line."""
-    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return text
+    """A page without blocks of code, which may hold any number."""
+    return re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def folded(text: str) -> str:

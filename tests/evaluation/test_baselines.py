@@ -201,9 +201,8 @@ def test_another_processor_changes_nothing(lemur):
     printed = []
     for processor in ("Nehalem", "Haswell"):
         environment = {**os.environ, "OPENBLAS_CORETYPE": processor, "PYTHONPATH": os.pathsep.join(sys.path)}
-        printed.append(
-            subprocess.check_output([sys.executable, "-c", FEATURES], input=texts, text=True, env=environment).split("\n")
-        )
+        done = subprocess.check_output([sys.executable, "-c", FEATURES], input=texts, text=True, env=environment)
+        printed.append(done.split("\n"))
     one, other = printed
     if one[0] == other[0]:
         pytest.skip("numpy's linear algebra is not OpenBLAS")

@@ -203,9 +203,8 @@ def test_a_chat_template_that_fails_is_refused_with_its_reason(tmp_path: Path) -
     assert "does not show the user's whole text (no chat); correct" in line(folder(tmp_path, chat_template=FAILS))
 
 
-LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}BODY{% endfor %}{% endfor %}"
 ENDLESS = {
-    "loops": LOOP.replace("BODY", ""),
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "filters": "{% for a in range(99999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
 }
 
@@ -236,7 +235,8 @@ def test_a_chat_template_that_fails_on_one_question_only() -> None:
 
     tokenizer = copy.deepcopy(models_made.tokenizer())
     shown = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    tokenizer.chat_template = "{% if 'svhn' in messages[-1].content %}" + LOOP.replace("BODY", "") + "{% endif %}" + shown
+    endless = "{% if 'svhn' in messages[-1].content %}" + ENDLESS["loops"] + "{% endif %}"
+    tokenizer.chat_template = endless + shown
     assert takes_system(tokenizer)
     assert chat_text(tokenizer, "s", "mnist", apart=True) == "<system>s<user>mnist"
     with deadline(), pytest.raises(UserError) as caught:

@@ -189,7 +189,7 @@ def test_thousands_of_reserved_tokens_take_no_longer() -> None:
 
 
 def test_tokens_that_begin_alike_without_end() -> None:
-    with pytest.raises(UserError, match=r"^the special tokens of the tokenizer in '.*' cannot be searched for \(too deeply"):
+    with pytest.raises(UserError, match=r"^the special tokens of the tokenizer in '.*' cannot be searched for \(too"):
         renderer_with([f"<{'a' * i}b>" for i in range(1, 1500)])
 
 

@@ -127,8 +127,8 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
     if size < 1 or not asked:
         return nothing
     reduce = TruncatedSVD(n_components=size, random_state=seed)
-    # Its explained variance divides by zero if all sources are alike. Another processor or number of threads changes its
-    # last digits, from which trees made 0.823 to 0.828 on LEMUR's test pairs: the features are rounded.
+    # Its explained variance divides by zero if all sources are alike. Another processor or number of threads changes
+    # its last digits, from which trees made 0.823 to 0.828 on LEMUR's test pairs: the features are rounded.
     with threadpool_limits(limits=1), np.errstate(divide="ignore", invalid="ignore"):
         fitted = reduce.fit_transform(table)
         return np.round(fitted, DECIMALS), np.round(reduce.transform(words.transform(asked)), DECIMALS)
