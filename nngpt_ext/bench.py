@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import pip
+from nngpt_ext.io import write_text
 from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
@@ -74,6 +76,24 @@ def host(
 
     found = bench_host(database, folder=folder, prompts=prompts)
     print_json(found) if as_json else typer.echo(host_text(found))
+
+
+@app.command(epilog="Example: nngpt-ext bench linear --out benchmarks/results/linear-cpu.json")
+def linear(
+    size: Annotated[int, typer.Option(min=4_000, max=1_000_000, help="Characters of the longest text.")] = 1_000_000,
+    only: Annotated[str, typer.Option(help="Only passes whose name contains this.")] = "",
+    kind: Annotated[str, typer.Option(help="Only kinds of text whose name contains this.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every pass over text from outside, on every nasty kind of it: twice the text may take twice the time."""
+    _find_benchmarks()
+    from benchmarks.linear import bench_linear, linear_text
+
+    found = bench_linear(size, only, kind, lambda row: typer.echo(f"{row['pass']}: {row['kind']}", err=True))
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1) + "\n")
+    print_json(found) if as_json else typer.echo(linear_text(found))
 
 
 def _find_benchmarks(load_in_4bit: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,10 @@ from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
 _DEEPEST = 50  # dots in a key
+_LONGEST_URL = 2_000  # characters; the patterns that hide passwords take quadratic time
+_LONGEST_YAML = 200_000  # characters
+_LONGEST_NUMBER = 1_000  # characters; a number such as 1:59:59:… takes quadratic time
+_MOST_VALUES = 100_000  # with each alias (*) replaced: two aliases on each of n levels stand for 2^n values
 
 
 class Stage(BaseModel):
@@ -38,6 +43,8 @@ def hide_password(url: str) -> str:
 
     Passwords are also hidden in texts that are not URLs, and in URLs that SQLAlchemy would split incorrectly.
     """
+    if len(url) > _LONGEST_URL:
+        return f"{url[:20].partition('://')[0]}://***"
     place, query, _ = str(url).partition("?")
     place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
     place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
@@ -110,12 +117,34 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves dates as text: no key takes one, but folders are named by them."""
+    """Leaves dates as text, because folders are named by them and no key takes one, and bounds numbers and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (declared there)
         first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}  # of finished nodes, by id
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value):,} characters; at most {_LONGEST_NUMBER:,} are read")
+        return super().construct_scalar(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self._sizes:
+            raise ValueError("a value contains itself")
+        if not alias and node is not None:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = chain.from_iterable(part if isinstance(part, tuple) else (part,) for part in inner)
+            self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in parts)
+            if size > _MOST_VALUES:
+                raise ValueError(f"aliases (*) stand for more than {_MOST_VALUES:,} values")
+        return node
 
 
 def parse_yaml(text: str, trouble: str, advice: str = "") -> Any:
@@ -125,6 +154,8 @@ def parse_yaml(text: str, trouble: str, advice: str = "") -> Any:
         UserError: if it is not YAML; its line begins with `trouble` and ends with `advice`.
     """
     with parsing(trouble, advice):
+        if len(text) > _LONGEST_YAML:
+            raise ValueError(f"{len(text):,} characters; at most {_LONGEST_YAML:,} are read")
         try:
             return _Loader(text).get_single_data()
         except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may have a password

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, parsing
 from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.chat import chat_text, normal_forms, takes_system, text_markers
 from nngpt_ext.prompts.fields import Question, Shown, column_values
@@ -65,7 +65,8 @@ class Renderer:
         self._normal = normal_forms(tokenizer)
         cores = {core for text in cores for core in (text, self._normalized(text)) if len(core) > 1}
         self._shown = lru_cache(maxsize=256)(self._code)  # of the networks whose questions are answered together
-        self._marked = _first_characters(cores)
+        with parsing(f"the special tokens of the tokenizer in '{tokenizer.name_or_path}' cannot be searched for"):
+            self._marked = _first_characters(cores)
         self._gap = " " * (1 + max((len(run) for core in cores for run in re.findall(" +", core)), default=0))
 
     def code(self, source: str) -> Code:

@@ -229,6 +229,11 @@ def test_thousands_of_reserved_tokens_take_no_longer() -> None:
         assert renderer_with(reserved).inert("<unused42>") == "< unused42>"
 
 
+def test_tokens_that_begin_alike_without_end() -> None:
+    with pytest.raises(UserError, match=r"^the special tokens of the tokenizer in '.*' cannot be searched for \(too"):
+        renderer_with([f"<{'a' * i}b>" for i in range(1, 1500)])
+
+
 @pytest.mark.parametrize("piece", [" ", "\n", "a", "0", "<|end|>", "<", "x = 1\n"])
 def test_no_source_stops_the_tokenizer(piece: str) -> None:
     run = piece * (200_000 // len(piece))
