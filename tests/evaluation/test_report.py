@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_the_old_files(report, tmp_path, monkeypatch):
 
 
 def test_reports_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="has no run"):
         read_report(tmp_path)
     for text in ("{", '{"task": "x"}', "[]"):
         (tmp_path / "report.json").write_text(text)

@@ -143,7 +143,7 @@ def test_addresses_that_make_no_sense(tmp_path, monkeypatch, call, address):
         ("file:{folder}/new.db", "it is not a database URL; write for example sqlite:///predictions.db or postgresql+"),
         ("a\nb", "cannot use the prediction store 'a b': it is not a database URL"),
         ("postgresql://host:port/x", "'postgresql://host:***/x': it is not a database URL"),  # or is it a password?
-        ("x" * 5_000, "xxx': it is not a database URL"),
+        ("x" * 5_000, "xxx://***': it is not a database URL"),
         (None, "'None': it is not a database URL"),
         (Path("predictions.db"), "'predictions.db': it is not a database URL; write for example sqlite:///predictions"),
         ("sqlite:///" + "a" * 5_000, "File name too long"),
