@@ -99,20 +99,30 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_-]", "", name.casefold())
 
 
-def nearest(word: str, known: Iterable[str], others: Collection[str] = ()) -> str:
-    """Return `` (did you mean 'x'?)`` for the known name nearest to `word`, or an empty string.
+def nearest_name(word: str, known: Iterable[str], others: Collection[str] = ()) -> str | None:
+    """The known name nearest to `word`, or None.
 
     Case and separators do not count, numbers must be the same, and what is in `others` is not misspelt.
     """
     names, own = {plain(name): name for name in known}, plain(word)
     if own in names:
-        return f" (did you mean '{names[own]}'?)"
+        return names[own]
     if own in map(plain, others):
-        return ""
+        return None
     numbers = re.findall(r"\d+", own)
     alike = [name for name in names if re.findall(r"\d+", name) == numbers]
     matches = difflib.get_close_matches(own, alike, n=1, cutoff=_ALIKE)
-    return f" (did you mean '{names[matches[0]]}'?)" if matches else ""
+    return names[matches[0]] if matches else None
+
+
+def did_you_mean(name: str | None) -> str:
+    """Return `` (did you mean 'x'?)``, or an empty string for None."""
+    return "" if name is None else f" (did you mean '{name}'?)"
+
+
+def nearest(word: str, known: Iterable[str], others: Collection[str] = ()) -> str:
+    """The hint to the known name nearest to `word`; see `nearest_name` and `did_you_mean`."""
+    return did_you_mean(nearest_name(word, known, others))
 
 
 def unknown(kind: str, word: str, known: Iterable[str], more: str = "", others: Collection[str] = ()) -> UserError:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from nngpt_ext.errors import UserError, nearest, parsing, reason, shown, typed
+from nngpt_ext.errors import UserError, did_you_mean, nearest, nearest_name, parsing, reason, shown, typed
 from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
@@ -43,9 +43,10 @@ def hide_password(url: str) -> str:
 
     Passwords are also hidden in texts that are not URLs, and in URLs that SQLAlchemy would split incorrectly.
     """
+    url = str(url)  # what is given for a URL may be anything, such as a path
     if len(url) > _LONGEST_URL:
         return f"{url[:20].partition('://')[0]}://***"
-    place, query, _ = str(url).partition("?")
+    place, query, _ = url.partition("?")
     place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
     place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
     return f"{place}?***" if query else place
@@ -86,8 +87,8 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
         groups = sorted({key.rpartition(".")[0] for key in known} - {""})
         alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
         last = {key.rpartition(".")[2]: key for key in known}  # a key under another group
-        found = re.findall(r"'(.+)'", nearest(path.rpartition(".")[2], last))
-        hint = nearest(path, alike) or nearest(path, known) or "".join(f" (did you mean '{last[k]}'?)" for k in found)
+        found = last.get(nearest_name(path.rpartition(".")[2], last) or "")
+        hint = nearest(path, alike) or nearest(path, known) or did_you_mean(found)
         return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":

@@ -264,9 +264,9 @@ def read_report(folder: str | Path) -> Report:
     path = Path(folder) / REPORT
     try:
         return Report.model_validate(read_sealed(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_run(Path(folder)) from None
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            raise no_run(Path(folder)) from None
         raise UserError(f"cannot read '{path}' ({error.strerror})") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -114,7 +114,7 @@ def _refuse_foreign(url: str, tables: set[str]) -> None:
 
 
 def _quoted(url: str) -> str:
-    return shown(hide_password(str(url)), 300)
+    return shown(hide_password(url), 300)
 
 
 def _parsed(url: str) -> sa.URL:

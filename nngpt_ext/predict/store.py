@@ -19,6 +19,7 @@ from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
+from nngpt_ext.settings import hide_password
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class PredictionStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._url = engine.url.render_as_string(hide_password=True)
+        self._url = hide_password(engine.url.render_as_string(hide_password=True))  # one may be in its options too
 
     @classmethod
     def open(cls, url: str) -> PredictionStore:

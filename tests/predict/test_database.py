@@ -216,6 +216,12 @@ def test_damaged_rows_are_counted(url, store, tmp_path, caplog):
     left = 3 - len(store.query())
     assert left > 0
     assert caplog.messages == [f"{left} damaged rows of the store '{url}' are left out"]
+    # A password may also be among the options of a URL, where SQLAlchemy does not hide it.
+    place = f"{tmp_path / 'predictions.db'}?uri=true&password=SECRET"
+    with PredictionStore(sa.create_engine(f"sqlite:///file:{place}")) as again:
+        again.query()
+    assert "predictions.db?***' are left out" in caplog.messages[1]
+    assert "SECRET" not in caplog.text
 
 
 def test_check_makes_nothing(tmp_path):
