@@ -13,7 +13,7 @@ HOST_DATA := nn-dataset==2.2.11
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all faults lint format docs embedded study
+.PHONY: help demo clean-demo test test-all faults wheel dependencies lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,12 @@ test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests except those 
 faults: $(VENV)/test-all ## kills, damaged folders, fuzzed inputs and races in full (90 minutes, resumable) into benchmarks/results
 	NNGPT_EXT_FAULTS=full $(TEST) tests/faults
 	NNGPT_EXT_FAULTS=full $(BIN)/python -m tests.faults.ledger benchmarks/results/faults.json
+
+wheel: $(VENV)/test ## build the wheel into dist/, install it in empty environments and use it, whole and without torch
+	$(BIN)/python scripts/installation.py wheel --dist dist
+
+dependencies: $(VENV)/test ## use the wheel with the oldest libraries that pyproject.toml allows, then with the newest
+	$(BIN)/python scripts/installation.py dependencies
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.io import write_text
 from nngpt_ext.shell import AsJson, print_json
 
@@ -100,7 +101,7 @@ def _find_benchmarks(load_in_4bit: bool = False) -> None:
     if not all((REPOSITORY / name).is_file() for name in ("pyproject.toml", "benchmarks/host_workload.py")):
         raise UserError(
             "the benchmarks are in the repository of nngpt_ext, not in the installed package; in a clone of it, type: "
-            "pip install -e . and then this command again"
+            f"{pip('install -e .')} and then this command again"
         )
     sys.path.insert(0, str(REPOSITORY))  # before any other package of that name
     if load_in_4bit:

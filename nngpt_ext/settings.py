@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from nngpt_ext.errors import UserError, nearest, parsing, reason, shown
+from nngpt_ext.errors import UserError, nearest, parsing, reason, shown, typed
 from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
@@ -86,14 +85,18 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "extra_forbidden":
         groups = sorted({key.rpartition(".")[0] for key in known} - {""})
         alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
-        last = {key.rpartition(".")[2]: f" (did you mean '{key}'?)" for key in known}
-        same = difflib.get_close_matches(path.rpartition(".")[2], last, n=1, cutoff=0.7)
-        hint = nearest(path, alike) or nearest(path, known) or "".join(last[key] for key in same)
+        last = {key.rpartition(".")[2]: key for key in known}  # a key under another group
+        found = re.findall(r"'(.+)'", nearest(path.rpartition(".")[2], last))
+        hint = nearest(path, alike) or nearest(path, known) or "".join(f" (did you mean '{last[k]}'?)" for k in found)
         return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
+    elif isinstance(given, dict) and error["type"] != "value_error":
+        message = "must be a single value, not a mapping of keys"
+    if error["type"] == "literal_error":
+        message += nearest(str(given), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     hidden = isinstance(given, (dict, BaseModel)) or shown(given) in message or path.startswith("store")
     return (
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"
@@ -171,11 +174,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or key.count(".") > _DEEPEST:
-            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example --set tuning.epochs=3")
+            example = typed("--set tuning.epochs=3", 'settings=["tuning.epochs=3"]')
+            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example {example}")
         content = parse_yaml(
             value,
             f"the value of {shown(hide_password(setting) if key.strip() == 'store' else setting)} cannot be read",
-            "quote it, for example --set 'prompt=\"recipe\"'",
+            "quote it, for example " + typed("--set 'prompt=\"recipe\"'", "settings=['prompt=\"recipe\"']"),
         )
         for part in reversed(key.strip().split(".")):
             content = {part: content}
@@ -197,6 +201,9 @@ def read_project(path: str | Path, task: str, example: str = "") -> dict[str, An
         raise UserError(f"'{path}' has no keys; write for example {example or f'tasks: {{{task}: {{}}}}'}")
     if "tasks" not in content:
         return content
+    if example:
+        names = ", ".join(map(str, content["tasks"] or ())) if isinstance(content["tasks"], (dict, list)) else "none"
+        raise UserError(f"'{path}' configures tasks ({names}) and is no {task}; write for example {example}")
     others = sorted(map(str, set(content) - {"tasks"}))
     if others:
         raise UserError(f"'{path}': unknown key {shown(others[0])}{nearest(others[0], ['tasks'])}; known: tasks")

@@ -225,10 +225,10 @@ def test_configuration_cannot_be_changed():
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("tuning.epochs", "'tuning.epochs' is not key=value; for example --set tuning.epochs=3"),
+        ("tuning.epochs", "'tuning.epochs' is not key=value; for example settings=[\"tuning.epochs=3\"]"),
         ("=3", "'=3' is not key=value"),
         ("prompt={", "the value of 'prompt={' cannot be read (while parsing a flow node: expected the node content"),
-        ("prompt={", "); quote it, for example --set 'prompt=\"recipe\"'"),
+        ("prompt={", "); quote it, for example settings=['prompt=\"recipe\"']"),
         ("prompt=a: b: c", "cannot be read"),
     ],
 )
@@ -364,7 +364,10 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_no_configuration_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = line(run_task, TASK)
-    assert message.startswith("no configuration for 'dataset_compare': give one (--config FILE, in Python config=…)")
+    assert message.startswith(
+        "no configuration for 'dataset_compare': give a file (config=FILE) or what differs from the defaults "
+        '(model={"base": "embedded"}), or enable the task in '
+    )
     assert message.endswith("nngpt.yaml in this folder or above: tasks: {dataset_compare: {}}")
     assert list(tmp_path.iterdir()) == []
 

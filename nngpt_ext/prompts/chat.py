@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,25 @@ def text_markers(tokenizer: PreTrainedTokenizerBase, specials: Collection[str]) 
     lines = {line.strip() for text in texts for line in breaks.split(text)}
     words = {word for line in lines for word in line.split() if not (word[0].isalnum() or word[-1].isalnum())}
     return {text for text in lines | words if len(text) >= _SHORTEST and _marks(text)}
+
+
+def normal_forms(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str] | None:
+    """What the tokenizer makes of one character before it looks for tokens; None if it leaves text as it is.
+
+    A tokenizer may read `＜` (full width) as `<`, a capital as a small letter, or drop a zero-width space, and then
+    finds markers that are not in the text as written.
+    """
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normalizer is None:
+        return None
+
+    @cache
+    def normal(character: str) -> str:
+        # Between two others, because some put a sign before a text or drop spaces at its ends.
+        around = str(normalizer.normalize_str(f"0{character}0"))
+        return around[around.index("0") + 1 : around.rindex("0")]
+
+    return normal
 
 
 def _marks(text: str) -> bool:

@@ -88,8 +88,9 @@ class PromptField:
         columns: its names in templates: one column for a value of the network, two for values of the two datasets.
         value: returns the value, or None if it is unknown; for a value of a dataset it is called with its side.
         given: whether the user gives it for each dataset; the table of pairs then has it as `NAME_1`, `NAME_2`.
-        noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
+        noun: what it is called for one dataset, for the error if it is missing.
         example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
+        option: the same on the command line.
         host: whether NNGPT's own loader fills the columns.
         rounded: whether a template may round it: `{variable:.3f}`.
     """
@@ -100,8 +101,8 @@ class PromptField:
     value: Callable[[Shown, Side], Any]
     given: bool = False
     noun: str = ""
-    advice: str = ""
     example: str = ""
+    option: str = ""
     host: bool = True
     rounded: bool = False
 
@@ -143,8 +144,8 @@ FIELDS = Declarations(
             lambda _, side: side.given.get("norm_acc"),
             given=True,
             noun="an accuracy",
-            advice="accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
             example="accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
+            option="""--accuracies '{{"{dataset}": 0.9, "{other}": 0.8}}' (of compare and rank)""",
             rounded=True,
         ),
         PromptField(
@@ -154,8 +155,8 @@ FIELDS = Declarations(
             _recipe,
             given=True,
             noun="a recipe",
-            advice=f"{_RECIPE}, or one for each dataset (--recipe, in JSON)",
             example=_RECIPE,
+            option="""--recipe '{{"lr": 0.01, "batch": 64, "momentum": 0.9, "transform": "norm_32"}}'""",
             host=False,
         ),
         *FACT_FIELDS,

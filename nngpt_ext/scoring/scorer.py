@@ -94,6 +94,11 @@ class LocalScorer:
         with self._lock:  # a fast tokenizer cannot be used by two threads at once
             return encode_pairs(self.encoder(sources), questions)
 
+    def is_cut(self, source: str) -> bool:
+        """Whether a question shows only the beginning of this source."""
+        with self._lock:
+            return self.renderer.template.needs("nn_code") and self.renderer.code(source).cut
+
     def check_engine(self, group: Sequence[Example]) -> str:
         """The engine that is exact on this model, determined with the first group that is given.
 

@@ -19,7 +19,7 @@ def test_check_without_lm_eval_names_the_command(
     arguments = ["export", "lm-eval", "--run", str(run.output_dir), "--out", str(tmp_path / "task"), "--check"]
     done = CliRunner().invoke(cli.app, arguments)
     assert isinstance(done.exception, UserError)
-    assert "pip install 'nngpt-ext[lm-eval]'" in str(done.exception)
+    assert "pip install 'lm-eval<0.5,>=0.4.13'" in str(done.exception)
     assert not (tmp_path / "task").exists()
 
 

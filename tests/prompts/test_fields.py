@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import shlex
+
 import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
@@ -76,8 +80,11 @@ def test_every_given_field_says_how_to_give_it() -> None:
     for field in FIELDS.values():
         if field.given:
             assert field.noun
-            assert "in JSON" in field.advice.format(dataset="mnist")
-            compile(f"compare({field.example.format(dataset='mnist', other='svhn')})", "example", "eval")
+            python, shell = (text.format(dataset="mnist", other="svhn") for text in (field.example, field.option))
+            value = ast.literal_eval(python.partition("=")[2])
+            option, given, *_ = shlex.split(shell)
+            assert option == f"--{python.partition('=')[0]}"
+            assert {key: one for key, one in value.items() if one is not None} == json.loads(given)
 
 
 def test_a_new_field_is_a_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
