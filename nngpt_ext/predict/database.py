@@ -204,4 +204,4 @@ def _advice(url: str, why: str, error: Exception) -> str:
         return "another program is writing to it: run the command again when that is done"
     if file is None:
         return "check the host, the port, the database, the user and the password in its URL"
-    return f"it is a folder: {other}" if file.is_dir() else other
+    return f"it is a folder: {other}" if os.path.isdir(file) else other  # noqa: PTH112 (for any name)

@@ -151,7 +151,7 @@ def test_by_origin_tests_on_one_origin(lemur_pairs: pd.DataFrame) -> None:
     [
         (None, "split by_origin needs data.hold_out; "),
         ("", "split by_origin needs"),
-        ("rags", "no network of origin 'rags'; "),
+        ("rags", "no network of origin 'rags' (did you mean 'rag'?); "),
     ],
 )
 def test_by_origin_lists_the_origins(lemur_pairs: pd.DataFrame, given: str | None, start: str) -> None:
