@@ -84,12 +84,12 @@ def test_no_lemur_no_bitsandbytes_and_no_disk(without: Path, tmp_path: Path) -> 
     states = {name: check["state"] for name, check in found.items()}
     assert {n for n, state in states.items() if state == "broken"} == {"requirements", "4 bits", "LEMUR", "disk"}
     assert found["requirements"]["what"] == "bitsandbytes is not installed"
-    assert found["requirements"]["cure"].endswith("pip install 'bitsandbytes>=0.49'")
+    assert found["requirements"]["cure"].endswith("pip install 'bitsandbytes>=0.50'")
     assert found["LEMUR"]["what"] == "no LEMUR found: nn-dataset is not installed"
     assert found["LEMUR"]["cure"].endswith("pip install --no-deps nn-dataset==2.1.2")  # of the other Python
     assert found["4 bits"]["what"].startswith("bitsandbytes cannot be imported (ModuleNotFoundError")
     assert found["4 bits"]["cure"].endswith(
-        "pip install 'bitsandbytes>=0.49'; or load base models unquantised: --set model.load_in_4bit=false"
+        "pip install 'bitsandbytes>=0.50'; or load base models unquantised: --set model.load_in_4bit=false"
     )
     assert found["disk"]["what"].startswith("cannot write to ")
     assert "No space left" in found["disk"]["what"]

@@ -77,8 +77,8 @@ def test_where_the_package_is_only_on_the_path() -> None:
 
 
 def test_a_library_in_a_version_that_is_allowed() -> None:
-    assert install_library("bitsandbytes") == pip("install 'bitsandbytes>=0.49'")
+    assert install_library("bitsandbytes") == pip("install 'bitsandbytes>=0.50'")
     assert install_library("bitsandbytes", again=True) == pip(
-        "install --force-reinstall --no-deps 'bitsandbytes>=0.49'"
+        "install --force-reinstall --no-deps 'bitsandbytes>=0.50'"
     )
     assert install_library("nothing") == pip("install nothing")

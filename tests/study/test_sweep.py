@@ -221,9 +221,9 @@ def test_unknown_names_end_it_before_anything_is_there(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_matplotlib_nothing_is_begun(studied, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert line(run_study, studied.file, tmp_path / "out").endswith("'matplotlib>=3.8'")
+def test_without_matplotlib_nothing_is_begun(studied, tmp_path, missing):
+    missing("matplotlib")
+    assert line(run_study, studied.file, tmp_path / "out").endswith("pip install 'matplotlib>=3.8'")
     assert not (tmp_path / "out").exists()
 
 
