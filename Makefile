@@ -13,7 +13,7 @@ HOST_DATA := nn-dataset==2.2.11
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all faults lint format docs embedded study
+.PHONY: help demo clean-demo test test-all faults wheel dependencies lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,13 +40,13 @@ $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip --python $(VENV)/host-2.2.11/bin/python install -q --no-deps $(HOST_DATA) $(HOST)
 	@touch $@
 
-demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report (under 8 minutes)
+demo: $(VENV)/run ## fine-tune the embedded model on real LEMUR data and report
 	$(BIN)/nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume
 
 clean-demo: ## delete the demo's run
 	rm -rf runs/demo
 
-test: $(VENV)/test ## run the tests (under 10 minutes)
+test: $(VENV)/test ## run the tests
 	$(TEST) -m 'not slow and not gpu'
 
 $(VENV)/lemur/ab.nn.db: $(VENV)/test-all
@@ -60,6 +60,12 @@ test-all: $(VENV)/test-all $(VENV)/lemur/ab.nn.db ## run all tests except those 
 faults: $(VENV)/test-all ## kills, damaged folders, fuzzed inputs and races in full (90 minutes, resumable) into benchmarks/results
 	NNGPT_EXT_FAULTS=full $(TEST) tests/faults
 	NNGPT_EXT_FAULTS=full $(BIN)/python -m tests.faults.ledger benchmarks/results/faults.json
+
+wheel: $(VENV)/test ## build the wheel into dist/, install it in empty environments and use it, whole and without torch
+	$(BIN)/python scripts/installation.py wheel --dist dist
+
+dependencies: $(VENV)/test ## use the wheel with the oldest libraries that pyproject.toml allows, then with the newest
+	$(BIN)/python scripts/installation.py dependencies
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff check .
@@ -75,10 +81,10 @@ docs: $(VENV)/docs ## build the documentation, strictly, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "open site/index.html (searching needs a server: $(BIN)/python -m http.server -d site --bind 127.0.0.1)"
 
-study: $(VENV)/test ## run the study's twelve cells (three hours at most, resumable) into docs/study
+study: $(VENV)/test ## run the study's twelve cells (hours, resumable) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume
 	mkdir -p docs/study
 	cp runs/study/index.html runs/study/study.json runs/study/study.md docs/study/
 
-embedded: $(VENV)/run ## train the embedded base model again (74 minutes) into runs/embedded
+embedded: $(VENV)/run ## train the embedded base model again (over an hour) into runs/embedded
 	$(BIN)/python -m research.embedded.build --out runs/embedded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 import typer
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
+from nngpt_ext.io import write_text
 from nngpt_ext.shell import AsJson, print_json
 
 app = typer.Typer(
@@ -75,12 +78,30 @@ def host(
     print_json(found) if as_json else typer.echo(host_text(found))
 
 
+@app.command(epilog="Example: nngpt-ext bench linear --out benchmarks/results/linear-cpu.json")
+def linear(
+    size: Annotated[int, typer.Option(min=4_000, max=1_000_000, help="Characters of the longest text.")] = 1_000_000,
+    only: Annotated[str, typer.Option(help="Only passes whose name contains this.")] = "",
+    kind: Annotated[str, typer.Option(help="Only kinds of text whose name contains this.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every pass over text from outside, on every nasty kind of it: twice the text may take twice the time."""
+    _find_benchmarks()
+    from benchmarks.linear import bench_linear, linear_text
+
+    found = bench_linear(size, only, kind, lambda row: typer.echo(f"{row['pass']}: {row['kind']}", err=True))
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1) + "\n")
+    print_json(found) if as_json else typer.echo(linear_text(found))
+
+
 def _find_benchmarks(load_in_4bit: bool = False) -> None:
     """Make `benchmarks/` importable, and check the libraries that it needs."""
     if not all((REPOSITORY / name).is_file() for name in ("pyproject.toml", "benchmarks/host_workload.py")):
         raise UserError(
             "the benchmarks are in the repository of nngpt_ext, not in the installed package; in a clone of it, type: "
-            "pip install -e . and then this command again"
+            f"{pip('install -e .')} and then this command again"
         )
     sys.path.insert(0, str(REPOSITORY))  # before any other package of that name
     if load_in_4bit:

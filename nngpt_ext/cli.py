@@ -17,12 +17,14 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.data.trials import USES
-from nngpt_ext.errors import UserError, shown
+from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
+from nngpt_ext.io import inside, write_text
+from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
-from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -37,8 +39,6 @@ app = typer.Typer(
 app.add_typer(bench.app, name="bench")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
-
-INTERRUPTED = 130  # the exit code of Ctrl-C in shells
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
@@ -61,11 +61,12 @@ def _options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
+    context.with_resource(for_shell())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-@app.command(epilog="Example: nngpt-ext run dataset_compare --config examples/demo.yaml --out runs/demo --resume")
+@app.command(epilog="Example: nngpt-ext run dataset_compare --set model.base=embedded --out runs/demo --resume")
 def run(
     task: Annotated[str, typer.Argument(help="A registered task; see nngpt-ext tasks.")],
     config: Annotated[Path | None, typer.Option(help="YAML file; by default the nearest nngpt.yaml.")] = None,
@@ -129,6 +130,7 @@ def pairs(
         f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
         f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
+    _print_excluded(summary["excluded"])
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
     if out is not None:
@@ -164,6 +166,7 @@ def baselines(
             difference = figures["difference"]
             line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
         typer.echo(line)
+    _print_excluded(found["excluded"])
     if found["note"]:
         typer.echo(found["note"])
 
@@ -183,7 +186,7 @@ def report(
 ask.register(app)
 
 
-@app.command(epilog="Example: nngpt-ext study --config examples/study_quick.yaml --out runs/study --resume")
+@app.command(epilog="Example: nngpt-ext study --config study.yaml --out runs/study --resume")
 def study(
     config: Annotated[Path, typer.Option(help="YAML file that defines the study's cells.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),
@@ -227,6 +230,23 @@ def structure(
         typer.echo("A batch of images did not go through the network, so its other numbers are unknown.")
 
 
+@app.command(epilog="Example: nngpt-ext examples")
+def examples(
+    out: Annotated[Path, typer.Option(help="Folder to write them to.")] = Path("examples"),
+) -> None:
+    """Write the example configurations, and a network to ask about, as a clone of the repository has them."""
+    package = Path(__file__).parent
+    own = next(folder for folder in (package / "examples", package.parent / "examples") if folder.is_dir())
+    files = {file.name: file.read_text(encoding="utf-8") for file in sorted((*own.glob("*.yaml"), own / "alexnet.py"))}
+    for name, text in files.items():
+        if (place := inside(out, name)).exists() and place.read_bytes() != text.encode():
+            raise UserError(f"{shown(place)} is another file; give another folder: nngpt-ext examples --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_text(out / name, text)
+        typer.echo(out / name)
+
+
 doctor.register(app)
 
 
@@ -235,7 +255,14 @@ def _data(**options: Any) -> DataConfig:
 
 
 def _interval(value: float, ci95: list[float], form: str) -> str:
-    return f"{value:{form}} ({ci95[0]:{form}} to {ci95[1]:{form}})"
+    spread = "no interval" if ci95[0] == ci95[1] else f"{ci95[0]:{form}} to {ci95[1]:{form}}"
+    return f"{value:{form}} ({spread})"
+
+
+def _print_excluded(excluded: dict[str, int]) -> None:
+    if excluded:
+        why = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
+        typer.echo(f"{sum(excluded.values()):,} trials were excluded: {why}")
 
 
 def _print_report(found: Any, as_json: bool) -> None:
@@ -254,25 +281,44 @@ def _print_report(found: Any, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
+    interrupted = False
+    try:
+        with interruptible() as pressed:
+            try:
+                code = _call()
+            finally:
+                interrupted = pressed()
+    except BaseException as error:
+        if not interrupted and not isinstance(error, (KeyboardInterrupt, typer.Abort)):
+            raise
+        code = INTERRUPTED
+    if interrupted or code == INTERRUPTED:  # also if all was done by then: what follows in a script must not begin
+        code = INTERRUPTED
+        typer.echo("interrupted; continue a run with --resume", err=True)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _call() -> Any:
     usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
-        code = app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
+        return app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
     except UserError as error:
         _stop(str(error))
     except usage_error as error:
         place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
         _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except ModuleNotFoundError:
+        try:
+            check_whole()
+        except UserError as error:
+            _stop(str(error))
+        raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise
         _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
-    if code == INTERRUPTED:
-        typer.echo("interrupted; continue a run with --resume", err=True)
-    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _stop(message: str) -> NoReturn:

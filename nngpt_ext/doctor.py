@@ -5,11 +5,11 @@ A check returns what it found, or raises an error whose message says what is wro
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,17 +21,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from nngpt_ext.data.sources.discovery import INSTALL, open_source
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, for_shell
+from nngpt_ext.extras import install_library, pip, requirements
+from nngpt_ext.light import check_whole
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.version import __version__
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
 
 _BEFORE_CURE = "; type: "
 _COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "broken": typer.colors.RED}
@@ -41,6 +40,7 @@ _HUB_SECONDS = 4.0
 _EPOCH = 5  # LEMUR's records of this epoch are read
 # Relative. NF4 changes normal weights by about 0.1 (Dettmers et al. 2023), a wrong kernel by more than 1.
 _NF4_ERROR = 0.2
+_OWN = pip(f"install -e {shlex.quote(str(Path(__file__).parents[1]))}")
 _TUNING = ("transformers", "peft", "trl", "accelerate", "datasets")
 
 
@@ -100,7 +100,8 @@ def doctor(
 def examine(lemur: str | None = None) -> Iterator[Finding]:
     """Run all checks, one after the other; `lemur` is where LEMUR is, if not where the package finds it."""
     yield finding("Python", check_python)
-    yield from native_findings()
+    whole = finding("language models", check_whole)
+    yield from native_findings() if whole.state == "ok" else [whole]
     yield finding("LEMUR", lambda: check_lemur(lemur), INSTALL)
     for name, (check, cure) in OTHERS.items():
         yield finding(name, check, cure)
@@ -154,27 +155,27 @@ def check_device() -> str:
     if shutil.which("nvidia-smi"):
         raise Note(
             f"CPU ({machine}); there is an NVIDIA driver, but torch finds no GPU: it may be a CPU build"
-            f"{_BEFORE_CURE}pip install --force-reinstall torch"
+            f"{_BEFORE_CURE}{install_library('torch', again=True)}"
         )
     return f"CPU, {machine}"
 
 
 def check_tuning_libraries() -> str:
     """The libraries that fine-tune; each is imported."""
-    from nngpt_ext.models import requirements
+    from nngpt_ext.models.requirements import check_libraries, import_library
 
-    requirements.check_libraries(load_in_4bit=False)
+    check_libraries(load_in_4bit=False)
     for name in _TUNING:
-        importlib.import_module(name)
+        import_library(name)
     return ", ".join(f"{name} {metadata.version(name)}" for name in _TUNING)
 
 
 def check_four_bits() -> str:
     """A product with a 512 × 512 matrix in NF4, as base models are loaded, compared with the unquantised one."""
-    from nngpt_ext.models import requirements
     from nngpt_ext.models.base import compute_dtype, keep_compute_dtype
+    from nngpt_ext.models.requirements import check_libraries
 
-    requirements.check_libraries(load_in_4bit=True)
+    check_libraries(load_in_4bit=True, otherwise=f"load base models unquantised: {_UNQUANTISED}")
     import bitsandbytes as bnb
     import torch
 
@@ -293,7 +294,11 @@ def check_host() -> str:
 def check_requirements(extra: str = "") -> str:
     """Whether the libraries of the package or an extra are installed, in versions that it allows."""
     unmet, names = {}, set()
-    for needed in _requirements(extra):
+    try:
+        needs = list(requirements(extra))
+    except metadata.PackageNotFoundError:
+        raise Note(f"nngpt-ext is not installed, so its requirements are unknown{_BEFORE_CURE}{_OWN}") from None
+    for needed in needs:
         names.add(needed.name)
         try:
             version = metadata.version(needed.name)
@@ -303,43 +308,25 @@ def check_requirements(extra: str = "") -> str:
             unmet[str(needed)] = f"{needed.name} is not installed"
     if not unmet:
         return ", ".join(sorted(names))
-    wanted = f"'nngpt-ext[{extra}]'" if extra else " ".join(map(repr, unmet))
-    raise (Note if extra else UserError)(f"{', '.join(unmet.values())}{_BEFORE_CURE}pip install {wanted}")
+    cure = pip(f"install {shlex.join(unmet)}")
+    raise (Note if extra else UserError)(f"{', '.join(unmet.values())}{_BEFORE_CURE}{cure}")
 
 
-def _requirements(extra: str) -> Iterator[Requirement]:
-    """What an extra adds to the requirements of the package, or, for "", those of the package itself."""
-    from packaging.requirements import Requirement
-
-    try:
-        requirements = metadata.requires("nngpt-ext") or []
-    except metadata.PackageNotFoundError:
-        raise Note("nngpt-ext is not installed, so its requirements are unknown; type: pip install -e .") from None
-    for requirement in map(Requirement, requirements):
-        marker, requirement.marker = requirement.marker, None
-        here, always = (marker is None or marker.evaluate({"extra": one}) for one in (extra, ""))
-        if not here or (extra and always):
-            continue
-        if requirement.name == "nngpt-ext":  # an extra that consists of other extras
-            for other in sorted(requirement.extras):
-                yield from _requirements(other)
-        else:
-            yield requirement
-
-
-# Each check with its usual cure. Native libraries are checked in a child process.
+# Each check with its usual cure. Native libraries are checked in a child process, the one that fails most often last
+# but for those that load it.
+_UNQUANTISED = "--set model.load_in_4bit=false"
 NATIVE: dict[str, tuple[Callable[[], str], str]] = {
-    "torch": (check_torch, "pip install torch"),
-    "device": (check_device, "pip install torch"),
-    "libraries": (check_tuning_libraries, f"pip install --force-reinstall --no-deps {' '.join(_TUNING)}"),
+    "torch": (check_torch, install_library("torch", again=True)),
+    "device": (check_device, install_library("torch", again=True)),
     "4 bits": (
         check_four_bits,
-        "pip install --force-reinstall --no-deps bitsandbytes; "
-        "or load base models unquantised: --set model.load_in_4bit=false",
+        f"{install_library('bitsandbytes', again=True)}; or, if that does not help, {pip('uninstall bitsandbytes')} "
+        f"and load base models unquantised: {_UNQUANTISED}",
     ),
+    "libraries": (check_tuning_libraries, pip(f"install --force-reinstall --no-deps {' '.join(_TUNING)}")),
 }
 OTHERS: dict[str, tuple[Callable[[], str], str | None]] = {
-    "disk": (check_disk, "nngpt-ext run dataset_compare --out /a/folder/with/room"),
+    "disk": (check_disk, "nngpt-ext run dataset_compare --set model.base=embedded --out /a/folder/with/room"),
     "cache": (check_cache, "export NNGPT_EXT_CACHE=/a/folder/with/room"),
     "hub": (check_hub, "nngpt-ext run dataset_compare --set model.base=embedded"),
     "host": (check_host, None),
@@ -348,5 +335,6 @@ OTHERS: dict[str, tuple[Callable[[], str], str | None]] = {
 
 if __name__ == "__main__":  # the child process of `native_findings`
     logging.disable(logging.WARNING)
-    for name, (check, cure) in NATIVE.items():
-        print(_MARK + json.dumps(asdict(finding(name, check, cure))), flush=True)
+    with for_shell():
+        for name, (check, cure) in NATIVE.items():
+            print(_MARK + json.dumps(asdict(finding(name, check, cure))), flush=True)

@@ -1,14 +1,17 @@
-"""The one exception that is shown to a user as a line, without a traceback, and how values are quoted in it."""
+"""The one exception that is shown to a user as a line, without a traceback, and what its line says: values, advice."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _LONGEST = 1_600  # characters of a message
+_ALIKE = 0.75  # of two names, from 0 to 1, by difflib
+_in_shell = False
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -57,13 +60,79 @@ def parsing(trouble: str, advice: str = "") -> Iterator[None]:
         raise UserError(f"{trouble} ({reason(error)}){advice and f'; {advice}'}") from None
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known name nearest to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+@contextmanager
+def for_shell() -> Iterator[None]:
+    """Until the block ends, messages give advice for the command line, in all threads."""
+    global _in_shell
+    before, _in_shell = _in_shell, True
+    try:
+        yield
+    finally:
+        _in_shell = before
 
 
-def unknown(kind: str, word: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not among the known ones; it lists them."""
+def typed(shell: str, python: str) -> str:
+    """What the reader of a message types: on the command line or in Python."""
+    return shell if _in_shell else python
+
+
+def setting(key: str, value: str) -> str:
+    """How to set a key of a run's configuration, for example `tuning.epochs` to `3`."""
+    outer, _, inner = key.rpartition(".")
+    quoted = value if re.fullmatch(r"[A-Z]+|True|False|-?[0-9.]+", value) else f'"{value}"'
+    python = f'{outer}={{"{inner}": {quoted}}}' if outer else f"{inner}={quoted}"
+    return typed(f"--set {key}={value.lower() if value in ('True', 'False') else value}", python)
+
+
+def elsewhere() -> str:
+    """The advice to write to another folder or file."""
+    return typed("give another --out", "give another one")
+
+
+def resuming() -> str:
+    """How to continue what was interrupted."""
+    return typed("continue with --resume", "continue with resume=True")
+
+
+def plain(name: str) -> str:
+    """A name without case and separators: two names for which this is the same are meant to be the same."""
+    return re.sub(r"[\s_-]", "", name.casefold())
+
+
+def nearest_name(word: str, known: Iterable[str], others: Collection[str] = ()) -> str | None:
+    """The known name nearest to `word`, or None.
+
+    Case and separators do not count, numbers must be the same, and what is in `others` is not misspelt.
+    """
+    names, own = {plain(name): name for name in known}, plain(word)
+    if own in names:
+        return names[own]
+    if own in map(plain, others):
+        return None
+    numbers = re.findall(r"\d+", own)
+    alike = [name for name in names if re.findall(r"\d+", name) == numbers]
+    matches = difflib.get_close_matches(own, alike, n=1, cutoff=_ALIKE)
+    return names[matches[0]] if matches else None
+
+
+def did_you_mean(name: str | None) -> str:
+    """Return `` (did you mean 'x'?)``, or an empty string for None."""
+    return "" if name is None else f" (did you mean '{name}'?)"
+
+
+def nearest(word: str, known: Iterable[str], others: Collection[str] = ()) -> str:
+    """The hint to the known name nearest to `word`; see `nearest_name` and `did_you_mean`."""
+    return did_you_mean(nearest_name(word, known, others))
+
+
+def unknown(kind: str, word: str, known: Iterable[str], more: str = "", others: Collection[str] = ()) -> UserError:
+    """The error for a name that is not among the known ones; it lists them.
+
+    Args:
+        kind, word, known: what the name is of, the name, and the known ones.
+        more: what is allowed beside them.
+        others: as in `nearest`.
+    """
     names = sorted(known)
-    return UserError(f"unknown {kind} {shown(word)}{nearest(word, names)}; known: {', '.join(names) or 'none'}")
+    listed = ", ".join(filter(None, [*names, more])) or "none"
+    return UserError(f"unknown {kind} {shown(word)}{nearest(word, names, others)}; known: {listed}")

@@ -176,10 +176,22 @@ def parse_mapping(text: str | bytes, name: str, example: str = '{"lr": 0.01, "ba
     Raises:
         UserError: if the text is not a JSON object; `name` says what it is, and `example` how it looks.
     """
-    found = parse_json(text, name, f"for example {example}")
+    try:
+        found = parse_json(text, name, f"for example {example}")
+    except UserError:
+        if not _is_file(text):
+            raise
+        raise UserError(f"{name} is a file's name, {shown(text)}; give what is in it, for example {example}") from None
     if not isinstance(found, dict):
         raise UserError(f"{name} must be a JSON object, for example {example}, not {shown(found)}")
     return found
+
+
+def _is_file(name: str | bytes) -> bool:
+    try:
+        return Path(os.fsdecode(name)).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def text_digest(text: str) -> str:

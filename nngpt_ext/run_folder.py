@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
 from nngpt_ext.settings import defaults, dump_config, merged
 
@@ -35,6 +36,8 @@ CONFIG, INPUTS, BASELINES = "config.yaml", "inputs.json", "baselines.parquet"
 CHECKPOINTS, HISTORY, ADAPTER = "checkpoints", "history.json", "adapter"
 PREDICTIONS, STORE, RECORD = "predictions.parquet", "predictions.db", "run.json"
 REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
+# A folder of answers that a finished run gave about other trials: the sha256 of its tables.
+HASHES = "hashes.json"
 # An adapter's folder: PEFT's two files, and ours beside them.
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK, CALIBRATION, PRIOR = "task.json", "calibration.json", "prior.json"
@@ -59,8 +62,10 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         UserError: if the folder belongs to something else or to another configuration, if its run is unfinished
             and `resume` is not set, and if there is no room on the disk.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"the output folder '{folder}' is a file; give another with --out")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        what = "is" if there == folder else f"cannot be made, because '{there}' is"
+        raise UserError(f"the output folder '{folder}' {what} a file; {elsewhere()}")
     if (folder / CONFIG).is_file():
         # A key that an older version did not have was its default.
         found = merged(defaults(type(config)), read_config(folder / CONFIG))
@@ -68,17 +73,14 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         if (folder / REPORT).is_file():
             return True
         if not resume:
-            raise UserError(
-                f"an unfinished run is in '{folder}'; continue with --resume, or give another folder with --out"
-            )
+            raise UserError(f"an unfinished run is in '{folder}'; {resuming()}, or {elsewhere()}")
     elif folder.is_dir() and not is_free(folder, CONFIG):
-        raise UserError(f"the output folder '{folder}' has files but no run; give another with --out")
-    existing = next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
-    free = shutil.disk_usage(existing).free
+        raise UserError(f"the output folder '{folder}' has files but no run; {elsewhere()}")
+    free = shutil.disk_usage(there).free
     if free < ROOM:
         raise UserError(
             f"no space left on the disk for '{folder}': {free / 2**20:.0f} MB free, {ROOM / 2**20:.0f} MB needed; "
-            "free some or give another folder with --out"
+            f"free some or {elsewhere()}"
         )
     return False
 
@@ -113,7 +115,7 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
     Raises:
         UserError: if an input has changed or was not recorded, because checkpoints depend on it.
     """
-    file, later, other = folder / INPUTS, later or {}, "give another folder with --out, or remove this one"
+    file, later, other = folder / INPUTS, later or {}, f"{elsewhere()}, or remove this folder"
     if not file.is_file():
         if (folder / REPORT).is_file():  # finished: nothing more is computed from them
             return
@@ -169,9 +171,7 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
     if other:
         shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        raise UserError(
-            f"the output folder '{folder}' belongs to another config ({shown}{more}); give another with --out"
-        )
+        raise UserError(f"the output folder '{folder}' belongs to another config ({shown}{more}); {elsewhere()}")
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -212,11 +212,10 @@ def read_record(folder: Path, needed: Iterable[str] = (), checked: Iterable[str]
     file = folder / RECORD
     try:
         record = read_sealed(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if (folder / REPORT).is_file():
             raise UserError(f"'{file}' is missing; {_advice(folder)}") from None
-        state = "an unfinished run: continue with --resume" if (folder / CONFIG).is_file() else "no run"
-        raise UserError(f"'{folder}' has {state}") from None
+        raise no_run(folder) from None
     except Exception as error:
         raise UserError(f"cannot read '{file}': {_reason(error)}; {_advice(folder)}") from None
     missing = [name for name in needed if name not in record]
@@ -242,8 +241,36 @@ def _advice(folder: Path, name: str = RECORD) -> str:
     if name == CONFIG:
         return "restore it, or run the task again in another folder"
     if not (folder / REPORT).is_file():
-        return "the run is not finished, continue with --resume"
-    return f"to make it again, remove '{folder / REPORT}' and continue with --resume"
+        return f"the run is not finished, {finishing(folder)}"
+    return f"to make it again, remove '{folder / REPORT}' and {finishing(folder)}"
+
+
+def finishing(folder: Path) -> str:
+    """What to type to finish the run in a folder, from its own configuration."""
+    out, config = str(folder), str(folder / CONFIG)
+    return typed(
+        f"type: nngpt-ext run dataset_compare --config {shlex.quote(config)} --out {shlex.quote(out)} --resume",
+        f'call run_task("dataset_compare", {config!r}, output_dir={out!r}, resume=True)',
+    )
+
+
+def no_run(folder: Path) -> UserError:
+    """The error for a folder without a finished run, by what is there."""
+    if not folder.is_dir():
+        return UserError(f"'{folder}' is a file, not a run's folder" if folder.exists() else f"no folder '{folder}'")
+    if (folder / CONFIG).is_file():
+        return UserError(f"'{folder}' has an unfinished run; to finish it, {finishing(folder)}")
+    if (folder / SETTINGS).is_file():
+        use = typed("compare, rank and score take it as --run", f"use Predictor.from_pretrained({str(folder)!r})")
+        return UserError(f"'{folder}' has an adapter, not a run; {use}")
+    runs = sorted(str(file.parent) for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{RECORD}"))
+    return UserError(f"'{folder}' has no run{f'; give one of those in it, such as {runs[0]}' if runs else ''}")
+
+
+def no_adapter(folder: Path) -> UserError:
+    """The error for a folder without an adapter."""
+    inner = f"; give '{folder / ADAPTER}'" if (folder / ADAPTER / SETTINGS).is_file() else ""
+    return UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}{inner}")
 
 
 def model_files(folder: Path) -> list[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from nngpt_ext.errors import UserError, nearest, parsing, reason, shown
+from nngpt_ext.errors import UserError, did_you_mean, nearest, nearest_name, parsing, reason, shown, typed
 from nngpt_ext.io import read_text
 
 PROJECT_FILE = "nngpt.yaml"
 _DEEPEST = 50  # dots in a key
+_LONGEST_URL = 2_000  # characters; the patterns that hide passwords take quadratic time
+_LONGEST_YAML = 200_000  # characters
+_LONGEST_NUMBER = 1_000  # characters; a number such as 1:59:59:… takes quadratic time
+_MOST_VALUES = 100_000  # with each alias (*) replaced: two aliases on each of n levels stand for 2^n values
 
 
 class Stage(BaseModel):
@@ -39,7 +43,10 @@ def hide_password(url: str) -> str:
 
     Passwords are also hidden in texts that are not URLs, and in URLs that SQLAlchemy would split incorrectly.
     """
-    place, query, _ = str(url).partition("?")
+    url = str(url)  # what is given for a URL may be anything, such as a path
+    if len(url) > _LONGEST_URL:
+        return f"{url[:20].partition('://')[0]}://***"
+    place, query, _ = url.partition("?")
     place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
     place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
     return f"{place}?***" if query else place
@@ -79,14 +86,18 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "extra_forbidden":
         groups = sorted({key.rpartition(".")[0] for key in known} - {""})
         alike = [key for key in (*known, *groups) if key.count(".") == path.count(".")]
-        last = {key.rpartition(".")[2]: f" (did you mean '{key}'?)" for key in known}
-        same = difflib.get_close_matches(path.rpartition(".")[2], last, n=1, cutoff=0.7)
-        hint = nearest(path, alike) or nearest(path, known) or "".join(last[key] for key in same)
+        last = {key.rpartition(".")[2]: key for key in known}  # a key under another group
+        found = last.get(nearest_name(path.rpartition(".")[2], last) or "")
+        hint = nearest(path, alike) or nearest(path, known) or did_you_mean(found)
         return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
+    elif isinstance(given, dict) and error["type"] != "value_error":
+        message = "must be a single value, not a mapping of keys"
+    if error["type"] == "literal_error":
+        message += nearest(str(given), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     hidden = isinstance(given, (dict, BaseModel)) or shown(given) in message or path.startswith("store")
     return (
         f"{path + ': ' if path else ''}{message[:1].lower()}{message[1:]}"
@@ -119,12 +130,34 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves dates as text: no key takes one, but folders are named by them."""
+    """Leaves dates as text, because folders are named by them and no key takes one, and bounds numbers and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (declared there)
         first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}  # of finished nodes, by id
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value):,} characters; at most {_LONGEST_NUMBER:,} are read")
+        return super().construct_scalar(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self._sizes:
+            raise ValueError("a value contains itself")
+        if not alias and node is not None:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = chain.from_iterable(part if isinstance(part, tuple) else (part,) for part in inner)
+            self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in parts)
+            if size > _MOST_VALUES:
+                raise ValueError(f"aliases (*) stand for more than {_MOST_VALUES:,} values")
+        return node
 
 
 def parse_yaml(text: str, trouble: str, advice: str = "") -> Any:
@@ -134,6 +167,8 @@ def parse_yaml(text: str, trouble: str, advice: str = "") -> Any:
         UserError: if it is not YAML; its line begins with `trouble` and ends with `advice`.
     """
     with parsing(trouble, advice):
+        if len(text) > _LONGEST_YAML:
+            raise ValueError(f"{len(text):,} characters; at most {_LONGEST_YAML:,} are read")
         try:
             return _Loader(text).get_single_data()
         except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may have a password
@@ -152,11 +187,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or key.count(".") > _DEEPEST:
-            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example --set tuning.epochs=3")
+            example = typed("--set tuning.epochs=3", 'settings=["tuning.epochs=3"]')
+            raise UserError(f"{shown(hide_password(setting))} is not key=value; for example {example}")
         content = parse_yaml(
             value,
             f"the value of {shown(hide_password(setting) if key.strip() == 'store' else setting)} cannot be read",
-            "quote it, for example --set 'prompt=\"recipe\"'",
+            "quote it, for example " + typed("--set 'prompt=\"recipe\"'", "settings=['prompt=\"recipe\"']"),
         )
         for part in reversed(key.strip().split(".")):
             content = {part: content}
@@ -178,6 +214,9 @@ def read_project(path: str | Path, task: str, example: str = "") -> dict[str, An
         raise UserError(f"'{path}' has no keys; write for example {example or f'tasks: {{{task}: {{}}}}'}")
     if "tasks" not in content:
         return content
+    if example:
+        names = ", ".join(map(str, content["tasks"] or ())) if isinstance(content["tasks"], (dict, list)) else "none"
+        raise UserError(f"'{path}' configures tasks ({names}) and is no {task}; write for example {example}")
     others = sorted(map(str, set(content) - {"tasks"}))
     if others:
         raise UserError(f"'{path}': unknown key {shown(others[0])}{nearest(others[0], ['tasks'])}; known: tasks")

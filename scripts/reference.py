@@ -27,9 +27,10 @@ MADE = "<!-- Made by scripts/reference.py: edit the package, then run it again. 
 CONFIGURATION = """# Configuration
 
 The keys of the task `dataset_compare` are set in `nngpt.yaml` below `tasks: {dataset_compare: …}`, in a file like it
-(`--config`), with `--set key=value`, or as keywords of `run_task`; later ones take precedence, key by key. An
-unknown key is an error that names the nearest known one. If the default is *preset*, the value comes from the preset of
-the base model (`nngpt_ext/models/presets.py`); `config.yaml` in the run's folder records it.
+(`--config`), with `--set key=value`, or as keywords of `run_task`; later ones take precedence, key by key. With `--set`
+or keywords no file is needed. An unknown key is an error that names the nearest known one. If the default is *preset*,
+the value comes from the preset of the base model (`nngpt_ext/models/presets.py`); `config.yaml` in the run's folder
+records it.
 """
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,17 @@ def lemur_pairs(lemur_trials: Trials) -> pd.DataFrame:
 def lemur_sources(lemur_source: PackageSource, lemur_pairs: pd.DataFrame) -> dict[str, str]:
     """Sources of the networks in these pairs."""
     return lemur_source.sources(sorted(lemur_pairs["nn"].unique()))
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Called with a library's name: the code under test does not find it, and still finds all others."""
+    real = importlib.util.find_spec
+
+    def hide(library: str) -> None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else real(name))
+
+    return hide
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

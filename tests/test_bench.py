@@ -14,7 +14,7 @@ import nngpt_ext
 PACKAGE = Path(nngpt_ext.__file__).parent
 
 
-@pytest.mark.parametrize("command", [["prefix"], ["predict", "--run", "runs/demo"], ["host"]])
+@pytest.mark.parametrize("command", [["prefix"], ["predict", "--run", "runs/demo"], ["host"], ["linear"]])
 def test_an_installed_wheel_says_where_the_benchmarks_are(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "nngpt_ext").symlink_to(PACKAGE)  # a folder of packages, as a wheel leaves it
     done = subprocess.run(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from nngpt_ext import cli
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.extras import install_library
 from nngpt_ext.settings import dump_config
 from nngpt_ext.version import __version__
 
@@ -24,6 +25,7 @@ _TOP = typer.main.get_command(cli.app).commands
 _INNER = {f"{name} {inner}": c for name, group in _TOP.items() for inner, c in getattr(group, "commands", {}).items()}
 COMMANDS = _TOP | _INNER
 RUN = ("run", "dataset_compare", "--out", "out")
+FINISH = "type: nngpt-ext run dataset_compare --config out/config.yaml --out out --resume"
 PROJECT = "tasks: {dataset_compare: {model: {base: embedded}}}\n"
 
 
@@ -148,7 +150,10 @@ SIMPLE = {  # seen before anything is read
     "task": (("run", "dataset_compere"), "unknown task 'dataset_compere' (did you mean 'dataset_compare'?); known: "),
     "prompt": ((*RUN, "--set", "prompt=code_onyl"), "unknown prompt 'code_onyl' (did you mean 'code_only'?); known: "),
     "prompt file": ((*RUN, "--set", "prompt=none.json"), "cannot read the prompt file 'none.json'"),
-    "base model": ((*RUN, "--set", "model.base=embeded"), "unknown base model 'embeded'"),
+    "base model": (
+        (*RUN, "--set", "model.base=embeded"),
+        "unknown base model 'embeded' (did you mean 'embedded'?)",
+    ),
     "base folder": ((*RUN, "--set", "model.base=./none"), "unknown base model './none'"),
     "fine-tuner": ((*RUN, "--set", "tuning.finetuner=qlara"), "unknown fine-tuner 'qlara' (did you mean 'qlora'?)"),
     "store": ((*RUN, "--set", "store=nonsense"), "cannot use the prediction store 'nonsense'"),
@@ -175,7 +180,9 @@ SIMPLE = {  # seen before anything is read
         (*RUN, "--set", f"data={'[' * 3_000}"),
         "cannot be read (too deeply nested); quote it, for example",
     ),
-    "report of nothing": (("report", "none"), "'none' has no run"),
+    "report of nothing": (("report", "none"), "no folder 'none'"),
+    "report of a file": (("report", "nngpt.yaml"), "'nngpt.yaml' is a file, not a run's folder"),
+    "report of no run": (("report", "."), "'.' has no run"),
     "folder for the pairs": (("pairs", "--out", "none/p.parquet"), "cannot write 'none/p.parquet': there is no folder"),
     "file for the pairs": (("pairs", "--out", "."), "cannot write '.': it is a folder"),
 }
@@ -225,7 +232,7 @@ def test_mistakes_that_show_in_the_data_leave_nothing_either(call, tmp_path, cas
 def test_a_missing_library_leaves_nothing(call, tmp_path, monkeypatch):
     (tmp_path / "nngpt.yaml").write_text(PROJECT)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    check_mistake(call, tmp_path, RUN, "pip install bitsandbytes")
+    check_mistake(call, tmp_path, RUN, install_library("bitsandbytes"))
 
 
 def test_no_configuration(call, tmp_path):
@@ -262,7 +269,7 @@ def test_unfinished_run(call, tmp_path):
     out = Path("out")
     claim(out, build_config(TaskConfig, {"model": {"base": "embedded"}}).resolved(out), resume=False)
     assert check_mistake(call, tmp_path, RUN, "an unfinished run is in 'out'; continue with --resume") == []
-    assert check_mistake(call, tmp_path, ("report", "out"), "'out' has an unfinished run: continue with --resume") == []
+    assert check_mistake(call, tmp_path, ("report", "out"), f"an unfinished run; to finish it, {FINISH}") == []
 
 
 def test_a_fault_is_not_passed_off_as_the_users_mistake(call, monkeypatch):

@@ -27,6 +27,7 @@ from nngpt_ext.settings import (
 )
 from nngpt_ext.study.grid import Block
 from nngpt_ext.tasks.dataset_compare import DatasetCompare
+from tests.deadline import deadline
 
 TASK = "dataset_compare"
 # But for studies, which tests/study/test_grid.py reads.
@@ -237,10 +238,10 @@ def test_configuration_cannot_be_changed():
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("tuning.epochs", "'tuning.epochs' is not key=value; for example --set tuning.epochs=3"),
+        ("tuning.epochs", "'tuning.epochs' is not key=value; for example settings=[\"tuning.epochs=3\"]"),
         ("=3", "'=3' is not key=value"),
         ("prompt={", "the value of 'prompt={' cannot be read (while parsing a flow node: expected the node content"),
-        ("prompt={", "); quote it, for example --set 'prompt=\"recipe\"'"),
+        ("prompt={", "); quote it, for example settings=['prompt=\"recipe\"']"),
         ("prompt=a: b: c", "cannot be read"),
     ],
 )
@@ -299,6 +300,43 @@ def test_whatever_stands_in_yaml_is_a_value_or_one_line(text, tmp_path):
     assert len(told) < 500
 
 
+LEVELS = [f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, 40)]
+MERGES = [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("\n".join(["a0: &a0 {x: 1}", *LEVELS]), "aliases (*) stand for more than 100,000 values"),
+        ("\n".join(["a0: &a0 {x: 1}", *MERGES]), "aliases (*) stand for more than 100,000 values"),
+        ("data: &a [*a]", "a value contains itself"),
+        ("data: &a {epoch: *a}", "a value contains itself"),
+        ("data: {epoch: 1" + ":59" * 60_000 + "}", "a number of 180,001 characters; at most 1,000 are read"),
+        ("data: {epoch: 1.5" + "0" * 180_000 + "}", "a number of 180,003 characters; at most 1,000 are read"),
+        ("data: " + "x" * 200_000, "200,006 characters; at most 200,000 are read"),
+    ],
+    ids=[
+        "aliases",
+        "merged keys",
+        "a list in itself",
+        "a mapping in itself",
+        "sixties",
+        "a long number",
+        "a long text",
+    ],
+)
+def test_yaml_that_stands_for_much_more_than_its_text(text, reason, file):
+    place = file(text)
+    with deadline():
+        assert line(read_project, place, TASK) == f"'{place}' is not YAML ({reason})"
+
+
+def test_aliases_and_merged_keys_are_read(file):
+    text = "tasks:\n  a: {data: &common {epoch: 2, seed: 1}}\n  b: {data: {<<: *common, seed: 3}}"
+    assert read_project(file(text), "a") == {"data": {"epoch": 2, "seed": 1}}
+    assert read_project(file(text), "b") == {"data": {"epoch": 2, "seed": 3}}
+
+
 def test_keys_without_end():
     assert "is not key=value" in line(parse_settings, [f"{'a.' * 5000}b=1"] * 2)
     deep = {}
@@ -339,7 +377,10 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_no_configuration_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = line(run_task, TASK)
-    assert message.startswith("no configuration for 'dataset_compare': give one (--config FILE, in Python config=…)")
+    assert message.startswith(
+        "no configuration for 'dataset_compare': give a file (config=FILE) or what differs from the defaults "
+        '(model={"base": "embedded"}), or enable the task in '
+    )
     assert message.endswith("nngpt.yaml in this folder or above: tasks: {dataset_compare: {}}")
     assert list(tmp_path.iterdir()) == []
 
@@ -389,6 +430,12 @@ def test_no_password_is_shown_or_written(url, file, tmp_path):
     shown = url.replace("\n", " ")
     assert SECRET not in line(parse_settings, [f"store={shown}: : x"])
     assert SECRET not in line(read_project, file(f"store: {shown}: : x"), TASK)
+
+
+@pytest.mark.parametrize("piece", ["://a:", "://", "://a:5", "@:", "?password="])
+def test_of_a_long_url_only_its_beginning_is_shown(piece):
+    with deadline():
+        assert hide_password("postgresql" + f"://me:{SECRET}@" + piece * 200_000) == "postgresql://***"
 
 
 @pytest.mark.parametrize("url", ["sqlite:///a:b@c.db", "sqlite:///C:/a.db", "postgresql://me@host:5432/x", "p.db", ""])

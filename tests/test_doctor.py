@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from nngpt_ext import doctor
 from nngpt_ext.doctor import Finding
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.run_folder import ROOM
 
 ROOT = Path(__file__).parents[1]
@@ -83,18 +84,20 @@ def test_no_lemur_no_bitsandbytes_and_no_disk(without: Path, tmp_path: Path) -> 
     states = {name: check["state"] for name, check in found.items()}
     assert {n for n, state in states.items() if state == "broken"} == {"requirements", "4 bits", "LEMUR", "disk"}
     assert found["requirements"]["what"] == "bitsandbytes is not installed"
-    assert found["requirements"]["cure"] == "pip install 'bitsandbytes>=0.49'"
+    assert found["requirements"]["cure"].endswith("pip install 'bitsandbytes>=0.50'")
     assert found["LEMUR"]["what"] == "no LEMUR found: nn-dataset is not installed"
-    assert found["LEMUR"]["cure"] == "pip install --no-deps nn-dataset==2.1.2"
+    assert found["LEMUR"]["cure"].endswith("pip install --no-deps nn-dataset==2.1.2")  # of the other Python
     assert found["4 bits"]["what"].startswith("bitsandbytes cannot be imported (ModuleNotFoundError")
-    assert found["4 bits"]["cure"].startswith("pip install bitsandbytes; or load the base model unquantised")
+    assert found["4 bits"]["cure"].endswith(
+        "pip install 'bitsandbytes>=0.50'; or load base models unquantised: --set model.load_in_4bit=false"
+    )
     assert found["disk"]["what"].startswith("cannot write to ")
     assert "No space left" in found["disk"]["what"]
     assert "--out" in found["disk"]["cure"]
     assert states["cache"] == "note"
     assert found["cache"]["cure"].startswith("export NNGPT_EXT_CACHE=")
     assert states["libraries"] == states["torch"] == "ok"
-    assert found["extra postgres"]["cure"] == "pip install 'nngpt-ext[postgres]'"
+    assert found["extra postgres"]["cure"].endswith("pip install 'psycopg[binary]>=3.1'")
 
 
 def test_a_library_that_takes_its_process_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,12 +129,12 @@ def test_an_incomplete_lemur(tmp_path: Path) -> None:
 
     assert lemur(tmp_path / "none") == Finding(
         "LEMUR", "broken", f"no LEMUR at '{tmp_path / 'none'}': there is no such file or folder",
-        "pip install --no-deps nn-dataset==2.1.2",
+        doctor.INSTALL,
     )  # fmt: skip
     (tmp_path / "stat" / "train").mkdir(parents=True)
     (tmp_path / "nn").mkdir()
     empty = lemur(tmp_path)
-    assert (empty.state, empty.cure) == ("broken", "pip install --no-deps nn-dataset==2.1.2 --force-reinstall")
+    assert (empty.state, empty.cure) == ("broken", f"{doctor.INSTALL} --force-reinstall")
     assert "0 network sources, 0 trials" in empty.what
 
 
@@ -158,13 +161,13 @@ def test_a_hub_that_does_not_answer_is_a_note(monkeypatch: pytest.MonkeyPatch) -
 
 def test_versions_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = {"": ["numpy>=1.26", "pandas<0.1"], "study": ["matplotlib>=999"]}
-    monkeypatch.setattr(doctor, "_requirements", lambda extra: map(Requirement, needed.get(extra, [])))
+    monkeypatch.setattr(doctor, "requirements", lambda extra: map(Requirement, needed.get(extra, [])))
     found = doctor.finding("requirements", doctor.check_requirements)
     assert found.state == "broken"
     assert found.what.endswith(" is not <0.1")
-    assert found.cure == "pip install 'pandas<0.1'"
+    assert found.cure == pip("install 'pandas<0.1'")
     extra = doctor.finding("extra study", lambda: doctor.check_requirements("study"))
-    assert (extra.state, extra.cure) == ("note", "pip install 'nngpt-ext[study]'")
+    assert (extra.state, extra.cure) == ("note", pip("install 'matplotlib>=999'"))
 
 
 def test_a_check_that_raises_is_a_finding() -> None:

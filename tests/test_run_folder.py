@@ -14,6 +14,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import file_digest
 from nngpt_ext.run_folder import (
     claim,
+    finishing,
     is_finished,
     read_adapter_file,
     read_config,
@@ -84,7 +85,7 @@ def test_what_was_killed_at_its_first_file_can_begin(folder):
 
 def test_unfinished_run_goes_on_only_with_resume(claimed):
     assert line(claim, claimed, CONFIG, False) == (
-        f"an unfinished run is in '{claimed}'; continue with --resume, or give another folder with --out"
+        f"an unfinished run is in '{claimed}'; continue with resume=True, or give another one"
     )
     assert claim(claimed, CONFIG, resume=True) is False
 
@@ -106,7 +107,7 @@ def test_another_config_names_the_keys_that_differ(claimed):
     other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"epochs": 2}, "model": {"lora": {"r": 8}}})
     assert line(claim, claimed, other, True) == (
         f"the output folder '{claimed}' belongs to another config "
-        "(model.lora.r None there, 8 now, tuning.epochs None there, 2 now); give another with --out"
+        "(model.lora.r None there, 8 now, tuning.epochs None there, 2 now); give another one"
     )
     assert (claimed / "config.yaml").read_text() == before
 
@@ -133,7 +134,7 @@ def test_a_run_goes_on_only_with_what_it_began_with(claimed):
     same_inputs(claimed, {"pairs": "a", "base model": "b"})
     assert line(same_inputs, claimed, {"pairs": "a", "base model": "c"}) == (
         f"the run in '{claimed}' cannot continue, because its base model changed since it started; "
-        "give another folder with --out, or remove this one"
+        "give another one, or remove this folder"
     )
     assert "its pairs and base model changed" in line(same_inputs, claimed, {"pairs": "x", "base model": "c"})
     (claimed / "inputs.json").write_text("[1")
@@ -156,17 +157,17 @@ def test_a_run_that_an_older_version_began_goes_on_and_is_held_from_then_on(clai
 def test_folder_with_other_files(folder):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").touch()
-    assert line(claim, folder, CONFIG, True) == (
-        f"the output folder '{folder}' has files but no run; give another with --out"
-    )
+    assert line(claim, folder, CONFIG, True) == (f"the output folder '{folder}' has files but no run; give another one")
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_the_way(folder):
     folder.parent.mkdir()
     folder.write_text("mine")
-    assert line(claim, folder, CONFIG, False) == f"the output folder '{folder}' is a file; give another with --out"
-    assert line(claim, folder / "inner", CONFIG, False) == f"cannot write '{folder / 'inner'}': Not a directory"
+    assert line(claim, folder, CONFIG, False) == f"the output folder '{folder}' is a file; give another one"
+    assert line(claim, folder / "inner", CONFIG, False) == (
+        f"the output folder '{folder / 'inner'}' cannot be made, because '{folder}' is a file; give another one"
+    )
     assert folder.read_text() == "mine"
 
 
@@ -175,8 +176,7 @@ def test_too_little_room(folder, monkeypatch):
     # No disk can be filled here.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(10**12, 10**12, 5 * 2**20))
     assert line(claim, folder, CONFIG, False) == (
-        f"no space left on the disk for '{folder}': 5 MB free, 100 MB needed; "
-        "free some or give another folder with --out"
+        f"no space left on the disk for '{folder}': 5 MB free, 100 MB needed; free some or give another one"
     )
     assert asked == [folder.parent.parent]  # the nearest folder that exists
     assert not folder.parent.exists()
@@ -191,8 +191,8 @@ def test_record_comes_back(claimed):
 
 
 def test_no_record(claimed, tmp_path):
-    assert line(read_record, claimed) == f"'{claimed}' has an unfinished run: continue with --resume"
-    assert line(read_record, tmp_path / "none") == f"'{tmp_path / 'none'}' has no run"
+    assert line(read_record, claimed) == f"'{claimed}' has an unfinished run; to finish it, {finishing(claimed)}"
+    assert line(read_record, tmp_path / "none") == f"no folder '{tmp_path / 'none'}'"
     (claimed / "run.json").write_text('{"task": ')
     assert line(read_record, claimed).startswith(f"cannot read '{claimed / 'run.json'}': ")
     (claimed / "run.json").write_text("[1]")
@@ -243,7 +243,7 @@ def test_a_file_that_is_not_the_recorded_one(finished, name, damage):
         return
     told = line(read_record, finished, (), CHECKED)
     what = "was changed or damaged after it was written" if damage == "changed" else "is missing or cannot be read"
-    again = f"to make it again, remove '{finished / 'report.json'}' and continue with --resume"
+    again = f"to make it again, remove '{finished / 'report.json'}' and {finishing(finished)}"
     advice = "restore it, or run the task again in another folder" if name == "config.yaml" else again
     assert told == f"'{file}' {what}; {advice}"
 

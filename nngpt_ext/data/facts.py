@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from nngpt_ext.errors import UserError, reason, shown
+from nngpt_ext.errors import UserError, reason, shown, typed, unknown
 
 GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
 
@@ -33,6 +34,15 @@ LEMUR_FACTS: Mapping[str, DatasetFacts] = {
     "places365": DatasetFacts(1_803_460, 256, 3, 365),
     "svhn": DatasetFacts(73_257, 32, 3, 10),
 }
+# Well-known datasets whose names are near to those of LEMUR's: not misspelt.
+OTHERS = ("emnist", "kmnist", "qmnist", "medmnist", "fashion-mnist", "imagenet", "imagewoof", "celeba")
+
+
+def unknown_dataset(name: str, known: Iterable[str]) -> UserError:
+    """The error for a dataset that is not known; it says how to give its facts."""
+    form, error = f"{name}=IMAGES,SIZE,CHANNELS,CLASSES", unknown("dataset", name, known, others=OTHERS)
+    python = f"facts={{{shown(name)}: (training images, image size, channels, classes)}}"
+    return UserError(f"{error}; for a new one give its facts: {typed(f'--facts {shlex.quote(form)}', python)}")
 
 
 def facts_of(name: str, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
@@ -42,9 +52,10 @@ def facts_of(name: str, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
         UserError: if they are not four positive integers.
     """
     try:
-        facts = DatasetFacts(*(int(value) for value in given))
-        if isinstance(given, str) or min(astuple(facts)) < 1:
-            raise ValueError("it takes four positive integers")
+        values = [int(value) for value in given]
+        if isinstance(given, str) or len(values) != 4 or min(values) < 1:
+            raise ValueError("four positive integers are needed")
+        facts = DatasetFacts(*values)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"facts of {shown(name)} are (training images, image size, channels, classes), not {shown(given)} "

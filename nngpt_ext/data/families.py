@@ -15,6 +15,7 @@ from nngpt_ext.io import text_digest
 SHINGLE = 5  # tokens
 PERMUTATIONS = 128
 THRESHOLD = 0.85  # estimated Jaccard similarity from which two networks are near-duplicates
+_BATCH = 4_096  # shingles: a source of a megabyte has 300,000, whose hashes would take 300 MB at once
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -30,7 +31,9 @@ def signature(source: str) -> np.ndarray:
     from datasketch import MinHash  # takes half a second, and only splits and reports need it
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    sketch.update_batch([text.encode() for text in sorted(shingles(source))])
+    texts = [text.encode() for text in sorted(shingles(source))]
+    for start in range(0, len(texts), _BATCH):
+        sketch.update_batch(texts[start : start + _BATCH])
     return sketch.hashvalues
 
 

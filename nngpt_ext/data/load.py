@@ -14,7 +14,7 @@ from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.families import with_near_duplicate
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.sources.discovery import open_source, own_place
 from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, shuffled
 from nngpt_ext.data.trials import Source, Trials
 from nngpt_ext.errors import UserError
@@ -33,6 +33,9 @@ class PairData:
         excluded: number of excluded trials by reason.
         source: kind of the source of records.
         fingerprint: sha256 of the trials used.
+        place: where the records are, if they are not those of the installed nn-dataset.
+        networks: the number of networks of each part before `data.<part>_networks` limits it.
+        unpaired: the number of networks that have usable trials, but on one dataset only, and so are in no pair.
     """
 
     pairs: pd.DataFrame
@@ -42,6 +45,9 @@ class PairData:
     excluded: dict[str, int]
     source: str
     fingerprint: str
+    place: str | None
+    networks: dict[str, int]
+    unpaired: int
 
     def part(self, name: str) -> pd.DataFrame:
         """The pairs of one part, with a new index."""
@@ -102,6 +108,8 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     pairs = build(use="random" if config.trials == "random" else "best")
     pairs["split"] = parts_of(pairs, config, records)
     sources = records.sources(sorted(pairs["nn"].unique()))
+    networks = {str(part): int(n) for part, n in pairs.groupby("split")["nn"].nunique().items()}
+    unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - pairs["nn"].nunique()
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:
@@ -125,4 +133,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
         excluded=records.trials.excluded,
         source=records.source.kind,
         fingerprint=hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest(),
+        place=own_place(records.source),
+        networks=networks,
+        unpaired=unpaired,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nngpt_ext.declaration import Declarations
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, nearest, setting, typed
 from nngpt_ext.io import text_digest
 
 if TYPE_CHECKING:
@@ -172,10 +172,13 @@ def _by_origin(request: SplitRequest) -> dict[str, str]:
         ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
         several = [f"{key} ({len(group)})" for key, group in ranked if len(group) > 1]
         single = len(ranked) - len(several)
-        given = f"no network of origin '{hold_out}'" if hold_out else "split by_origin needs data.hold_out"
+        first = ranked[0][0]
+        given = "split by_origin needs data.hold_out"
+        if hold_out:
+            given = f"no network of origin '{hold_out}'{nearest(hold_out, groups)}"
         raise UserError(
             f"{given}; origins with their networks: {', '.join(several)}, and {single} of one network each; "
-            f"for example --set data.hold_out={ranked[0][0]}"
+            f"for example {typed(f'--hold-out {first}, in a run ', '')}{setting('data.hold_out', first)}"
         )
     rest = shuffled([name for name in names if origin(name) != hold_out], request.seed)
     parts = dict.fromkeys(groups[hold_out], "test")

@@ -8,6 +8,8 @@ from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_nested
 from nngpt_ext.evaluation.metrics import METRICS
+from nngpt_ext.evaluation.statistics import FEW
+from nngpt_ext.views.plot import Span
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
 
@@ -25,7 +27,8 @@ _SIDES = {
 def summary(report: Report) -> str:
     """One sentence: what was measured, and whether skill was shown."""
     skill = report.skill
-    gain = f"{skill.value:+.3f} (95 % interval {interval(skill.ci95, sign=True)})"
+    spread = interval(skill.ci95, sign=True)
+    gain = f"{skill.value:+.3f} ({'no interval' if spread == NO_NUMBER else f'95 % interval {spread}'})"
     correct = share(report.accuracy.value)
     if report.answers_only:
         epoch = "" if report.selected_epoch is None else f" of epoch {report.selected_epoch:g}"
@@ -33,11 +36,11 @@ def summary(report: Report) -> str:
             f"Of {count(report.n_test_pairs, 'answer')}{epoch} that {report.base_model} gave and judged itself, "
             f"{correct} are correct; accuracy minus that of the pair prior is {gain}, as if each answer were about a "
             "different network. The rows include those that it trains on, so this says nothing about networks that "
-            "training never saw."
+            f"training never saw.{' ' + few_networks(report) if few_networks(report) else ''}"
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
-    # A single network has no spread: its interval is a point and says nothing about others.
-    if not skill.clear_of_zero or (report.n_test_networks or 0) < 2:
+    few = f", on fewer than {FEW} networks" if few_networks(report) else ""
+    if few or not skill.clear_of_zero:
         verdict = "no skill was shown"
     else:
         verdict = "skill was shown" if skill.value > 0 else "the model is below the prior"
@@ -45,8 +48,14 @@ def summary(report: Report) -> str:
         f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, {correct} of "
         f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
         f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
-        f"pair prior) is {gain}: {verdict}."
+        f"pair prior{few}) is {gain}: {verdict}."
     )
+
+
+def few_networks(report: Report) -> str:
+    """The sentence about too few test networks; empty if there are enough."""
+    noun, n = ("answer", report.n_test_pairs) if report.answers_only else ("test network", report.n_test_networks or 0)
+    return f"With {count(n, noun)}, fewer than {FEW}, intervals are too narrow and show no skill." if n < FEW else ""
 
 
 def tables(report: Report) -> list[Table]:
@@ -64,7 +73,14 @@ def tables(report: Report) -> list[Table]:
     excluded = [(reason, f"{n:,}") for reason, n in report.excluded.items()]
     notes = [Table("Notes", ("note",), [(note,) for note in report.notes])] if report.notes else []
     return [
-        Table("Headline", ("measure", "value", "95 % interval", "remark"), headline, _caption(report)),
+        Table(
+            "Headline",
+            ("measure", "value", "95 % interval", "remark"),
+            headline,
+            _caption(report),
+            spans=_spans(report),
+            spans_are="Accuracies with their 95 % intervals, on the same pairs.",
+        ),
         *notes,
         _near_duplicates(report),
         *(_per_dataset(report, side) for side in SIDES),
@@ -84,25 +100,27 @@ def brief(report: Report) -> list[Table]:
 
 
 def _caption(report: Report) -> str:
-    intervals = "intervals are 95 %, from 2,000 bootstrap draws of"
+    intervals, few = "intervals are 95 %, from 2,000 bootstrap draws of", few_networks(report)
+    few = f" {few}" if few else ""
     if report.answers_only:
         return (
             f"{count(report.n_test_pairs, 'answer')}, whose networks are unknown. Means are over answers; "
-            f"{intervals} answers. A dash: texts have no probability, and name no network."
+            f"{intervals} answers. A dash: texts have no probability, and name no network.{few}"
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
-    return f"{tested}. Means are over pairs; {intervals} networks."
+    return f"{tested}. Means are over pairs; {intervals} networks (a dash: the draws had no spread).{few}"
 
 
 def _accuracies(report: Report) -> list[Row]:
     accuracy, skill, baselines = report.accuracy, report.skill, dict(report.baselines)
     prior = baselines.pop(PRIOR)
+    few = "; too few networks" if few_networks(report) else ""
     rows: list[Row] = [
-        ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}"),
+        ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}{few}"),
         ("pair prior", number(prior.accuracy), interval(prior.ci95), BASELINES[PRIOR].description),
         (
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
-            f"accuracy − pair prior; {p_value(skill.p)}",
+            f"accuracy − pair prior; {p_value(skill.p)}{few}",
         ),
     ]  # fmt: skip
     for name, baseline in baselines.items():
@@ -111,6 +129,15 @@ def _accuracies(report: Report) -> list[Row]:
             remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
         rows.append((name, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)))
     return rows
+
+
+def _spans(report: Report) -> list[Span]:
+    baselines = {
+        name.replace("pair_prior", "pair prior"): (found.accuracy, found.ci95)
+        for name, found in report.baselines.items()
+    }
+    measured = {"accuracy": (report.accuracy.value, report.accuracy.ci95), **baselines}
+    return [Span(name, value, ci95) for name, (value, ci95) in measured.items() if value is not None]
 
 
 def _calibration(report: Report) -> list[Row]:
@@ -151,9 +178,15 @@ def _near_duplicates(report: Report) -> Table:
 
 def _per_dataset(report: Report, side: str) -> Table:
     nested = per_dataset_nested(report.per_dataset)
+    groups = {dataset: Group.model_validate(sides[side]) for dataset, sides in nested.items()}
     title, caption = _SIDES[side]
-    rows = [(dataset, *_group(Group.model_validate(sides[side]))) for dataset, sides in nested.items()]
-    return Table(title, ("dataset", *_GROUP), rows, caption)
+    rows = [(dataset, *_group(group)) for dataset, group in groups.items()]
+    spans = [
+        Span(dataset, group.accuracy, group.ci95, group.prior) for dataset, group in groups.items()
+        if group.accuracy is not None
+    ]  # fmt: skip
+    drawn = "Dots and lines are accuracies with their 95 % intervals, upright strokes the pair prior's accuracies."
+    return Table(title, ("dataset", *_GROUP), rows, caption, spans=spans, spans_are=drawn)
 
 
 def _epochs(report: Report) -> Table:
@@ -183,7 +216,7 @@ def _run(report: Report) -> Table:
         ("test pairs", f"{report.n_test_pairs:,}"),
         ("test networks", whole(report.n_test_networks)),
     ]
-    for title, values in (("versions", report.versions), ("timings", report.timings)):
+    for title, values in (("records", report.records), ("versions", report.versions), ("timings", report.timings)):
         for name, value in values.items():
             rows.append((f"{title}: {name}", f"{value:.1f}" if isinstance(value, float) else str(value)))
     return Table("Run", ("what", "value"), rows)

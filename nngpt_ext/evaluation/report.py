@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from nngpt_ext.evaluation.figures import (
     PerDataset,
     Skill,
 )
-from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import (
     BASELINES,
@@ -37,11 +37,14 @@ from nngpt_ext.run_folder import (
     REPORT,
     REPORT_MARKDOWN,
     REPORT_PAGE,
+    finishing,
+    no_run,
     read_sealed,
     read_table,
     write_sealed,
 )
 from nngpt_ext.views.faces import to_cell, to_markdown, to_page
+from nngpt_ext.views.wording import count
 
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
@@ -87,6 +90,7 @@ class Report(BaseModel):
     validation_accuracy: Number = None
     validation_log_loss: Number = None
     timings: dict[str, Any]
+    records: dict[str, Any] = {}
     versions: dict[str, Any]
     config: dict[str, Any]
     notes: list[str] = []
@@ -119,6 +123,7 @@ class RunRecord:
         notes: remarks that a reader needs to judge the numbers, besides the split's warning.
         calibration: temperature, threshold, target and n_pairs of a calibration; the predictions then have
             `calibrated_1` and `abstain`.
+        records: which training records: source, fingerprint, and path if they are not those of an installed nn-dataset.
         answers_only: the predictions are answers of texts that name no networks: each counts as a network of its own,
             and what needs a probability, a network's name or the training pairs is None in the report.
     """
@@ -138,6 +143,7 @@ class RunRecord:
     config: Mapping[str, Any]
     notes: Sequence[str] = ()
     calibration: Mapping[str, Any] | None = None
+    records: Mapping[str, Any] = field(default_factory=dict)
     answers_only: bool = False
 
     @classmethod
@@ -150,6 +156,7 @@ class RunRecord:
             "split": config["data"]["split"],
             "pairs": {**record["parts"], "train": record["training_pairs"]},
             "near_duplicates": set(record["near_duplicates"]),
+            "records": record.get("data", {}),
             "config": config,
         }
         return cls(**{**found, **more})
@@ -167,7 +174,7 @@ def read_answers(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     if matched.isna().to_numpy().any():
         raise UserError(
             f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove "
-            f"'{folder / REPORT}' and continue with --resume"
+            f"'{folder / REPORT}' and {finishing(folder)}"
         )
     return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=KEYS).items()}
 
@@ -257,12 +264,14 @@ def read_report(folder: str | Path) -> Report:
     path = Path(folder) / REPORT
     try:
         return Report.model_validate(read_sealed(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_run(Path(folder)) from None
     except OSError as error:
-        raise UserError(f"cannot read '{path}' ({error.strerror}); name the folder of a finished run") from None
+        raise UserError(f"cannot read '{path}' ({error.strerror})") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"'{path}' is not a report of this package ({reason}); rebuild it: nngpt-ext report {folder}"
+            f"'{path}' is not a report of this package ({reason}); to build it again, type: nngpt-ext report {folder}"
         ) from None
 
 
@@ -272,6 +281,11 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     expected = run.pairs.get("test", 0)
     if len(test) != expected:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")
-    if test["nn"].nunique() == 1:
-        own.append("There is one test network only: the intervals are points and say nothing about others.")
+    units = len(test) if run.answers_only else test["nn"].nunique()
+    if units < FEW:
+        noun = "answer" if run.answers_only else "test network"
+        own.append(f"Only {count(units, noun)}: with fewer than {FEW}, intervals are too narrow and show no skill.")
+    if run.excluded:
+        why = ", ".join(f"{reason} {n:,}" for reason, n in run.excluded.items())
+        own.append(f"{count(sum(run.excluded.values()), 'trial')} were excluded: {why}.")
     return [note for note in dict.fromkeys([*own, *run.notes]) if note]

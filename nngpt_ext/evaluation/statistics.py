@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 Ci95 = tuple[float, float]  # a 95 % interval, in the units of what was averaged
 
+FEW = 30  # networks: percentile intervals of fewer are too narrow, so no skill is claimed
 DRAWS = 2_000
 FLIPS = 10_000
 _BATCH = 100  # draws at a time: a few MB, and faster than all at once

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, typed
 from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
@@ -108,7 +108,7 @@ def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
     if Path(location).is_dir() and base_id is None:
         raise UserError(
             f"the base model '{name}' is a folder of this machine, where nobody else can find it; give its name on the "
-            "hub with --base-id OWNER/NAME"
+            f"hub: {typed('--base-id OWNER/NAME', 'base_id=OWNER/NAME')}"
         )
     return _Base(base_id or name, base_id or location)
 

@@ -19,10 +19,12 @@ import pandas as pd
 
 from nngpt_ext.batches.encode import Encoder
 from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.sources.discovery import INSTALL
 from nngpt_ext.data.splits import SPLITS, shuffled, split_hash
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.metrics import first_wins
 from nngpt_ext.export.publication import FinishedRun, copy_model, exporting, read_run
+from nngpt_ext.extras import install_extra
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import check_base, compute_dtype, load_base, quiet_transformers
 from nngpt_ext.predict.adapter import load_scorer
@@ -135,7 +137,7 @@ def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
             f"the LEMUR records here are not those that '{found.folder}' was made from (source {data.source} here, "
-            f"{found.record['data']['source']} there); type: pip install --no-deps nn-dataset==2.1.2"
+            f"{found.record['data']['source']} there); type: {INSTALL}"
         )
     test = data.part("test")
     if networks is not None:
@@ -190,7 +192,7 @@ def _check(encoder: Encoder, question: Question, text: str, choices: list[str]) 
 def check_installed() -> None:
     """Check that lm-evaluation-harness is installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise UserError("lm-evaluation-harness is not installed; type: pip install 'nngpt-ext[lm-eval]'")
+        raise UserError(f"lm-evaluation-harness is not installed; type: {install_extra('lm-eval')}")
 
 
 def check_harness(run: str | Path, exported: ExportedTask) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere, typed
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.predict.adapter import AdapterFiles
@@ -97,14 +97,14 @@ def exporting(
     if not place.parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{place.parent}'")
     if out.exists() and not out.is_dir():
-        raise UserError(f"the output folder '{out}' is a file; choose another one with --out")
+        raise UserError(f"the output folder '{out}' is a file; {elsewhere()}")
     for needed, name in ((Path.cwd(), "the current folder"), (run, f"'{run}'")):
         if needed is not None and needed.resolve().is_relative_to(place):
-            raise UserError(f"'{out}' would replace {name}; choose another folder with --out")
+            raise UserError(f"'{out}' would replace {name}; {elsewhere()}")
     if out.is_dir() and any(out.iterdir()) and not force and _kind(out) != kind:
         raise UserError(
-            f"the output folder '{out}' contains something other than an export of this kind ({kind}); choose another "
-            "one with --out, or replace it with --force"
+            f"the output folder '{out}' contains something other than an export of this kind ({kind}); {elsewhere()}, "
+            f"or replace it with {typed('--force', 'force=True')}"
         )
     with replacing_folder(out) as folder:
         yield folder
@@ -125,9 +125,11 @@ def check_repo(repo: str | None) -> None:
     if repo is None:
         return
     if not _REPOSITORY.fullmatch(repo):
-        raise UserError(f"'{repo}' is not the name of a repository; type --push OWNER/NAME")
+        give = typed("--push OWNER/NAME", "repo='OWNER/NAME'")
+        raise UserError(f"'{repo}' is not the name of a repository; give {give}")
     if not get_token():
-        raise UserError("no token for the hub: set HF_TOKEN, or type hf auth login; without --push nothing is pushed")
+        option = typed("--push", "repo")
+        raise UserError(f"no token for the hub: set HF_TOKEN, or type hf auth login, or leave out {option}")
 
 
 def push(folder: Path, repo: str | None, kind: str, private: bool = False) -> str | None:

@@ -23,6 +23,8 @@ _FIELDS: dict[str, Any] = {
     "dataset_ranking": list[str],
     "predicted_best_dataset": str,
     "probability": float,
+    "abstain": bool,
+    "dataset_probabilities": dict[str, float],
     "dataset_compare_error": str,
     "dataset_compare_note": str,
 }

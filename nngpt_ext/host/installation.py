@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 
-INSTALL = "pip install --no-deps nn-gpt==1.0.6"
+INSTALL = pip("install --no-deps nn-gpt==1.0.6")
 TESTED = f"tested with 1.0.6 ({INSTALL}) and the head of August 2026"
 # NNGPT reads prompts and LLM presets from this path below the folder in which it is started.
 CONF = Path("ab") / "gpt" / "conf"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError, typed, unknown
 from nngpt_ext.host import conversion
 from nngpt_ext.host.conversion import llm_preset, prompt_file, to_json
 from nngpt_ext.host.installation import CONF, find_host
@@ -165,7 +165,8 @@ def _check_inside(root: Path, paths: Iterable[str]) -> None:
     """Check that paths are in the folder itself, not behind a link, and not in an installed package."""
     for path in paths:
         if {"site-packages", "dist-packages"} & set((root / path).parent.resolve().parts):
-            raise UserError(f"'{root / path}' is in an installed package; give a folder of your project with --folder")
+            own = typed("give --folder, a folder of your project", "give a folder of your project")
+            raise UserError(f"'{root / path}' is in an installed package; {own}")
         inside(root, Path(path).parent)
 
 
@@ -174,7 +175,8 @@ def _check_ours(root: Path, path: str, content: str | Path | None, note: dict[st
     if content is None:
         return
     if path not in note["files"]:
-        raise UserError(f"'{root / path}' exists and is not ours; move it away or give another --folder")
+        other = typed("--folder", "folder")
+        raise UserError(f"'{root / path}' exists and is not ours; move it away or give another {other}")
     if note["files"][path] != text_digest(str(content)):
         raise UserError(f"'{root / path}' was edited by hand; move it away, then run this command again")
 

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` uses
 # What the node returns. LangGraph drops fields that a graph's state does not declare, so a state must have these.
 FIELDS = (
-    "dataset_ranking", "predicted_best_dataset", "probability", "dataset_compare_error", "dataset_compare_note",
+    "dataset_ranking", "predicted_best_dataset", "probability", "abstain", "dataset_probabilities",
+    "dataset_compare_error", "dataset_compare_note",
 )  # fmt: skip
 
 _predictors: dict[str, Predictor] = {}
@@ -31,10 +32,12 @@ def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str,
 
     - `dataset_ranking`: names of datasets, best first;
     - `predicted_best_dataset`: the first of them;
-    - `probability`: that it is the best of all;
+    - `probability`: that it is the best of all; None if the model was not trained on one of the datasets;
+    - `abstain`: whether the model abstains from the answer;
+    - `dataset_probabilities`: of each dataset, that it is the best of all; None where `probability` is;
     - `dataset_compare_error`: None, or why there is no answer; then the others are None;
-    - `dataset_compare_note`: None, or that the model abstains from the answer and why, for example because it was
-      not trained on one of the datasets.
+    - `dataset_compare_note`: None, or what limits the answer: that the model abstains and why, comparisons that depend
+      on the order of the names or contradict each other, and a source of which only the beginning was read.
 
     Any failure is reported in `dataset_compare_error`, and the graph continues.
     """
@@ -62,10 +65,14 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.warning("dataset_compare: %s", reason)
         return dict.fromkeys(FIELDS) | {"dataset_compare_error": reason}
-    note = f"abstains: {ranking.reason}" if ranking.abstain else None
+    notes = [f"abstains: {ranking.reason}."] if ranking.abstain else []
+    notes += ranking.limits()
     # For a dataset that the adapter was not trained on there is an order, but no meaningful probability.
-    probability = None if ranking.unseen else ranking.probability
-    answer = (list(ranking.datasets), ranking.datasets[0], probability, None, note)
+    probability, each = (None, None) if ranking.unseen else (ranking.probability, dict(ranking.probabilities))
+    answer = (
+        list(ranking.datasets), ranking.datasets[0], probability, ranking.abstain, each, None,
+        " ".join(notes) or None,
+    )  # fmt: skip
     return dict(zip(FIELDS, answer, strict=True))
 
 

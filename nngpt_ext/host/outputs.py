@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere, typed
 from nngpt_ext.host.parser import parse_answer
 from nngpt_ext.io import cannot_write, is_free, replacing, write_text
 from nngpt_ext.run_folder import PREDICTIONS
@@ -49,7 +49,7 @@ def read_outputs(folder: str | Path) -> Outputs:
     if place is None:
         raise UserError(
             f"'{folder}' contains no outputs of NNGPT: no A0/synth_nn/B0/{OUTPUT} in it or in llm/epoch; "
-            "host tune leaves them with --measure only"
+            f"host tune leaves them only with {typed('--measure', 'measure=True')}"
         )
     rows, missing, unreadable = [], 0, 0
     epochs = _numbered(place, "A")
@@ -128,7 +128,7 @@ def import_outputs(
     found, out = read_outputs(folder), Path(out)
     records = read_records(build_config(DataConfig, {"source": source, "path": lemur, "epoch": epoch}, what="options"))
     if out.exists() and (not out.is_dir() or not (is_free(out, NOTE) or is_import(out))):
-        raise UserError(f"'{out}' contains something else; give a new folder with --out")
+        raise UserError(f"'{out}' contains something else; {elsewhere()}")
     table, reported = found.table, int(found.table["tuning_epoch"].iloc[-1])
     theirs = table["host_predicted"].fillna("")
     counts = {

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -25,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.host.installation import Host
 from nngpt_ext.io import cannot_write
+from nngpt_ext.light import check_whole
 
 MARK = "nngpt_ext.host: "
 DATABASE = Path("db") / "ab.nn.db"
@@ -89,8 +92,10 @@ _REMOVED = (
 
 def obstacles(host: Host, *, run: bool = True) -> list[str]:
     """What prevents NNGPT's tuner from running here, a line each; with `run`, its tuner is imported to find out."""
-    import torch
     from packaging.specifiers import SpecifierSet
+
+    check_whole()
+    import torch
 
     found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
     if run:
@@ -107,7 +112,7 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
-                f"type: pip install '{package}{accepted}'"
+                f"type: {pip(f'install {shlex.quote(package + accepted)}')}"
             )
     return found
 

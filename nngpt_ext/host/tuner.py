@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere, typed
 from nngpt_ext.host import conversion
 from nngpt_ext.host.arguments import main_arguments
 from nngpt_ext.host.conversion import prompt_file, to_json
@@ -89,7 +89,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
 
     host, out = find_host(asked.host), asked.out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{asked.out}' is not empty, and NNGPT removes what it finds there; choose another with --out")
+        raise UserError(f"'{asked.out}' is not empty, and NNGPT removes what it finds there; {elsewhere()}")
     file = conversion.find_conf(asked.llm, "llm", [asked.project / CONF, host.conf])
     preset, base = conversion.read_llm_preset(file), conversion.base_of(file)
     if not asked.trust_remote_code and (base not in PRESETS or base == preset["base_model_name"]):
@@ -111,7 +111,8 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
         conversion.prompt_json(template)
     except UserError as error:
         if not asked.export_only:
-            raise UserError(f"{error}; or add --export-only for the rows alone") from None
+            alone = typed("add --export-only", "set export_only=True")
+            raise UserError(f"{error}; or {alone} for the rows alone") from None
         not_filled = str(error)
     resolved = config.resolved(asked.out)
     call = None if not_filled else main_arguments(host, resolved)
@@ -168,7 +169,8 @@ def _check_code(base: str) -> None:
     folder = Path(base)
     if not folder.is_dir() or any(folder.glob("*.py")) or any(map(_names_code, folder.glob("*config.json"))):
         raise UserError(
-            f"NNGPT would run code that comes with '{base}' without asking; add --trust-remote-code if you trust it"
+            f"NNGPT would run code that comes with '{base}' without asking; if you trust it, "
+            f"{typed('add --trust-remote-code', 'set trust_remote_code=True')}"
         )
 
 
@@ -246,7 +248,8 @@ def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int
     if fitting < 0 or not renderer.template.needs("nn_code"):
         cure = f"even data.code_tokens=0 ({now} now) leaves it too long; use a prompt that shows less"
     else:
-        cure = f"lower data.code_tokens ({now} now): --set data.code_tokens={fitting}"
+        value = f"data.code_tokens={fitting}"
+        cure = f"lower data.code_tokens ({now} now): {typed(f'--set {value}', f'settings=[{value!r}]')}"
     raise UserError(
         f"the longest row has {longest:,} tokens with its answer, and NNGPT accepts rows below {limit:,}; {cure}"
     )

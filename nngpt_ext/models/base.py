@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, setting, typed, unknown
 from nngpt_ext.models.heads import add_head, has_head, remove_head
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
@@ -55,8 +55,12 @@ class Base:
         return int(getattr(config, "max_position_embeddings", None) or 2048)
 
 
-def base_folder(base: str, *, revision: str | None = None) -> Path:
+def base_folder(base: str, *, revision: str | None = None, configured: bool = False) -> Path:
     """The local folder of a base model; a hub id is downloaded (safetensors and JSON only).
+
+    Args:
+        base, revision: as in `load_base`.
+        configured: whether the base is the key `model.base` of a configuration, which errors then say how to set.
 
     Raises:
         UserError: if it is neither a preset, nor a folder, nor reachable on the hub.
@@ -69,14 +73,18 @@ def base_folder(base: str, *, revision: str | None = None) -> Path:
         if not list(folder.glob("*.safetensors")):
             raise UserError(f"'{folder}' has no *.safetensors; other weights are not read, because they may run code")
         return folder
-    if location.count("/") != 1 or location.startswith((".", "/", "~")):
-        raise UserError(
-            f"unknown base model '{base}': not a preset ({', '.join(PRESETS)}), a folder or a hub id (owner/name)"
-        )
-    advice = (
-        "give a local folder with --set model.base=FOLDER, or use the model in the package: --set model.base=embedded"
-    )
+    if not is_hub_id(location):
+        raise unknown("base model", base, PRESETS, "a folder, a hub id (owner/name)")
+    advice = f"download it and give its folder: {typed('--base FOLDER', 'base=FOLDER')}"
+    if configured:
+        own = f"or use the model in the package: {setting('model.base', 'embedded')}"
+        advice = f"give a local folder: {setting('model.base', 'FOLDER')}, {own}"
     return hub_folder(location, "base model", revision, advice)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form `owner/name`."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def hub_folder(
@@ -89,11 +97,15 @@ def hub_folder(
     """
     from huggingface_hub import snapshot_download
 
+    if not is_hub_id(location):
+        raise UserError(f"no {kind} at '{location}': there is no such folder, and a hub id has the form owner/name")
     try:
         return Path(snapshot_download(location, revision=revision, allow_patterns=list(MODEL_FILES)))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot get {kind} '{location}' from the hub ({reason}); {advice}") from None
+        raise UserError(
+            f"cannot get {kind} '{location}': there is no such folder here, and the hub failed ({reason}); {advice}"
+        ) from None
 
 
 def compute_dtype(device: str) -> torch.dtype:
@@ -108,8 +120,9 @@ def compute_dtype(device: str) -> torch.dtype:
 
 
 def load_base(
-    base: str, *, load_in_4bit: bool = True, revision: str | None = None, trust_remote_code: bool = False
-) -> Base:
+    base: str, *, load_in_4bit: bool = True, revision: str | None = None, trust_remote_code: bool = False,
+    configured: bool = False,
+) -> Base:  # fmt: skip
     """Load a base model and its tokenizer.
 
     Args:
@@ -117,14 +130,17 @@ def load_base(
         load_in_4bit: NF4 with double quantisation (Dettmers et al. 2023), on CUDA and on the CPU.
         revision: of a hub id.
         trust_remote_code: run code that comes with the model; only if the user says so.
+        configured: whether these are keys of a configuration, which errors then say how to set.
 
     Raises:
         UserError: for an unknown, unreachable or damaged base, missing libraries, and a tokenizer without a
             stop token or one that loses text.
     """
     with LOADING:  # which imports libraries
-        check_libraries(load_in_4bit)
-    folder = base_folder(base, revision=revision)  # a download may take long; other threads need not wait for it
+        unquantised = f"load the base model unquantised: {setting('model.load_in_4bit', 'False')}"
+        check_libraries(load_in_4bit, unquantised if configured else "")
+    # A download may take long; other threads need not wait for it.
+    folder = base_folder(base, revision=revision, configured=configured)
     with LOADING:
         return _load(base, folder, load_in_4bit, trust_remote_code)
 

@@ -5,33 +5,60 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import sys
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import install_library, pip
+from nngpt_ext.light import check_whole
 from nngpt_ext.quiet import without_widgets
 
+_broken: dict[str, Exception] = {}  # why libraries that are hidden here could not be imported
 
-def check_libraries(load_in_4bit: bool) -> None:
-    """Import torch, transformers and, for 4 bits, bitsandbytes.
+
+def check_libraries(load_in_4bit: bool, otherwise: str = "") -> None:
+    """Import torch, transformers and bitsandbytes.
+
+    Without 4 bits, a bitsandbytes that cannot be imported is hidden from the libraries that would use it, such as PEFT,
+    until Python ends.
 
     Raises:
-        UserError: one line with what is wrong and what to type.
+        UserError: one line with what is wrong and what to type; `otherwise` is what helps where 4 bits are impossible.
     """
-    _import("torch")
-    if importlib.util.find_spec("torchvision") is not None:
-        # transformers imports torchvision if it is installed and fails with it; nothing here needs it.
-        _import("torchvision", "nngpt_ext does not need it: pip uninstall torchvision")
-    without_widgets()
-    _import("transformers")
+    check_whole()
+    import_library("torch")
+    # On CPUs with AVX512-BF16 it warns about a kernel that is not used here (models.base.keep_compute_dtype).
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     if load_in_4bit:
-        # On CPUs with AVX512-BF16 it warns about a kernel that is not used here (models.base.keep_compute_dtype).
-        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-        otherwise = "or load the base model unquantised: --set model.load_in_4bit=false"
-        _import("bitsandbytes", f"type: pip install bitsandbytes; {otherwise}")
+        import_library("bitsandbytes", otherwise=otherwise)
+    elif _is_installed("bitsandbytes"):
+        try:
+            importlib.import_module("bitsandbytes")
+        except Exception as error:
+            _broken["bitsandbytes"] = error
+            sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # Python's way to block an import
+    if _is_installed("torchvision"):
+        # transformers imports torchvision if it is installed and fails with it; nothing here needs it.
+        import_library("torchvision", f"nngpt_ext does not need it: {pip('uninstall torchvision')}")
+    without_widgets()
+    import_library("transformers")
 
 
-def _import(library: str, cure: str | None = None) -> None:
+def import_library(library: str, cure: str | None = None, otherwise: str = "") -> None:
+    """Import a library.
+
+    Raises:
+        UserError: if it fails, with the cure, by default the command that installs what is missing or broken.
+    """
     try:
         importlib.import_module(library)
-    except Exception as error:
+    except Exception as failed:
+        error = _broken.get(library, failed)
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        raise UserError(f"{library} cannot be imported ({reason}); {cure or f'type: pip install {library}'}") from None
+        # pip leaves an installed library as it is, but installs those that it needs and that are missing.
+        missing = isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(f"{library}.")
+        cure = cure or f"type: {install_library(library, again=not missing)}"
+        raise UserError(f"{library} cannot be imported ({reason}); {cure}{otherwise and f'; or {otherwise}'}") from None
+
+
+def _is_installed(library: str) -> bool:
+    return sys.modules.get(library) is not None or importlib.util.find_spec(library) is not None

@@ -7,7 +7,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.prompts.chat import SAMPLE, takes_system
+
+_UPDATE = "install 'transformers>=5.22'"
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +32,7 @@ def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
         raise UserError(
             f"the tokenizer of '{base}' loses text: {SAMPLE!r} comes back as {back[:200]!r} "
             f"(transformers {metadata.version('transformers')}); some tokenizers need a later version: "
-            "pip install 'transformers>=5.22', or use another base model"
+            f"{pip(_UPDATE)}, or use another base model"
         )
     if tokenizer.chat_template:
         takes_system(tokenizer)

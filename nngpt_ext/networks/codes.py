@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from nngpt_ext.errors import UserError, parsing, shown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.networks.source import is_name, read_source
 
+# Folders of programs, not of networks; those whose name begins with a dot are skipped too, and virtual environments.
+_SKIPPED = {"__pycache__", "site-packages", "node_modules"}
+_ENVIRONMENT = "pyvenv.cfg"
 _ADVICE = "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
 
 
@@ -34,21 +38,25 @@ class Refused:
     reason: str
 
 
-def read_codes(place: Path) -> Iterator[Network | Refused]:
+def read_codes(place: Path, skipped: Counter[str] | None = None) -> Iterator[Network | Refused]:
     """Read networks, ordered by name.
 
     Args:
         place: a folder, whose `*.py` files (also in subfolders) are named by their path without the suffix, or a
             Parquet file with the columns `nn` and `nn_code` and optionally `recipe` (JSON: one recipe, or one for each
-            dataset).
+            dataset). In a folder, hidden files and folders, virtual environments, `__pycache__` and `site-packages`
+            are skipped, and links that lead out of it; if such a folder itself is given, it is read.
+        skipped: the number of skipped `*.py` files is added to it, by place: folders relative to `place`, and links.
 
     Raises:
         UserError: for a place without networks, a table without these columns, and a duplicate name.
     """
+    skipped = Counter() if skipped is None else skipped
     with parsing(f"cannot read {shown(place)}", _ADVICE):
-        rows = list(_rows(place))
+        rows = list(_rows(place, skipped))
     if not rows:
-        raise UserError(f"'{place}' contains no network: {_ADVICE}")
+        left = f" ({said_of_skipped(skipped)})" if skipped else ""
+        raise UserError(f"'{place}' contains no network{left}: {_ADVICE}")
     named: list[tuple[str, Any, Any]] = []
     for i, (given, source, recipe) in enumerate(rows, 1):
         try:
@@ -65,14 +73,47 @@ def read_codes(place: Path) -> Iterator[Network | Refused]:
             yield Refused(nn, str(error))
 
 
-def _rows(place: Path) -> Iterator[tuple[Any, Any, Any]]:
+def said_of_skipped(skipped: Mapping[str, int]) -> str:
+    """What `read_codes` skipped, as a phrase: the number of files, and where they are."""
+    places = ", ".join(f"{name} {n:,}" for name, n in sorted(skipped.items(), key=lambda one: -one[1])[:5])
+    more = f", and {len(skipped) - 5} other places" if len(skipped) > 5 else ""
+    n = sum(skipped.values())
+    return f"{n:,} {'file was' if n == 1 else 'files were'} skipped: {places}{more}"
+
+
+def _files(place: Path, skipped: Counter[str]) -> Iterator[Path]:
+    top = place.resolve()
+    for root, folders, names in os.walk(place, onerror=lambda _: skipped.update(["folders that cannot be read"])):
+        folder = Path(root)
+        for name in sorted(folders):
+            below = folder / name
+            if below.is_symlink():  # which os.walk does not follow
+                skipped["links"] += 1
+            elif name.startswith(".") or name in _SKIPPED or (below / _ENVIRONMENT).is_file():
+                found = sum(1 for _ in below.rglob("*.py"))
+                if found:
+                    skipped[shown(f"{below.relative_to(place).as_posix()}/")] += found
+                folders.remove(name)
+        for file in (folder / name for name in names if name.endswith(".py")):
+            if file.name.startswith("."):
+                skipped["hidden files"] += 1
+            elif file.is_symlink() and not file.resolve().is_relative_to(top):
+                skipped["links"] += 1
+            else:
+                yield file
+
+
+def _rows(place: Path, skipped: Counter[str]) -> Iterator[tuple[Any, Any, Any]]:
     """The name, the source and the recipe of each network, as they stand there."""
     if place.is_dir():
-        for file in place.rglob("*.py"):
+        for file in _files(place, skipped):
             yield file.relative_to(place).with_suffix("").as_posix(), file, None
         return
     if not place.is_file():
         raise UserError(f"there is no '{place}': {_ADVICE}")
+    with place.open("rb") as stream:
+        if stream.read(4) != b"PAR1":
+            raise UserError(f"'{place}' is not a Parquet file: {_ADVICE}")
     with pq.ParquetFile(place) as table:  # not pandas, which turns whole numbers and None into floats
         schema = table.schema_arrow
         indexes = (schema.pandas_metadata or {}).get("index_columns", [])

@@ -32,7 +32,7 @@ _LEXEME = re.compile(
 _FORMATTED = re.compile("[fFtT][rR]?['\"]") if sys.version_info >= (3, 12) else re.compile("(?!)")
 _COPIES_LINES = (3, 12) <= sys.version_info < (3, 12, 4)  # tokenize copies the line for each token: quadratic
 _LONG = 20_000  # characters
-_SEMICOLON = re.compile(r"(?:[ \t\f]|\\\n)*;(?:[ \t\f]|\\\n)*")
+_SEMICOLON = re.compile(r"[ \t\f]*(?:\\\n[ \t\f]*)*;[ \t\f]*(?:\\\n[ \t\f]*)*")
 # Matches only where a run of blanks and backslashes begins: trying each place within it would be quadratic.
 _DANGLING = re.compile(r"(?<![ \t\f])(?<!\\\n)(?:[ \t\f]*\\\n)+(?=\n|\Z)")
 

@@ -33,6 +33,7 @@ from nngpt_ext.run_folder import (
     TASK,
     WEIGHTS,
     check_adapter,
+    no_adapter,
     read_adapter_file,
     read_record,
 )
@@ -188,7 +189,7 @@ class AdapterFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / SETTINGS).is_file() or not (folder / WEIGHTS).is_file():
-            raise UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}")
+            raise no_adapter(folder)
         self.base = read_base_note(folder)
         check_adapter(folder, self.base.files)
         self.note, self.calibration = read_note(folder), read_calibration(folder)

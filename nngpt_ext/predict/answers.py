@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
+from nngpt_ext.scoring.strengths import intransitive_share, strengths
 from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
-from nngpt_ext.views.wording import count, share
-
-_EDGE = 1e-9  # keeps strengths finite if a comparison is certain
+from nngpt_ext.views.wording import count, number, share
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Comparison:
         model: which model answered: base model and the first digits of its adapter's hash.
         nn: the network's name.
         unseen: those of the two datasets that the adapter was not trained on.
+        cut_to: how many tokens of the source were read, if it was longer; None if it was read whole, or if that is
+            unknown (an answer that an older version stored, or another scorer's).
     """
 
     dataset_1: str
@@ -44,6 +44,7 @@ class Comparison:
     model: str
     nn: str
     unseen: tuple[str, ...] = ()
+    cut_to: int | None = None
 
     @property
     def confidence(self) -> float:
@@ -65,6 +66,8 @@ class Comparison:
             remarks.append("The two orders of the names gave different winners.")
         if self.abstain and not self.unseen:
             remarks.append(f"It abstains: {self.reason}.")
+        if self.cut_to is not None:
+            remarks.append(beginning(self.cut_to))
         rows = [(name, f"{value:.3f}") for name, value in sides]
         table = Table("", ("dataset", "probability"), rows, bars=[p for _, p in sides])
         return to_cell(_opening(self, f"does better on {self.winner}"), [table], remarks)
@@ -78,24 +81,35 @@ class Ranking:
         datasets: best first.
         scores: Bradley–Terry strength of each, with mean zero: the probability that one is better than another is
             the logistic of their difference.
-        probability: P(the first is the best of all), by Luce's choice rule on the strengths.
+        probability: P(the first is the best of all).
+        probabilities: P(best of all) of each, by Luce's choice rule on the strengths.
+        over_next: for each but the last, P(it is better than the next), of that comparison alone.
         intransitive: share of the triples of datasets with a > b > c > a; None for two datasets.
         comparisons: of every pair.
         model: which model answered.
         nn: the network's name.
         abstain: whether a comparison of the first dataset with another abstains, or `unseen` is not empty.
         unseen: the datasets that the adapter was not trained on.
+        flipped: the number of comparisons in which the two orders of the names gave different winners.
     """
 
     datasets: tuple[str, ...]
     scores: dict[str, float]
     probability: float
+    probabilities: dict[str, float]
+    over_next: dict[str, float]
     intransitive: float | None
     comparisons: tuple[Comparison, ...]
     model: str
     nn: str
     abstain: bool
     unseen: tuple[str, ...]
+    flipped: int
+
+    @property
+    def cut_to(self) -> int | None:
+        """How many tokens of the source were read, as in `Comparison`."""
+        return next((c.cut_to for c in self.comparisons if c.cut_to is not None), None)
 
     @property
     def reason(self) -> str | None:
@@ -106,22 +120,62 @@ class Ranking:
         below = f"{sum(own)} of the {len(own)} comparisons of {self.datasets[0]} abstain"
         return below if self.abstain else None
 
-    def _repr_html_(self) -> str:
-        values = [self.scores[name] for name in self.datasets]
-        best = softmax(values).tolist()  # Luce's choice rule, as `probability`
-        rows = [
-            (name, f"{chance:.3f}", f"{value:+.3f}")
-            for name, chance, value in zip(self.datasets, best, values, strict=True)
-        ]
+    @property
+    def summary(self) -> str:
+        """One sentence: the best dataset, or why there is no answer."""
+        if self.abstain and not self.unseen:
+            return f"{self.nn} may do best on {self.datasets[0]}, but the model abstains: {self.reason}."
+        return _opening(self, f"does best on {self.datasets[0]}")
+
+    def table(self) -> Table:
+        """A row for each dataset; a dash where the calibration, which is of other datasets, gives no probability.
+
+        If a comparison abstains, a column counts for each dataset how many of its comparisons do.
+        """
+        header: tuple[str, ...] = ("dataset", "P(best of all)", "P(better than next)", "strength")
+        rows: list[tuple[str, ...]] = []
+        for i, name in enumerate(self.datasets, 1):
+            known = i < len(self.datasets) and not {name, self.datasets[i]} & {*self.unseen}
+            best, over = None if self.unseen else self.probabilities[name], self.over_next[name] if known else None
+            rows.append((f"{i}. {name}", number(best), number(over), number(self.scores[name], sign=True)))
+        if any(c.abstain for c in self.comparisons):
+            header = (*header, "abstains")
+            own = [abstentions(name, self.comparisons) for name in self.datasets]
+            rows = [(*row, f"{sum(found)} of {len(found)}") for row, found in zip(rows, own, strict=True)]
+        bars = [] if self.unseen else [self.probabilities[name] for name in self.datasets]
+        return Table("Ranking", header, rows, bars=bars)
+
+    def remarks(self) -> list[str]:
+        """What the table means, and what a reader must know of it, in sentences."""
         abstaining = sum(c.abstain for c in self.comparisons)
-        remarks = [
-            "Strength: by Bradley and Terry, mean zero. Best of all: its share by Luce's rule.",
-            f"{abstaining} of {count(len(self.comparisons), 'comparison')} abstain; answered by {self.model}.",
+        of = f"{abstaining} of {count(len(self.comparisons), 'comparison')} abstain; " if abstaining else ""
+        found = [
+            "Strength (Bradley–Terry): log-odds with mean zero. P(best of all) is computed from the strengths, "
+            "P(better than next) is that of one comparison.",
+            f"{of}answered by {self.model}." if of else f"Answered by {self.model}.",
         ]
+        return [*found, *(["The ranking is consistent."] if self.intransitive == 0 else []), *self.limits()]
+
+    def limits(self) -> list[str]:
+        """What makes the answer doubtful besides its probabilities, in sentences."""
+        found = []
+        if self.flipped:
+            found.append(
+                f"{self.flipped} of {count(len(self.comparisons), 'comparison')} depend on the order of the two names."
+            )
         if self.intransitive:
-            remarks.append(f"{share(self.intransitive)} of the triples contradict each other.")
-        table = Table("", ("dataset", "best of all", "strength"), rows, bars=best)
-        return to_cell(_opening(self, f"does best on {self.datasets[0]}"), [table], remarks)
+            found.append(f"The ranking is inconsistent in {share(self.intransitive)} of the triples of datasets.")
+        if self.cut_to is not None:
+            found.append(beginning(self.cut_to))
+        return found
+
+    def _repr_html_(self) -> str:
+        return to_cell(self.summary, [self.table()], self.remarks())
+
+
+def beginning(tokens: int) -> str:
+    """The sentence about a source of which only the beginning was read."""
+    return f"Only the first {count(tokens, 'token')} of the source were read."
 
 
 def _opening(found: Comparison | Ranking, answer: str) -> str:
@@ -139,60 +193,24 @@ def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:
     return [c.abstain for c in comparisons if dataset in (c.dataset_1, c.dataset_2)]
 
 
-def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Bradley–Terry strengths (1952) with mean zero: P(a is better than b) is the logistic of their difference.
-
-    They maximise the likelihood in which each pair counts once and its probability is the share of wins.
-
-    Args:
-        datasets: two or more.
-        probability: for each pair, in one order, the probability that its first is better.
-    """
-    from scipy.optimize import minimize
-
-    number = {name: i for i, name in enumerate(datasets)}
-    left = np.array([number[a] for a, _ in probability])
-    right = np.array([number[b] for _, b in probability])
-    wins = np.clip(np.array(list(probability.values()), dtype="float64"), _EDGE, 1.0 - _EDGE)
-
-    def loss(value: np.ndarray) -> tuple[float, np.ndarray]:
-        difference = value[left] - value[right]
-        slope = expit(difference) - wins
-        gradient = np.zeros_like(value)
-        np.add.at(gradient, left, slope)
-        np.add.at(gradient, right, -slope)
-        return float((np.logaddexp(0.0, difference) - wins * difference).sum()), gradient
-
-    # The likelihood is concave, and BFGS started at zero keeps the mean at zero.
-    found = minimize(loss, np.zeros(len(datasets)), jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 1000})
-    value = found.x - found.x.mean()
-    return {name: float(value[i]) for name, i in number.items()}
-
-
-def intransitive_share(datasets: Sequence[str], probability: Mapping[tuple[str, str], float]) -> float | None:
-    """Share of the triples of datasets with a > b > c > a; None for two datasets."""
-    wins = {pair: value >= 0.5 for pair, value in probability.items()}
-    wins |= {(b, a): not first for (a, b), first in wins.items()}
-    triples = list(itertools.combinations(datasets, 3))
-    if not triples:
-        return None
-    return sum(wins[a, b] == wins[b, c] == wins[c, a] for a, b, c in triples) / len(triples)
-
-
 def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> Ranking:
     """The ranking by the comparisons of all pairs of datasets."""
     probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
     scores = strengths(datasets, probability)
     best_first = tuple(sorted(datasets, key=lambda name: (-scores[name], name)))
-    values = np.array([scores[name] for name in best_first])
+    best = softmax([scores[name] for name in best_first]).tolist()
+    either = probability | {(b, a): 1.0 - first for (a, b), first in probability.items()}
     return Ranking(
         best_first,
         {name: scores[name] for name in best_first},
-        float(1.0 / np.exp(values - values[0]).sum()),
+        best[0],
+        dict(zip(best_first, best, strict=True)),
+        {a: either[a, b] for a, b in itertools.pairwise(best_first)},
         intransitive_share(datasets, probability),
         comparisons,
         comparisons[0].model,
         comparisons[0].nn,
         any(abstentions(best_first[0], comparisons)),
         tuple(name for name in sorted(datasets) if any(name in c.unseen for c in comparisons)),
+        sum(c.flipped for c in comparisons),
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, reason, typed
+from nngpt_ext.extras import install_extra
 from nngpt_ext.networks.codes import Network
-from nngpt_ext.predict.collection import Engine, Job, Shards, part_file, score_shard
+from nngpt_ext.predict.collection import Engine, Job, Shards, score_shard
 from nngpt_ext.predict.database import absolute
 from nngpt_ext.predict.predictor import Predictor
+from nngpt_ext.quiet import output_on_stderr
+from nngpt_ext.shards import part_file
 
 TRIES = 3  # workers that may die at one shard
 # For a cluster of one machine; Ray reads these when it is imported. With clusters of several machines disabled (on any
@@ -40,10 +41,10 @@ def ray_engine(address: str | None = None) -> Engine:
     try:
         import ray  # noqa: F401
     except ImportError:
-        raise UserError("--engine ray needs Ray: pip install 'nngpt-ext[ray]'") from None
+        raise UserError(f"Ray is not installed; type: {install_extra('ray')}") from None
 
     def engine(job: Job, shards: Shards, folder: Path) -> Iterator[int]:
-        with ray_on_stderr():
+        with output_on_stderr():
             yield from _score_on_ray(address, job, shards, folder)
 
     return engine
@@ -60,7 +61,8 @@ def _score_on_ray(address: str | None, job: Job, shards: Shards, folder: Path) -
         if started:
             ray.init(address or "local", log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"cannot reach a Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+        where = "start Ray on this machine" if address is None else f"reach a Ray cluster at '{address}'"
+        raise UserError(f"cannot {where}: {reason(error)}") from None
     given, task = json.dumps(asdict(_everywhere(job))), ray.remote(num_cpus=1, max_retries=TRIES - 1)(score_remotely)
     running = {task.remote(given, one, part_file(folder.resolve(), i)): (i, one) for i, one in shards}
     try:
@@ -74,7 +76,7 @@ def _score_on_ray(address: str | None, job: Job, shards: Shards, folder: Path) -
             except RayError:
                 raise UserError(
                     f"{TRIES} workers died, one after the other, at the shard of '{networks[0].nn}' to "
-                    f"'{networks[-1].nn}'; it may need more memory, or fewer networks in a shard (--shard)"
+                    f"'{networks[-1].nn}'; it may need more memory, or a smaller {typed('--shard', 'shard')}"
                 ) from None
             yield i
     finally:
@@ -100,17 +102,3 @@ def _everywhere(job: Job) -> Job:
     base = str(Path(job.base).resolve()) if job.base and Path(job.base).is_dir() else job.base
     store = None if job.store is None else absolute(job.store)
     return replace(job, adapter=str(Path(job.adapter).resolve()), base=base, store=store)
-
-
-@contextmanager
-def ray_on_stderr() -> Iterator[None]:
-    """Redirects standard output to standard error: Ray's C++ code reports there that a worker died."""
-    sys.stdout.flush()
-    results = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(results, 1)
-        os.close(results)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,27 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit
 
 from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import digest, inside, remove_at_once, remove_leftovers, replacing, write_text
-from nngpt_ext.networks.codes import Network, Refused, read_codes
+from nngpt_ext.io import digest, replacing, write_text
+from nngpt_ext.networks.codes import Network, Refused, read_codes, said_of_skipped
+from nngpt_ext.predict.answers import beginning, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
+from nngpt_ext.shards import Parts, part_file
+from nngpt_ext.views.wording import count
 
 log = logging.getLogger(__name__)
 
 SHARD = 20  # networks: about a minute of work
 COLUMNS = (
     "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "calibrated_1", "log_odds", "flipped", "abstain",
-    "model",
+    "cut_to", "model",
 )  # fmt: skip
-_PLAN = "plan.json"
-_MARK = b"nngpt_ext.collection"
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,50 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
-    """The result of a collection; all rows about the `unseen` datasets abstain."""
+    """The result of a collection, and what a reader of it must know.
+
+    Attributes:
+        out: the Parquet file.
+        networks, rows: how many were scored, and how many rows that made.
+        refused: the networks that could not be scored, also in `<out>.refused.json`.
+        unseen: the datasets that the adapter was not trained on: all rows about them abstain.
+        skipped: number of `*.py` files of the folder that were not read, by place.
+        same: groups of names under which one source was found.
+        classless: names of sources that define no class, which networks do.
+        abstaining: rows that abstain.
+        cut: networks of whose source only the beginning was read, to `cut_to` tokens.
+    """
 
     out: Path
     networks: int
     rows: int
     refused: list[Refused]
     unseen: tuple[str, ...]
+    skipped: dict[str, int]
+    same: list[list[str]]
+    classless: list[str]
+    abstaining: int
+    cut: int
+    cut_to: int | None
+
+    def remarks(self) -> list[str]:
+        """What was left out or replaced, in sentences."""
+        found = [f"{self.abstaining:,} of {count(self.rows, 'prediction')} abstain."] if self.abstaining else []
+        if self.unseen:
+            found.append(f"predictions about {', '.join(self.unseen)} abstain: {not_trained_on(self.unseen)}")
+        if self.cut_to is not None:
+            found.append(f"{beginning(self.cut_to)[:-1]} in {count(self.cut, 'network')} of {self.networks:,}.")
+        if self.refused:
+            found.append(f"{count(len(self.refused), 'network')} could not be scored: see {self.out}.refused.json.")
+        if self.skipped:
+            found.append(f"{said_of_skipped(self.skipped)}; to score such a folder, give it itself.")
+        if self.same:
+            one = ", ".join(self.same[0][:3])
+            found.append(f"{count(len(self.same), 'source')} occurred under several names, such as {one}.")
+        if self.classless:
+            names = ", ".join(self.classless[:3])
+            found.append(f"{count(len(self.classless), 'source')} without a class may be no network: {names}.")
+        return found
 
 
 Shards = Sequence[tuple[int, Sequence[Network]]]
@@ -64,7 +103,11 @@ Engine = Callable[[Job, Shards, Path], Iterator[int]]
 
 
 def askable(
-    predictor: Predictor, codes: Path, datasets: Sequence[str], recipe: Mapping[str, Any] | None = None
+    predictor: Predictor,
+    codes: Path,
+    datasets: Sequence[str],
+    recipe: Mapping[str, Any] | None = None,
+    skipped: Counter[str] | None = None,
 ) -> tuple[list[Network], list[Refused]]:
     """The networks of a collection that can be scored, and those that cannot, with the reasons.
 
@@ -73,6 +116,7 @@ def askable(
         codes: see `read_codes`.
         datasets: two or more.
         recipe: one for all networks without their own, or one for each dataset.
+        skipped: see `read_codes`.
 
     Raises:
         UserError: if no network is left, for unknown datasets, an invalid `recipe`, and as `read_codes`.
@@ -80,7 +124,7 @@ def askable(
     predictor.check_datasets(datasets)
     networks: list[Network] = []
     refused: list[Refused] = []
-    for one in read_codes(codes):
+    for one in read_codes(codes, skipped):
         if isinstance(one, Refused):
             refused.append(one)
             continue
@@ -122,7 +166,8 @@ def score_collection(
     if not out.resolve().parent.is_dir():
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     unseen = predictor.unseen(predictor.check_datasets(job.datasets))
-    networks, refused = askable(predictor, codes, job.datasets, job.recipe)
+    skipped: Counter[str] = Counter()
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped)
     plan = digest([predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [asdict(one) for one in networks]])
     parts = Parts(out, plan)
     if parts.joined():
@@ -144,7 +189,19 @@ def score_collection(
             parts.remove(only_empty=True)
             raise
     parts.remove()
-    return Scored(out, len(networks), pq.read_metadata(out).num_rows, refused, unseen)
+    rows = pq.read_table(out, columns=["nn", "abstain", "cut_to"]).to_pandas()
+    cut = rows.dropna(subset="cut_to")
+    names: dict[str, list[str]] = {}
+    for one in networks:
+        names.setdefault(one.code, []).append(one.nn)
+    return Scored(
+        out, len(networks), len(rows), refused, unseen, dict(skipped),
+        same=[group for group in names.values() if len(group) > 1],
+        classless=[one.nn for one in networks if not re.search(r"^\s*class\s", one.code, re.MULTILINE)],
+        abstaining=int(rows["abstain"].sum()),
+        cut=cut["nn"].nunique(),
+        cut_to=None if cut.empty else int(cut["cut_to"].max()),
+    )  # fmt: skip
 
 
 def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
@@ -163,18 +220,13 @@ def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], tar
     rows = [
         (
             c.nn, c.dataset_1, c.dataset_2, c.winner, float(expit(c.log_odds)),
-            c.probability if predictor.calibrated else None, c.log_odds, c.flipped, c.abstain, c.model,
+            c.probability if predictor.calibrated else None, c.log_odds, c.flipped, c.abstain, c.cut_to, c.model,
         )
         for c in predictor.compare_many(queries)
     ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"calibrated_1": "float64"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"calibrated_1": "float64", "cut_to": "Int64"})
     with replacing(target) as temporary:
         frame.to_parquet(temporary, index=False)
-
-
-def part_file(folder: Path, number: int) -> Path:
-    """The file of a shard's answers."""
-    return folder / f"{number:06d}.parquet"
 
 
 def _list_refused(out: Path, refused: Sequence[Refused]) -> None:
@@ -184,69 +236,3 @@ def _list_refused(out: Path, refused: Sequence[Refused]) -> None:
         return
     write_text(file, json.dumps([asdict(one) for one in refused], indent=2, ensure_ascii=False) + "\n")
     log.warning("%d networks were refused; see '%s'", len(refused), file)
-
-
-class Parts:
-    """`<out>.parts/`: a Parquet file for each finished shard, and the plan (a hash of all that decides the rows).
-
-    Files whose names begin with a dot were left by a process that was killed while it wrote them.
-    """
-
-    def __init__(self, out: Path, plan: str) -> None:
-        self.out, self.plan = out, plan
-        self.folder = inside(out.parent, f"{out.name}.parts")
-
-    def joined(self) -> bool:
-        """Whether `out` is complete; an error if it is another file."""
-        if not self.out.exists():
-            return False
-        try:
-            mark = (pq.read_schema(self.out).metadata or {}).get(_MARK, b"").decode()
-        except (OSError, ValueError):
-            mark = ""
-        if mark != self.plan:
-            raise UserError(f"'{self.out}' exists and is not the result of this command; give another --out")
-        return True
-
-    def claim(self, shard: int) -> int:
-        """Claim the folder for this plan and return the number of networks in a shard, with which it was started.
-
-        A folder of another plan is taken over unless it has finished shards, which is an error.
-        """
-        plan, started = self._started()
-        if plan == self.plan:
-            return started
-        if self._has_results():
-            raise UserError(
-                f"'{self.folder}' belongs to another collection, adapter, recipe or set of datasets; "
-                "remove it or give another --out"
-            )
-        self.folder.mkdir(exist_ok=True)
-        write_text(self.folder / _PLAN, json.dumps({"plan": self.plan, "shard": shard}))
-        return shard
-
-    def join(self, number: int) -> None:
-        """Join all shards into `out`."""
-        table = pa.concat_tables([pq.read_table(part_file(self.folder, i)) for i in range(number)])
-        with replacing(self.out) as temporary:
-            metadata = {**(table.schema.metadata or {}), _MARK: self.plan.encode()}
-            pq.write_table(table.replace_schema_metadata(metadata), temporary)
-
-    def remove(self, *, only_empty: bool = False) -> None:
-        """Remove the folder if it is this plan's; with `only_empty`, only if it has no finished shard."""
-        remove_leftovers(self.folder)
-        if self._started()[0] == self.plan and not (only_empty and self._has_results()):
-            remove_at_once(self.folder)
-
-    def _started(self) -> tuple[str | None, int]:
-        try:
-            there = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
-            return str(there["plan"]), int(there["shard"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None, 0
-
-    def _has_results(self) -> bool:
-        """Whether it contains finished shards, or someone else's files."""
-        return self.folder.is_dir() and any(
-            not file.name.startswith(".") and file.name != _PLAN for file in self.folder.iterdir()
-        )

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nngpt_ext.errors import UserError, reason, shown
+from nngpt_ext.extras import install_extra
 from nngpt_ext.settings import hide_password
 
 SCHEMA = 2
@@ -37,6 +38,7 @@ predictions = sa.Table(
     sa.Column("calibrated_1", sa.Double),
     sa.Column("flipped", sa.Boolean, nullable=False),
     sa.Column("abstain", sa.Boolean, nullable=False),
+    sa.Column("cut", sa.Boolean),  # whether only the beginning of the source was read; NULL: unknown
     sa.Column("predicted", sa.String, nullable=False),
     sa.Column("better_dataset", sa.String),  # the correct answer, only if it was requested
     sa.Column("prompt", sa.String, nullable=False),
@@ -48,6 +50,12 @@ predictions = sa.Table(
     sa.Column("split", sa.String),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False, index=True),  # UTC
 )
+_P = "coalesce(calibrated_1, probability_1)"
+# The winner's probability. A database uses the index only for the same text.
+CONFIDENCE: sa.ColumnElement[float] = sa.literal_column(
+    f"(CASE WHEN {_P} >= 0.5 THEN {_P} ELSE 1.0 - {_P} END)", sa.Double()
+)
+sa.Index("ix_predictions_confidence", CONFIDENCE, _table=predictions)
 
 
 def open_database(url: str) -> sa.Engine:
@@ -68,6 +76,7 @@ def open_database(url: str) -> sa.Engine:
             if not _has_tables(url, connection):
                 _metadata.create_all(connection)
                 connection.execute(_schema.insert().values(version=SCHEMA))
+            _complete(connection)
     return engine
 
 
@@ -129,7 +138,7 @@ def _parsed(url: str) -> sa.URL:
 
 def _connect(url: str) -> sa.Engine:
     if _parsed(url).get_backend_name() != "sqlite":
-        return sa.create_engine(url)
+        return sa.create_engine(url, pool_pre_ping=True)  # a server that was restarted has closed pooled connections
     # A writer takes its lock before it reads anything, so that two of them wait for each other instead of failing.
     arguments: dict[str, Any] = {"timeout": _WAIT, "isolation_level": "IMMEDIATE"}
     if store_file(url) is not None:
@@ -177,6 +186,24 @@ def _has_tables(url: str, connection: sa.Connection) -> bool:
     return found is not None
 
 
+def _complete(connection: sa.Connection) -> None:
+    """Add the column and the indexes that a store of an earlier version lacks; both versions can use it then."""
+    inspector = sa.inspect(connection)
+    there = {column["name"] for column in inspector.get_columns(predictions.name)}
+    for column in predictions.columns:
+        if column.name not in there:
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {predictions.name} ADD COLUMN {column.name} {kind}")
+    if connection.dialect.name == "sqlite":  # whose expressions SQLAlchemy does not read
+        indexes = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars())
+    else:
+        indexes = {index["name"] for index in inspector.get_indexes(predictions.name)}
+    for index in predictions.indexes:
+        if index.name not in indexes:
+            with suppress(sa.exc.DBAPIError), connection.begin_nested():  # only a table's owner may
+                index.create(connection)
+
+
 @contextmanager
 def readable_faults(url: str) -> Iterator[None]:
     """Turns the errors of a database into a `UserError` of one line."""
@@ -186,11 +213,21 @@ def readable_faults(url: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the prediction store {_quoted(url)} needs {error.name}: pip install 'nngpt-ext[postgres]', "
+            f"the prediction store {_quoted(url)} needs {error.name}: {install_extra('postgres')}, "
             "and write its URL as postgresql+psycopg://user@host/name"
         ) from None
     except Exception as error:  # each driver has its own
         why = reason(getattr(error, "orig", None) or error)
-        full = "disk is full" in why or getattr(error, "errno", None) == errno.ENOSPC
-        advice = "free some space and run the command again" if full else "a URL looks like sqlite:///predictions.db"
-        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {advice}") from None
+        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {_advice(url, why, error)}") from None
+
+
+def _advice(url: str, why: str, error: Exception) -> str:
+    """What to do about an error of a database."""
+    file, other = store_file(url), "give another place, for example sqlite:///predictions.db"
+    if "disk is full" in why or getattr(error, "errno", None) == errno.ENOSPC:
+        return "free some space and run the command again"
+    if "locked" in why:
+        return "another program is writing to it: run the command again when that is done"
+    if file is None:
+        return "check the host, the port, the database, the user and the password in its URL"
+    return f"it is a folder: {other}" if os.path.isdir(file) else other  # noqa: PTH112 (for any name)

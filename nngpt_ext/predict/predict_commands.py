@@ -39,10 +39,8 @@ ACCURACIES = "the value of --accuracies", '{"mnist": 0.9, "svhn": 0.8}'
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(epilog="Example: nngpt-ext compare --run runs/demo --code examples/alexnet.py mnist svhn --json")(
-        compare
-    )
-    app.command(epilog="Example: nngpt-ext rank --run runs/demo --code examples/alexnet.py --json")(rank)
+    app.command(epilog="Example: nngpt-ext compare --run runs/demo --code alexnet.py mnist svhn --json")(compare)
+    app.command(epilog="Example: nngpt-ext rank --run runs/demo --code alexnet.py --json")(rank)
     app.command(epilog="Example: nngpt-ext score --run runs/demo --codes generated/ --out predictions.parquet")(score)
 
 
@@ -59,6 +57,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
+    from nngpt_ext.predict.answers import beginning
+
     text, predictor = _source(code), _predictor(run, store, base, facts)
     given = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
@@ -79,6 +79,8 @@ def compare(
         typer.echo(f"P({dataset_1}) = {found.probability:.3f}; without the source code {prior.probability:.3f}")
     if found.flipped:
         typer.echo("The answer depends on the order of the two names.")
+    if found.cut_to is not None:
+        typer.echo(beginning(found.cut_to))
 
 
 def rank(
@@ -100,14 +102,12 @@ def rank(
         text, datasets or None, _mapping(recipe, RECIPE), accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem
     )
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(found) | {"reason": found.reason, "cut_to": found.cut_to})
         return
-    for i, dataset in enumerate(found.datasets, 1):
-        typer.echo(f"{i}. {dataset} ({found.scores[dataset]:+.2f})")
-    if found.intransitive:
-        typer.echo(f"The ranking is inconsistent in {100 * found.intransitive:.0f} % of the triples of datasets.")
-    elif found.intransitive is not None:
-        typer.echo("The ranking is consistent.")
+    from nngpt_ext.views.faces import print_tables
+
+    print_tables(found.summary, [found.table()])
+    typer.echo("\n".join(["", *found.remarks()]))
     if found.abstain:
         typer.echo(f"abstains: {found.reason}")
 
@@ -130,7 +130,6 @@ def score(
 ) -> None:
     """Score a whole collection of networks; run it again after an interruption and it continues."""
     from nngpt_ext.errors import unknown
-    from nngpt_ext.predict.answers import not_trained_on
     from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
 
@@ -142,11 +141,11 @@ def score(
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(found) | {"remarks": found.remarks()})
         return
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
-    if found.unseen:
-        typer.echo(f"predictions about {', '.join(found.unseen)} abstain: {not_trained_on(found.unseen)}")
+    for line in found.remarks():
+        typer.echo(line)
 
 
 def _source(code: Path) -> str:

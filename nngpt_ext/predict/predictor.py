@@ -18,9 +18,10 @@ from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker, Recipe
+from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
-from nngpt_ext.run_folder import ADAPTER, REPORT
+from nngpt_ext.prompts.inputs import Recipe
+from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
@@ -80,7 +81,7 @@ class Predictor:
             UserError: for a folder without a finished run, or with another adapter than the run wrote.
         """
         if not (Path(folder) / REPORT).is_file():
-            raise UserError(f"no finished run in '{folder}'; give a run's folder, or finish it with --resume")
+            raise no_run(Path(folder))
         predictor = cls(Path(folder) / ADAPTER, base=base, store=store, facts=facts)
         predictor._files.check_run(Path(folder))
         return predictor
@@ -305,6 +306,8 @@ class Predictor:
         if odds.shape != (len(queries), 2) or not plausible(odds).all():  # whatever scorer it was
             raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
+        is_cut = getattr(self._scorer, "is_cut", None)  # another scorer may not know
+        cut = {source: None if is_cut is None else is_cut(code) for source, code in sources.items()}
         rows: list[Row] = []
         for one, (straight, turned) in zip(queries, odds, strict=True):
             names = one.question.dataset_1, one.question.dataset_2
@@ -316,7 +319,7 @@ class Predictor:
                     "log_odds": mean, "probability_1": float(expit(mean)),
                     "calibrated_1": files.probability(mean) if self.calibrated else None,
                     "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names),
-                    "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
+                    "cut": cut[one.source], "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
                     "prompt_hash": note.prompt_hash, "adapter": files.hash, "calibration": files.calibration_hash,
                     "base_model": files.base.base_model,
                 }
@@ -338,6 +341,7 @@ class Predictor:
             model=self._files.model,
             nn=one.name,
             unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
+            cut_to=self._files.note.code_tokens if row["cut"] else None,
         )
 
 

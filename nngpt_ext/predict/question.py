@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from typing import Any
 
-from nngpt_ext.data.facts import DatasetFacts, GivenFacts, facts_of
-from nngpt_ext.errors import UserError, nearest, shown, unknown
-from nngpt_ext.io import digest, text_digest
+from nngpt_ext.data.facts import OTHERS, GivenFacts, facts_of, unknown_dataset
+from nngpt_ext.errors import UserError, nearest, plain, shown, typed
+from nngpt_ext.io import text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.prompts.fields import FIELDS, Given, PromptField, Question, Shown, Side, column_values
-from nngpt_ext.prompts.recipe import KEYS
-from nngpt_ext.prompts.template import Template
+from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of
 
 log = logging.getLogger(__name__)
-
-Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class QueryChecker:
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
             if not is_name(name):
-                example = "facts={'flowers': (1020, 224, 3, 102)} or --facts flowers=1020,224,3,102"
+                example = typed("--facts flowers=1020,224,3,102", "facts={'flowers': (1020, 224, 3, 102)}")
                 raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
         self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
         if self._template.needs("nn"):
@@ -106,22 +102,21 @@ class QueryChecker:
         return CheckedQuery(query, question, source, given_texts(self._template, question, self.facts), key)
 
     def check_datasets(self, names: Iterable[object]) -> None:
-        """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets."""
+        """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.
+
+        A name that differs from a known one only in case or separators is refused, unless facts are given for it.
+        """
         for dataset in names:
             if not is_name(dataset):
                 raise UserError(f"a dataset's name must be printable text on one line, not {shown(dataset)}")
             if dataset in self.facts:
                 continue
-            if self._template.needs_facts:
-                raise UserError(
-                    f"{unknown('dataset', dataset, self.facts)}; for a new dataset give its facts: "
-                    f"facts={{{shown(dataset)}: (training images, image size, channels, classes)}}, on the command "
-                    "line --facts NAME=IMAGES,SIZE,CHANNELS,CLASSES"
-                )
-            trained = self._files.note.datasets
-            if dataset not in trained and dataset not in self._said:
+            known = {*self._files.note.datasets, *self.facts}
+            if self._template.needs_facts or (dataset not in known and plain(dataset) in map(plain, known)):
+                raise unknown_dataset(dataset, known)
+            if dataset not in known and dataset not in self._said:
                 self._said.add(dataset)
-                hint = nearest(dataset, [*trained, *self.facts])
+                hint = nearest(dataset, known, OTHERS)
                 log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
 
     def _source(self, query: Query) -> tuple[str, str]:
@@ -144,60 +139,3 @@ def _query(given: Query | Sequence[Any]) -> Query:
         pass
     names = ", ".join(one.name for one in fields(Query))
     raise UserError(f"a question is a Query or a tuple of its fields ({names}), not {shown(given)}")
-
-
-def check_given(template: Template, question: Question) -> None:
-    """Check that everything the prompt shows of each dataset was given.
-
-    Raises:
-        UserError: for the first missing value, with its dataset and how to give it.
-    """
-    for _, _, given, side in _given_fields(template, question):
-        if side.given.get(given.name) is None:
-            advice = given.advice.format(dataset=side.dataset)
-            raise UserError(f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': {advice}")
-
-
-def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:
-    """What the prompt shows of each dataset (0 or 1) and the user gives."""
-    for one in FIELDS.values():
-        for i, side in enumerate((question.first, question.second)):
-            if one.given and template.needs(one.columns[i]):
-                yield i, one, one.given, side
-
-
-def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
-    """sha256 of the filled prompt without the source code."""
-    said = template.fill(column_values(Shown(question, source, "", facts), template.shown))
-    return digest([said.system, said.user])
-
-
-def given_texts(template: Template, question: Question, facts: Mapping[str, DatasetFacts]) -> tuple[str, str]:
-    """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
-    shown = Shown(question, None, None, facts)
-    found = [(i, one.name, one.value(shown, side)) for i, one, _, side in _given_fields(template, question)]
-    texts = [(i, value if isinstance(value, str) else f"{name} {value}") for i, name, value in found]
-    return "; ".join(text for i, text in texts if i == 0), "; ".join(text for i, text in texts if i == 1)
-
-
-def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
-    """The recipe of a dataset, from one for all datasets or one for each."""
-    each = {} if not isinstance(recipe, Mapping) or any(recipe.get(key) is not None for key in KEYS) else recipe
-    if any(isinstance(value, Mapping) for value in each.values()):
-        if dataset not in each:
-            raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, each))}")
-        recipe = each[dataset]
-    if recipe is not None and not isinstance(recipe, Mapping):
-        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {shown(recipe)}")
-    return recipe
-
-
-def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float | None:
-    """The normalised accuracy of a dataset; None if none was given."""
-    accuracies = {} if accuracies is None else accuracies
-    if not isinstance(accuracies, Mapping):
-        raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {shown(accuracies)}")
-    found = accuracies.get(dataset)
-    if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
-        raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {shown(found)}")
-    return None if found is None else float(found)

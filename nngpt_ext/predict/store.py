@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,10 +15,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.database import check_database, open_database, predictions, readable_faults
+from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database, predictions, readable_faults
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
+from nngpt_ext.settings import hide_password
+
+log = logging.getLogger(__name__)
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
@@ -37,7 +41,7 @@ class PredictionStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._url = engine.url.render_as_string(hide_password=True)
+        self._url = hide_password(engine.url.render_as_string(hide_password=True))  # one may be in its options too
 
     @classmethod
     def open(cls, url: str) -> PredictionStore:
@@ -153,7 +157,7 @@ class PredictionStore:
             since, until: when the prediction was written; a time without a zone is UTC.
         """
         table = predictions.c
-        select = sa.select(predictions).order_by(table.nn, table.dataset_1, table.dataset_2, table.question)
+        select = sa.select(predictions)  # in no order, for which SQLite would leave the better index
         for column, value in ((table.nn, nn), (table.base_model, base_model), (table.prompt, prompt)):
             if value is not None:
                 select = select.where(column == value)
@@ -162,19 +166,23 @@ class PredictionStore:
         if dataset is not None:
             select = select.where(sa.or_(table.dataset_1 == dataset, table.dataset_2 == dataset))
         if adapter_hash is not None:
+            # No index serves a prefix alone; a hash that begins with it lies between these two in every collation.
+            select = select.where(table.adapter.between(adapter_hash, adapter_hash + "z" * 64))
             select = select.where(table.adapter.startswith(adapter_hash, autoescape=True))
         if min_confidence is not None:
-            probability = sa.func.coalesce(table.calibrated_1, table.probability_1)
-            select = select.where(sa.or_(probability >= min_confidence, 1.0 - probability >= min_confidence))
+            select = select.where(CONFIDENCE >= min_confidence)  # noqa: SIM300
         if since is not None:
             select = select.where(table.created >= _utc(since))
         if until is not None:
             select = select.where(table.created <= _utc(until))
         with readable_faults(self._url), self._engine.connect() as connection:
-            rows = [row for row in connection.execute(select).mappings() if _sound(row)]
+            found = connection.execute(select).mappings().all()
+        rows = [row for row in found if _sound(row)]
+        if len(rows) < len(found):
+            log.warning("%d damaged rows of the store '%s' are left out", len(found) - len(rows), self._url)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         frame["created"] = pd.to_datetime(frame["created"], utc=True)
-        return frame
+        return frame.sort_values(["nn", "dataset_1", "dataset_2", "question"], ignore_index=True)
 
     def close(self) -> None:
         """Close the connections to the database."""

@@ -87,14 +87,15 @@ class Given:
 
     Attributes:
         name: its key in `Side.given`; the table of pairs has it as `NAME_1`, `NAME_2`.
-        noun, advice: for the error if it is missing: what it is called for one dataset, and how to give it.
+        noun: what it is called for one dataset, for the error if it is missing.
         example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
+        option: the same on the command line.
     """
 
     name: str
     noun: str
-    advice: str
     example: str
+    option: str
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,16 @@ GIVEN = {
         Given(
             "norm_acc",
             "an accuracy",
-            "accuracies={{'{dataset}': 0.9, …}} (--accuracies, in JSON)",
             "accuracies={{'{dataset}': 0.9, '{other}': 0.8}}",
+            """--accuracies '{{"{dataset}": 0.9, "{other}": 0.8}}' (of compare and rank)""",
         ),
-        Given("recipe", "a recipe", f"{_RECIPE}, or one for each dataset (--recipe, in JSON)", _RECIPE),
         Given(
-            "structure",
-            "a structure",
-            "structure='measure' (--structure measure), which builds the network in a sandbox, or a measured one",
-            "structure='measure'",
+            "recipe",
+            "a recipe",
+            _RECIPE,
+            """--recipe '{{"lr": 0.01, "batch": 64, "momentum": 0.9, "transform": "norm_32"}}'""",
         ),
+        Given("structure", "a structure", "structure='measure'", "--structure measure"),
     )
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nngpt_ext.data.trials import RECIPE
-from nngpt_ext.errors import UserError, shown
+from nngpt_ext.errors import UserError, nearest, shown
 
 KEYS = RECIPE
 # Fifths of a decade: 10^0, 10^0.2, … rounded to two digits.
@@ -51,7 +51,8 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     """
     strange = sorted(map(str, set(recipe) - set(KEYS)))
     if strange or recipe.get("lr") is None:
-        wrong = f"has unknown {shown(', '.join(strange))[1:-1]}" if strange else "has no lr"
+        near = nearest(strange[0], KEYS) if strange else ""
+        wrong = f"has unknown {shown(', '.join(strange))[1:-1]}{near}" if strange else "has no lr"
         raise UserError(f"a recipe {wrong}; its keys are {', '.join(KEYS)}")
     parts = []
     for key, write in _WRITTEN.items():

@@ -6,14 +6,14 @@ import os.path
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, parsing
 from nngpt_ext.networks.compact import compact_code
-from nngpt_ext.prompts.chat import chat_text, takes_system, text_markers
+from nngpt_ext.prompts.chat import chat_text, normal_forms, takes_system, text_markers
 from nngpt_ext.prompts.fields import Question, Shown, column_values
 from nngpt_ext.prompts.template import Messages, Template
 
@@ -62,12 +62,18 @@ class Renderer:
         specials = {text for text in specials | set(tokenizer.all_special_tokens) if text.strip()}
         # A token is recognised by what stands between its outer spaces: only that can be broken by a space.
         cores = {text.strip(" ") for text in specials | text_markers(tokenizer, specials)}
-        cores = {core for core in cores if len(core) > 1}
-        self._marked = _first_characters(cores)
+        self._normal = normal_forms(tokenizer)
+        cores = {core for text in cores for core in (text, self._normalized(text)) if len(core) > 1}
+        self._shown = lru_cache(maxsize=256)(self._code)  # of the networks whose questions are answered together
+        with parsing(f"the special tokens of the tokenizer in '{tokenizer.name_or_path}' cannot be searched for"):
+            self._marked = _first_characters(cores)
         self._gap = " " * (1 + max((len(run) for core in cores for run in re.findall(" +", core)), default=0))
 
     def code(self, source: str) -> Code:
         """The part of a source that a prompt shows, truncated by tokens."""
+        return self._shown(source)
+
+    def _code(self, source: str) -> Code:
         text = self.inert(compact_code(source) if self.compact else source.strip())
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = encoded["offset_mapping"]
@@ -80,10 +86,26 @@ class Renderer:
 
         No tokenizer or model then takes them for real ones.
         """
-        broken = self._marked.sub(r"\g<0> ", text)
-        if self._marked.search(broken):  # `< a` is a token beside `<a`: insert more spaces than any token contains
-            broken = self._marked.sub(rf"\g<0>{self._gap}", text)
+        broken = self._broken(text, " ")
+        if self._starts(broken):  # `< a` is a token beside `<a`: insert more spaces than any token contains
+            broken = self._broken(text, self._gap)
         return broken
+
+    def _broken(self, text: str, gap: str) -> str:
+        starts = self._starts(text)
+        return "".join(c + gap if i in starts else c for i, c in enumerate(text)) if starts else text
+
+    def _starts(self, text: str) -> set[int]:
+        """Where a marker begins, as the text is or as the tokenizer normalises it."""
+        starts = {found.start() for found in self._marked.finditer(text)}
+        if self._normal is not None:
+            forms = [self._normal(c) for c in text]
+            places = [i for i, form in enumerate(forms) for _ in form]
+            starts |= {places[found.start()] for found in self._marked.finditer("".join(forms))}
+        return starts
+
+    def _normalized(self, text: str) -> str:
+        return text if self._normal is None else "".join(map(self._normal, text))
 
     def messages(self, question: Question, code: str | None, source: str | None = None) -> Messages:
         """Fill the template for one question.

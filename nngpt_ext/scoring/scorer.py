@@ -128,6 +128,11 @@ class LocalScorer:
             return line_pairs(encode_lines(encoder, questions, self.prior), first_is_better)
         return training_pairs(encoder, questions, first_is_better)
 
+    def is_cut(self, source: str) -> bool:
+        """Whether a question shows only the beginning of this source."""
+        with self._lock:
+            return self.renderer.template.needs("nn_code") and self.renderer.code(source).cut
+
     def check_engine(self, group: Sequence[Example]) -> str:
         """The engine that is exact on this model, determined with the first group that is given.
 

@@ -16,6 +16,7 @@ from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.io import text_digest
+from nngpt_ext.models.base import is_hub_id
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.study.outcome import Place
@@ -34,9 +35,8 @@ def _known_prompt(name: str) -> str:
 
 def _known_base(name: str) -> str:
     """Allow a base that is known but not available here: its cells are recorded as not run."""
-    is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if name not in PRESETS and not is_hub_id and not Path(name).is_dir():
-        raise unknown("base model", name, [*PRESETS, "a folder", "a hub id (owner/name)"])
+    if name not in PRESETS and not is_hub_id(name) and not Path(name).is_dir():
+        raise unknown("base model", name, PRESETS, "a folder, a hub id (owner/name)")
     return name
 
 

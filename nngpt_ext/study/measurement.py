@@ -20,7 +20,7 @@ from nngpt_ext.evaluation.figures import PRIOR
 from nngpt_ext.evaluation.report import read_answers, read_report
 from nngpt_ext.evaluation.slices import Answers, dataset_masks, difference
 from nngpt_ext.evaluation.statistics import bootstrap_networks
-from nngpt_ext.run_folder import BASELINES, KEYS, PREDICTIONS, read_record, read_table
+from nngpt_ext.run_folder import BASELINES, HASHES, KEYS, PREDICTIONS, check_files, read_record, read_sealed, read_table
 from nngpt_ext.study.outcome import Comparison, CurvePoint, Figures, Place, Slice
 from nngpt_ext.tasks.pipeline import Loader
 
@@ -50,6 +50,8 @@ def measure(folder: Path, run: Path) -> Figures:
     """
     own = (BASELINES, PREDICTIONS) if folder == run else ()
     record = read_record(run, ("near_duplicates", "networks", "cut"), own)
+    if folder != run and (folder / HASHES).is_file():  # older versions wrote none
+        check_files(folder, read_sealed(folder / HASHES), (BASELINES, PREDICTIONS), f"remove '{folder}' and continue")
     predictions, baselines = read_answers(folder)
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     first = metrics.first_wins(test)

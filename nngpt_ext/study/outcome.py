@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.figures import PRIOR, Accuracy, Epoch, Number, Skill
 from nngpt_ext.evaluation.metrics import Bin, Coverage
-from nngpt_ext.evaluation.statistics import Ci95
+from nngpt_ext.evaluation.statistics import FEW, Ci95
 
-RULE = "If the interval of the skill includes 0, no skill was shown."
+RULE = f"If the interval of the skill includes 0, or there are fewer than {FEW} test networks, no skill was shown."
 Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]
 
 
@@ -135,7 +135,7 @@ class CellResult(Place):
         if SPLITS[self.split].of_pairs:
             return "leaky split"
         skill = self.figures.skill
-        if not skill.clear_of_zero or self.figures.n_test_networks < 2:
+        if not skill.clear_of_zero or self.figures.n_test_networks < FEW:
             return "no skill shown"
         return "skill shown" if skill.value > 0 else "below the prior"
 

@@ -16,10 +16,10 @@ import pandas as pd
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
-from nngpt_ext.io import replacing
+from nngpt_ext.io import file_digest, replacing
 from nngpt_ext.models.base import adapted, check_base
 from nngpt_ext.predict.adapter import read_note
-from nngpt_ext.run_folder import ADAPTER, BASELINES, KEYS, PREDICTIONS, read_record
+from nngpt_ext.run_folder import ADAPTER, BASELINES, HASHES, KEYS, PREDICTIONS, read_record, write_sealed
 from nngpt_ext.scoring.calibration import read_calibration, with_calibration
 from nngpt_ext.tasks.pipeline import Loader, find_template
 from nngpt_ext.tasks.reporting import NEEDED
@@ -58,6 +58,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     for name, frame in ((PREDICTIONS, predictions), (BASELINES, asked[KEYS].assign(**baselines))):
         with replacing(folder / name) as temporary:
             frame.to_parquet(temporary, index=False)
+    write_sealed(folder / HASHES, {name: file_digest(folder / name) for name in (PREDICTIONS, BASELINES)})
     tested = RunRecord.of(
         record,
         resolved.model_dump(mode="json"),

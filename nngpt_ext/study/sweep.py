@@ -20,9 +20,10 @@ from typing import Any
 
 import yaml
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import cannot_write, inside, is_free, write_text
+from nngpt_ext.light import check_whole
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config, read_record, versions
 from nngpt_ext.study.grid import Cell, Grid, read_grid
@@ -55,8 +56,10 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
     """
     grid = read_grid(config)
     check_installed("the study's pictures", "study", "matplotlib")
-    if draw_only and not (folder / GRID).is_file():
-        raise UserError(f"there is no study in '{folder}' to draw; run it without --draw")
+    if not draw_only:
+        check_whole()
+    elif not (folder / GRID).is_file():
+        raise UserError(f"there is no study in '{folder}' to draw; run it without {typed('--draw', 'draw_only')}")
     _claim(folder, grid, resume or draw_only)
     loader = Loader()
     if not draw_only:
@@ -86,16 +89,14 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
         if other := sorted((found.get("cells") or {}).keys() ^ content["cells"].keys()):
             raise UserError(
                 f"the study in '{folder}' was made with other cells: only one of the two has {', '.join(other[:3])}; "
-                "give another folder with --out"
+                f"{elsewhere()}"
             )
         check_config(folder, found, content)
         if not resume:
-            raise UserError(
-                f"'{folder}' already holds this study; continue it with --resume, or give another folder with --out"
-            )
+            raise UserError(f"'{folder}' already holds this study; {resuming()}, or {elsewhere()}")
         return
     if folder.exists() and not (folder.is_dir() and is_free(folder, GRID)):
-        raise UserError(f"'{folder}' is neither a study nor an empty folder; give another folder with --out")
+        raise UserError(f"'{folder}' is neither a study nor an empty folder; {elsewhere()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

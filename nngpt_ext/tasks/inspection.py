@@ -12,7 +12,7 @@ from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
-from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
 from nngpt_ext.io import replacing
 
 
@@ -60,13 +60,14 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     """Fit the baselines on the training pairs and measure them on the test pairs."""
     data = load_pairs(config)
     test = data.part("test")
-    networks = test["nn"].to_numpy()
+    networks, tested = test["nn"].to_numpy(), int(test["nn"].nunique())
+    few = f"Fewer than {FEW} test networks: intervals are too narrow and show no skill." if tested < FEW else None
     right = {name: metrics.correct(p, metrics.first_wins(test)) for name, p in baseline_probabilities(data).items()}
     return {
         **{name: getattr(config, name) for name in ("split", "epoch", "label", "trials")},
         "n_train_pairs": len(data.training),
         "n_test_pairs": len(test),
-        "n_test_networks": int(test["nn"].nunique()),
+        "n_test_networks": tested,
         "excluded": data.excluded,
         "baselines": {
             name: {
@@ -76,5 +77,5 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
             }
             for name, answer in right.items()
         },
-        "note": SPLITS[config.split].warning,
+        "note": " ".join(filter(None, (SPLITS[config.split].warning, few))) or None,
     }

@@ -16,7 +16,7 @@ from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import pairs_hash, split_hash
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, resuming
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, file_digest, inside, remove, replacing
@@ -46,7 +46,7 @@ from nngpt_ext.run_folder import (
     write_record,
 )
 from nngpt_ext.tasks.protocol import RunResult
-from nngpt_ext.tasks.reporting import rebuild_report
+from nngpt_ext.tasks.reporting import LEMUR, rebuild_report
 from nngpt_ext.tuning.history import OnEpoch, read_history
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Loader:
             self._base.clear()
             self._base[key] = load_base(
                 config.base, load_in_4bit=config.load_in_4bit, revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
+                trust_remote_code=config.trust_remote_code, configured=True,
             )  # fmt: skip
         return self._base[key]
 
@@ -124,7 +124,10 @@ def run_pipeline(
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
         return _finished(folder)
     # All faults of the configuration are reported at once, before anything is written; quick checks come first.
-    faults += _faults(lambda: base_folder(model.base, revision=model.revision), lambda: _check_links(resolved, folder))
+    faults += _faults(
+        lambda: base_folder(model.base, revision=model.revision, configured=True),
+        lambda: _check_links(resolved, folder),
+    )
     if faults:
         raise UserError("; ".join(faults))
     template = find_template(config.prompt, head)
@@ -146,16 +149,18 @@ def run_pipeline(
             return _run(bench, folder, timings, loader, on_epoch)
     except Exception as error:  # a full disk is an OSError, a RuntimeError (torch) or a SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise UserError(f"no space left on the disk for '{folder}'; free some, then use --resume") from error
+            raise UserError(f"no space left on the disk for '{folder}'; free some, then {resuming()}") from error
         raise
 
 
 def find_template(prompt: str, head: str = "answer") -> Template:
-    """A registered prompt, or one read from a file; for the head `lines`, with a line.
+    """A registered prompt, or one read from a file `NAME.json`; for the head `lines`, with a line.
 
     Raises:
         UserError: for an unknown prompt or a damaged file, and for one without a line.
     """
+    if not prompt.endswith(".json") and Path(prompt).is_file():
+        raise UserError(f"prompt '{prompt}' is a file whose name does not end in .json; rename it")
     found = load_template(prompt) if prompt.endswith(".json") else get_template(prompt)
     if head != "lines":
         return found
@@ -237,12 +242,14 @@ def _run(
     cut = sorted(bench.encoder.cut_networks())
     record: dict[str, Any] = {
         "task": "dataset_compare",
-        "versions": versions(),
+        "versions": {name: found for name, found in versions().items() if name != LEMUR or data.place is None},
         "device": torch.cuda.get_device_name() if base.device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
-        "data": {"source": data.source, "fingerprint": data.fingerprint},
+        "data": {"source": data.source, "fingerprint": data.fingerprint} | ({"path": data.place} if data.place else {}),
+        "available_networks": data.networks,
+        "unpaired_networks": data.unpaired,
         "base_model": {"name": base.name, "sha256": base.sha256, "identity": dict(base.identity)},
         "adapter_sha256": file_digest(adapter / WEIGHTS),
         "parts": {part: int(n) for part, n in data.pairs["split"].value_counts().items()},
@@ -254,6 +261,7 @@ def _run(
         "near_duplicate_threshold": THRESHOLD,
         "epochs": epochs,
         "selected_epoch": selected,
+        "read_networks": int(data.pairs["nn"].nunique()),
         "cut_networks": len(cut),
         "cut": cut,
         "timings": dict(timings),

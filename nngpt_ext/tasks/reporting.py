@@ -16,6 +16,7 @@ from nngpt_ext.io import inside, write_text
 from nngpt_ext.run_folder import ADAPTER, BASELINES, CALIBRATION, CARD, CONFIG, PREDICTIONS, read_config, read_record
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.views.faces import filled
+from nngpt_ext.views.wording import count, interval
 
 LEMUR = "nn-dataset"
 NEEDED = (
@@ -52,9 +53,11 @@ def rebuild_report(folder: Path) -> Report:
 
 def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any]) -> list[str]:
     notes = []
+    networks, available = record.get("networks", {}), record.get("available_networks", {})
     if record["cut_networks"]:
+        of = f" of {record['read_networks']:,}" if "read_networks" in record else ""
         notes.append(
-            f"{record['cut_networks']} networks' sources were cut to {data['code_tokens']} tokens; "
+            f"{record['cut_networks']}{of} networks' sources were cut to {data['code_tokens']} tokens; "
             "questions and answers never are."
         )
     if tuning.get("head") == "lines":
@@ -62,6 +65,11 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         notes.append(
             "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two "
             f"scores{offset}, so the order of the datasets never matters."
+        )
+    if record.get("unpaired_networks"):
+        notes.append(
+            f"{count(record['unpaired_networks'], 'network')} with trials on one dataset only at epoch {data['epoch']} "
+            "are in no pair."
         )
     if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
@@ -72,7 +80,12 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         )
     limited = [part for part in ("train", "validation", "test") if data[f"{part}_networks"] is not None]
     if limited:
-        notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(limited)}.")
+        used = [f"{part} ({networks[part]:,} of {available[part]:,})" if available else part for part in limited]
+        notes.append(f"Not all networks of the split were used; the configuration limits {', '.join(used)}.")
+    if "path" in record.get("data", {}):
+        notes.append(
+            f"The records are those in '{record['data']['path']}' (fingerprint {record['data']['fingerprint'][:12]})."
+        )
     return notes
 
 
@@ -93,7 +106,7 @@ def model_card(
         library_name="peft",
         pipeline_tag="text-classification",
         license=license,
-        datasets=[LEMUR],
+        datasets=None if "path" in report.records else [LEMUR],
         metrics=["accuracy", "ece"],
         tags=["nngpt_ext", "dataset_compare", "lora", "automl", "lemur"],
         model_name=f"{report.task}-{report.prompt}",
@@ -101,19 +114,23 @@ def model_card(
     )
     return filled(
         "tasks/model_card.md.jinja", metadata=data.to_yaml(), report=report, config=config, more=more,
-        label=LABELS[config.data.label], baselines=DECLARED,
+        label=LABELS[config.data.label], baselines=DECLARED, interval=interval,
     )  # fmt: skip
 
 
 def _eval_results(report: Report, epoch: int) -> list[EvalResult]:
     """Figures of the test pairs for a card's model-index; intervals are in the metrics' `args`."""
 
-    def result(kind: str, name: str, value: float, ci95: Any = None, **more: Any) -> EvalResult:
+    own = "path" in report.records
+    name = f"records with fingerprint {report.records['fingerprint'][:12]}" if own else "LEMUR (nn-dataset)"
+
+    def result(kind: str, title: str, value: float, ci95: Any = None, **more: Any) -> EvalResult:
         interval = {} if ci95 is None else {"ci95": [round(float(x), 4) for x in ci95], "interval_over": "networks"}
         return EvalResult(
             task_type="text-classification", task_name="on which of two datasets does a network do better",
-            dataset_type=LEMUR, dataset_name=f"LEMUR (nn-dataset), pairs at epoch {epoch}, {report.split}",
-            dataset_config=report.split, dataset_split="test", metric_type=kind, metric_name=name,
+            dataset_type="own records" if own else LEMUR,
+            dataset_name=f"{name}, pairs at epoch {epoch}, {report.split}",
+            dataset_config=report.split, dataset_split="test", metric_type=kind, metric_name=title,
             metric_value=round(float(value), 4), metric_args={**interval, **more} or None,
         )  # fmt: skip
 

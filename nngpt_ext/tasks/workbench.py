@@ -19,8 +19,8 @@ from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.predict.adapter import Note, known_answer, read_note
-from nngpt_ext.predict.question import filled_digest, given_texts
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.inputs import filled_digest, given_texts
 from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
@@ -160,6 +160,7 @@ class Workbench:
         given = [given_texts(self.template, question, self.data.facts) for question in questions]
         return predictions.assign(
             source=predictions["nn"].map(hashes),
+            cut=predictions["nn"].isin(self.encoder.cut_networks()),
             prompt_sha256=[filled_digest(self.template, q, sources[q.nn], self.data.facts) for q in questions],
             given_1=[one for one, _ in given],
             given_2=[two for _, two in given],

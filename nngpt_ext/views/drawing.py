@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import install_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def check_installed(what: str, extra: str, *libraries: str) -> None:
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{what} need {' and '.join(missing)}; type: pip install 'nngpt-ext[{extra}]'")
+        raise UserError(f"{what} need {' and '.join(missing)}; type: {install_extra(extra)}")
 
 
 @contextmanager

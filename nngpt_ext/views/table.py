@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nngpt_ext.views.plot import Plot, Span
 from nngpt_ext.views.wording import NO_NUMBER
 
 # A number, an interval, or the dash.
@@ -20,6 +21,8 @@ class Table:
         caption: a sentence or two below the title.
         marked: indices of the highlighted rows.
         bars: one number in [0, 1] for each row, drawn as a bar in HTML.
+        spans: figures with their intervals, drawn above the table on an HTML page.
+        spans_are: what they show, in a sentence.
     """
 
     title: str
@@ -28,10 +31,17 @@ class Table:
     caption: str = ""
     marked: frozenset[int] = frozenset()
     bars: Sequence[float] = ()
+    spans: Sequence[Span] = ()
+    spans_are: str = ""
 
     @property
     def is_list(self) -> bool:
         return len(self.header) == 1
+
+    @property
+    def plot(self) -> Plot | None:
+        """The picture of the spans."""
+        return Plot(self.spans, self.title) if self.spans else None
 
     @property
     def numeric(self) -> list[bool]:

@@ -11,8 +11,8 @@ def number(value: float | None, sign: bool = False) -> str:
 
 
 def interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
-    """For example `0.799 to 0.839`; a dash for None."""
-    return NO_NUMBER if ci95 is None else f"{number(ci95[0], sign)} to {number(ci95[1], sign)}"
+    """For example `0.799 to 0.839`; a dash for None, and for one of width 0: draws without spread are no certainty."""
+    return NO_NUMBER if ci95 is None or ci95[0] == ci95[1] else f"{number(ci95[0], sign)} to {number(ci95[1], sign)}"
 
 
 def count(number: int, noun: str) -> str:

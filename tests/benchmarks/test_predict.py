@@ -44,7 +44,7 @@ def test_predict(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finished run in"):
+    with pytest.raises(UserError, match=r"has no run$"):
         bench_predict(tmp_path)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.load import load_pairs, read_records
 from nngpt_ext.data.pairs import PAIR_COLUMNS, build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS
@@ -35,6 +35,18 @@ def test_the_columns_and_the_parts(data) -> None:
     assert sum(len(data.part(part)) for part in PARTS) == len(data.pairs)
     assert data.part("test").index.tolist() == list(range(len(data.part("test"))))
     assert_frame_equal(data.training, data.part("train"))
+
+
+def test_what_is_not_used_is_counted(data, tree: Path, database: Path) -> None:
+    assert data.networks == data.pairs.groupby("split")["nn"].nunique().to_dict()
+    limited = load_pairs(DataConfig(path=str(tree), train_networks=1, test_networks=1))
+    assert limited.networks == data.networks
+    assert limited.part("train")["nn"].nunique() == limited.part("test")["nn"].nunique() == 1
+    trials = read_records(DataConfig(path=str(tree))).trials.frame
+    assert data.unpaired == limited.unpaired == trials["nn"].nunique() - data.pairs["nn"].nunique()
+    # Records that are not the installed ones are named by their place.
+    assert data.place == str(tree.resolve())
+    assert load_pairs(DataConfig(path=str(database))).place == str(database.resolve())
 
 
 def test_sources_are_held_once_a_network(data, tree: Path) -> None:

@@ -151,7 +151,7 @@ def test_by_origin_tests_on_one_origin(lemur_pairs: pd.DataFrame) -> None:
     [
         (None, "split by_origin needs data.hold_out; "),
         ("", "split by_origin needs"),
-        ("rags", "no network of origin 'rags'; "),
+        ("rags", "no network of origin 'rags' (did you mean 'rag'?); "),
     ],
 )
 def test_by_origin_lists_the_origins(lemur_pairs: pd.DataFrame, given: str | None, start: str) -> None:
@@ -161,7 +161,7 @@ def test_by_origin_lists_the_origins(lemur_pairs: pd.DataFrame, given: str | Non
     assert message.startswith(start)
     assert "ga (1015), ast (413), alt (212), rag (173), FractalNet (37)" in message
     assert "and 8 of one network each" in message
-    assert "--set data.hold_out=ga" in message
+    assert 'for example data={"hold_out": "ga"}' in message
 
 
 def test_random_pairs_leak(lemur_pairs: pd.DataFrame) -> None:

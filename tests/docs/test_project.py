@@ -35,7 +35,7 @@ def test_the_map_has_every_folder_in_its_order() -> None:
 def test_what_is_spoken_of_is_there() -> None:
     """Paths between backquotes that CONTRIBUTING.md names exist, from the root or from the package."""
     for path in re.findall(r"`([\w./-]+(?:/|\.py|\.md|\.toml))`", CONTRIBUTING):
-        if path in ("site/", ".venv/"):
+        if path in ("dist/", "site/", ".venv/"):
             continue
         assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
 

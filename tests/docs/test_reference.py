@@ -22,7 +22,7 @@ reference = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(reference)
 
 COMMAND: Any = typer.main.get_command(cli.app)
-EXTRA = re.compile(r"nngpt-ext\[([a-z,-]+)\]")
+EXTRA = re.compile(r"(?:nngpt-ext|'\.)\[([a-z,-]+)\]")
 
 
 def commands(command: Any, name: str = "nngpt-ext") -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_the_reference_has_the_docstrings(site: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("page", ["index", "concepts", "cli", "api", "splits", "gpu"])
+@pytest.mark.parametrize("page", ["index", "concepts", "cli", "api", "splits", "gpu", "first_steps"])
 def test_a_page_in_a_browser(browser: Any, site: Path, page: str, width: int) -> None:
     view = browser.new_page(viewport={"width": width, "height": 900})
     asked: list[str] = []
@@ -71,4 +71,8 @@ def test_a_page_in_a_browser(browser: Any, site: Path, page: str, width: int) ->
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert faults == []
     assert view.evaluate("document.documentElement.scrollWidth") <= width
+    if width == 390:  # no command is cut off, and the texts of a picture are legible
+        assert view.evaluate("[...document.querySelectorAll('pre > code')].every(e => e.scrollWidth <= e.clientWidth)")
+        sizes = "[...document.querySelectorAll('article p > a > img')].map(e => e.getBoundingClientRect().width)"
+        assert all(size >= 600 for size in view.evaluate(sizes))
     view.close()

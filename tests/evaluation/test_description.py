@@ -36,7 +36,10 @@ def test_summary_says_what_was_measured(report):
         "2 networks that training never saw",
     ):
         assert part in text
-    assert text.endswith("+0.000 (95 % interval -1.000 to +0.333): no skill was shown.")
+    assert text.endswith(
+        "(accuracy minus that of the pair prior, on fewer than 30 networks) is +0.000 "
+        "(95 % interval -1.000 to +0.333): no skill was shown."
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,34 @@ def test_one_network_shows_nothing():
     assert report.skill.value == 1.0
     assert summary(report).endswith("no skill was shown.")
     assert "1 network that" in summary(report)
+    assert "is +1.000 (no interval): no skill was shown." in summary(report)
+
+
+FEW = "With 29 test networks, fewer than 30, intervals are too narrow and show no skill."
+
+
+@pytest.mark.parametrize("number", [29, 30])
+def test_few_networks_show_no_skill_and_every_view_says_so(number, tmp_path):
+    """Also where the interval is clear of zero; and a bootstrap without spread gives no interval."""
+    pairs = pair_rows([(f"n{i}", "cifar-10", "mnist", "mnist") for i in range(number)], "test")
+    changes = {"pairs": pairs, "predictions": predicted(pairs, np.full(number, 0.1)), "excluded": {}, "notes": []}
+    for wrong in (0, number, 20):  # of the prior
+        prior = np.where(np.arange(number) < wrong, 0.9, 0.1)
+        report = made_report(**changes, baselines={"pair_prior": prior})
+        assert report.skill.clear_of_zero == (wrong > 0)
+        assert summary(report).endswith(": skill was shown." if wrong and number == 30 else ": no skill was shown.")
+        assert ("on fewer than 30 networks" in summary(report)) == (number == 29)
+        assert ("(no interval)" in summary(report)) == (wrong != 20)
+        rows = {row[0]: row[1:] for row in table(report, "Headline").rows}
+        assert (rows["skill"][1] == NO_NUMBER) == (wrong != 20)
+        assert rows["accuracy"][1] == NO_NUMBER
+        assert rows["skill"][2].endswith("; too few networks") == (number == 29)
+        write_report(report, tmp_path)
+        for file in ("report.md", "report.html"):
+            assert (FEW in (tmp_path / file).read_text()) == (number == 29)
+        assert (FEW in report._repr_html_()) == (number == 29)
+        note = "Only 29 test networks: with fewer than 30, intervals are too narrow and show no skill."
+        assert read_report(tmp_path).notes == ([note] if number == 29 else [])
 
 
 def test_random_pairs_claim_no_unseen_networks():
@@ -80,9 +111,9 @@ def test_headline(report):
         "accuracy", "pair prior", "skill", "code_gbm", "recipe_gbm",
         "log loss", "Brier score", "ECE", "flip rate", "within-pair AUC",
     ]  # fmt: skip
-    assert rows["accuracy"] == ("0.750", "0.000 to 1.000", "n = 4")
+    assert rows["accuracy"] == ("0.750", "0.000 to 1.000", "n = 4; too few networks")
     assert rows["pair prior"][:2] == ("0.750", "0.667 to 1.000")
-    assert rows["skill"] == ("+0.000", "-1.000 to +0.333", "accuracy − pair prior; p = 1.00")
+    assert rows["skill"] == ("+0.000", "-1.000 to +0.333", "accuracy − pair prior; p = 1.00; too few networks")
     assert "accuracy − this -0.250 (-1.000 to +0.000)" in rows["recipe_gbm"][2]
     assert rows["flip rate"][0] == "0.250"
     assert "2 dataset pairs (2 rows)" in rows["within-pair AUC"][2]
@@ -109,7 +140,8 @@ def test_excluded_and_notes(report):
     assert table(report, "Excluded trials").rows == [("accuracy outside [0, 1]", "3")]
     assert table(made_report(excluded={}), "Excluded trials").rows == [("none", "0")]
     assert table(report, "Notes").is_list
-    assert "Notes" not in [t.title for t in tables(made_report(notes=[]))]
+    assert ("3 trials were excluded: accuracy outside [0, 1] 3.",) in table(report, "Notes").rows
+    assert "Notes" not in [t.title for t in tables(made_report(**wins(1), excluded={}, notes=[]))]
 
 
 def test_a_metric_is_declared_once(monkeypatch, tmp_path):

@@ -113,7 +113,7 @@ def test_an_export_is_replaced_and_nothing_else_is(run: RunResult, tmp_path: Pat
         export_hub(run.output_dir, out)
     (out / "export.json").unlink()
     (out / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="--force"):
+    with pytest.raises(UserError, match="force=True"):
         export_hub(run.output_dir, out)
     assert (out / "thesis.tex").read_text() == "mine"
     export_hub(run.output_dir, out, force=True)
@@ -136,7 +136,7 @@ def test_a_run_is_never_replaced(copied: Path, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda run: (run / "report.json").unlink(), "report.json"),
+        (lambda run: (run / "report.json").unlink(), "has an unfinished run; to finish it, call run_task"),
         (lambda run: (run / "run.json").unlink(), "run.json' is missing; to make it again, remove"),
         (lambda run: (run / "config.yaml").write_text("prompt: [1"), "cannot read"),
         (lambda run: (run / "config.yaml").write_text("promt: x"), "is damaged"),
@@ -144,7 +144,7 @@ def test_a_run_is_never_replaced(copied: Path, tmp_path: Path, monkeypatch: pyte
         (lambda run: (run / "adapter" / "adapter_model.safetensors").write_bytes(b"x"), "is not what the run wrote"),
         (lambda run: _base(run, base_sha256="0" * 64), "was trained on another 'embedded'"),
         (lambda run: _base(run, base_identity={"tokenizer": "0" * 64}), "than this version ships: tokenizer (sha256 0"),
-        (lambda run: _base(run, base_model=str(EMBEDDED.parent)), "--base-id OWNER/NAME"),
+        (lambda run: _base(run, base_model=str(EMBEDDED.parent)), "base_id=OWNER/NAME"),
     ],
 )
 def test_what_cannot_be_published_is_one_line_and_leaves_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,13 @@ from nngpt_ext.export.harness import check_text
 
 
 def test_check_without_lm_eval_names_the_command(
-    run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunResult, tmp_path: Path, missing: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing("lm_eval")
     arguments = ["export", "lm-eval", "--run", str(run.output_dir), "--out", str(tmp_path / "task"), "--check"]
     done = CliRunner().invoke(cli.app, arguments)
     assert isinstance(done.exception, UserError)
-    assert "pip install 'nngpt-ext[lm-eval]'" in str(done.exception)
+    assert "pip install 'lm-eval<0.5,>=0.4.13'" in str(done.exception)
     assert not (tmp_path / "task").exists()
 
 

@@ -60,7 +60,8 @@ def test_a_damaged_file_is_never_published(
         (folder / name).unlink()
         if damaged is not None:
             (folder / name).write_bytes(damaged)
-        with pytest.raises(UserError, match=name.split("/")[-1]) as caught:
+        gone = name == "report.json" and damaged is None
+        with pytest.raises(UserError, match="unfinished run" if gone else name.split("/")[-1]) as caught:
             export(folder, tmp_path / "out")
         assert "\n" not in str(caught.value)
         (folder / name).write_bytes(content)

@@ -204,8 +204,8 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["host", "disable", "dataset_compare"], catch_exceptions=False)
     assert len([line for line in done.stdout.splitlines() if line.startswith("- ")]) == len(changes)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"unknown task 'compare'.*did you mean 'dataset_compare'"):
-        CliRunner().invoke(app, ["host", "enable", "compare"], catch_exceptions=False)
+    with pytest.raises(UserError, match=r"unknown task 'dataset-compar'.*did you mean 'dataset_compare'"):
+        CliRunner().invoke(app, ["host", "enable", "dataset-compar"], catch_exceptions=False)
 
 
 def test_status(host: Host, folder: Path) -> None:

@@ -32,6 +32,8 @@ class State(TypedDict, total=False):
     dataset_ranking: list[str] | None
     predicted_best_dataset: str | None
     probability: float | None
+    abstain: bool | None
+    dataset_probabilities: dict[str, float] | None
     dataset_compare_error: str | None
     dataset_compare_note: str | None
     rounds: int
@@ -50,9 +52,14 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
         "dataset_ranking": list(ranking.datasets),
         "predicted_best_dataset": ranking.datasets[0],
         "probability": ranking.probability,
+        "abstain": ranking.abstain,
+        "dataset_probabilities": ranking.probabilities,
         "dataset_compare_error": None,
-        "dataset_compare_note": f"abstains: {ranking.reason}" if ranking.abstain else None,
+        "dataset_compare_note": " ".join(
+            [*([f"abstains: {ranking.reason}."] if ranking.abstain else []), *ranking.limits()]
+        ),
     }
+    assert found["dataset_compare_note"].endswith("Only the first 64 tokens of the source were read.")
 
 
 def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:
@@ -62,17 +69,21 @@ def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -
     (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 0.5}))
     node = make_dataset_compare_node(Predictor.from_pretrained(adapter))
     found = node({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
-    assert found["dataset_compare_note"] == "abstains: the adapter was not trained on flowers"
+    assert found["dataset_compare_note"].startswith("abstains: the adapter was not trained on flowers. ")
+    assert found["abstain"] is True
+    assert found["dataset_probabilities"] is None
     assert found["dataset_compare_error"] is None
     assert sorted(found["dataset_ranking"]) == ["flowers", "mnist"]
     assert found["probability"] is None
-    assert node({"nn_code": CODE, "datasets": ["mnist", "svhn"]})["dataset_compare_note"] is None
+    short = {"nn_code": "class Net: pass", "datasets": ["mnist", "svhn"]}
+    assert "abstains" not in (node(short)["dataset_compare_note"] or "")
+    assert node(short)["abstain"] is False
     graph = pytest.importorskip("langgraph.graph")
     built = graph.StateGraph(State)
     built.add_node("compare", node)
     built.add_edge(graph.START, "compare")
     state = built.compile().invoke({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
-    assert state["dataset_compare_note"] == found["dataset_compare_note"]
+    assert {name: state[name] for name in FIELDS} == found
 
 
 def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +102,7 @@ def test_the_state_may_be_an_object(run: RunResult, monkeypatch: pytest.MonkeyPa
     [
         ({}, "the state has no nn_code"),
         ({"nn_code": CODE}, f"no run is set: set {RUN}"),
-        ({"nn_code": CODE, "dataset_compare_run": "/no/such/run"}, "no finished run in '/no/such/run'"),
+        ({"nn_code": CODE, "dataset_compare_run": "/no/such/run"}, "no folder '/no/such/run'"),
         ({"nn_code": CODE, "dataset_compare_run": 3}, "TypeError"),
     ],
 )
@@ -100,7 +111,7 @@ def test_a_failure_is_reported_in_the_state(state: dict[str, Any], reason: str) 
     assert set(found) == set(FIELDS)
     assert reason in found["dataset_compare_error"]
     assert found["dataset_ranking"] is found["predicted_best_dataset"] is found["probability"] is None
-    assert found["dataset_compare_note"] is None
+    assert found["dataset_compare_note"] is found["abstain"] is found["dataset_probabilities"] is None
 
 
 def test_in_a_compiled_graph_the_loop_goes_on(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:

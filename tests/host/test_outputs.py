@@ -181,7 +181,7 @@ def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"contains no outputs of NNGPT.*--measure"):
+    with pytest.raises(UserError, match=r"contains no outputs of NNGPT.*measure=True"):
         read_outputs(tmp_path)
     add(tmp_path, 0, 0, "svhn")
     with pytest.raises(

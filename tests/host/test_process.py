@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.host import bench_host
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.host import process
 from nngpt_ext.host.installation import Host, find_host
 from nngpt_ext.host.process import build_database, check_database, obstacles
@@ -39,8 +40,8 @@ def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeyp
     assert of_versions(host, monkeypatch, later=False) == []
     assert of_versions(host, monkeypatch, later=True) == [
         "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it; "
-        "type: pip install 'transformers<5.15'",
-        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: pip install 'trl<1.7'",
+        "type: " + pip("install 'transformers<5.15'"),
+        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: " + pip("install 'trl<1.7'"),
     ]
 
 

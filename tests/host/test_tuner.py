@@ -43,7 +43,9 @@ def preset(tmp_path: Path, base: str, **more: object) -> str:
 @pytest.mark.parametrize("base", ["someone/model", "deepseek-coder-7b"])  # the latter is our name, no hub id
 def test_code_of_a_model_is_not_run_unasked(tmp_path: Path, base: str) -> None:
     made(tmp_path, "TuneNNGen")
-    with pytest.raises(UserError, match=rf"code that comes with '{base}' without asking; add --trust-remote-code"):
+    with pytest.raises(
+        UserError, match=rf"code that comes with '{base}' without asking; if you trust it, set trust_remote_code=True"
+    ):
         tune_host(HostTuning(preset(tmp_path, base), out=tmp_path / "out", host=tmp_path))
     assert not (tmp_path / "out").exists()
 
@@ -53,13 +55,15 @@ def test_code_that_a_local_model_names_is_not_run_unasked(tmp_path: Path) -> Non
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--module.Class"}}))
-    with pytest.raises(UserError, match=r"code that comes with '.*base' without asking; add --trust-remote-code"):
+    with pytest.raises(
+        UserError, match=r"code that comes with '.*base' without asking; if you trust it, set trust_remote_code=True"
+    ):
         tune_host(HostTuning(preset(tmp_path, str(base)), out=tmp_path / "out", host=tmp_path))
 
 
 def test_a_prompt_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     takes_all(tmp_path)
-    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2.*; or add --export-only"):
+    with pytest.raises(UserError, match=r"prompt 'recipe' shows recipe_1, recipe_2.*; or set export_only=True"):
         tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), "recipe", out=tmp_path / "out", host=tmp_path))
     assert not (tmp_path / "out").exists()
 
@@ -289,9 +293,11 @@ def test_the_longest_row_is_that_of_the_file(data: PairData, tmp_path: Path, pro
 def test_what_it_says_to_type_fits(data: PairData, tokens: int, limit: int) -> None:
     template = get_template("code_only")
     renderer = Renderer(template, models_made.tokenizer(), code_tokens=tokens, facts=LEMUR_FACTS)
-    with pytest.raises(UserError, match=rf"lower data\.code_tokens \({tokens} now\): --set data\.code_tokens=") as said:
+    with pytest.raises(
+        UserError, match=rf"lower data\.code_tokens \({tokens} now\): settings=\['data\.code_tokens="
+    ) as said:
         check_lengths(data, renderer, words(), limit)
-    fitting = int(re.search(r"--set data\.code_tokens=(\d+)", str(said.value))[1])
+    fitting = int(re.search(r"data\.code_tokens=(\d+)'", str(said.value))[1])
     longest = check_lengths(
         data, Renderer(template, models_made.tokenizer(), code_tokens=fitting, facts=LEMUR_FACTS), words(), limit
     )

@@ -125,8 +125,8 @@ def test_unknown_base_lists_the_presets(base: str) -> None:
         load_base(base)
     message = str(caught.value)
     assert message == (
-        f"unknown base model '{base}': not a preset (embedded, embedded-small, embedded-2, deepseek-coder-1.3b, "
-        "deepseek-coder-7b), a folder or a hub id (owner/name)"
+        f"unknown base model '{base}'; known: deepseek-coder-1.3b, deepseek-coder-7b, embedded, embedded-2, "
+        "embedded-small, a folder, a hub id (owner/name)"
     )
     assert all(name in message for name in PRESETS)
 

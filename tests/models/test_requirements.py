@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import install_library, pip
 from nngpt_ext.models.requirements import check_libraries
 
-NO_BITSANDBYTES = "; or load the base model unquantised: --set model.load_in_4bit=false"
+OTHERWISE = "load the base model unquantised: --set model.load_in_4bit=false"
 
 
 def line(load_in_4bit: bool = True) -> str:
     with pytest.raises(UserError) as caught:
-        check_libraries(load_in_4bit)
+        check_libraries(load_in_4bit, OTHERWISE)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -34,7 +35,7 @@ def test_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.Monke
     install_torchvision(tmp_path, body, monkeypatch)
     assert line() == (
         "torchvision cannot be imported (RuntimeError: operator torchvision::nms does not exist); "
-        "nngpt_ext does not need it: pip uninstall torchvision"
+        f"nngpt_ext does not need it: {pip('uninstall torchvision')}"
     )
 
 
@@ -46,7 +47,7 @@ def test_torchvision_that_fails_without_a_word(tmp_path: Path, monkeypatch: pyte
 def test_no_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert line().startswith("bitsandbytes cannot be imported (ModuleNotFoundError: ")
-    assert line().endswith(f"type: pip install bitsandbytes{NO_BITSANDBYTES}")
+    assert line().endswith(f"type: {install_library('bitsandbytes')}; or {OTHERWISE}")
     check_libraries(load_in_4bit=False)  # needed for 4 bits only
 
 
@@ -54,7 +55,7 @@ def test_no_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_library(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     assert line().startswith(f"{library} cannot be imported (ModuleNotFoundError: ")
-    assert line().endswith(f"type: pip install {library}")
+    assert line().endswith(f"type: {install_library(library)}")
 
 
 def test_in_a_process_of_its_own_loading_says_it_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import SHIPPED
 from tests import models_made
+from tests.deadline import deadline
 
 FIB = "def fib(n):\n    return n"
 BEGIN, STOP = "<｜begin▁of▁sentence｜>", "<|EOT|>"
@@ -199,6 +201,50 @@ def test_a_chat_template_that_drops_the_users_text_is_refused(tmp_path: Path, te
 
 def test_a_chat_template_that_fails_is_refused_with_its_reason(tmp_path: Path) -> None:
     assert "does not show the user's whole text (no chat); correct" in line(folder(tmp_path, chat_template=FAILS))
+
+
+ENDLESS = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "filters": "{% for a in range(99999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
+def test_a_chat_template_that_does_not_end_is_stopped(tmp_path: Path, template: str) -> None:
+    before = sys.gettrace()
+    with deadline():
+        told = line(folder(tmp_path, chat_template=template))
+    assert "does not show the user's whole text (it takes more than 1,000,000 steps); correct" in told
+    assert sys.gettrace() is before
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth exceeded"),
+        ("{{ '%d' % 'x' }}", "%d format: a real number is required, not str"),
+    ],
+)
+def test_whatever_a_chat_template_raises_is_a_line(tmp_path: Path, template: str, reason: str) -> None:
+    assert f"does not show the user's whole text ({reason}" in line(folder(tmp_path, chat_template=template))
+
+
+def test_a_chat_template_that_fails_on_one_question_only() -> None:
+    from nngpt_ext.prompts.chat import chat_text, takes_system
+
+    tokenizer = copy.deepcopy(models_made.tokenizer())
+    shown = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    endless = "{% if 'svhn' in messages[-1].content %}" + ENDLESS["loops"] + "{% endif %}"
+    tokenizer.chat_template = endless + shown
+    assert takes_system(tokenizer)
+    assert chat_text(tokenizer, "s", "mnist", apart=True) == "<system>s<user>mnist"
+    with deadline(), pytest.raises(UserError) as caught:
+        chat_text(tokenizer, "s", "svhn", apart=True)
+    assert str(caught.value) == (
+        f"the chat template of the tokenizer in '{tokenizer.name_or_path}' fails on a question (it takes more than "
+        "1,000,000 steps); correct it, or use another base model"
+    )
 
 
 @pytest.mark.parametrize("template", [ALTERNATING, FIRST], ids=["alternating", "first message"])

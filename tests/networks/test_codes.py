@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 
 from nngpt_ext import UserError
-from nngpt_ext.networks.codes import Network, Refused, read_codes
+from nngpt_ext.networks.codes import Network, Refused, read_codes, said_of_skipped
 
 RECIPE = {"lr": 0.01, "batch": 32}
 
@@ -32,6 +34,36 @@ def test_a_folder_in_order_with_what_is_refused(tmp_path: Path) -> None:
     assert [(type(one), one.nn) for one in found[1:3]] == [(Refused, "c"), (Refused, "d")]
     assert "is not Python" in found[1].reason
     assert "is not UTF-8" in found[2].reason
+
+
+def test_what_is_skipped_in_a_folder_and_how_many(tmp_path: Path) -> None:
+    place, outside = tmp_path / "nets", tmp_path / "outside"
+    kept = ["a.py", "venv.py", "deep/site/b.py", "venv/c.py"]
+    left = [".venv/lib/d.py", ".venv/e.py", "my env/bin/f.py", "__pycache__/g.py", "deep/site-packages/h.py",
+            ".ipynb_checkpoints/a-checkpoint.py", ".git/i.py", "node_modules/j.py", ".k.py"]  # fmt: skip
+    for name in (*kept, *left, "../outside/l.py"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("x = 1")
+    (place / "my env" / "pyvenv.cfg").touch()
+    (place / ".cache").mkdir()  # without a file that is skipped
+    (place / "m.py").symlink_to(outside / "l.py")
+    (place / "n").symlink_to(outside)
+    (place / "o.py").symlink_to(place / "a.py")
+    skipped: Counter[str] = Counter()
+    assert [one.nn for one in read_codes(place, skipped)] == ["a", "deep/site/b", "o", "venv", "venv/c"]
+    assert skipped == {
+        "'.venv/'": 2, "'my env/'": 1, "'__pycache__/'": 1, "'deep/site-packages/'": 1, "'.ipynb_checkpoints/'": 1,
+        "'.git/'": 1, "'node_modules/'": 1, "hidden files": 1, "links": 2,
+    }  # fmt: skip
+    said = said_of_skipped(skipped)
+    assert said.startswith("11 files were skipped: '.venv/' 2, links 2, ")
+    assert said.endswith(", and 4 other places")
+    assert said_of_skipped({"links": 1}) == "1 file was skipped: links 1"
+    # Whoever means such a folder gives it.
+    assert [one.nn for one in read_codes(place / ".venv")] == ["e", "lib/d"]
+    shutil.copytree(place / ".git", tmp_path / "only" / ".git")
+    with pytest.raises(UserError, match=r"contains no network \(1 file was skipped: '\.git/' 1\): give a folder"):
+        list(read_codes(tmp_path / "only"))
 
 
 def test_a_table_with_recipes(tmp_path: Path) -> None:
@@ -132,7 +164,7 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
         bytes(255 - b for b in content[4:600]).join([content[:4], content[600:]])
     )
     for name in ("codes.csv", "codes.db", "empty.parquet", "cut.parquet", "flipped.parquet"):
-        with pytest.raises(UserError, match=r"cannot read '.*\); give a folder of \*\.py files or a Parquet file with"):
+        with pytest.raises(UserError, match=r"'.*(\);|file:) give a folder of \*\.py files or a Parquet file with"):
             list(read_codes(tmp_path / name))
 
 
@@ -146,7 +178,7 @@ def test_places_without_networks(tmp_path: Path) -> None:
     assert "contains no network: give a folder of *.py files or a Parquet file" in line(tmp_path)
     assert "give a folder of *.py files or a Parquet file" in line(tmp_path / "none.parquet")
     (tmp_path / "bad.parquet").write_text("no table")
-    assert line(tmp_path / "bad.parquet").startswith(f"cannot read '{tmp_path / 'bad.parquet'}' (Parquet ")
+    assert line(tmp_path / "bad.parquet").startswith(f"'{tmp_path / 'bad.parquet'}' is not a Parquet file: give")
     assert line(tmp_path / "bad.parquet").endswith(
         "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
     )

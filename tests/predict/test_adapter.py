@@ -143,7 +143,7 @@ def test_a_file_that_is_not_the_one_that_was_written(
     folder = Path(shutil.copytree(run.output_dir, tmp_path / "run"))
     alone = Path(shutil.copytree(folder / "adapter", tmp_path / "alone"))
     assert set(FILES) <= set(AdapterFiles(alone).base.files)
-    for adapter, advice in ((folder / "adapter", "and continue with --resume"), (alone, "train the adapter again")):
+    for adapter, advice in ((folder / "adapter", "resume=True)"), (alone, "train the adapter again")):
         damage(adapter / name)
         for make in (Predictor, Predictor.from_pretrained, lambda place: Predictor.from_run(place.parent)):
             if adapter == alone and make not in (Predictor, Predictor.from_pretrained):

@@ -143,15 +143,15 @@ def test_a_worker_scores_a_shard(run: RunResult, codes: Path, tmp_path: Path) ->
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'nngpt-ext\[ray\]'"):
+    with pytest.raises(UserError, match=r"Ray is not installed; type: .*pip install 'ray>=2\.40'$"):
         ray_engine()
 
 
 def test_what_ray_writes_is_kept_from_the_results() -> None:
     script = """
 import os
-from nngpt_ext.predict.cluster import ray_on_stderr
-with ray_on_stderr():
+from nngpt_ext.quiet import output_on_stderr
+with output_on_stderr():
     os.write(1, b"a worker died\\n")  # as C++ does
     print("so it did")
 print("result")

@@ -104,7 +104,7 @@ def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: 
     assert "is complete" in third.stderr
     other = subprocess.run(command(run, codes, out, "places365"), capture_output=True, text=True)
     assert other.returncode == 2
-    assert "is not the result of this command; give another --out" in other.stderr
+    assert "is not the result of this command; give another " in other.stderr
 
 
 def test_parts_of_another_collection_are_left_alone(run: RunResult, codes: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_mistake_leaves_nothing_that_blocks_the_next_run(
     assert left(out) == []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)
-        with pytest.raises(UserError, match="--engine ray needs Ray: pip install"):
+        with pytest.raises(UserError, match="Ray is not installed; type: "):
             ray_engine()
     assert left(out) == []
     with monkeypatch.context() as patch:  # a fault before the first shard is done

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from nngpt_ext import PredictionStore
 from nngpt_ext.predict.database import absolute
@@ -112,7 +114,7 @@ def test_a_damaged_file_is_one_line_and_left_alone(url, tmp_path, call):
     (tmp_path / "predictions.db").write_bytes(b"this is no database, and it is long enough to be seen as none" * 50)
     before = (tmp_path / "predictions.db").read_bytes()
     message = line(call, url)
-    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; a URL looks like")
+    assert message.startswith(f"cannot use the prediction store '{url}': file is not a database; give another place")
     assert (tmp_path / "predictions.db").read_bytes() == before
 
 
@@ -141,7 +143,7 @@ def test_addresses_that_make_no_sense(tmp_path, monkeypatch, call, address):
         ("file:{folder}/new.db", "it is not a database URL; write for example sqlite:///predictions.db or postgresql+"),
         ("a\nb", "cannot use the prediction store 'a b': it is not a database URL"),
         ("postgresql://host:port/x", "'postgresql://host:***/x': it is not a database URL"),  # or is it a password?
-        ("x" * 5_000, "xxx': it is not a database URL"),
+        ("x" * 5_000, "xxx://***': it is not a database URL"),
         (None, "'None': it is not a database URL"),
         (Path("predictions.db"), "'predictions.db': it is not a database URL; write for example sqlite:///predictions"),
         ("sqlite:///" + "a" * 5_000, "File name too long"),
@@ -160,6 +162,66 @@ def test_passwords_are_not_shown(call):
     shown = line(call, "nosuchdatabase://me:se:cr@et@host/x")
     assert "'nosuchdatabase://me:***@host/x'" in shown
     assert "cr" not in shown.split("://")[1].split("@")[0]
+
+
+def test_a_store_of_an_earlier_version_is_completed(url, store, tmp_path):
+    store.add(predictions())
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        whole = database.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+        columns = {row[1] for row in database.execute("PRAGMA table_info(predictions)")}
+        database.execute("DROP INDEX ix_predictions_confidence")
+        database.execute("ALTER TABLE predictions DROP COLUMN cut")
+    PredictionStore.check(url)
+    for _ in range(2):
+        with PredictionStore.open(url) as again:
+            assert len(again.query(min_confidence=0.5)) == 3
+            assert again.query()["cut"].isna().all()
+            assert again.add(predictions().assign(cut=[True, False, None])) == 3
+            assert again.query()["cut"].tolist() == [True, False, None]
+        with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+            assert database.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall() == whole
+            assert {row[1] for row in database.execute("PRAGMA table_info(predictions)")} == columns
+            database.execute("UPDATE predictions SET cut = NULL")
+            database.commit()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"adapter_hash": "abc"}, "ix_predictions_adapter"), ({"min_confidence": 0.9}, "ix_predictions_confidence"),
+        ({"nn": "a"}, "ix_predictions_nn"), ({"since": datetime(2024, 1, 1)}, "ix_predictions_created"),
+        ({"dataset": "mnist"}, "ix_predictions_dataset_1"),
+    ],
+)  # fmt: skip
+def test_every_query_has_its_index(store, query, index):
+    plans = []
+    store.add(predictions())
+
+    @sa.event.listens_for(store._engine, "before_cursor_execute")
+    def explain(connection, cursor, statement, parameters, *_):
+        if statement.startswith("SELECT"):
+            raw = connection.connection.driver_connection
+            plans.append(str(raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()))
+
+    store.query(**query)
+    assert f"USING INDEX {index} " in plans[0]
+
+
+def test_damaged_rows_are_counted(url, store, tmp_path, caplog):
+    store.add(predictions())
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as database:
+        database.execute("UPDATE predictions SET log_odds = 'x' WHERE nn = (SELECT min(nn) FROM predictions)")
+        database.commit()
+    left = 3 - len(store.query())
+    assert left > 0
+    assert caplog.messages == [f"{left} damaged rows of the store '{url}' are left out"]
+    # A password may also be among the options of a URL, where SQLAlchemy does not hide it.
+    place = f"{tmp_path / 'predictions.db'}?uri=true&password=SECRET"
+    with PredictionStore(sa.create_engine(f"sqlite:///file:{place}")) as again:
+        again.query()
+    assert "predictions.db?***' are left out" in caplog.messages[1]
+    assert "SECRET" not in caplog.text
 
 
 def test_check_makes_nothing(tmp_path):

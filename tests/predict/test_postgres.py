@@ -26,6 +26,9 @@ def _tools() -> Path | None:
     return places[-1] if places else None
 
 
+RESTART: list[list[object]] = []  # the command that restarts the server
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     pytest.importorskip("psycopg")
@@ -47,6 +50,7 @@ def url() -> Iterator[str]:
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     control = [*as_user, tools / "pg_ctl", "-D", data, "-w"]
     subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **run)
+    RESTART[:] = [[*control, "-l", folder / "log", "-o", options, "-m", "fast", "restart"]]
     try:
         yield f"postgresql+psycopg://nngpt@127.0.0.1:{port}/postgres"
     finally:
@@ -70,6 +74,32 @@ def test_it_answers_like_sqlite(url: str) -> None:
         assert len(store.query(adapter_hash="x", dataset="svhn", min_confidence=0.7)) == 2
         assert len(store.find(found["question"])) == 3
         assert store.query(adapter_hash="x", until=began).empty
+
+
+def test_a_restart_of_the_server_is_not_noticed(url: str) -> None:
+    with PredictionStore.open(url) as store:
+        store.add(predictions(adapter="restarted"))
+        for _ in range(2):
+            subprocess.run(RESTART[0], check=True, capture_output=True, cwd="/")
+            assert len(store.query(adapter_hash="restarted")) == 3
+            assert store.add(predictions(adapter="restarted")) == 3
+
+
+def test_a_store_of_an_earlier_version_is_completed(url: str) -> None:
+    import sqlalchemy as sa
+
+    with PredictionStore.open(url) as store:
+        store.add(predictions(adapter="earlier"))
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX ix_predictions_confidence")
+        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN cut")
+    with PredictionStore.open(url) as store:
+        assert len(store.query(adapter_hash="earlier", min_confidence=0.5)) == 3
+    found = sa.inspect(engine)
+    assert "ix_predictions_confidence" in {index["name"] for index in found.get_indexes("predictions")}
+    assert "cut" in {column["name"] for column in found.get_columns("predictions")}
+    engine.dispose()
 
 
 def test_a_foreign_table_is_refused(url: str) -> None:

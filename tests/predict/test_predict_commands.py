@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from nngpt_ext import Predictor, RunResult
+from nngpt_ext import PredictionStore, Predictor, RunResult
 from nngpt_ext.cli import app
 from tests.predict.conftest import older
 
@@ -67,9 +68,77 @@ def test_rank(run: RunResult) -> None:
     found = json.loads(asked("rank", "--run", run.output_dir, "--code", ALEXNET, "--json"))
     assert len(found["comparisons"]) == len(found["datasets"]) * (len(found["datasets"]) - 1) // 2
     said = asked("rank", "--run", run.output_dir, "--code", ALEXNET, *found["datasets"])
-    assert said.startswith("1. ")
     assert ("The ranking is consistent." in said) == (found["intransitive"] == 0)
     assert "The ranking is" not in asked("rank", "--run", run.output_dir, "--code", ALEXNET, "mnist", "svhn")
+    header = re.search(r"^dataset +┃ (.*)$", said, re.MULTILINE)
+    assert header is not None
+    columns = [name.strip() for name in header[1].split("┃")]
+    assert columns == ["P(best of all)", "P(better than next)", "strength", "abstains"]
+    for i, name in enumerate(found["datasets"], 1):
+        row = re.search(
+            rf"^{i}\. {name} +│ ([\d.]+) +│ ([\d.]+|–) +│ ([-+][\d.]+) +│ (\d) of \d *$", said, re.MULTILINE
+        )
+        assert row is not None
+        assert float(row[1]) == pytest.approx(found["probabilities"][name], abs=6e-4)
+        assert (row[2] == "–") == (i == len(found["datasets"]))
+        assert row[2] == "–" or float(row[2]) == pytest.approx(found["over_next"][name], abs=6e-4)
+        assert int(row[4]) == sum(
+            c["abstain"] for c in found["comparisons"] if name in (c["dataset_1"], c["dataset_2"])
+        )
+    assert (
+        f"{sum(c['abstain'] for c in found['comparisons'])} of {len(found['comparisons'])} comparisons abstain" in said
+    )
+    assert (found["abstain"], found["reason"] is None) == (found["reason"] is not None, not found["abstain"])
+    assert ("but the model abstains: " in said) == found["abstain"]
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+    assert found["probability"] == found["probabilities"][found["datasets"][0]]
+
+
+def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:
+    """Also if the answer comes from the store, or from the run's own rows in it."""
+    sentence = "Only the first 64 tokens of the source were read."
+    store = ("--store", f"sqlite:///{tmp_path}/p.db")
+    (tmp_path / "small.py").write_text("class Net: pass")
+    for _ in range(2):
+        for code, cut in ((ALEXNET, 64), (tmp_path / "small.py", None)):
+            words = ("--run", run.output_dir, "--code", code, *store)
+            assert json.loads(asked("compare", *words, "--json", "mnist", "svhn"))["cut_to"] == cut
+            assert json.loads(asked("rank", *words, "--json", "mnist", "svhn"))["cut_to"] == cut
+            assert (sentence in asked("compare", *words, "mnist", "svhn")) == (cut is not None)
+            assert (sentence in asked("rank", *words, "mnist", "svhn")) == (cut is not None)
+    predicted = pd.read_parquet(run.output_dir / "predictions.parquet")
+    cut = set(json.loads((run.output_dir / "run.json").read_text())["cut"])
+    assert cut
+    assert set(predicted.loc[predicted["cut"], "nn"]) == cut & set(predicted["nn"])
+    with PredictionStore.open(f"sqlite:///{run.output_dir}/predictions.db") as rows:
+        assert set(rows.query().query("cut == True")["nn"]) == cut & set(predicted["nn"])
+
+
+def test_what_score_left_out_is_said_at_its_end(run: RunResult, tmp_path: Path) -> None:
+    folder, out = tmp_path / "nets", tmp_path / "o.parquet"
+    for name in ("alexnet.py", "copy.py", ".venv/lib/x.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ALEXNET, folder / name)
+    (folder / "setup.py").write_text("x = 1")
+    (folder / "bad.py").write_text("def (")
+    words = ("score", "--run", run.output_dir, "--codes", folder, "--out", out)
+    lines = [
+        f"3 predictions about 3 networks in {out}",
+        "{n} of 3 predictions abstain.",
+        "Only the first 64 tokens of the source were read in 2 networks of 3.",
+        f"1 network could not be scored: see {out}.refused.json.",
+        "1 file was skipped: '.venv/' 1; to score such a folder, give it itself.",
+        "1 source occurred under several names, such as alexnet, copy.",
+        "1 source without a class may be no network: setup.",
+    ]
+    said = asked(*words, "mnist", "svhn")
+    frame = pd.read_parquet(out)
+    assert said.splitlines() == [line.replace("{n}", str(frame["abstain"].sum())) for line in lines]
+    assert frame.set_index("nn")["cut_to"].dropna().to_dict() == {"alexnet": 64, "copy": 64}
+    again = json.loads(asked(*words, "--json", "mnist", "svhn"))  # of a collection that is complete
+    assert again["remarks"] == said.splitlines()[1:]
+    assert again["skipped"] == {"'.venv/'": 1}
+    assert (again["same"], again["classless"], again["cut"]) == ([["alexnet", "copy"]], ["setup"], 2)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +148,7 @@ def test_rank(run: RunResult) -> None:
         (["compare", "--run", "{run}", "--code", "{tmp}/bad.py", "mnist", "svhn"], "bad.py' is not Python (line 1"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "mnist"], "'mnist' is compared with itself"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "x", "--facts", "x=1,2"], "facts of 'x' are"),
-        (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "no finished run in"),
+        (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "no run"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--recipe", "lr=1"], "the recipe is not JSON"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "mnist"], "two datasets or more"),
         (["rank", "--run", "{run}", "--code", "{alexnet}", "--accuracies", "3"], "the value of --accuracies must be a"),

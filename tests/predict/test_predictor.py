@@ -444,7 +444,7 @@ def test_no_scorer_makes_it_answer_what_is_no_number(run: RunResult, code: str, 
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finished run in"):
+    with pytest.raises(UserError, match=r"has no run$"):
         Predictor.from_run(tmp_path)
     with pytest.raises(UserError, match="no adapter in"):
         Predictor.from_pretrained(tmp_path)

@@ -116,6 +116,7 @@ def test_a_source_holds_no_marker_that_is_ordinary_text(
         assert not [marker for marker in family.markers if marker in shown]
     # The attack is real: with sources as they are, each marker is found more often.
     monkeypatch.setattr(Renderer, "inert", lambda self, text: text)
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=400, compact=compact, facts=LEMUR_FACTS)
     found = [counts(source) for source in sources]
     for marker in family.markers:
         assert any(n[key] > expected[key] for n in found for key in sequences if key[0] == marker)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import shlex
+
 import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
@@ -95,8 +99,14 @@ def test_everything_given_says_how_to_give_it() -> None:
     assert {field.given.name for field in FIELDS.values() if field.given} == set(GIVEN)
     for given in GIVEN.values():
         assert given.noun
-        assert "(--" in given.advice.format(dataset="mnist")
-        compile(f"compare({given.example.format(dataset='mnist', other='svhn')})", "example", "eval")
+        python, shell = (text.format(dataset="mnist", other="svhn") for text in (given.example, given.option))
+        value = ast.literal_eval(python.partition("=")[2])
+        option, text, *_ = shlex.split(shell)
+        assert option == f"--{python.partition('=')[0]}"
+        if isinstance(value, str):
+            assert text == value
+        else:
+            assert {key: one for key, one in value.items() if one is not None} == json.loads(text)
 
 
 def test_an_invalid_recipe_names_network_and_dataset_in_every_field() -> None:

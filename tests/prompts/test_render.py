@@ -132,6 +132,47 @@ def test_chat_markers_that_are_not_called_special_are_text_too() -> None:
     assert chosen.code("x = 'cifar-10'").text == "x = 'cifar-10'"
 
 
+NORMALIZERS = {
+    "NFKC": (lambda n: n.NFKC(), ["＜|User|＞", "<｜User｜>", "＜｜Ｕｓｅｒ｜＞", "<|user|>"]),
+    "lower case": (lambda n: n.Lowercase(), ["<|USER|>", "<|user|>", "<|uSeR|>"]),
+    "both": (
+        lambda n: n.Sequence([n.NFKC(), n.Lowercase()]),
+        ["＜|ＵＳＥＲ|＞", "[Inst]", "［ＩＮＳＴ］", "<|u<|USER|>ser|>"],
+    ),
+    "no zero-width": (lambda n: n.Replace("\u200b", ""), ["<|\u200bUser|>", "\u200b<|Us\u200ber|\u200b>"]),
+    "sentencepiece": (
+        lambda n: n.Sequence([n.Prepend("▁"), n.Replace(" ", "▁"), n.NFKC()]), ["＜|User|＞", "x ＜|User|＞ y"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NORMALIZERS)
+def test_markers_are_broken_as_the_tokenizer_normalizes_them(kind: str) -> None:
+    from tokenizers import AddedToken, Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    make, attacks = NORMALIZERS[kind]
+    letters = {letter: i for i, letter in enumerate(["▁", *map(chr, range(33, 127))])}
+    own = Tokenizer(models.BPE(letters, [], unk_token="?"))
+    own.normalizer = make(normalizers)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, unk_token="?", eos_token="?", pad_token="?")
+    markers = ["<|User|>", "[INST]", "<|user|>"]
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [AddedToken(one, normalized=True, special=True) for one in markers]}
+    )
+    marked = {tokenizer.convert_tokens_to_ids(one) for one in markers}
+    chosen = renderer(tokenizer=tokenizer, compact=False, code_tokens=1000)
+    for attack in attacks:
+        text = f"a = '{attack}'\nb = '{attack}{attack}'"
+        shown = chosen.code(text).text
+        assert marked.isdisjoint(ids(shown, tokenizer)), shown
+        assert shown.replace(" ", "") == text.replace(" ", "")
+        assert chosen.inert(shown) == shown or marked.isdisjoint(ids(chosen.inert(shown), tokenizer))
+    # The attacks are real: unbroken, each kind's first one would be parsed.
+    assert not marked.isdisjoint(ids(attacks[0], tokenizer))
+    assert chosen.inert("x = A < b | c") == "x = A < b | c"
+
+
 def renderer_with(specials: list[str]) -> Renderer:
     """A renderer whose tokenizer has these special tokens."""
     from tokenizers import Tokenizer
@@ -188,6 +229,11 @@ def test_thousands_of_reserved_tokens_take_no_longer() -> None:
         text = "<unused" * 60_000 + "<" * 300_000
         assert_inert(reserved, text)
         assert renderer_with(reserved).inert("<unused42>") == "< unused42>"
+
+
+def test_tokens_that_begin_alike_without_end() -> None:
+    with pytest.raises(UserError, match=r"^the special tokens of the tokenizer in '.*' cannot be searched for \(too"):
+        renderer_with([f"<{'a' * i}b>" for i in range(1, 1500)])
 
 
 @pytest.mark.parametrize("piece", [" ", "\n", "a", "0", "<|end|>", "<", "x = 1\n"])

@@ -102,7 +102,7 @@ def test_drawing_runs_nothing(studied, copied):
 
 def test_there_must_be_a_study_to_draw(studied, tmp_path):
     assert line(run_study, studied.file, tmp_path / "none", draw_only=True) == (
-        f"there is no study in '{tmp_path / 'none'}' to draw; run it without --draw"
+        f"there is no study in '{tmp_path / 'none'}' to draw; run it without draw_only"
     )
     assert not (tmp_path / "none").exists()
 
@@ -131,6 +131,26 @@ def test_however_a_cell_is_damaged_the_others_are_shown(studied, copied, damage,
     assert found[CODE].status == "failed"
     assert reason in found[CODE].reason
     assert f"remove '{cell}' and continue" in found[CODE].reason
+    assert found[RECIPE].status == "finished"
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "baselines.parquet", "hashes.json", "report.json"])
+def test_changed_answers_about_random_trials_have_failed(studied, copied, name):
+    """Numbers in another order have the same columns and types, so only a hash tells them from what was written."""
+    cell = copied / "cells" / RANDOM
+    if name.endswith("parquet"):
+        table = pd.read_parquet(cell / name)
+        numbers = table.select_dtypes("number").columns
+        table[numbers] = table[numbers].to_numpy()[::-1]
+        table.to_parquet(cell / name)
+    else:
+        text = (cell / name).read_text()
+        place = next(i for i, letter in enumerate(text) if letter in "12345")
+        (cell / name).write_text(f"{text[:place]}{int(text[place]) + 1}{text[place + 1 :]}")
+    found = {cell.name: cell for cell in run_study(studied.file, copied, draw_only=True).cells}
+    assert found[RANDOM].status == "failed"
+    assert "changed or damaged after it was written" in found[RANDOM].reason
+    assert str(cell) in found[RANDOM].reason
     assert found[RECIPE].status == "finished"
 
 
@@ -187,7 +207,7 @@ def test_another_config_says_what_differs(studied, tmp_path, changes, reason):
 
 def test_folders_that_are_not_free(studied, tmp_path):
     assert line(run_study, studied.file, studied.folder) == (
-        f"'{studied.folder}' already holds this study; continue it with --resume, or give another folder with --out"
+        f"'{studied.folder}' already holds this study; continue with resume=True, or give another one"
     )
     (tmp_path / "thesis.tex").touch()
     for place in (tmp_path, tmp_path / "thesis.tex"):
@@ -201,9 +221,9 @@ def test_unknown_names_end_it_before_anything_is_there(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_matplotlib_nothing_is_begun(studied, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert line(run_study, studied.file, tmp_path / "out").endswith("type: pip install 'nngpt-ext[study]'")
+def test_without_matplotlib_nothing_is_begun(studied, tmp_path, missing):
+    missing("matplotlib")
+    assert line(run_study, studied.file, tmp_path / "out").endswith("pip install 'matplotlib>=3.8'")
     assert not (tmp_path / "out").exists()
 
 

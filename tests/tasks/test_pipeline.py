@@ -21,6 +21,7 @@ from nngpt_ext.config import ModelConfig
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
+from nngpt_ext.run_folder import finishing
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks import pipeline
 from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
@@ -50,7 +51,7 @@ def test_a_run_whose_store_failed_is_not_finished(
     with monkeypatch.context() as patched:
         patched.setattr(PredictionStore, "add_run", full)
         assert line(resume, unfinished) == "the store is full"
-    assert "an unfinished run: continue with --resume" in line(rebuild_report, unfinished)
+    assert "has an unfinished run; to finish it, call run_task(" in line(rebuild_report, unfinished)
     again = resume(unfinished)
     assert again.predictions["log_odds"].tolist() == result.predictions["log_odds"].tolist()
     assert (unfinished / "adapter" / "README.md").is_file()
@@ -152,7 +153,7 @@ def test_what_a_run_began_with_must_be_known(unfinished: Path, damage: Callable[
     before = tree(unfinished / "checkpoints")
     told = line(resume, unfinished)
     assert f"'{unfinished / 'inputs.json'}'" in told
-    assert told.endswith("; give another folder with --out, or remove this one")
+    assert told.endswith("; give another one, or remove this folder")
     assert tree(unfinished / "checkpoints") == before
 
 
@@ -177,7 +178,7 @@ def test_a_damaged_file_says_how_to_make_it_again(
     damage(run / name)
     told = line(resume, run)
     assert f"'{run / name}'" in told
-    assert told.endswith(f"; to make it again, remove '{report}' and continue with --resume")
+    assert told.endswith(f"; to make it again, remove '{report}' and {finishing(run)}")
     if name != "adapter/tokenizer.json":  # the advice is the same
         report.unlink()
         assert resume(run).predictions.equals(result.predictions)

@@ -38,7 +38,7 @@ def test_baselines_of_other_pairs_are_refused(run: Path) -> None:
 def test_a_damaged_report_is_built_again(run: Path) -> None:
     text = (run / "report.json").read_text()
     truncate(run / "report.json")
-    assert line(resume, run).endswith(f"rebuild it: nngpt-ext report {run}")
+    assert line(resume, run).endswith(f"to build it again, type: nngpt-ext report {run}")
     rebuild_report(run)
     assert (run / "report.json").read_text() == text
 
@@ -109,6 +109,42 @@ def test_what_training_drew_is_said(result, tmp_path):
     found = resume(tmp_path / "run", data={**TASK["data"], "pairs_per_network": 2})
     (note,) = (note for note in found.report.notes if note.startswith("Training drew "))
     assert note.startswith(f"Training drew 6 pairs over all epochs from the {found.report.n_train_pairs:,} training")
+
+
+def test_what_was_not_used_is_said_with_its_count(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    shown = rebuild_report(run)
+    parts = ("train", "validation", "test")
+    used = [f"{part} ({record['networks'][part]:,} of {record['available_networks'][part]:,})" for part in parts]
+    assert f"Not all networks of the split were used; the configuration limits {', '.join(used)}." in shown.notes
+    unpaired = f"{record['unpaired_networks']:,} networks with trials on one dataset only at epoch 5 are in no pair."
+    assert unpaired in shown.notes
+    assert record["cut_networks"] <= record["read_networks"] == sum(record["networks"].values())
+    cut = f"{record['cut_networks']} of {record['read_networks']:,} networks' sources were cut to "
+    assert any(note.startswith(cut) for note in shown.notes) == bool(record["cut_networks"])
+    for file in ("report.md", "report.html", "adapter/README.md"):
+        assert unpaired in (run / file).read_text()
+
+
+def test_records_that_are_not_lemurs_are_named(run: Path) -> None:
+    """Their place and fingerprint; a card, which is published, has the fingerprint only."""
+    older(run)
+    record = json.loads((run / "run.json").read_text())
+    assert "nn-dataset" in record["versions"]
+    assert "path" not in record["data"]
+    assert "LEMUR (nn-dataset)" in (run / "adapter" / "README.md").read_text()
+    record["data"]["path"] = "/home/me/mine.db"
+    (run / "run.json").write_text(json.dumps(record))
+    shown = rebuild_report(run)
+    first = record["data"]["fingerprint"][:12]
+    assert shown.records == record["data"]
+    assert f"The records are those in '/home/me/mine.db' (fingerprint {first})." in shown.notes
+    for file in ("report.md", "report.html"):
+        assert "/home/me/mine.db" in (run / file).read_text()
+    card = (run / "adapter" / "README.md").read_text()
+    assert "/home/me" not in card
+    assert f"records with fingerprint {first}" in card
+    assert "LEMUR (nn-dataset)" not in card
 
 
 def test_all_trials_train_and_best_trials_test(result):

@@ -38,7 +38,7 @@ def test_another_configuration_is_refused(project):
 
 def test_without_a_configuration_it_says_where_to_write_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no configuration for 'dataset_compare': give one .* nngpt.yaml"):
+    with pytest.raises(UserError, match=r"no configuration for 'dataset_compare': give a file .* nngpt.yaml"):
         run_task("dataset_compare")
 
 

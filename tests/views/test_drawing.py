@@ -32,5 +32,5 @@ def test_text_stays_text_and_there_is_no_prolog():
 
 def test_what_is_missing_is_named_with_the_command():
     check_installed("pictures", "study", "json")
-    with pytest.raises(UserError, match=r"pictures need no_such and none_such; type: pip install 'nngpt-ext\[study\]'"):
+    with pytest.raises(UserError, match=r"pictures need no_such and none_such; .*pip install 'matplotlib>=3\.8'$"):
         check_installed("pictures", "study", "no_such", "json", "none_such")

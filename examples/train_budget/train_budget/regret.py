@@ -10,7 +10,7 @@ import pandas as pd
 
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
-from nngpt_ext.predict.answers import strengths
+from nngpt_ext.scoring.strengths import strengths
 
 Known = Mapping[str, Mapping[str, float]]  # network -> dataset -> normalised accuracy
 CHANCE = "chance"

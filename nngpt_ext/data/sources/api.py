@@ -13,6 +13,7 @@ from typing import Any
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
+from nngpt_ext.extras import pip
 from nngpt_ext.io import text_digest
 
 
@@ -32,7 +33,7 @@ class ApiSource:
             module = (error.name or "ab") if isinstance(error, ModuleNotFoundError) else "ab"
             package = "--no-deps nn-dataset==2.1.2" if module.split(".")[0] == "ab" else module.split(".")[0]
             raise UserError(
-                f"ab.nn.api cannot be imported ({type(error).__name__}: {error}); type: pip install {package}"
+                f"ab.nn.api cannot be imported ({type(error).__name__}: {error}); type: {pip(f'install {package}')}"
             ) from None
         return lemur
 

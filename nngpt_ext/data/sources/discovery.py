@@ -14,11 +14,12 @@ from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.data.trials import Source
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, parsing, shown
+from nngpt_ext.extras import pip
 
 log = logging.getLogger(__name__)
 
 DATABASE = Path("db") / "ab.nn.db"
-INSTALL = "pip install --no-deps nn-dataset==2.1.2"
+INSTALL = pip("install --no-deps nn-dataset==2.1.2")
 Found = tuple[Source, str]  # a source, and why it was chosen
 
 
@@ -45,6 +46,13 @@ def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
         source, why = KINDS[kind].open(None if path is None else Path(path))
     log.info("LEMUR: %s at %s, because %s", source.kind, source.location, why)
     return source
+
+
+def own_place(source: Source) -> str | None:
+    """Where a source's records are, if they are not those of the installed nn-dataset."""
+    folder = installed_folder()
+    installed = source.kind == ApiSource.kind or (folder is not None and source.location == str(folder.resolve()))
+    return None if installed else source.location
 
 
 def _auto(path: Path | None) -> Found:

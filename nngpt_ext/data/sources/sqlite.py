@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import Any
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, setting, typed
 from nngpt_ext.io import text_digest
 
 _PARAMETERS = ", ".join(
@@ -50,8 +51,10 @@ class SqliteSource:
 
     def _cut_off(self, why: str) -> UserError:
         return UserError(
-            f"the LEMUR database '{self.path}' is incomplete: {why}, so its build was interrupted; remove it and build "
-            "it again, or read the installed package: --source package (data.source: package)"
+            f"the LEMUR database '{self.path}' is incomplete: {why}, so its build was interrupted; remove it and "
+            f"type nngpt-ext host database --out {shlex.quote(str(self.path))}, or leave out its path and read the "
+            "installed package: "
+            f"{typed('--source package, in a run ', '')}{setting('data.source', 'package')}"
         )
 
     def _query(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:

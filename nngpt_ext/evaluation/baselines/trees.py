@@ -20,6 +20,7 @@ CODE_WORD = r"[A-Za-z_][A-Za-z_0-9]*|\d+(?:\.\d+)?|[-+*/@=<>]+"
 MAX_WORDS = 8_000
 MAX_CHARACTERS = 20_000  # 99 % of LEMUR's sources are shorter; the longest ones repeat one block
 COMPONENTS = 48
+DECIMALS = 6  # of a component; another machine's linear algebra differs by 1e-13
 MAX_TRANSFORMS = 250  # HistGradientBoosting takes at most 255 codes of one category
 UNCOMMON = float(MAX_TRANSFORMS)
 _NUMBERS = ("lr", "batch", "momentum", "dropout")
@@ -115,7 +116,7 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
 
     known, asked = ([text[:MAX_CHARACTERS] for text in texts] for texts in (known, asked))
     words = TfidfVectorizer(
-        lowercase=False, token_pattern=CODE_WORD, sublinear_tf=True, min_df=2, max_features=MAX_WORDS, dtype=np.float32
+        lowercase=False, token_pattern=CODE_WORD, sublinear_tf=True, min_df=2, max_features=MAX_WORDS
     )
     nothing = np.zeros((len(known), 0)), np.zeros((len(asked), 0))
     try:
@@ -126,11 +127,11 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
     if size < 1 or not asked:
         return nothing
     reduce = TruncatedSVD(n_components=size, random_state=seed)
-    # Its explained variance divides by zero if all sources are alike. More threads change its last digits, from which
-    # trees make 0.823 or 0.828 on LEMUR's test pairs.
+    # Its explained variance divides by zero if all sources are alike. Another processor or number of threads changes
+    # its last digits, from which trees made 0.823 to 0.828 on LEMUR's test pairs: the features are rounded.
     with threadpool_limits(limits=1), np.errstate(divide="ignore", invalid="ignore"):
         fitted = reduce.fit_transform(table)
-    return fitted, reduce.transform(words.transform(asked))
+        return np.round(fitted, DECIMALS), np.round(reduce.transform(words.transform(asked)), DECIMALS)
 
 
 TREES = (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.predict.answers import intransitive_share, strengths
+from nngpt_ext.scoring.strengths import intransitive_share, strengths
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
 

@@ -1,0 +1,75 @@
+"""What a user gives for a question (recipes, accuracies): found for each dataset, checked, and written as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.errors import UserError, shown, typed
+from nngpt_ext.io import digest
+from nngpt_ext.prompts.fields import FIELDS, Given, PromptField, Question, Shown, Side, column_values
+from nngpt_ext.prompts.recipe import KEYS
+from nngpt_ext.prompts.template import Template
+
+Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
+
+
+def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
+    """The recipe of a dataset, from one for all datasets or one for each."""
+    each = {} if not isinstance(recipe, Mapping) or any(recipe.get(key) is not None for key in KEYS) else recipe
+    if any(isinstance(value, Mapping) for value in each.values()):
+        if dataset not in each:
+            raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, each))}")
+        recipe = each[dataset]
+    if recipe is not None and not isinstance(recipe, Mapping):
+        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {shown(recipe)}")
+    return recipe
+
+
+def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float | None:
+    """The normalised accuracy of a dataset; None if none was given."""
+    if accuracies is None:
+        return None
+    if not isinstance(accuracies, Mapping):
+        raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {shown(accuracies)}")
+    found = accuracies.get(dataset)
+    if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
+        raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {shown(found)}")
+    return None if found is None else float(found)
+
+
+def check_given(template: Template, question: Question) -> None:
+    """Check that everything the prompt shows of each dataset was given.
+
+    Raises:
+        UserError: for the first missing value, with its dataset and how to give it.
+    """
+    for _, _, given, side in _given_fields(template, question):
+        if side.given.get(given.name) is None:
+            give = typed(given.option, given.example).format(dataset=question.dataset_1, other=question.dataset_2)
+            raise UserError(f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': {give}")
+
+
+def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:
+    """What the prompt shows of each dataset (0 or 1) and the user gives."""
+    for one in FIELDS.values():
+        for i, side in enumerate((question.first, question.second)):
+            if one.given and template.needs(one.columns[i]):
+                yield i, one, one.given, side
+
+
+def filled_digest(template: Template, question: Question, source: str, facts: Mapping[str, DatasetFacts]) -> str:
+    """sha256 of the filled prompt without the source code."""
+    said = template.fill(column_values(Shown(question, source, "", facts), template.shown))
+    return digest([said.system, said.user])
+
+
+def given_texts(template: Template, question: Question, facts: Mapping[str, DatasetFacts]) -> tuple[str, str]:
+    """What the user gave of each dataset and the prompt shows, as text, for example the recipe."""
+    texts: tuple[list[str], list[str]] = [], []
+    for i, one, _, side in _given_fields(template, question):
+        value = one.value(Shown(question, None, None, facts), side)
+        texts[i].append(value if isinstance(value, str) else f"{one.name} {value}")
+    return "; ".join(texts[0]), "; ".join(texts[1])

@@ -1,0 +1,403 @@
+"""Every figure in README.md and in docs/ is read from a committed result.
+
+`FIGURES` has, for each page, the texts that hold figures, made from the results. Each stands in its page, and what is
+left of the page without them has no figure except those of `FIXED`, which nobody measures. So to change a figure:
+measure it, commit the result, and write what these tests print. Left out are pages that are generated, and
+docs/LOG.md, whose entries are dated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from tests.docs.blocks import ROOT
+
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md"))
+    if page.name not in ("LOG.md", "api.md", "cli.md", "configuration.md")
+)
+# Settings, thresholds, versions and names.
+FIXED: Mapping[str, set[str]] = {
+    "*": {"3.10", "0.85", "95 %"},
+    "CONTRIBUTING.md": {"90 minutes"},
+    "docs/base_models.md": {"1.3 B", "6.9 B", "4 GB", "12 GB"},
+    "docs/concepts.md": {"0.9", "0.5"},
+    "docs/embedded.md": {"1.000"},
+    "docs/first_steps.md": {"2.2"},
+    "docs/gpu.md": {"1.3B", "2 ×", "2,048", "2,413", "2,341", "7.4 GiB", "2.0", "1.5"},
+    "docs/host.md": {
+        "1.0.6", "2.2.11", "2.1.2", "4,096", "2,000", "1.5", "0.55 %", "96 %", "77 %", "635 MB", "1.7", "5.15", "5.22",
+        "0.99", "5 minutes",
+    },
+    "docs/predictions.md": {"0.95"},
+    "docs/prompts.md": {"80 %"},
+    "docs/publishing.md": {"0.4.13", "1.0.0", "2.6"},
+    "docs/shared_prefix.md": {"2,048", "0.1", "0.3"},
+    "docs/splits.md": {"10 %", "20 %", "2,000"},
+}  # fmt: skip
+FIGURE = re.compile(
+    r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)+)(?:\s?(?:%|×|MB|GB|GiB|B\b|M\b))?"
+    r"|(?<![\w.,-])\d+\s?(?:%|×|ms\b|s\b|h\b|MB|GB|kB|minutes?\b|hours?\b|seconds?\b)"
+)
+
+
+def read(name: str) -> Any:
+    return json.loads((ROOT / name).read_text(encoding="utf-8"))
+
+
+RESULTS = "benchmarks/results/"
+DEMO = read(RESULTS + "demo/report.json")
+SECONDS = read(RESULTS + "demo/seconds.json")
+BUDGET = read(RESULTS + "demo/train_budget.json")
+BASELINES = read(RESULTS + "baselines.json")
+STUDY = read("docs/study/study.json")
+CELLS = {cell["name"]: cell["figures"] for cell in STUDY["cells"]}
+
+
+def cell(
+    prompt: str, base: str = "embedded", split: str = "by_network", label: str = "normalized", more: str = ""
+) -> Any:
+    return CELLS[f"{prompt}.{base}.{split}.{label}.seed0{more}"]
+
+
+def minutes(prompt: str, split: str = "by_network") -> str:
+    return f"{STUDY['timings'][f'{prompt}.embedded.{split}.normalized.seed0'] / 60:.0f}"
+
+
+def between(ci95: list[float], sign: str = "") -> str:
+    return f"({ci95[0]:{sign}.3f} to {ci95[1]:{sign}.3f})"
+
+
+def accuracy(found: Any) -> str:
+    return f"{found['accuracy']['value']:.3f} {between(found['accuracy']['ci95'])}"
+
+
+def skill(found: Any) -> str:
+    return f"{found['skill']['value']:+.3f} {between(found['skill']['ci95'], '+')}"
+
+
+def prior(found: Any) -> str:
+    return f"{found['baselines']['pair_prior']['accuracy']:.3f}"
+
+
+def row(*texts: str) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def measured(found: Any) -> str:
+    """Accuracy, prior and skill, as columns of a table."""
+    return " | ".join((accuracy(found), prior(found), skill(found)))
+
+
+def demo_time() -> str:
+    first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
+    longest = round(max(SECONDS["beside other work"]) / 60)
+    return f"{first} to {last} minutes on two idle cores, and up to {longest} beside other work"
+
+
+def parameters(base: str) -> int:
+    return int(from_card(base, r"A Llama of ([\d,]+) parameters").replace(",", ""))
+
+
+def built_in(base: str) -> str:
+    return from_card(base, r"tokens in (\d+ minutes)")
+
+
+def weights(base: str) -> str:
+    folder = ROOT / "nngpt_ext" / "models" / base
+    return f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f} MB"
+
+
+def readme() -> list[str]:
+    by_network, by_cluster = (BASELINES["splits"][name] for name in ("by_network", "by_cluster"))
+    trees = [by_network["baselines"][name] for name in ("code_gbm", "recipe_gbm")]
+    first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
+    best = measured(cell("recipe")).replace(" (", "** (", 1)
+    code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
+    return [
+        f"{BASELINES['networks']:,} networks",
+        f"It takes {demo_time()}, after set-up",
+        f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
+        f"({parameters('embedded') / 1e6:.1f} M parameters)",
+        row("`make demo`", code, measured(DEMO), f"{first} to {last}"),
+        row("study: `code_only`", code, measured(cell("code_only")), minutes("code_only")),
+        row("study: `recipe`", recipe, f"**{best}", minutes("recipe")),
+        f"| {measured(cell('recipe', split='by_cluster'))} | {minutes('recipe', 'by_cluster')} |",
+        row(
+            "study: `normalized_accuracy`", "both accuracies: a check", measured(cell("normalized_accuracy")),
+            minutes("normalized_accuracy"),
+        ),
+        *(
+            f"| {one['accuracy']:.3f} {between(one['ci95'])} | {by_network['baselines']['pair_prior']['accuracy']:.3f}"
+            f" | {one['difference']['value']:+.3f} {between(one['difference']['ci95'], '+')} | |"
+            for one in trees
+        ),
+        f"{by_network['n_test_pairs']:,} test pairs of {by_network['n_test_networks']} networks",
+        f"{by_cluster['n_test_pairs']:,} pairs of {by_cluster['n_test_networks']})",
+    ]  # fmt: skip
+
+
+def embedded() -> list[str]:
+    near = DEMO["near_duplicates"]
+    random = cell("recipe", more=".random_trials")
+    trees = cell("recipe")["baselines"]["recipe_gbm"]["difference"]
+    rows = [
+        ("`normalized_accuracy`, embedded", cell("normalized_accuracy")),
+        ("`code_only`, embedded", cell("code_only")),
+        ("`code_only`, embedded-small", cell("code_only", "embedded-small")),
+        ("`recipe`, embedded", cell("recipe")),
+        ("`recipe`, embedded-small", cell("recipe", "embedded-small")),
+        ("`recipe`, embedded, **by_cluster**", cell("recipe", split="by_cluster")),
+    ]
+    return [
+        f"{parameters('embedded'):,} | 128, 4 | {weights('embedded')} | {built_in('embedded')}",
+        f"{parameters('embedded_small'):,} | 48, 4 | {weights('embedded_small')} | {built_in('embedded_small')}",
+        f"{tokens():,} tokens",
+        "{1} of them, {0} without near-duplicates".format(*corpus()),
+        *(
+            row(name, measured(found), f"{found['baselines']['recipe_gbm']['accuracy']:.3f}")
+            for name, found in rows
+        ),
+        f"{accuracy(DEMO)}, skill {skill(DEMO)}",
+        f"{trees['value']:+.3f} {between(trees['ci95'], '+')}",
+        *(
+            f"{one['accuracy']:.3f} (prior {one['prior']:.3f}, n = {one['n']:,})"
+            for one in (near["with"], near["without"])
+        ),
+        f"{accuracy(random)}; boosted trees {random['baselines']['recipe_gbm']['accuracy']:.3f}; the usual winner among"
+        f" the best trials {random['baselines']['pair_prior']['accuracy']:.3f}",
+    ]  # fmt: skip
+
+
+def tokens() -> int:
+    content = read("nngpt_ext/models/embedded/tokenizer.json")
+    return len({one["content"] for one in content["added_tokens"]} | set(content["model"]["vocab"]))
+
+
+def corpus() -> tuple[str, str]:
+    """How many sources the embedded models have read, and of how many these are what is left."""
+    return from_card("embedded", r"([\d,]+) PyTorch sources"), from_card("embedded", r"from the ([\d,]+) that")
+
+
+def from_card(base: str, pattern: str) -> str:
+    card = (ROOT / "nngpt_ext" / "models" / base / "README.md").read_text(encoding="utf-8")
+    return match(pattern, card)[1]
+
+
+def match(pattern: str, text: str) -> re.Match[str]:
+    found = re.search(pattern, text)
+    assert found is not None, pattern
+    return found
+
+
+def splits() -> list[str]:
+    text = (ROOT / RESULTS / "pairs.txt").read_text(encoding="utf-8")
+    took = match(r"package tree +([\d.]+) s .*?(\d+) MB", text)
+    times = match(r"takes (\d+) × the time and (\d+) × the memory", text)
+    seeds = BASELINES["prior_by_seed"]
+    half = DEMO["accuracy"]["ci95"]
+    return [
+        f"{BASELINES['test_pairs_with_near_duplicate']:.0%} of its pairs".replace("%", " %"),
+        f"{float(took[1]):.1f} s and {took[2]} MB",
+        f"{times[1]} times the time and\n{times[2]} times the memory",
+        f"({BASELINES['prior_of_all_trials']:.3f} instead of\n{seeds['seeds'][0]:.3f}, seed 0)",
+        *(
+            row(
+                f"`{name}`", f"{found['n_test_pairs']:,} / {found['n_test_networks']:,}",
+                f"{found['baselines']['pair_prior']['accuracy']:.3f}",
+                *(
+                    f"{tree['accuracy']:.3f} {between(tree['difference']['ci95'], '+')}"
+                    for tree in (found["baselines"]["code_gbm"], found["baselines"]["recipe_gbm"])
+                ),
+            )
+            for name, found in BASELINES["splits"].items()
+        ),
+        f"about {(half[1] - half[0]) / 2:.3f}",
+        f"varies by {seeds['deviation']:.3f}",
+        f"mean is {seeds['mean']:.3f}",
+    ]  # fmt: skip
+
+
+def shared_prefix() -> list[str]:
+    found, engines = read(RESULTS + "prefix-cpu.json"), read(RESULTS + "engines-cpu.json")
+    both = (found, found["recipe"])
+
+    def times(one: Any, work: str, other: str, digits: int = 0) -> str:
+        rates = {name: way["examples_per_second"] for name, way in one[work].items()}
+        return f"{round(rates['shared'] / max(rates[name] for name in rates if name.startswith(other)), digits):.0f}×"
+
+    def small(value: float) -> str:
+        return f"{value:.1e}".replace("e-0", "e-")
+
+    def columns(texts: Callable[[Any], str]) -> str:
+        return f"| {texts(both[0])} | {texts(both[1])} |"
+
+    def by_questions(i: int) -> str:
+        ways = [one["by_questions"][i] for one in both]
+        texts = (f"{way['bound']:.1f}× | {way['shared']:.0f} | {way['masked']:.0f}" for way in ways)
+        return row(str(ways[0]["questions"]), *texts)
+
+    def winners(one: Any) -> str:
+        different, all_of_them = one["winners"]["different"], one["winners"]["questions"]
+        return f"{small(one['probability_max_difference'])}; {different} of {all_of_them}"
+
+    last = [one["by_questions"][-1] for one in both]
+    alone = [max(v["examples_per_second"] for k, v in one["training"].items() if "one a row" in k) for one in both]
+    return [
+        f"on {found['lengths']['networks']} real networks with all their pairs in both orders"
+        f" ({found['lengths']['questions']:.0f} questions a network)",
+        columns(lambda one: f"{one['training_ratio']:.1f}×"),
+        columns(lambda one: f"{one['bound']:.1f}×"),
+        columns(lambda one: f"{one['scoring_ratio']:.1f}×"),
+        columns(lambda one: f"{one['scoring_bound']:.1f}×"),
+        columns(lambda one: times(one, "training", "TRL, padding-free")),
+        columns(lambda one: times(one, "scoring", "lm-evaluation-harness")),
+        columns(lambda one: times(one, "scoring", "sampled generation", -1)),
+        columns(lambda one: small(one["gradient_relative_error"])),
+        columns(winners),
+        f"fine-tuning is {engines['times_faster']:.1f} times faster",
+        f"at most {small(engines['largest_difference'])}",
+        *(by_questions(i) for i in range(len(found["by_questions"]))),
+        f"reaches {alone[0]:.1f} (`code_only`) and {alone[1]:.1f} (`recipe`)",
+        "the figures are {:.0f} and {:.0f} in parts, and {:.0f} and {:.0f}".format(
+            *(one[f"{way}, whole networks"] for way in ("shared", "masked") for one in last)
+        ),
+    ]  # fmt: skip
+
+
+def predictions() -> list[str]:
+    names = ("collection-local", "collection-ray", "predict-cpu")
+    local, ray, predict = (read(f"{RESULTS}{name}.json") for name in names)
+    ours, usual, chance = BUDGET["regret_all"]["ways"]
+    return [
+        f"Scoring {local['networks']} real sources with the demo's adapter ({local['rows']:,} questions) takes"
+        f" {local['seconds_in_one_go']:.0f} s on two idle cores, and {ray['seconds_in_one_go']:.0f} s",
+        f"{predict['pairs_per_second']['rank']:.0f} pairs a second for {predict['networks']}\nreal networks, "
+        f"{predict['against_one_question']:.0f} times",
+        f"{predict['against_generation']:.0f} times as many as sampled texts of 150 tokens",
+        f"loses {ours['regret']:.4f} ({ours['low']:.4f} to {ours['high']:.4f}) of normalised accuracy against the best "
+        f"dataset, the pair prior {usual['regret']:.4f} and chance {chance['regret']:.4f}",
+    ]
+
+
+def budget() -> list[str]:
+    def parts(name: str) -> tuple[Any, Any, Any, Any]:
+        ways = {one["way"]: one for one in BUDGET[name]["ways"]}
+        return ways["predictor"], ways["prior"], ways["chance"], BUDGET[name]["differences"][0]
+
+    ours, usual, chance, paired = parts("regret_all")
+    shared, few = parts("regret_shared"), parts("regret_budget")
+    return [
+        f"about all {BUDGET['regret_all']['networks']} test networks",
+        row(
+            *(f"{one['regret']:.4f} ({one['low']:.4f} to {one['high']:.4f})" for one in (ours, usual)),
+            f"{chance['regret']:.4f}",
+            f"{paired['difference']:+.4f} ({paired['low']:+.4f} to {paired['high']:+.4f}), p = {paired['p']:.2f}",
+        ),
+        f"the {BUDGET['regret_shared']['networks']} networks",
+        f"costs {shared[1]['regret']:.4f} and the adapter's {shared[0]['regret']:.4f}",
+        f"cost {few[0]['regret']:.4f}, and those of the prior {few[1]['regret']:.4f}",
+    ]
+
+
+def host() -> list[str]:
+    found = read(RESULTS + "host-cpu.json")
+    pairs, prompts = found["pairs"], found["prompts"]
+
+    def columns(one: Any) -> str:
+        ours, theirs = one["ours"], one["host"]
+        return (
+            f"{ours['seconds']:.1f} s, {ours['peak_mb']:.0f} MB"
+            f" | {theirs['seconds']:.0f} s, {theirs['peak_mb']:,.0f} MB"
+            f" | {one['times_faster']:.0f}× faster, {one['times_less_memory']:.0f}× less memory"
+        )
+
+    repeated, opposite = prompts["duplicate_texts"], prompts["prompts_with_both_answers"]
+    return [
+        f"the same {pairs['same_answers']:,} answers",
+        f"{pairs['ours']['rows']:,} pairs | {columns(pairs)}",
+        f"{prompts['ours']['rows']:,} prompts | {columns(prompts)}",
+        f"Of NNGPT's {prompts['host']['rows']:,} prompts, {repeated['host']} repeat the text of another and"
+        f" {opposite['host']} occur",
+        f"ours, {repeated['ours']} and {opposite['ours']}",
+    ]
+
+
+def wilson(right: int, n: int = 30) -> str:
+    z, share = 1.959964, right / n
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return f"{share:.2f} | {(middle - half) / (1 + z * z / n):.3f} to {(middle + half) / (1 + z * z / n):.3f}"
+
+
+def study() -> list[str]:
+    other = cell("recipe", label="percentile")
+    return [
+        f"{skill(cell('recipe'))} with the normalized label",
+        skill(other).replace(" ", "\n", 1),
+        f"where the prior has {prior(other)}",
+        f"they add up to {sum(STUDY['timings'].values()) / 3600:.1f} hours",
+        *(wilson(right) for right in (30, 21, 24)),
+        f"the pair prior of our test pairs, {prior(cell('recipe'))}",
+    ]
+
+
+def gpu() -> list[str]:
+    """The estimates, which are derived in a comment."""
+    derived = (ROOT / "examples" / "study_deepseek.yaml").read_text(encoding="utf-8")
+    small, large = (match(rf"{size},.*?(\d+) GB +([\d.]+ h) +(\d+ h)", derived) for size in ("1.3B", "7B"))
+    return [
+        row(f"{small[1]} GB", f"{large[1]} GB")[:-2],
+        row(small[2], large[2])[:-2],
+        row(small[3], large[3])[:-2],
+        f"{1.35 * 2:.1f} GB | {6.9 * 2:.0f} GB",  # two bytes a parameter
+    ]
+
+
+FIGURES: Mapping[str, Callable[[], list[str]]] = {
+    "README.md": readme,
+    "docs/base_models.md": lambda: [f"{parameters(base) / 1e6:.1f} M" for base in ("embedded", "embedded_small")],
+    "docs/embedded.md": embedded,
+    "docs/first_steps.md": lambda: [f"({demo_time()})"],
+    "docs/gpu.md": gpu,
+    "docs/host.md": host,
+    "docs/predictions.md": predictions,
+    "docs/shared_prefix.md": shared_prefix,
+    "docs/splits.md": splits,
+    "docs/study.md": study,
+    "examples/train_budget/README.md": budget,
+}
+
+
+def prose(page: str) -> str:
+    """A page without blocks of code, which may hold any number."""
+    return re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def folded(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_figure_is_in_a_committed_result(page: str) -> None:
+    text = folded(prose(page))
+    texts = [folded(one) for one in FIGURES.get(page, list)()]
+    assert [one for one in texts if one not in text] == []
+    for one in texts:
+        text = text.replace(one, "")
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)|https?://\S+|arXiv \S+", "", text)
+    left = {found.group().strip() for found in FIGURE.finditer(text)}
+    assert left - FIXED["*"] - FIXED.get(page, set()) == set()
+
+
+def test_no_fixed_figure_is_left_over() -> None:
+    """Those that no page has any more are removed from the list."""
+    for page, known in FIXED.items():
+        texts = [folded(prose(one)) for one in ([page] if page != "*" else PAGES)]
+        assert {one for one in known if not any(one in text for text in texts)} == set(), page
