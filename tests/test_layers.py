@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 FOLDERS = (
-    "views", "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
+    "views", "networks", "data", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
     "predict", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
 )  # fmt: skip
 GROUND = (
