@@ -194,7 +194,7 @@ def _by_family(request: SplitRequest) -> dict[str, str]:
             f"split by_family has {len(members)} families outside the giant ones and needs at least one for each of "
             f"{options.folds} folds; lower data.folds, or use --set data.family_level=near"
         )
-    fold = _folds(members, options.folds, request.seed)
+    fold = even_folds(members, options.folds, request.seed)
     rest = [name for name in members if fold[name] != options.fold]
     largest = _LARGE_FAMILY * sum(len(members[name]) for name in rest)
     wanted = _VALIDATION * sum(len(members[name]) for name in rest)
@@ -214,7 +214,7 @@ def _small_families(family: Mapping[str, str]) -> dict[str, list[str]]:
     return {own: members[own] for own in sorted(members.keys() - giants(family).keys())}
 
 
-def _folds(members: Mapping[str, Sequence[str]], folds: int, seed: int) -> dict[str, int]:
+def even_folds(members: Mapping[str, Sequence[str]], folds: int, seed: int) -> dict[str, int]:
     """The fold of each family: the largest first, each into the fold with the fewest networks."""
     sizes = [0] * folds
     result = {}
