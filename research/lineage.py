@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nngpt_ext.data.families import clusters, components, signatures
-from nngpt_ext.data.lineage import GENERATED, LEVELS, equal, giants, kind_of_origin, origin, text_key
+from nngpt_ext.data.lineage import GENERATED, KEY_DIGITS, LEVELS, equal, giants, kind_of_origin, origin, text_key
 from nngpt_ext.data.load import read_records
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
@@ -31,7 +31,7 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
 
     Args:
         sources: source text by network.
-        architectures: what is the same for two networks of the same architecture, as far as it is known.
+        architectures: what networks of the same architecture share, by the key of the compacted source.
     """
     names, compacted = sorted(sources), {name: compact_code(text) for name, text in sources.items()}
     values = signatures(sources, names, compact=True)
@@ -42,7 +42,7 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
             "origin": [origin(name) for name in names],
         }
     )
-    shared = [(i, mark) for i, name in enumerate(names) for mark in architectures.get(name, ())]
+    shared = [(i, mark) for i, key in enumerate(frame["key"]) for mark in architectures.get(key, ())]
     rows = np.array([i for i, _ in shared], dtype="int64")
     for level in LEVELS.values():
         numbers = clusters(values, level.threshold)
@@ -62,13 +62,34 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
     return pa.Table.from_pandas(frame.astype({"origin": "category", "kind": "category"}), preserve_index=False)
 
 
+def architectures(structure: pd.DataFrame) -> dict[str, frozenset[Hashable]]:
+    """What networks of the same architecture share, by the key of the compacted source.
+
+    Two networks have the same architecture, whatever their texts, if at any shape with the same number of channels they
+    have equal parameters outside the classifier and as many convolutions, linear layers and normalisations.
+
+    Args:
+        structure: one row for each source and shape, with the columns of the structure table.
+    """
+    built = structure[structure["parameters"].fillna(0) > 0]
+    body = built["parameters"] - built["classifier_parameters"].fillna(0)
+    marks = zip(
+        built["channels"], body, built["convolutions"], built["linear"], built["normalisations"], strict=True
+    )
+    found: dict[str, set[Hashable]] = {}
+    for source, mark in zip(built["source"], marks, strict=True):
+        found.setdefault(source[:KEY_DIGITS], set()).add(mark)
+    return {key: frozenset(own) for key, own in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structure", type=Path, required=True, help="the structure table")
     parser.add_argument("out", type=Path, help="the Parquet file to write")
     given = parser.parse_args()
     records = read_records(DataConfig(source="package", epoch=EPOCH))
     names = sorted(build_pairs(records.trials.frame, EPOCH)["nn"].unique())
-    table = lineage_table(records.sources(names), {})
+    table = lineage_table(records.sources(names), architectures(pd.read_parquet(given.structure)))
     pq.write_table(table, given.out, compression="zstd")
     print(f"{given.out}: {table.num_rows} networks, {given.out.stat().st_size:,} bytes")
 

@@ -29,6 +29,7 @@ ALIKE = 0.5  # estimated Jaccard similarity from which networks are of one stric
 GIANT = 0.10  # share of the networks above which a family is giant
 GENERATED = ("alt", "ast", "ga", "rag")  # LEMUR's origins of generated networks; the others are names of architectures
 NAMED = "named"
+KEY_DIGITS = 16  # of a text's sha256: enough that no two sources share them
 
 KINDS = Declarations(
     "kind of network",
@@ -81,8 +82,8 @@ def kind_of_origin(name: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """16 digits of a text's hash."""
-    return text_digest(text)[:16]
+    """The first digits of a text's hash, by which networks are known."""
+    return text_digest(text)[:KEY_DIGITS]
 
 
 @cache

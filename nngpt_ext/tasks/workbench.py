@@ -93,7 +93,7 @@ class Workbench:
     def _validate(self, model: Any) -> dict[str, float]:
         predictions = self.predict(model, "validation", 0)
         first = predictions["better_dataset"] == predictions["dataset_1"]
-        prior = pair_prior(self.data.part("train"), predictions)
+        prior = pair_prior(self.data.part("train"), predictions, self.data.weights)
         return {
             "accuracy": float(predictions["correct"].mean()),
             "log_loss": log_loss(predictions["probability_1"], first),
