@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import sys
@@ -200,6 +201,30 @@ def study(
     else:
         print_study(found)
     typer.echo(f"The page is {out / 'index.html'}", err=True)
+
+
+@app.command(epilog="Example: nngpt-ext structure examples/alexnet.py --shape 3x32x32 --classes 10")
+def structure(
+    file: Annotated[Path, typer.Argument(help="Python file with the network's class.")],
+    shape: Annotated[str, typer.Option(help="Channels, height and width of an image, such as 3x32x32.")],
+    classes: Annotated[int, typer.Option(min=1, max=10**6, help="Number of classes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Measure a network's size and layers, by running its code in a sandbox."""
+    from nngpt_ext.networks.catalogue import structure_of
+    from nngpt_ext.networks.source import read_source
+    from nngpt_ext.networks.structure import NUMBERS, parse_shape, source_key
+
+    source, form = read_source(file, f"'{file}'"), parse_shape(shape, classes)
+    found = structure_of(source, form, f"'{file}'")
+    if as_json:
+        print_json({"source": source_key(source), "shape": dataclasses.asdict(form), "structure": found.numbers()})
+        return
+    for name, value in found.numbers().items():
+        one = NUMBERS[name]
+        typer.echo(f"{name + ':':24}{value:>16,}  {one.description}{f' ({one.unit})' if one.unit else ''}")
+    if not found.forward:
+        typer.echo("A batch of images did not go through the network, so its other numbers are unknown.")
 
 
 doctor.register(app)

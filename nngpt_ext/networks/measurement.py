@@ -1,0 +1,388 @@
+"""Measuring a network: it is built on torch's meta device and one batch goes through it, so that nothing is computed.
+
+This runs the network's code: only a sandbox's child calls it (see `nngpt_ext.networks.sandbox`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+BATCH = 2  # images: one would be lost where a network squeezes
+ARGUMENTS = ("in_shape", "out_shape", "prm", "device")
+_MODULE = "network"
+
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+_PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "baddbmm", "addmm"})
+_POOLS = frozenset({"max_pool2d", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"})
+_ACTIVATIONS = {
+    **dict.fromkeys(("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "threshold"), "relu"),
+    **dict.fromkeys(("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"), "smooth"),
+    **dict.fromkeys(("sigmoid", "sigmoid_", "tanh", "tanh_", "hardsigmoid"), "gates"),
+    **dict.fromkeys(("max_pool2d", "max_pool1d", "max_pool3d"), "max_pools"),
+    **dict.fromkeys(("avg_pool2d", "avg_pool1d", "avg_pool3d"), "average_pools"),
+}
+# Values do not matter, and drawing them takes longer than everything else.
+_VALUE = 0.01
+_RANDOM = frozenset(
+    {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "orthogonal_",
+     "xavier_normal_", "bernoulli_", "exponential_", "log_normal_"}
+)  # fmt: skip
+_CONSTANT = frozenset({"zero_", "fill_", "constant_", "zeros_", "ones_"})
+_NORMS: tuple[tuple[int, tuple[type, ...]], ...] = (
+    (1, (nn.modules.batchnorm._BatchNorm,)),
+    (2, (nn.LayerNorm,)),
+    (3, (nn.GroupNorm,)),
+    (4, (nn.modules.instancenorm._InstanceNorm, nn.LocalResponseNorm)),
+)
+_OTHER_NORM = 5
+_CONV = nn.modules.conv._ConvNd
+_ADAPTIVE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+
+
+def measure(source: str, shape: tuple[int, int, int, int]) -> dict[str, int | None]:
+    """The numbers of a network's structure, by the names in `nngpt_ext.networks.structure.NUMBERS`.
+
+    Args:
+        source: Python code with a class `Net(in_shape, out_shape, prm, device)`, or only one `nn.Module` class that
+            takes these or no arguments.
+        shape: channels, height, width and classes.
+
+    `prm` has usual values; what else the network asks for is 0.5.
+
+    Raises:
+        Exception: whatever the network's code raises while it is built.
+    """
+    build = _builder(_module(source), shape)
+    found: dict[str, int | None] | None = None
+    failure: Exception | None = None
+    # Some networks need stored values, and some take complex images only.
+    for device, kind in (("meta", torch.float32), ("cpu", torch.float32), ("meta", torch.complex64)):
+        try:
+            torch.manual_seed(0)
+            with _Recorder(torch.device(device)) as recorder:
+                net = build(torch.device(device))
+            known = _fixed(net)
+            try:
+                return {**known, **_passed(net, recorder, shape, kind), "forward": 1}
+            except Exception:
+                found = {**dict.fromkeys(_RECORDED), **known, "forward": 0}
+        except Exception as error:
+            failure = failure or error
+    if found is None:
+        raise failure or RuntimeError("the network was not built")
+    return found
+
+
+def warm_up() -> None:
+    """Load what measuring needs, so that a forked child starts at once."""
+    torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides a whole layer in one function
+    with suppress(RuntimeError):  # torchvision beside a build of torch that its operators do not fit
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(library)
+    for module in ("numpy", "einops", "torchvision"):
+        with suppress(Exception):
+            importlib.import_module(module)
+    measure(_WARM, (3, 32, 32, 10))
+
+
+_KEPT: list[Any] = []  # a library's operators vanish with it
+_WARM = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class Net(nn.Module):
+    def __init__(self, in_shape, out_shape, prm, device):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(in_shape[1], 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Dropout2d(prm["dropout"]), nn.MaxPool2d(2),
+            nn.GroupNorm(2, 8), nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.ConvTranspose2d(8, 8, 2), nn.LeakyReLU(), nn.Softmax(dim=1),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.norm = nn.LayerNorm(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.free = nn.Parameter(torch.randn(1, 1, 8))
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Dropout(prm["dropout"]), nn.Linear(8, out_shape[0]))
+
+    def forward(self, x):
+        x = self.body(x)
+        x = torch.cat([x, x.roll(1, 2)], 1)[:, ::2] + x * torch.sigmoid(x.mean((2, 3), keepdim=True)) - x / 2
+        t = self.norm(x.flatten(2).transpose(1, 2)) + self.free.expand(x.shape[0], -1, -1)
+        t = t + self.attention(t, t, t)[0] + F.scaled_dot_product_attention(t, t, t)
+        t = (t @ t.transpose(1, 2)).softmax(-1) @ t + torch.einsum("bij,bkj->bik", t, t).mean(-1, keepdim=True)
+        x = self.pool(x).reshape(x.shape[0], -1) + t.permute(0, 2, 1).contiguous().max(-1)[0].tanh()
+        return self.head(F.normalize(torch.stack([x, x]).sum(0) ** 2, dim=1))
+"""
+
+
+class _Hyperparameters(dict[str, Any]):
+    def __missing__(self, key: str) -> float:
+        return 0.5  # LEMUR draws what a network declares from the unit interval
+
+
+def _module(source: str) -> types.ModuleType:
+    module = types.ModuleType(_MODULE)
+    sys.modules[_MODULE] = module  # dataclasses look their module up
+    exec(compile(source, f"{_MODULE}.py", "exec"), module.__dict__)
+    return module
+
+
+def _builder(module: types.ModuleType, shape: tuple[int, int, int, int]) -> Callable[[torch.device], nn.Module]:
+    channels, height, width, classes = shape
+    network = getattr(module, "Net", None)
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == _MODULE]
+        fit = [one for one in own if issubclass(one, nn.Module) and _required(one) in ((), ARGUMENTS)]
+        if len(fit) != 1:
+            raise TypeError(
+                f"it defines no class Net({', '.join(ARGUMENTS)}), and {len(fit) or 'no'} nn.Module class"
+                f"{'es' if len(fit) > 1 else ''} that can be built without arguments"
+            )
+        network = fit[0]
+    if network.__name__ != "Net" and not _required(network):
+        return lambda device: network().to(device)
+    prm = _Hyperparameters(
+        {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "epoch": 5, "transform": f"norm_{height}"}
+    )
+    return lambda device: network((BATCH, channels, height, width), (classes,), _Hyperparameters(prm), device)
+
+
+def _required(network: type) -> tuple[str, ...]:
+    """Names of the arguments that building a class needs."""
+    parameters = list(inspect.signature(network.__init__).parameters.values())[1:]  # type: ignore[misc]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    names = tuple(one.name for one in parameters if one.kind in kinds)
+    return () if all(one.default is not one.empty for one in parameters if one.kind in kinds) else names
+
+
+def _fixed(net: nn.Module) -> dict[str, int | None]:
+    """What can be counted without a forward pass."""
+    modules = list(net.modules())
+    convolutions = [one for one in modules if isinstance(one, _CONV)]
+    linear = [one for one in modules if isinstance(one, nn.Linear)]
+    norms = [kind for kind in map(_norm, modules) if kind]
+    parameters = list(net.parameters())
+    return {
+        "parameters": sum(one.numel() for one in parameters),
+        "trainable": sum(one.numel() for one in parameters if one.requires_grad),
+        "modules": len(modules),
+        "layers": sum(any(one.dim() > 1 for one in module.parameters(recurse=False)) for module in modules),
+        "convolutions": len(convolutions),
+        "grouped_convolutions": sum(one.groups > 1 for one in convolutions),
+        "largest_kernel": max((max(one.kernel_size) for one in convolutions), default=0),
+        "convolution_width": max((one.out_channels for one in convolutions), default=0),
+        "linear": len(linear),
+        "linear_inputs": max((one.in_features for one in linear), default=0),
+        "linear_parameters": sum(one.weight.numel() for one in linear),
+        "width": max((*(one.out_channels for one in convolutions), *(one.out_features for one in linear)), default=0),
+        "normalisation": max(sorted(set(norms)), key=norms.count) if norms else 0,
+        "normalisations": len(norms),
+        "dropout": sum(isinstance(one, nn.modules.dropout._DropoutNd) for one in modules),
+        "identities": sum(isinstance(one, nn.Identity) for one in modules),
+        "adaptive_pooling": sum(isinstance(one, _ADAPTIVE) for one in modules),
+    }
+
+
+def _norm(module: nn.Module) -> int:
+    for kind, classes in _NORMS:
+        if isinstance(module, classes):
+            return kind
+    name = type(module).__name__.lower()
+    own = [one.dim() for one in module.parameters(recurse=False)]
+    return _OTHER_NORM if "norm" in name and own and max(own) == 1 else 0
+
+
+_RECORDED = (
+    "macs", "activations", "depth", "layer_calls", "attention", "relu", "smooth", "gates", "max_pools", "average_pools",
+    "first_width", "first_kernel", "first_stride", "last_width", "last_map", "pooled_map", "smallest_map",
+    "classifier_parameters", "classifier_inputs",
+)  # fmt: skip
+
+
+def _passed(
+    net: nn.Module, recorder: _Recorder, shape: tuple[int, int, int, int], kind: torch.dtype
+) -> dict[str, int | None]:
+    """Send a batch through a network; returns what was recorded."""
+    channels, height, width, _ = shape
+    net.eval()
+    recorder.start()
+    with torch.no_grad(), recorder:
+        images = torch.zeros(BATCH, channels, height, width, dtype=kind)
+        output = net(images)
+    output = next(_tensors(output))
+    counts = recorder.counts
+    convolutions, pooled, layers = recorder.maps, recorder.pooled, recorder.layers
+    first, last = layers[0] if layers else None, layers[-1] if layers else None
+    return {
+        "macs": counts.get("macs", 0) // BATCH,
+        "activations": counts.get("activations", 0) // BATCH,
+        "depth": recorder.depth_of([output]),
+        "layer_calls": len(layers),
+        "attention": counts.get("attention", 0),
+        **{name: counts.get(name, 0) for name in ("relu", "smooth", "gates", "max_pools", "average_pools")},
+        "first_width": first.outputs if first else 0,
+        "first_kernel": first.kernel if first else 0,
+        "first_stride": first.stride if first else 0,
+        "last_width": convolutions[-1][0] if convolutions else 0,
+        "last_map": convolutions[-1][1] if convolutions else 0,
+        "pooled_map": pooled[-1] if pooled else 0,
+        "smallest_map": min((min(one[1:]) for one in convolutions), default=0),
+        "classifier_parameters": last.parameters if last else 0,
+        "classifier_inputs": last.inputs if last else 0,
+    }
+
+
+class _Layer:
+    """One call of a convolution or a linear layer."""
+
+    def __init__(self, weight: torch.Tensor, bias: Any, stride: Any) -> None:
+        self.outputs = weight.shape[0]
+        self.inputs = weight.shape[1] if weight.dim() > 1 else weight.shape[0]
+        self.kernel = weight.shape[2] if weight.dim() > 2 else 0
+        self.stride = int(stride[0] if isinstance(stride, (tuple, list)) else stride)
+        self.parameters = weight.numel() + (bias.numel() if isinstance(bias, torch.Tensor) else 0)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in an argument or a result."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _tensors(one)
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+
+
+class _Recorder(TorchFunctionMode):
+    """Sees every function of torch that a network calls, through a module or not.
+
+    While the network is built it puts new tensors on the device, and skips initialisation.
+    In the forward pass it counts, and marks each tensor with the number of layers with weights before it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.recording = False
+        self._constructors = _device_constructors()
+
+    def start(self) -> None:
+        self.recording = True
+        self.counts: dict[str, int] = {}
+        self.layers: list[_Layer] = []
+        self.maps: list[tuple[int, int, int]] = []  # channels, height and width after each convolution
+        self.pooled: list[int] = []  # height after each convolution or pool
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if (name in _RANDOM or name in _CONSTANT) and not self.recording:
+            first = args[0] if args else next(_tensors(list(kwargs.values())), None)
+            if isinstance(first, torch.Tensor):
+                if first.is_meta:
+                    return first
+                if name in _RANDOM:
+                    first.detach().fill_(_VALUE)
+                    return first
+        if func in self._constructors and kwargs.get("device") is None:
+            kwargs["device"] = self.device
+        if not self.recording:
+            return func(*args, **kwargs)
+        before = self.depth_of((args, kwargs)) if name != "__get__" else 0
+        result = func(*args, **kwargs)
+        if name != "__get__":
+            self._record(name, args, kwargs, result, before)
+        return result
+
+    def depth_of(self, value: Any) -> int:
+        return max((getattr(one, "_layers_before", 0) for one in _tensors(value)), default=0)
+
+    def _record(self, name: str, args: Any, kwargs: Any, result: Any, depth: int) -> None:
+        counts = self.counts
+        if name in _CONVOLUTIONS or name in _TRANSPOSED or name == "linear":
+            depth += 1
+            images, weight, bias, stride = _given(args, kwargs, ("input", "weight", "bias", "stride"))
+            stride = 1 if name == "linear" or stride is None else stride
+            self.layers.append(_Layer(weight, bias, stride))
+            size = images if name in _TRANSPOSED else result
+            macs = size.numel() * weight.numel() // weight.shape[0] if weight.dim() > 1 else size.numel()
+            counts["macs"] = counts.get("macs", 0) + macs
+            if name != "linear":
+                counts["activations"] = counts.get("activations", 0) + result.numel()
+                if result.dim() == 4:
+                    self.maps.append((result.shape[1], result.shape[2], result.shape[3]))
+                    self.pooled.append(result.shape[2])
+        elif name in _PRODUCTS or name == "einsum":
+            args = (*args, *kwargs.values())
+            counts["macs"] = counts.get("macs", 0) + _product(name, args, result)
+            if any(getattr(one, "_of_softmax", False) for one in _tensors(args)):
+                counts["attention"] = counts.get("attention", 0) + 1
+        elif name == "scaled_dot_product_attention":
+            query, key, value = _given(args, kwargs, ("query", "key", "value"))
+            scores = query.numel() // query.shape[-1] * key.shape[-2]
+            counts["macs"] = counts.get("macs", 0) + scores * (query.shape[-1] + value.shape[-1])
+            counts["attention"] = counts.get("attention", 0) + 1
+        elif name == "multi_head_attention_forward":
+            depth += 2  # the projections before and behind it
+            query, key = args[0], args[1]
+            length, batch, width = query.shape if query.dim() == 3 else (query.shape[0], 1, query.shape[1])
+            macs = batch * (2 * length * width * width + 2 * key.shape[0] * width * width)
+            macs += 2 * batch * length * key.shape[0] * width
+            counts["macs"] = counts.get("macs", 0) + macs
+            counts["attention"] = counts.get("attention", 0) + 1
+        else:
+            kind = _ACTIVATIONS.get(name)
+            if kind:
+                counts[kind] = counts.get(kind, 0) + 1
+                if name in _POOLS and isinstance(result, torch.Tensor) and result.dim() == 4:
+                    self.pooled.append(result.shape[2])
+            elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "embedding", "bilinear"):
+                depth += 1
+        softmax = name in ("softmax", "dropout") and (
+            name == "softmax" or any(getattr(one, "_of_softmax", False) for one in _tensors(args))
+        )
+        for one in _tensors(result):
+            if depth:
+                one._layers_before = max(depth, getattr(one, "_layers_before", 0))  # type: ignore[attr-defined]
+            if softmax:
+                one._of_softmax = True  # type: ignore[attr-defined]
+
+
+def _given(args: Any, kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    return [args[i] if i < len(args) else kwargs.get(name) for i, name in enumerate(names)]
+
+
+def _product(name: str, args: Any, result: torch.Tensor) -> int:
+    """Multiplications of a matrix product."""
+    if name == "einsum":
+        equation, *operands = args
+        if not isinstance(equation, str) or "." in equation:
+            return result.numel()
+        letters = equation.replace(" ", "").split("->")[0].split(",")
+        sizes = {
+            letter: size
+            for term, one in zip(letters, _tensors(operands), strict=False)
+            for letter, size in zip(term, one.shape, strict=False)
+        }
+        return math.prod(sizes.values())
+    left = args[1] if name in ("baddbmm", "addmm") else args[0]
+    return result.numel() * left.shape[-1]

@@ -1,0 +1,1 @@
+"""The structure of LEMUR's networks, as it ships with the package."""

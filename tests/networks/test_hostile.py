@@ -1,0 +1,198 @@
+"""What networks must not do: each attempt is refused or stopped, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.networks.sandbox import Sandbox
+from tests.networks import hostile
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="its system calls are those of Linux on x86_64"
+)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+@pytest.fixture
+def victim(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NNGPT_EXT_SECRET", "token")
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "victim").write_text("precious")
+    return folder
+
+
+def check(found: dict[str, Any], names: list[str], folder: Path, listener: socket.socket) -> None:
+    """That each attempt failed as it should, and that nothing outside has changed."""
+    cases = {**hostile.QUICK, **hostile.SLOW}
+    wrong = {
+        name: found[name]
+        for name in names
+        if not (isinstance(found[name], str) and re.search(cases[name][1], found[name]))
+    }
+    assert wrong == {}
+    assert [name for name in names if "REACHED" in str(found[name])] == []
+    assert [(one.name, one.read_text()) for one in folder.iterdir()] == [("victim", "precious")]
+    assert (folder / "victim").stat().st_mode & 0o777 != 0o777
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    assert not Path("/tmp/nngpt_ext_new").exists()
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        pytest.param((), id="all"),
+        pytest.param(("namespaces",), id="landlock only", marks=pytest.mark.slow),
+        pytest.param(("landlock",), id="mounts only", marks=pytest.mark.slow),
+    ],
+)
+def test_attempts_fail(without, victim, listener):
+    names = [*hostile.QUICK]
+    try:
+        found = hostile.run(names, str(victim), listener.getsockname()[1], without)
+    except UserError as error:
+        pytest.skip(str(error))
+    check(found, names, victim, listener)
+
+
+def test_the_means_are_all_applied(victim, listener):
+    """On a kernel such as those of CI: what is missing here would be tested nowhere."""
+    found = hostile.run(["is a network"], str(victim), listener.getsockname()[1])
+    assert {"landlock", "mounts"} & set(found["applied"])
+
+
+def test_what_is_harmless_is_measured(victim, listener):
+    found = hostile.run([*hostile.HARMLESS], str(victim), listener.getsockname()[1])
+    for name in ("is a network", "uses threads", "tries and goes on"):
+        assert (found[name]["parameters"], found[name]["macs"], found[name]["forward"]) == (30_730, 30_720, 1)
+    assert found["lies about itself"]["parameters"] == 7  # not promised: truthful numbers
+    assert (victim / "victim").read_text() == "precious"
+
+
+def test_no_answer_is_forged_for_another(victim, listener):
+    """A network that answers twice does not answer for the next one."""
+    twice = f"answer({(hostile._LIE + chr(10)) * 2!r}); time.sleep(0.2); os._exit(0)"
+    begin = hostile.BEGIN.replace("{folder!r}", repr(str(victim))).replace("{port}", "1")
+    with Sandbox() as sandbox:
+        (first,) = sandbox.measure(begin + twice, [hostile.SHAPE])
+        (second,) = sandbox.measure(begin + hostile.GOOD, [hostile.SHAPE])
+    assert first.parameters == 7
+    assert second.parameters == 30_730
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hostile.SLOW)
+def test_endless_ones_are_stopped(name, victim, listener):
+    check(hostile.run([name], str(victim), listener.getsockname()[1]), [name], victim, listener)
+
+
+def readable_by_all() -> str:
+    """Shell that makes this interpreter readable by other users, in a mount namespace of its own."""
+    hidden = [Path(sys.base_prefix), Path(sys.prefix), ROOT, Path("/tmp")]
+    tops = {Path("/", *one.parts[1:2]) for one in hidden if one.parts[1] == "root"}
+    lines = ["set -e"]
+    for i, one in enumerate(dict.fromkeys(hidden)):
+        if any(one.is_relative_to(top) for top in tops):
+            lines += [f"mkdir -p /mnt/{i} && mount --bind {shlex.quote(str(one))} /mnt/{i}"]
+    for top in sorted(tops):
+        lines += [f"mount -t tmpfs -o mode=755 tmpfs {top}"]
+        for i, one in enumerate(dict.fromkeys(hidden)):
+            if one.is_relative_to(top):
+                lines += [f"mkdir -p {shlex.quote(str(one))} && mount --move /mnt/{i} {shlex.quote(str(one))}"]
+    return "\n".join(lines)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="these tests run as an ordinary user already")
+def test_attempts_fail_as_an_ordinary_user(listener, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("NNGPT_EXT_SECRET", "token")
+    folder = Path("/var/tmp") / f"nngpt_ext_user_{os.getpid()}"
+    folder.mkdir()
+    try:
+        (folder / "victim").write_text("precious")
+        for one in (folder, folder / "victim"):
+            os.chown(one, 65534, 65534)
+        command = [sys.executable, "-m", "tests.networks.hostile", str(folder), str(listener.getsockname()[1])]
+        script = f"{readable_by_all()}\ncd {shlex.quote(str(ROOT))}\nexec setpriv --reuid 65534 --regid 65534 --clear-groups {shlex.join(command)}"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)}
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            env=env,
+            check=False,
+            timeout=300,
+        )
+        if done.returncode and ("unshare" in done.stderr or "setpriv" in done.stderr or "mount" in done.stderr):
+            pytest.skip(f"cannot become an ordinary user here: {done.stderr.strip().splitlines()[-1]}")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        check(found, [*hostile.QUICK], folder, listener)
+        assert found["is a network"]["parameters"] == 30_730
+    finally:
+        for one in [*folder.iterdir(), folder]:
+            one.rmdir() if one.is_dir() else one.unlink()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (
+            "open('/etc/passwd')",
+            r"(PermissionError: \[Errno 13\] Permission denied|FileNotFoundError: .*): '/etc/passwd'",
+        ),
+        ("import os\nos.fork()", r"PermissionError: \[Errno 1\] Operation not permitted"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+    ids=["reads", "forks", "exits"],
+)
+def test_the_command_says_it_in_one_line(body, why, tmp_path):
+    (tmp_path / "net.py").write_text(body)
+    command = [sys.executable, "-m", "nngpt_ext", "structure", "net.py", "--shape", "3x32x32", "--classes", "10"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: 'net.py' has no structure at 3x32x32, 10 classes: {why}\n", done.stderr), done.stderr
+
+
+def test_without_means_nothing_runs():
+    with pytest.raises(UserError) as caught, Sandbox(without=("landlock", "namespaces")):
+        pass
+    assert str(caught.value) == (
+        "networks cannot be run safely here: this machine has neither Landlock (Linux 5.13 or later) nor user "
+        "namespaces; give the structure instead, or use networks.run_code: unsafe for LEMUR's own sources"
+    )
+
+
+def test_elsewhere_nothing_runs(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(UserError) as caught:
+        Sandbox()
+    assert str(caught.value) == (
+        "networks are measured in a sandbox, which needs Linux; give the structure instead, or use "
+        "networks.run_code: unsafe for LEMUR's own sources"
+    )
+
+
+def test_never_is_never():
+    with pytest.raises(UserError, match="networks.run_code is never, so no network is measured"):
+        Sandbox("never")
