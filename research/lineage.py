@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nngpt_ext.data.families import clusters, components, signatures
-from nngpt_ext.data.lineage import GENERATED, KEY_DIGITS, LEVELS, equal, giants, kind_of_origin, origin, text_key
+from nngpt_ext.data.lineage import GENERATED, LEVELS, equal, giants, kind_of_origin, origin
 from nngpt_ext.data.load import read_records
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.io import text_digest
+from nngpt_ext.compact import compact_code
 
 EPOCH = 5
 
@@ -37,8 +38,8 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
     values = signatures(sources, names, compact=True)
     frame = pd.DataFrame(
         {
-            "key": [text_key(compacted[name]) for name in names],
-            "text": [text_key(sources[name]) for name in names],
+            "key": [text_digest(compacted[name]) for name in names],
+            "text": [text_digest(sources[name]) for name in names],
             "origin": [origin(name) for name in names],
         }
     )
@@ -78,7 +79,7 @@ def architectures(structure: pd.DataFrame) -> dict[str, frozenset[Hashable]]:
     )
     found: dict[str, set[Hashable]] = {}
     for source, mark in zip(built["source"], marks, strict=True):
-        found.setdefault(source[:KEY_DIGITS], set()).add(mark)
+        found.setdefault(source, set()).add(mark)
     return {key: frozenset(own) for key, own in found.items()}
 
 

@@ -12,11 +12,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 FOLDERS = (
-    "views", "networks", "data", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
+    "views", "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
     "predict", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
 )  # fmt: skip
 GROUND = (
-    "registry", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell", "version",
+    "registry", "compact", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell", "version",
 )  # fmt: skip
 LINES = 399
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
 from nngpt_ext.io import text_digest
-from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.compact import compact_code
 
 SHINGLE = 5  # tokens
 PERMUTATIONS = 128

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.declaration import Declarations, Named
 from nngpt_ext.io import text_digest
-from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.compact import compact_code
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,6 @@ ALIKE = 0.5  # estimated Jaccard similarity from which networks are of one stric
 GIANT = 0.10  # share of the networks above which a family is giant
 GENERATED = ("alt", "ast", "ga", "rag")  # LEMUR's origins of generated networks; the others are names of architectures
 NAMED = "named"
-KEY_DIGITS = 16  # of a text's sha256: enough that no two sources share them
 
 KINDS = Declarations(
     "kind of network",
@@ -81,16 +80,11 @@ def kind_of_origin(name: str) -> str:
     return _KIND_OF_ORIGIN.get(origin(name), NAMED)
 
 
-def text_key(text: str) -> str:
-    """The first digits of a text's hash, by which networks are known."""
-    return text_digest(text)[:KEY_DIGITS]
-
-
 @cache
 def known_lineage() -> pd.DataFrame:
-    """The sources that the package knows, by the key of the text as it is.
+    """The sources that the package knows, by their sha256.
 
-    Columns: `key`, that of the compacted source; the number of the family at each level; `origin`; `kind`.
+    Columns: `key`, the sha256 of the compacted source; the number of the family at each level; `origin`; `kind`.
     """
     import pyarrow.parquet as pq
 
@@ -99,9 +93,19 @@ def known_lineage() -> pd.DataFrame:
 
 
 def source_keys(sources: Mapping[str, str]) -> dict[str, str]:
-    """The key of each network's compacted source; what is known as it is need not be compacted."""
+    """The sha256 of each network's compacted source; what is known as it is need not be compacted."""
     whole = known_lineage()["key"].to_dict()
-    return {name: whole.get(text_key(text)) or text_key(compact_code(text)) for name, text in sources.items()}
+    return {name: whole.get(text_digest(text)) or text_digest(compact_code(text)) for name, text in sources.items()}
+
+
+def is_known(key: str) -> bool:
+    """Whether the package knows the network with this key."""
+    return key in _known_keys()
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    return frozenset(known_lineage()["key"])
 
 
 def families(sources: Mapping[str, str], level: str) -> dict[str, str]:

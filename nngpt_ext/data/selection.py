@@ -52,6 +52,12 @@ class DataConfig(Stage):
         """What the split takes besides the seed."""
         return SplitOptions(**{field.name: getattr(self, field.name) for field in fields(SplitOptions)})
 
+    def per_fold(self) -> list[DataConfig]:
+        """One configuration for each fold of a split with folds, unless a fold is chosen; otherwise this one."""
+        if "fold" not in SPLITS[self.split].options or self.fold is not None:
+            return [self]
+        return [self.model_copy(update={"fold": i}) for i in range(self.folds)]
+
     def networks(self, part: str) -> int | None:
         """How many networks of a part to use; None for all of them."""
         limit: int | None = getattr(self, f"{part}_networks")

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.evaluation import slices
+from nngpt_ext.evaluation.baselines.priors import PRIORS
 from nngpt_ext.evaluation.figures import Accuracy, FamilyFigures, OverFamilies
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 
-PRIORS = ("pair_prior", "kind_prior")  # what skill beyond the best prior is measured against
 _PAIR = ["nn", "dataset_1", "dataset_2"]
 
 
@@ -53,7 +53,7 @@ def best_prior(correct: Mapping[str, np.ndarray]) -> str:
     Args:
         correct: whether each answer is correct, by predictor.
     """
-    return max((name for name in PRIORS if name in correct), key=lambda name: correct[name].mean())
+    return max((one.name for one in PRIORS if one.name in correct), key=lambda name: correct[name].mean())
 
 
 def family_figures(correct: np.ndarray, prior: np.ndarray, families: np.ndarray) -> FamilyFigures:

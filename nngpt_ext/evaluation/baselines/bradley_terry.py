@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.data.splits import even_folds
-from nngpt_ext.evaluation.baselines.features import Side, recipe_features
+from nngpt_ext.evaluation.baselines.features import Side, recipe_features, recipe_structure_features, structure_features
 from nngpt_ext.evaluation.baselines.priors import Baseline, kind_prior, pair_weights
 from nngpt_ext.evaluation.metrics import first_wins
 
@@ -29,7 +29,7 @@ ROUNDS = (40, 80, 160, 320, 640)  # numbers of trees to choose from
 INNER_FOLDS = 3
 LEAST_CURVATURE = 1e-3  # of a pair's loss, where the prediction is all but certain
 _TREES = {
-    "learning_rate": 0.05, "num_leaves": 16, "min_data_in_leaf": 20, "min_sum_hessian_in_leaf": 1.0, "lambda_l2": 5.0,
+    "learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 20, "min_sum_hessian_in_leaf": 1.0, "lambda_l2": 10.0,
     "feature_fraction": 0.6, "bagging_fraction": 0.8, "bagging_freq": 1, "max_bin": 63, "seed": 0, "num_threads": 1,
     "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
@@ -173,5 +173,15 @@ BRADLEY_TERRY = (
         "bt_recipe",
         "Bradley–Terry trees on the numbers of the recipes",
         lambda data: bradley_terry(data, recipe_features),
+    ),
+    Baseline(
+        "bt_structure",
+        "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
+        lambda data: bradley_terry(data, structure_features),
+    ),
+    Baseline(
+        "bt_recipe_structure",
+        "Bradley–Terry trees on recipes and structure",
+        lambda data: bradley_terry(data, recipe_structure_features),
     ),
 )
