@@ -125,8 +125,8 @@ def pairs(
     from nngpt_ext.tasks.inspection import summarize_pairs
 
     options = _data(
-        split=split or "by_network", hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch, label=label, trials=trials, source=source,
-        path=lemur, seed=seed,
+        split=split or "by_network", hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch,
+        label=label, trials=trials, source=source, path=lemur, seed=seed,
     )  # fmt: skip
     summary = summarize_pairs(options, out, split=split is not None)
     if as_json:
@@ -169,8 +169,8 @@ def baselines(
         print_json(found)
         return
     typer.echo(
-        f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks; 95 % intervals "
-        f"over {found['intervals_over']}"
+        f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks; "
+        f"95 % intervals over {found['intervals_over']}"
     )
     for name, figures in found["baselines"].items():
         line = f"  {name}: {_interval(figures['accuracy'], figures['ci95'], '.3f')}"

@@ -16,13 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.families import clusters, components, signatures
 from nngpt_ext.data.lineage import GENERATED, LEVELS, equal, giants, kind_of_origin, origin
 from nngpt_ext.data.load import read_records
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.io import text_digest
-from nngpt_ext.compact import compact_code
 
 EPOCH = 5
 
@@ -49,7 +49,9 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
         numbers = clusters(values, level.threshold)
         edges = [equal(numbers.tolist()), equal(frame["key"].tolist())]
         if level.by_architecture:
-            edges.append(equal([name if own in GENERATED else own for name, own in zip(names, frame["origin"])]))
+            edges.append(
+                equal([name if own in GENERATED else own for name, own in zip(names, frame["origin"], strict=True)])
+            )
             edges.append(rows[equal([mark for _, mark in shared])])
         frame[level.name] = components(len(names), np.concatenate(edges, axis=1))
     giant = giants(dict(zip(names, frame["near"].astype(str), strict=True)))
@@ -74,9 +76,7 @@ def architectures(structure: pd.DataFrame) -> dict[str, frozenset[Hashable]]:
     """
     built = structure[structure["parameters"].fillna(0) > 0]
     body = built["parameters"] - built["classifier_parameters"].fillna(0)
-    marks = zip(
-        built["channels"], body, built["convolutions"], built["linear"], built["normalisations"], strict=True
-    )
+    marks = zip(built["channels"], body, built["convolutions"], built["linear"], built["normalisations"], strict=True)
     found: dict[str, set[Hashable]] = {}
     for source, mark in zip(built["source"], marks, strict=True):
         found.setdefault(source, set()).add(mark)

@@ -16,7 +16,8 @@ FOLDERS = (
     "predict", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
 )  # fmt: skip
 GROUND = (
-    "registry", "compact", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell", "version",
+    "registry", "compact", "declaration", "settings", "errors", "io", "run_folder", "progress", "quiet", "shell",
+    "version",
 )  # fmt: skip
 LINES = 399
 MODULES = sorted(PACKAGE.rglob("*.py"))

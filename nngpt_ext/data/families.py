@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
 from nngpt_ext.io import text_digest
-from nngpt_ext.compact import compact_code
 
 SHINGLE = 5  # tokens
 PERMUTATIONS = 128

@@ -14,9 +14,9 @@ from functools import cache
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.declaration import Declarations, Named
 from nngpt_ext.io import text_digest
-from nngpt_ext.compact import compact_code
 
 if TYPE_CHECKING:
     import numpy as np

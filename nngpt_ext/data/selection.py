@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from nngpt_ext.data.labels import LABELS
-from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.lineage import LEVELS
+from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS, SplitOptions, check_options
 from nngpt_ext.data.trials import USES
 from nngpt_ext.declaration import choice

@@ -108,7 +108,9 @@ def assign_split(
     chosen = SPLITS[split]
     if chosen.needs_sources and sources is None:
         raise ValueError(f"{split} needs the sources of the networks")
-    parts = chosen.deal(SplitRequest(pairs, sorted(pairs["nn"].unique()), seed, sources or {}, options or SplitOptions()))
+    parts = chosen.deal(
+        SplitRequest(pairs, sorted(pairs["nn"].unique()), seed, sources or {}, options or SplitOptions())
+    )
     return (_pair_keys(pairs) if chosen.of_pairs else pairs["nn"]).map(parts).rename("split")
 
 
@@ -301,4 +303,6 @@ def check_options(split: str, options: SplitOptions) -> None:
             takers = ", ".join(one.name for one in SPLITS.values() if field.name in one.options)
             raise UserError(f"{field.name} goes with split {takers}, not {split}")
     if options.fold is not None and options.fold >= options.folds:
-        raise UserError(f"fold {options.fold} does not exist; with {options.folds} folds they are 0 to {options.folds - 1}")
+        raise UserError(
+            f"fold {options.fold} does not exist; with {options.folds} folds they are 0 to {options.folds - 1}"
+        )

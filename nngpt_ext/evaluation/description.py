@@ -91,7 +91,7 @@ def _caption(report: Report) -> str:
             f"{intervals} answers. A dash: texts have no probability, and name no network."
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
-    return f"{tested}. Means are over pairs; {intervals} networks."
+    return f"{tested}. Means are over pairs; {intervals} {'families' if report.families else 'networks'}."
 
 
 def _accuracies(report: Report) -> list[Row]:
@@ -104,12 +104,36 @@ def _accuracies(report: Report) -> list[Row]:
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
             f"accuracy − pair prior; {p_value(skill.p)}",
         ),
+        *_beyond(report),
     ]  # fmt: skip
     for name, baseline in baselines.items():
         remarks = [BASELINES[name].description] if name in BASELINES else []
         if (gain := baseline.difference) is not None:
             remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
         rows.append((name, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)))
+    return rows
+
+
+def _beyond(report: Report) -> list[Row]:
+    """Skill beyond the best prior, where it is not the pair prior, and what a single family decides."""
+    beyond, families = report.skill_beyond_best_prior, report.families
+    rows: list[Row] = []
+    if beyond is not None and beyond.prior != PRIOR:
+        rows.append(
+            (
+                "skill beyond the best prior", number(beyond.value, sign=True), interval(beyond.ci95, sign=True),
+                f"accuracy − {beyond.prior}; {p_value(beyond.p)}",
+            )
+        )  # fmt: skip
+    if families is not None:
+        for name, part in (
+            ("without the largest family", families.without_largest),
+            ("mean over families", families.mean),
+        ):
+            if part is not None:
+                gain = part.difference
+                remark = f"accuracy − best prior {number(gain.value, sign=True)} ({interval(gain.ci95, sign=True)})"
+                rows.append((name, number(part.accuracy.value), interval(part.accuracy.ci95), remark))
     return rows
 
 

@@ -32,6 +32,7 @@ from nngpt_ext.scoring.predictions import (
 )
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
+from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
 
 
@@ -47,7 +48,7 @@ class Workbench:
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.scorer = LocalScorer(base, template, budget, data.facts)
         self.encoder = self.scorer.encoder(data.sources)
-        self.training = self._training_examples(data.training)
+        self.training = CappedNetworks(self._training_examples(data.training), self._giant_families(data))
         # All questions are tokenised before anything is trained: one that is too long is reported now.
         self._encoded: dict[str, EncodedPairs] = {
             part: encode_pairs(self.encoder, questions_of(data.part(part))) for part in ("validation", "test")
@@ -64,6 +65,11 @@ class Workbench:
             answers = [first for i in rows for first in (first_is_better[i], not first_is_better[i])]
             groups.append([training_example(e, bool(first)) for e, first in zip(encoded, answers, strict=True)])
         return groups
+
+    def _giant_families(self, data: PairData) -> list[str | None]:
+        """The giant family of each training network, in the order of the training examples."""
+        names = [data.training["nn"].iloc[rows[0]] for rows in group_by_network(data.training["nn"].tolist())]
+        return [data.families[nn] if data.weights.get(nn, 1.0) < 1.0 else None for nn in names]
 
     def _longest_group(self, pairs: pd.DataFrame) -> list[Example]:
         """The questions about the training network with the longest prompt, with both options."""

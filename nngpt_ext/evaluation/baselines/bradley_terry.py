@@ -45,7 +45,10 @@ class Sides:
     def of(self, pairs: pd.DataFrame) -> np.ndarray:
         """The numbers of both sides of each pair, shape (2, rows)."""
         rows = [
-            [self._number(Side(*row)) for row in zip(pairs["nn"], pairs[f"dataset_{i}"], pairs[f"recipe_{i}"], strict=True)]
+            [
+                self._number(Side(*row))
+                for row in zip(pairs["nn"], pairs[f"dataset_{i}"], pairs[f"recipe_{i}"], strict=True)
+            ]
             for i in (1, 2)
         ]
         return np.array(rows, dtype="int64").reshape(2, len(pairs))

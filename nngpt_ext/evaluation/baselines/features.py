@@ -55,7 +55,9 @@ def _structures(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     shapes = [input_shape(one.dataset, data.facts[one.dataset], one.recipe.get("transform")) for one in sides]
     keys = source_keys({nn: data.sources[nn] for nn in {one.nn for one in sides}})
     found = dict(_shipped(frozenset(keys.values())))
-    others = {(data.sources[one.nn], shape) for one, shape in zip(sides, shapes, strict=True) if not is_known(keys[one.nn])}
+    others = {
+        (data.sources[one.nn], shape) for one, shape in zip(sides, shapes, strict=True) if not is_known(keys[one.nn])
+    }
     if others:
         found |= structures(sorted(others), run_code="never")  # those that were measured before
     nothing = Structure()
@@ -65,7 +67,11 @@ def _structures(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     codes = table[list(_CODES)]
     logs = np.log2(1 + table.drop(columns=list(_CODES)))
     height = np.log2([shape.height for shape in shapes])
-    ratios = [logs["last_map"] - height, logs["macs"] - logs["parameters"], logs["normalisations"] - logs["layer_calls"]]
+    ratios = [
+        logs["last_map"] - height,
+        logs["macs"] - logs["parameters"],
+        logs["normalisations"] - logs["layer_calls"],
+    ]
     return np.column_stack([codes, logs, height, *ratios])
 
 
