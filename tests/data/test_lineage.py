@@ -81,9 +81,7 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_others_join_the_networks_they_are_similar_to(
-    lemur_sources: dict[str, str], level: str
-) -> None:
+def test_others_join_the_networks_they_are_similar_to(lemur_sources: dict[str, str], level: str) -> None:
     some = {nn: lemur_sources[nn] for nn in sorted(lemur_sources)[::40]}
     model = sorted(some)[0]
     others = {"mine": some[model] + "\nextra = 1\n", "alone": NET.format(width=64), "twin": NET.format(width=64)}
