@@ -50,8 +50,8 @@ class Sandbox:
     """Measures networks, each in a process of its own that can only compute.
 
     A parent process loads torch once (seconds) and then gives up files, network and privileges; it forks a child for
-    each network, which has 4 GB, 10 s of CPU time and 20 s. Not promised: safety from faults of the kernel and from side
-    channels, and truthful numbers, because a network can lie about itself.
+    each network, which has 4 GB, 10 s of CPU time and 20 s. Not promised: safety from faults of the kernel and from
+    side channels, and truthful numbers, because a network can lie about itself.
 
         with Sandbox() as sandbox:
             (found,) = sandbox.measure(source, [Shape(3, 32, 32, 10)])
@@ -75,8 +75,8 @@ class Sandbox:
         if not hasattr(os, "fork"):
             raise UserError("networks cannot be measured on this system, which cannot fork; give the structure instead")
         self._setup = {
-            "package": str(_PACKAGE), "libraries": list(libraries), "folders": [*_readable(), *libraries], "confined": run_code == "sandbox",
-            "without": list(without), "memory": MEMORY, "cpu": CPU, "wall": WALL,
+            "package": str(_PACKAGE), "libraries": list(libraries), "folders": [*_readable(), *libraries],
+            "confined": run_code == "sandbox", "without": list(without), "memory": MEMORY, "cpu": CPU, "wall": WALL,
         }  # fmt: skip
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process: subprocess.Popen[bytes] | None = None

@@ -47,7 +47,7 @@ class Structure:
     linear_inputs: int | None = _number("inputs of the widest linear layer")
     linear_parameters: int | None = _number("weights of all linear layers")
     attention: int | None = _number("attention operations", "per pass", True)
-    width: int | None = _number("outputs of the widest convolution or linear layer")
+    layer_width: int | None = _number("outputs of the widest convolution or linear layer")
     convolution_width: int | None = _number("channels of the widest convolution")
     first_width: int | None = _number("outputs of the first layer", "", True)
     first_kernel: int | None = _number("side of the first layer's kernel, 0 for a linear one", "pixels", True)
@@ -152,7 +152,8 @@ def parse_shape(text: str, classes: int) -> Shape:
     found = re.fullmatch(r"([0-9]{1,6})[xX×,]([0-9]{1,6})[xX×,]([0-9]{1,6})", text.strip())
     if not found:
         raise UserError(f"a shape is CHANNELSxHEIGHTxWIDTH, for example 3x32x32, not {shown(text)}")
-    return Shape(*map(int, found.groups()), classes)
+    channels, height, width = map(int, found.groups())
+    return Shape(channels, height, width, classes)
 
 
 # Height and width of the images where they differ from what NNGPT's prompts state.

@@ -45,7 +45,7 @@ def main() -> None:
             _say({"refused": str(error)})
             return
     tempfile.tempdir = "/"  # libraries look for a folder that can be written to when they are imported
-    from nngpt_ext.networks.measurement import measure, warm_up
+    from nngpt_ext.networks.meta_device import measure, warm_up
 
     sys.path.extend(setup["libraries"])
     warm_up()

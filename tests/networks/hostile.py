@@ -62,7 +62,10 @@ REFUSED = "Operation not permitted"
 QUICK: dict[str, tuple[str, str]] = {
     "reads a file outside": ("open('/etc/passwd').read()", DENIED),
     "reads the user's file": ("open(FOLDER + '/victim').read()", DENIED),
-    "reads through the C library": ("import errno\nif LIBC.open(b'/etc/passwd', 0) < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))", DENIED),
+    "reads through the C library": (
+        "if LIBC.open(b'/etc/passwd', 0) < 0: raise OSError(os.strerror(ctypes.get_errno()))",
+        DENIED,
+    ),
     "lists the user's folder": ("os.listdir(FOLDER)", DENIED),
     "reads the environment": (
         "if any(name in os.environ for name in ('NNGPT_EXT_SECRET', 'PYTHONPATH')): raise RuntimeError('REACHED')\n"
@@ -101,7 +104,10 @@ QUICK: dict[str, tuple[str, str]] = {
     "reads its parent's memory": ("call(310, PARENT, 0, 0, 0, 0, 0)", REFUSED),
     "takes its parent's descriptors": ("call(438, 3, 1, 0)", REFUSED),
     "limits its parent": ("import resource\nresource.prlimit(PARENT, resource.RLIMIT_CPU, (1, 1))", REFUSED),
-    "lifts its limits": ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (99, 99))", "not permitted|not allowed"),
+    "lifts its limits": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (99, 99))",
+        "not (permitted|allowed)",
+    ),
     "mounts": ("call(165, b'none', b'/', b'tmpfs', 0, 0)", REFUSED),
     "changes its root": ("os.chroot('/')", REFUSED),
     "makes a namespace": ("call(272, 0x10000000)", REFUSED),
@@ -109,26 +115,37 @@ QUICK: dict[str, tuple[str, str]] = {
     "shares memory without limit": ("import mmap\nmmap.mmap(-1, 1 << 40)", REFUSED),
     "allocates 100 GB": ("bytearray(100 << 30)", "MemoryError"),
     "allocates a tensor of 100 GB": ("torch.zeros(25, 1 << 30)", "alloc"),
-    "allocates bit by bit": ("kept = []\nwhile True: kept.append(bytearray(1 << 28))", "MemoryError"),
+    "allocates bit by bit": (
+        "import mmap\nkept = []\n"
+        "while True: kept.append(mmap.mmap(-1, 1 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))",
+        "Cannot allocate memory",
+    ),
     "ends at once": ("os._exit(0)", "^it ended without an answer$"),
     "ends with a code": ("os._exit(3)", "^it ended without an answer$"),
     "raises SystemExit": ("raise SystemExit(0)", "^SystemExit: 0$"),
     "raises KeyboardInterrupt": ("raise KeyboardInterrupt", "^KeyboardInterrupt$"),
     "crashes": ("ctypes.string_at(0)", "^it crashed \\(SIGSEGV\\)$"),
     "overflows the stack": ("f = lambda n: f(n + 1)\nf(0)", "RecursionError"),
-    "raises what cannot be shown": ("class E(Exception):\n    def __str__(self): os._exit(0)\nraise E", "without an answer"),
+    "raises what cannot be shown": (
+        "class E(Exception):\n    def __str__(self): os._exit(0)\nraise E",
+        "without an answer",
+    ),
     "raises a long text": ("raise ValueError('x\\n' * 10**7)", "^ValueError: x x x"),
     "raises escapes": ("raise ValueError('\\x1b[2J')", r"^ValueError: \\x1b\[2J$"),
     "floods standard output": ("for _ in range(10**5): print('x' * 1000)\nraise OSError('flooded')", "flooded"),
     "writes to all descriptors": (
-        "reached = []\nfor i in [*range(4, 1024)]:\n    try: os.write(i, b'x'); reached.append(i)\n    except OSError: pass\n"
+        "reached = []\nfor i in [*range(4, 1024)]:\n    try: os.write(i, b'x'); reached.append(i)\n"
+        "    except OSError: pass\n"
         "raise RuntimeError(f'REACHED {reached}') if reached else OSError('no descriptor')", "no descriptor",
     ),
     "answers with text": ("answer('hello\\n'); os._exit(0)", "^its answer is not JSON"),
     "answers half": ("answer('{\"numbers\": {'); os._exit(0)", "^it ended without an answer$"),
     "answers with a list": ("answer('[1]\\n'); os._exit(0)", r"^its answer is \[1\]$"),
     "answers with depth": ("answer('[' * 4000 + '\\n'); os._exit(0)", "^its answer is not JSON"),
-    "answers with a huge number": ("answer('{\"numbers\": {\"macs\": ' + '9' * 4000 + '}}\\n'); os._exit(0)", "^its answer"),
+    "answers with a huge number": (
+        "answer('{\"numbers\": {\"macs\": ' + '9' * 4000 + '}}\\n'); os._exit(0)",
+        "^its answer",
+    ),
     "answers with a negative number": (_lie(parameters=-1), "^its answer: parameters must be a whole number"),
     "answers with a fraction": (_lie(macs=0.5), "^its answer: macs must be"),
     "answers with infinity": (_lie(macs=float("inf")), "^its answer: macs must be"),
@@ -138,29 +155,35 @@ QUICK: dict[str, tuple[str, str]] = {
     "answers with another name": (_lie(accuracy=1), "^its answer has no number 'accuracy'"),
     "answers too little": ("answer('{\"numbers\": {\"forward\": 1}}\\n'); os._exit(0)", "^its answer lacks parameters"),
     "answers with both": ("answer('{\"numbers\": {}, \"failure\": \"\"}\\n'); os._exit(0)", "^its answer is {"),
-    "answers with 1 GB": ("for _ in range(1024): answer(b'x' * (1 << 20))", "^it was stopped because its answer is too long$"),
+    "answers with 1 GB": (
+        "for _ in range(1024): answer(b'x' * (1 << 20))",
+        "^it was stopped because its answer is too long$",
+    ),
 }  # fmt: skip
 SLOW: dict[str, tuple[str, str]] = {
     "loops": ("while True: pass", "^it was stopped after 10 s of CPU time$"),
     "loops and ignores the signal": ("signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "10 s of CPU"),
     "loops in many threads": (
-        "def loop():\n    while True: pass\nfor _ in range(50): threading.Thread(target=loop, daemon=True).start()\nloop()",
+        "def loop():\n    while True: pass\n"
+        "for _ in range(50): threading.Thread(target=loop, daemon=True).start()\nloop()",
         "^it was stopped after",
     ),
     "loops in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "^it was stopped after 10 s of CPU time$"),
     "sleeps": ("time.sleep(3600)", "^it was stopped after 20 s$"),
     "floods standard output for ever": ("while True: print('x' * 1000)", "^it was stopped after 10 s of CPU time$"),
     "starts threads for ever": (
-        "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()", "thread|memory|stopped|Memory",
+        "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+        "thread|memory|stopped|Memory",
     ),
 }  # fmt: skip
-# What is allowed, or cannot be prevented.
+# What is allowed, or cannot be prevented. One that answers twice does not answer for the next one.
 HARMLESS: dict[str, str] = {
+    "lies about itself": f"answer({(_LIE + chr(10)) * 2!r}); time.sleep(0.2); os._exit(0)",
     "is a network": GOOD,
-    "uses threads": "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n"
-    + GOOD,
+    "uses threads": (
+        "done = []\nt = threading.Thread(target=done.append, args=(1,))\nt.start(); t.join()\nassert done\n" + GOOD
+    ),
     "tries and goes on": "try: os.remove(FOLDER + '/victim')\nexcept OSError: pass\n" + GOOD,
-    "lies about itself": f"answer({_LIE + chr(10)!r}); os._exit(0)",
 }
 
 

@@ -7,40 +7,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
+
+from nngpt_ext.networks.recorder import Recorder, tensors
 
 BATCH = 2  # images: one would be lost where a network squeezes
 ARGUMENTS = ("in_shape", "out_shape", "prm", "device")
 _MODULE = "network"
 
-_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "baddbmm", "addmm"})
-_POOLS = frozenset({"max_pool2d", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"})
-_ACTIVATIONS = {
-    **dict.fromkeys(("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "threshold"), "relu"),
-    **dict.fromkeys(("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"), "smooth"),
-    **dict.fromkeys(("sigmoid", "sigmoid_", "tanh", "tanh_", "hardsigmoid"), "gates"),
-    **dict.fromkeys(("max_pool2d", "max_pool1d", "max_pool3d"), "max_pools"),
-    **dict.fromkeys(("avg_pool2d", "avg_pool1d", "avg_pool3d"), "average_pools"),
-}
-# Values do not matter, and drawing them takes longer than everything else.
-_VALUE = 0.01
-_RANDOM = frozenset(
-    {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "orthogonal_",
-     "xavier_normal_", "bernoulli_", "exponential_", "log_normal_"}
-)  # fmt: skip
-_CONSTANT = frozenset({"zero_", "fill_", "constant_", "zeros_", "ones_"})
 _NORMS: tuple[tuple[int, tuple[type, ...]], ...] = (
     (1, (nn.modules.batchnorm._BatchNorm,)),
     (2, (nn.LayerNorm,)),
@@ -72,7 +53,7 @@ def measure(source: str, shape: tuple[int, int, int, int]) -> dict[str, int | No
     for device, kind in (("meta", torch.float32), ("cpu", torch.float32), ("meta", torch.complex64)):
         try:
             torch.manual_seed(0)
-            with _Recorder(torch.device(device)) as recorder:
+            with Recorder(torch.device(device)) as recorder:
                 net = build(torch.device(device))
             known = _fixed(net)
             try:
@@ -113,7 +94,7 @@ class Net(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(in_shape[1], 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
             nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Dropout2d(prm["dropout"]), nn.MaxPool2d(2),
-            nn.GroupNorm(2, 8), nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.GroupNorm(2, 8), nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2), nn.Upsample(None, 2, "bilinear"),
             nn.ConvTranspose2d(8, 8, 2), nn.LeakyReLU(), nn.Softmax(dim=1),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -192,7 +173,9 @@ def _fixed(net: nn.Module) -> dict[str, int | None]:
         "linear": len(linear),
         "linear_inputs": max((one.in_features for one in linear), default=0),
         "linear_parameters": sum(one.weight.numel() for one in linear),
-        "width": max((*(one.out_channels for one in convolutions), *(one.out_features for one in linear)), default=0),
+        "layer_width": max(
+            (*(one.out_channels for one in convolutions), *(one.out_features for one in linear)), default=0
+        ),
         "normalisation": max(sorted(set(norms)), key=norms.count) if norms else 0,
         "normalisations": len(norms),
         "dropout": sum(isinstance(one, nn.modules.dropout._DropoutNd) for one in modules),
@@ -218,7 +201,7 @@ _RECORDED = (
 
 
 def _passed(
-    net: nn.Module, recorder: _Recorder, shape: tuple[int, int, int, int], kind: torch.dtype
+    net: nn.Module, recorder: Recorder, shape: tuple[int, int, int, int], kind: torch.dtype
 ) -> dict[str, int | None]:
     """Send a batch through a network; returns what was recorded."""
     channels, height, width, _ = shape
@@ -227,7 +210,7 @@ def _passed(
     with torch.no_grad(), recorder:
         images = torch.zeros(BATCH, channels, height, width, dtype=kind)
         output = net(images)
-    output = next(_tensors(output))
+    output = next(tensors(output))
     counts = recorder.counts
     convolutions, pooled, layers = recorder.maps, recorder.pooled, recorder.layers
     first, last = layers[0] if layers else None, layers[-1] if layers else None
@@ -248,141 +231,3 @@ def _passed(
         "classifier_parameters": last.parameters if last else 0,
         "classifier_inputs": last.inputs if last else 0,
     }
-
-
-class _Layer:
-    """One call of a convolution or a linear layer."""
-
-    def __init__(self, weight: torch.Tensor, bias: Any, stride: Any) -> None:
-        self.outputs = weight.shape[0]
-        self.inputs = weight.shape[1] if weight.dim() > 1 else weight.shape[0]
-        self.kernel = weight.shape[2] if weight.dim() > 2 else 0
-        self.stride = int(stride[0] if isinstance(stride, (tuple, list)) else stride)
-        self.parameters = weight.numel() + (bias.numel() if isinstance(bias, torch.Tensor) else 0)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors in an argument or a result."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))
-
-
-class _Recorder(TorchFunctionMode):
-    """Sees every function of torch that a network calls, through a module or not.
-
-    While the network is built it puts new tensors on the device, and skips initialisation.
-    In the forward pass it counts, and marks each tensor with the number of layers with weights before it.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.device = device
-        self.recording = False
-        self._constructors = _device_constructors()
-
-    def start(self) -> None:
-        self.recording = True
-        self.counts: dict[str, int] = {}
-        self.layers: list[_Layer] = []
-        self.maps: list[tuple[int, int, int]] = []  # channels, height and width after each convolution
-        self.pooled: list[int] = []  # height after each convolution or pool
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if (name in _RANDOM or name in _CONSTANT) and not self.recording:
-            first = args[0] if args else next(_tensors(list(kwargs.values())), None)
-            if isinstance(first, torch.Tensor):
-                if first.is_meta:
-                    return first
-                if name in _RANDOM:
-                    first.detach().fill_(_VALUE)
-                    return first
-        if func in self._constructors and kwargs.get("device") is None:
-            kwargs["device"] = self.device
-        if not self.recording:
-            return func(*args, **kwargs)
-        before = self.depth_of((args, kwargs)) if name != "__get__" else 0
-        result = func(*args, **kwargs)
-        if name != "__get__":
-            self._record(name, args, kwargs, result, before)
-        return result
-
-    def depth_of(self, value: Any) -> int:
-        return max((getattr(one, "_layers_before", 0) for one in _tensors(value)), default=0)
-
-    def _record(self, name: str, args: Any, kwargs: Any, result: Any, depth: int) -> None:
-        counts = self.counts
-        if name in _CONVOLUTIONS or name in _TRANSPOSED or name == "linear":
-            depth += 1
-            images, weight, bias, stride = _given(args, kwargs, ("input", "weight", "bias", "stride"))
-            stride = 1 if name == "linear" or stride is None else stride
-            self.layers.append(_Layer(weight, bias, stride))
-            size = images if name in _TRANSPOSED else result
-            macs = size.numel() * weight.numel() // weight.shape[0] if weight.dim() > 1 else size.numel()
-            counts["macs"] = counts.get("macs", 0) + macs
-            if name != "linear":
-                counts["activations"] = counts.get("activations", 0) + result.numel()
-                if result.dim() == 4:
-                    self.maps.append((result.shape[1], result.shape[2], result.shape[3]))
-                    self.pooled.append(result.shape[2])
-        elif name in _PRODUCTS or name == "einsum":
-            args = (*args, *kwargs.values())
-            counts["macs"] = counts.get("macs", 0) + _product(name, args, result)
-            if any(getattr(one, "_of_softmax", False) for one in _tensors(args)):
-                counts["attention"] = counts.get("attention", 0) + 1
-        elif name == "scaled_dot_product_attention":
-            query, key, value = _given(args, kwargs, ("query", "key", "value"))
-            scores = query.numel() // query.shape[-1] * key.shape[-2]
-            counts["macs"] = counts.get("macs", 0) + scores * (query.shape[-1] + value.shape[-1])
-            counts["attention"] = counts.get("attention", 0) + 1
-        elif name == "multi_head_attention_forward":
-            depth += 2  # the projections before and behind it
-            query, key = args[0], args[1]
-            length, batch, width = query.shape if query.dim() == 3 else (query.shape[0], 1, query.shape[1])
-            macs = batch * (2 * length * width * width + 2 * key.shape[0] * width * width)
-            macs += 2 * batch * length * key.shape[0] * width
-            counts["macs"] = counts.get("macs", 0) + macs
-            counts["attention"] = counts.get("attention", 0) + 1
-        else:
-            kind = _ACTIVATIONS.get(name)
-            if kind:
-                counts[kind] = counts.get(kind, 0) + 1
-                if name in _POOLS and isinstance(result, torch.Tensor) and result.dim() == 4:
-                    self.pooled.append(result.shape[2])
-            elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "embedding", "bilinear"):
-                depth += 1
-        softmax = name in ("softmax", "dropout") and (
-            name == "softmax" or any(getattr(one, "_of_softmax", False) for one in _tensors(args))
-        )
-        for one in _tensors(result):
-            if depth:
-                one._layers_before = max(depth, getattr(one, "_layers_before", 0))  # type: ignore[attr-defined]
-            if softmax:
-                one._of_softmax = True  # type: ignore[attr-defined]
-
-
-def _given(args: Any, kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
-    return [args[i] if i < len(args) else kwargs.get(name) for i, name in enumerate(names)]
-
-
-def _product(name: str, args: Any, result: torch.Tensor) -> int:
-    """Multiplications of a matrix product."""
-    if name == "einsum":
-        equation, *operands = args
-        if not isinstance(equation, str) or "." in equation:
-            return result.numel()
-        letters = equation.replace(" ", "").split("->")[0].split(",")
-        sizes = {
-            letter: size
-            for term, one in zip(letters, _tensors(operands), strict=False)
-            for letter, size in zip(term, one.shape, strict=False)
-        }
-        return math.prod(sizes.values())
-    left = args[1] if name in ("baddbmm", "addmm") else args[0]
-    return result.numel() * left.shape[-1]
