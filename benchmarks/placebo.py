@@ -24,7 +24,7 @@ from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.baselines.bradley_terry import bradley_terry
 from nngpt_ext.evaluation.baselines.features import Side, recipe_features, structure_features
-from nngpt_ext.evaluation.pool import Tested, best_prior, pooled
+from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, pooled
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 
 PRIORS = ("pair_prior", "kind_prior")
@@ -89,7 +89,7 @@ def measure(level: str, seed: int = 0) -> dict[str, object]:
         answers["bt_recipe, recipes shuffled"] = bradley_terry(with_shuffled_recipes(data, seed), recipe_features)
         answers["bt_structure, structures shuffled"] = bradley_terry(data, with_shuffled_structures(seed))
         test = data.part("test")
-        folds.append(Tested(test, answers, np.array([data.families[nn] for nn in test["nn"]], dtype=object)))
+        folds.append(FoldAnswers(test, answers, np.array([data.families[nn] for nn in test["nn"]], dtype=object)))
     pool = pooled(folds)
     right = {name: metrics.correct(p, metrics.first_wins(pool.test)) for name, p in pool.answers.items()}
     best = best_prior(right)

@@ -200,11 +200,13 @@ def _by_family(request: SplitRequest) -> dict[str, str]:
     rest = [name for name in members if fold[name] != options.fold]
     largest = _LARGE_FAMILY * sum(len(members[name]) for name in rest)
     wanted = _VALIDATION * sum(len(members[name]) for name in rest)
-    part, validating = {name: "test" for name in members if fold[name] == options.fold}, 0
-    for name in shuffled([name for name in rest if len(members[name]) <= largest], request.seed):
-        # Whatever brings their number nearer to a tenth, and one family in any case.
-        if not validating or abs(validating + len(members[name]) - wanted) <= wanted - validating:
-            part[name], validating = "validation", validating + len(members[name])
+    part, left = {name: "test" for name in members if fold[name] == options.fold}, wanted + 0.5
+    order = shuffled([name for name in rest if len(members[name]) <= largest], request.seed)
+    for name in order:
+        if len(members[name]) <= left:
+            part[name], left = "validation", left - len(members[name])
+    if order and "validation" not in part.values():
+        part[min(order, key=lambda name: len(members[name]))] = "validation"
     return {nn: part.get(own, "train") for nn, own in family.items()}
 
 

@@ -18,7 +18,7 @@ _PAIR = ["nn", "dataset_1", "dataset_2"]
 
 
 @dataclass(frozen=True)
-class Tested:
+class FoldAnswers:
     """Test pairs and the answers to them.
 
     Attributes:
@@ -32,7 +32,7 @@ class Tested:
     units: np.ndarray
 
 
-def pooled(folds: Sequence[Tested]) -> Tested:
+def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
     """The test pairs of all folds, one fold after the other.
 
     Raises:
@@ -44,7 +44,7 @@ def pooled(folds: Sequence[Tested]) -> Tested:
     if any(list(fold.answers) != list(folds[0].answers) for fold in folds):
         raise ValueError("the folds have answers of other predictors")
     answers = {name: np.concatenate([fold.answers[name] for fold in folds]) for name in folds[0].answers}
-    return Tested(test, answers, np.concatenate([fold.units for fold in folds]))
+    return FoldAnswers(test, answers, np.concatenate([fold.units for fold in folds]))
 
 
 def best_prior(correct: Mapping[str, np.ndarray]) -> str:

@@ -14,7 +14,7 @@ from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
-from nngpt_ext.evaluation.pool import Tested, best_prior, family_figures, pooled
+from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.io import replacing
 
@@ -75,7 +75,7 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         data = load_pairs(one, records)
         test = data.part("test")
         units = np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object)
-        tested.append(Tested(test, baseline_probabilities(data), units))
+        tested.append(FoldAnswers(test, baseline_probabilities(data), units))
         parts = {part: data.part(part) for part in PARTS}
         folds.append(
             {

@@ -108,8 +108,7 @@ def test_kinds_of_others(lemur_sources: dict[str, str]) -> None:
     assert {nn: found.get(nn) for nn in others} == {
         "mine": "rag", "alone": None, "alt-0123": "alt", "AirNet-9": "named", "ga-x": "giant"
     }  # fmt: skip
-    # Only training networks lend their kind.
-    assert "mine" not in kinds({**some, **others}, set(some) - {nn for nn in some if known[nn] == "rag"})
+    assert "mine" not in kinds({**some, **others}, set())  # only training networks lend their kind
     assert kinds(others, set(others)).keys() == {"alt-0123", "AirNet-9", "ga-x"}
 
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.evaluation.pool import Tested, best_prior, family_figures, pooled
+from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
 
 from .conftest import made_report, pair_rows
 
 
-def fold(nn: str, *probability: float) -> Tested:
+def fold(nn: str, *probability: float) -> FoldAnswers:
     rows = [(nn, "cifar-10", name, "cifar-10") for name in ("mnist", "svhn")][: len(probability)]
-    return Tested(
+    return FoldAnswers(
         pair_rows(rows, "test"), {"pair_prior": np.array(probability)}, np.array([f"family of {nn}"] * len(rows))
     )
 
@@ -33,7 +33,7 @@ def test_a_pair_is_tested_once() -> None:
 
 def test_folds_have_the_same_predictors() -> None:
     with pytest.raises(ValueError, match="other predictors"):
-        pooled([fold("a", 0.1), Tested(fold("b", 0.1).test, {}, np.array(["f"]))])
+        pooled([fold("a", 0.1), FoldAnswers(fold("b", 0.1).test, {}, np.array(["f"]))])
 
 
 def test_the_best_prior() -> None:

@@ -31,7 +31,7 @@ LEAST_CURVATURE = 1e-3  # of a pair's loss, where the prediction is all but cert
 _TREES = {
     "learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 20, "min_sum_hessian_in_leaf": 1.0, "lambda_l2": 10.0,
     "feature_fraction": 0.6, "bagging_fraction": 0.8, "bagging_freq": 1, "max_bin": 63, "seed": 0, "num_threads": 1,
-    "deterministic": True, "force_row_wise": True, "verbose": -1,
+    "deterministic": True, "feature_pre_filter": False, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
 
 
