@@ -36,9 +36,8 @@ def with_shuffled_recipes(data: PairData, seed: int = 0) -> PairData:
     rng = np.random.default_rng(seed)
     recipe: dict[tuple[str, str], Any] = {}
     for side in ("1", "2"):
-        recipe.update(
-            zip(zip(data.pairs["nn"], data.pairs[f"dataset_{side}"]), data.pairs[f"recipe_{side}"], strict=True)
-        )
+        rows = zip(data.pairs["nn"], data.pairs[f"dataset_{side}"], data.pairs[f"recipe_{side}"], strict=True)
+        recipe.update({(nn, dataset): own for nn, dataset, own in rows})
     names: dict[str, list[str]] = {}
     for nn, dataset in sorted(recipe):
         names.setdefault(nn, []).append(dataset)
