@@ -60,8 +60,8 @@ def lineage_table(sources: Mapping[str, str], architectures: Mapping[str, frozen
         for name, number in zip(names, frame["near"], strict=True)
     ]
     frame = frame.sort_values(["key", "text"], ignore_index=True).drop_duplicates("text")
-    for level in LEVELS:  # numbered in the order of the keys
-        frame[level] = pd.factorize(frame[level])[0].astype("int16")
+    for name in LEVELS:  # numbered in the order of the keys
+        frame[name] = pd.factorize(frame[name])[0].astype("int16")
     return pa.Table.from_pandas(frame.astype({"origin": "category", "kind": "category"}), preserve_index=False)
 
 
