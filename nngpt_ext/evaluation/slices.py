@@ -19,7 +19,7 @@ from nngpt_ext.evaluation.figures import (
     NearDuplicates,
     Skill,
 )
-from nngpt_ext.evaluation.statistics import bootstrap_measure, bootstrap_networks, sign_flip_p
+from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_networks, sign_flip_p
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Answers:
             n=n,
             networks=len(set(self.networks)),
         )
+
+    def gain(self) -> tuple[float, Ci95]:
+        """Accuracy minus that of the pair prior, with its interval."""
+        gains = self.correct.astype("float64") - self.prior
+        return gains.mean(), bootstrap_networks(gains, self.units)
 
 
 def difference(correct: np.ndarray, other: np.ndarray, units: np.ndarray) -> Skill:

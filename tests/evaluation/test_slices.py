@@ -19,8 +19,7 @@ def test_a_part_has_its_own_numbers() -> None:
     found = part.group()
     assert (found.accuracy, found.prior, found.n, found.networks) == (2 / 3, 2 / 3, 3, 2)
     assert found.ci95 == bootstrap_networks([1, 1, 0], ["n1", "n1", "n2"])
-    gain = slices.difference(part.correct, part.prior, part.units)
-    assert (gain.value, gain.ci95) == (0.0, bootstrap_networks([1, 0, -1], ["n1", "n1", "n2"]))
+    assert part.gain() == (0.0, bootstrap_networks([1, 0, -1], ["n1", "n1", "n2"]))
     joined = slices.Answers.of(test, answers.prior, {"n1": "f", "n2": "f"}).group()
     assert (joined.networks, joined.ci95) == (2, (0.75, 0.75))  # of one family, whose interval is a point
     none = answers.part(masks["as_answer"]["svhn"]).group()
