@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nngpt_ext.evaluation.description import tables
 from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
 
 from .conftest import made_report, pair_rows
+
+BASELINES = {"pair_prior": np.full(4, 0.6), "kind_prior": np.array([0.4, 0.6, 0.6, 0.6])}  # all answers right
 
 
 def fold(nn: str, *probability: float) -> FoldAnswers:
@@ -82,3 +85,14 @@ def test_a_report_of_families_has_intervals_over_them() -> None:
     assert joined.accuracy.value == own.accuracy.value
     assert joined.accuracy.ci95 == (joined.accuracy.value, joined.accuracy.value)  # one family has no spread
     assert own.accuracy.ci95[0] < own.accuracy.ci95[1]
+
+
+def test_the_report_names_the_best_prior_and_the_families() -> None:
+    shown = tables(made_report(baselines=BASELINES, families={"n1": "f", "n2": "g"}))[0]
+    rows = {row[0]: row[1:] for row in shown.rows}
+    assert rows["skill beyond the best prior"][0] == "-0.250"
+    assert rows["skill beyond the best prior"][2].startswith("accuracy − kind_prior; ")
+    assert rows["without the largest family"][0] == "0.000"
+    assert rows["mean over families"][0] == "0.500"
+    assert shown.caption.endswith("bootstrap draws of families.")
+    assert "skill beyond the best prior" not in {row[0] for row in tables(made_report())[0].rows}
