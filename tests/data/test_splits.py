@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nngpt_ext.data.families import THRESHOLD, clusters, near, signatures, with_near_duplicate
@@ -347,6 +347,7 @@ def test_fewer_families_than_folds() -> None:
     )
 
 
+@settings(max_examples=8)  # each takes signatures of its sources
 @given(st.lists(st.integers(0, 30), min_size=45, max_size=90), st.integers(0, 5), st.integers(2, 4))
 def test_any_by_family(numbers: list[int], seed: int, folds: int) -> None:
     networks = {f"net{i}": {"mnist", "svhn"} for i in range(len(numbers))}
