@@ -36,8 +36,9 @@ def summary(report: Report) -> str:
             "training never saw."
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
-    # A single network has no spread: its interval is a point and says nothing about others.
-    if not skill.clear_of_zero or (report.n_test_networks or 0) < 2:
+    # A single network, or family, has no spread: its interval is a point and says nothing about others.
+    units = report.families.families if report.families else report.n_test_networks or 0
+    if not skill.clear_of_zero or units < 2:
         verdict = "no skill was shown"
     else:
         verdict = "skill was shown" if skill.value > 0 else "the model is below the prior"

@@ -286,4 +286,6 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")
     if test["nn"].nunique() == 1:
         own.append("There is one test network only: the intervals are points and say nothing about others.")
+    elif run.families and test["nn"].map(run.families).nunique() == 1:
+        own.append("There is one test family only: the intervals are points and say nothing about others.")
     return [note for note in dict.fromkeys([*own, *run.notes]) if note]

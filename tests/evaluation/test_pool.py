@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.evaluation.description import tables
+from nngpt_ext.evaluation.description import summary, tables
 from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
 
 from .conftest import made_report, pair_rows
@@ -85,6 +85,10 @@ def test_a_report_of_families_has_intervals_over_them() -> None:
     assert joined.accuracy.value == own.accuracy.value
     assert joined.accuracy.ci95 == (joined.accuracy.value, joined.accuracy.value)  # one family has no spread
     assert own.accuracy.ci95[0] < own.accuracy.ci95[1]
+    assert "There is one test family only: the intervals are points and say nothing about others." in joined.notes
+    better = made_report(baselines={"pair_prior": np.array([0.9, 0.2, 0.2, 0.1])}, families={"n1": "f", "n2": "f"})
+    assert better.skill.value > 0
+    assert summary(better).endswith("no skill was shown.")
 
 
 def test_the_report_names_the_best_prior_and_the_families() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +104,14 @@ def sigmoid(log_odds: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
 
 
+def _lightgbm() -> Any:
+    try:
+        return import_module("lightgbm")
+    except OSError:  # slim systems lack the OpenMP library that it needs; torch brings and loads one
+        import_module("torch")
+        return import_module("lightgbm")
+
+
 def boosted_scores(features: np.ndarray, contest: Contest, rounds: Sequence[int]) -> list[np.ndarray]:
     """Scores of all rows of `features` after each of the numbers of rounds; only sides in the contest are learned from.
 
@@ -111,8 +120,7 @@ def boosted_scores(features: np.ndarray, contest: Contest, rounds: Sequence[int]
         contest: the pairs to learn from.
         rounds: rising numbers of trees.
     """
-    import lightgbm
-
+    lightgbm = _lightgbm()
     learned, numbers = np.unique(contest.sides, return_inverse=True)
     own = Contest(numbers.reshape(contest.sides.shape), contest.won, contest.weight, contest.offset)
     table = lightgbm.Dataset(features[learned], label=np.zeros(len(learned)), params=_TREES)
