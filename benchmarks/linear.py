@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.families import signature
 from nngpt_ext.errors import UserError, nearest, shown
@@ -27,7 +28,6 @@ from nngpt_ext.host.parser import parse_answer
 from nngpt_ext.io import parse_mapping, text_digest
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.networks.codes import read_codes
-from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.networks.source import is_name
 from nngpt_ext.predict.question import filled_digest
 from nngpt_ext.prompts.builtin import get_template

@@ -13,9 +13,10 @@ import typer
 
 from nngpt_ext import bench, doctor
 from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
-from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.data.splits import SPLITS, SplitOptions
 from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.export.export_commands import app as export
@@ -47,6 +48,9 @@ Source = Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from")
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
 TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]
 HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
+Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family tests on, counted from 0.")]
+Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
+FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
 
 
 @app.callback()
@@ -109,6 +113,9 @@ def pairs(
         str | None, typer.Option(help=SPLITS.help("Count the parts of a split, by_network where --out is given"))
     ] = None,
     hold_out: HoldOut = None,
+    fold: Fold = None,
+    folds: Folds = SplitOptions.folds,
+    family_level: FamilyLevel = SplitOptions.family_level,
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
@@ -119,8 +126,8 @@ def pairs(
     from nngpt_ext.tasks.inspection import summarize_pairs
 
     options = _data(
-        split=split or "by_network", hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source,
-        path=lemur, seed=seed,
+        split=split or "by_network", hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch,
+        label=label, trials=trials, source=source, path=lemur, seed=seed,
     )  # fmt: skip
     summary = summarize_pairs(options, out, split=split is not None)
     if as_json:
@@ -137,10 +144,13 @@ def pairs(
         typer.echo(f"written to {out}", err=True)
 
 
-@app.command(epilog="Example: nngpt-ext baselines --split by_network --json")
+@app.command(epilog="Example: nngpt-ext baselines --split by_family --family-level strict --json")
 def baselines(
     split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
     hold_out: HoldOut = None,
+    fold: Fold = None,
+    folds: Folds = SplitOptions.folds,
+    family_level: FamilyLevel = SplitOptions.family_level,
     epoch: Epoch = 5,
     label: Label = "normalized",
     trials: TrialsOf = "best",
@@ -149,22 +159,29 @@ def baselines(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the baselines, which use no language model, on held-out pairs."""
+    """Measure the baselines, which use no language model, on held-out pairs; by_family: of all folds without --fold."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
     options = _data(
-        split=split, hold_out=hold_out, epoch=epoch, label=label, trials=trials, source=source, path=lemur, seed=seed
-    )
+        split=split, hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch, label=label,
+        trials=trials, source=source, path=lemur, seed=seed,
+    )  # fmt: skip
     found = evaluate_baselines(options)
     if as_json:
         print_json(found)
         return
-    typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
+    typer.echo(
+        f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks; "
+        f"95 % intervals over {found['intervals_over']}"
+    )
     for name, figures in found["baselines"].items():
         line = f"  {name}: {_interval(figures['accuracy'], figures['ci95'], '.3f')}"
         if name != "pair_prior":
             difference = figures["difference"]
             line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
+        if not name.endswith("_prior"):
+            beyond = figures["beyond_best_prior"]
+            line += f"; against {beyond['prior']} {_interval(beyond['value'], beyond['ci95'], '+.3f')}"
         typer.echo(line)
     _print_excluded(found["excluded"])
     if found["note"]:

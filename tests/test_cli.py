@@ -165,8 +165,14 @@ SIMPLE = {  # seen before anything is read
     "label of baselines": (("baselines", "--label", "x"), "unknown label 'x'; known: normalized, percentile"),
     "label of a run": ((*RUN, "--set", "data.label=x"), "data.label: unknown label 'x'; known: normalized, percentile"),
     "split": (("pairs", "--split", "by_networks"), "unknown split 'by_networks' (did you mean 'by_network'?)"),
-    "split of baselines": (("baselines", "--split", "x"), "unknown split 'x'; known: by_cluster, by_network"),
-    "split of a run": ((*RUN, "--set", "data.split=x"), "data.split: unknown split 'x'; known: by_cluster, by_network"),
+    "split of baselines": (
+        ("baselines", "--split", "x"),
+        "unknown split 'x'; known: by_cluster, by_family",
+    ),
+    "split of a run": (
+        (*RUN, "--set", "data.split=x"),
+        "data.split: unknown split 'x'; known: by_cluster, by_family",
+    ),
     "trials": (("pairs", "--trials", "worst"), "unknown kind of trials 'worst'"),
     "source": (("pairs", "--source", "web"), "unknown data source 'web'; known: "),
     "no such LEMUR": (("pairs", "--lemur", "none"), "no LEMUR at 'none'"),

@@ -186,8 +186,10 @@ def test_all_faults_are_told_in_one_line():
 
 @pytest.mark.parametrize("key", known_keys(TaskConfig))
 def test_a_slip_of_the_pen_is_answered_with_the_key(key):
-    for typed in (f"{key[:-1]}x", f"{key}s"):
-        assert f"unknown key '{typed}' (did you mean '{key}'?)" in faults(parse_settings([f"{typed}=1"]))
+    alike = {key, f"{key}s", key.removesuffix("s")} & set(known_keys(TaskConfig))  # data.fold and data.folds
+    for typed in {f"{key[:-1]}x", f"{key}s"} - alike:
+        told = faults(parse_settings([f"{typed}=1"]))
+        assert any(f"unknown key '{typed}' (did you mean '{one}'?)" in told for one in alike)
 
 
 @pytest.mark.parametrize("group", ["data", "model", "tuning", "calibration", "model.lora"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
 from nngpt_ext.io import text_digest
 
@@ -37,14 +38,21 @@ def signature(source: str) -> np.ndarray:
     return sketch.hashvalues
 
 
-def signatures(sources: Mapping[str, str], names: Sequence[str]) -> np.ndarray:
-    """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source."""
-    keys = [text_digest(sources[name]) for name in names]
+def signatures(sources: Mapping[str, str], names: Sequence[str], *, compact: bool = False) -> np.ndarray:
+    """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source.
+
+    Args:
+        sources: source text by network.
+        names: the networks.
+        compact: whether comments and docstrings are taken out first.
+    """
+    prepare, mark = (compact_code, "compact ") if compact else (str, "")
+    keys = [mark + text_digest(sources[name]) for name in names]
     file = cache_folder() / "signatures.npz"
     known = from_cache(file, _read) or {}
     missing = {key: name for key, name in zip(keys, names, strict=True) if key not in known}
     if missing:
-        known |= {key: signature(sources[name]) for key, name in missing.items()}
+        known |= {key: signature(prepare(sources[name])) for key, name in missing.items()}
         to_cache(file, partial(_write, known))
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, PERMUTATIONS), dtype="uint64")
 
@@ -69,12 +77,15 @@ def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> t
 
 def clusters(values: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """The number of each signature's connected component, shape (n,)."""
+    return components(len(values), np.stack(near(values, values, threshold)))
+
+
+def components(n: int, edges: np.ndarray) -> np.ndarray:
+    """The number of each row's connected component, shape (n,), where edges join rows; shape (2, edges)."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    rows, columns = near(values, values, threshold)
-    n = len(values)
-    graph = coo_matrix((np.ones(len(rows), dtype="int8"), (rows, columns)), shape=(n, n))
+    graph = coo_matrix((np.ones(edges.shape[1], dtype="int8"), tuple(edges)), shape=(n, n))
     return connected_components(graph, directed=False)[1]
 
 

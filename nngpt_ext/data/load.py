@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pandas as pd
@@ -12,10 +12,11 @@ import pandas as pd
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.families import with_near_duplicate
+from nngpt_ext.data.lineage import families, kinds
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_source, own_place
-from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, shuffled
+from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, family_weights, shuffled
 from nngpt_ext.data.trials import Source, Trials
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import as_text
@@ -36,6 +37,9 @@ class PairData:
         place: where the records are, if they are not those of the installed nn-dataset.
         networks: the number of networks of each part before `data.<part>_networks` limits it.
         unpaired: the number of networks that have usable trials, but on one dataset only, and so are in no pair.
+        kinds: the kind of each network that has one; of a test network only what its source says.
+        families: the family of each network, in a split that keeps families together; empty in others.
+        weights: how much each training network weighs; 1 for those that are not named.
     """
 
     pairs: pd.DataFrame
@@ -48,6 +52,9 @@ class PairData:
     place: str | None
     networks: dict[str, int]
     unpaired: int
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    families: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def part(self, name: str) -> pd.DataFrame:
         """The pairs of one part, with a new index."""
@@ -89,7 +96,7 @@ def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Se
     """The part of each pair under the configured split; raises what `assign_split` raises."""
     needed = SPLITS[config.split].needs_sources
     sources = records.sources(sorted(pairs["nn"].unique())) if needed else None
-    return assign_split(pairs, config.split, seed=config.seed, sources=sources, hold_out=config.hold_out)
+    return assign_split(pairs, config.split, seed=config.seed, sources=sources, options=config.options)
 
 
 def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
@@ -110,6 +117,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     sources = records.sources(sorted(pairs["nn"].unique()))
     networks = {str(part): int(n) for part, n in pairs.groupby("split")["nn"].nunique().items()}
     unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - pairs["nn"].nunique()
+    family = families(sources, config.family_level) if SPLITS[config.split].by_families else {}
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:
@@ -125,6 +133,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     if config.trials == "all":
         keys = ["nn", "dataset_1", "dataset_2"]
         training = build(use="all").merge(training[[*keys, "split"]], on=keys)
+    trained = set(pairs.loc[pairs["split"] == "train", "nn"])
     return PairData(
         pairs=pairs,
         training=training.reset_index(drop=True),
@@ -136,4 +145,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
         place=own_place(records.source),
         networks=networks,
         unpaired=unpaired,
+        kinds=kinds({nn: sources[nn] for nn in pairs["nn"].unique()}, trained),
+        families=family,
+        weights=family_weights(family, config.family_cap),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.sources.discovery import KINDS
-from nngpt_ext.data.splits import SPLITS, check_options
+from nngpt_ext.data.splits import SPLITS, SplitOptions, check_options
 from nngpt_ext.data.trials import USES
 from nngpt_ext.declaration import choice
 from nngpt_ext.settings import Stage
@@ -24,6 +26,14 @@ class DataConfig(Stage):
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
     split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)
     hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
+    fold: int | None = Field(None, ge=0, description="by_family: the fold that tests, counted from 0")
+    folds: int = Field(SplitOptions.folds, ge=2, le=100, description="by_family: how many folds there are")
+    family_level: Annotated[str, AfterValidator(LEVELS.check)] = choice(
+        SplitOptions.family_level, "by_family: what makes a family", LEVELS
+    )
+    family_cap: int = Field(
+        SplitOptions.family_cap, ge=1, description="by_family: networks that a giant family weighs at most an epoch"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of the split and of seeded trials")
     train_networks: int | None = Field(None, ge=1, description="use this many training networks; all by default")
     validation_networks: int | None = Field(None, ge=1, description="use this many validation networks")
@@ -34,8 +44,19 @@ class DataConfig(Stage):
 
     @model_validator(mode="after")
     def _options_fit(self) -> DataConfig:
-        check_options(self.split, {"hold_out": self.hold_out})
+        check_options(self.split, self.options)
         return self
+
+    @property
+    def options(self) -> SplitOptions:
+        """What the split takes besides the seed."""
+        return SplitOptions(**{field.name: getattr(self, field.name) for field in fields(SplitOptions)})
+
+    def per_fold(self) -> list[DataConfig]:
+        """One configuration for each fold of a split with folds, unless a fold is chosen; otherwise this one."""
+        if "fold" not in SPLITS[self.split].options or self.fold is not None:
+            return [self]
+        return [self.model_copy(update={"fold": i}) for i in range(self.folds)]
 
     def networks(self, part: str) -> int | None:
         """How many networks of a part to use; None for all of them."""

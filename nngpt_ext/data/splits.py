@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from nngpt_ext.data.lineage import GIANT, families, giants, origin
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, nearest, setting, typed
 from nngpt_ext.io import text_digest
@@ -18,7 +19,27 @@ if TYPE_CHECKING:
 PARTS = ("train", "validation", "test")
 # Of ten consecutive networks in the dealing order, seven train, one validates and two test.
 _DEAL = ("train", "train", "test", "train", "train", "validation", "train", "test", "train", "train")
-_LARGE = 0.10  # share of the networks above which a cluster goes to train
+_VALIDATION = 0.10  # share of the small networks outside the test fold that validate in by_family
+_LARGE_FAMILY = 0.20  # share of these networks above which a family only trains
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """What only some splits take.
+
+    Attributes:
+        hold_out: the origin that `by_origin` tests on.
+        fold: the fold that `by_family` tests on, from 0.
+        folds: how many folds `by_family` has.
+        family_level: a name in `lineage.LEVELS`.
+        family_cap: how many networks a giant family weighs at most in `by_family`.
+    """
+
+    hold_out: str | None = None
+    fold: int | None = None
+    folds: int = 5
+    family_level: str = "near"
+    family_cap: int = 30
 
 
 @dataclass(frozen=True)
@@ -29,14 +50,14 @@ class SplitRequest:
         pairs: as `build_pairs` returns them.
         names: their networks in text order; names and seed determine the split.
         sources: source text of each network; empty if the split does not need it.
-        hold_out: the origin that `by_origin` tests on.
+        options: of the split.
     """
 
     pairs: pd.DataFrame
     names: Sequence[str]
     seed: int
     sources: Mapping[str, str]
-    hold_out: str | None
+    options: SplitOptions
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,7 @@ class Split:
         options: keys of the configuration that only some splits take.
         needs_sources: whether it looks at the networks' source code.
         of_pairs: whether it assigns pairs, not networks; the keys of `deal` are then `NN DATASET_1 DATASET_2`.
+        by_families: whether families stay together, intervals are over families, and giant ones are capped.
     """
 
     name: str
@@ -59,6 +81,7 @@ class Split:
     options: frozenset[str] = frozenset()
     needs_sources: bool = False
     of_pairs: bool = False
+    by_families: bool = False
 
 
 def assign_split(
@@ -67,7 +90,7 @@ def assign_split(
     *,
     seed: int = 0,
     sources: Mapping[str, str] | None = None,
-    hold_out: str | None = None,
+    options: SplitOptions | None = None,
 ) -> pd.Series:
     """The part of each pair: `train`, `validation` or `test`.
 
@@ -76,25 +99,23 @@ def assign_split(
         split: a name in `SPLITS`.
         seed: seed and sorted network names determine the split.
         sources: source text by network name, for a split that needs it.
-        hold_out: the origin that `by_origin` tests on: a name before the first `-`.
+        options: of the split, where it has some.
 
     Raises:
-        UserError: for an unknown split, or if `hold_out` is missing or no network has this origin.
+        UserError: for an unknown split, if `hold_out` is missing or no network has this origin, or if `fold` is missing
+            or there are fewer families than folds.
     """
     chosen = SPLITS[split]
     if chosen.needs_sources and sources is None:
         raise ValueError(f"{split} needs the sources of the networks")
-    parts = chosen.deal(SplitRequest(pairs, sorted(pairs["nn"].unique()), seed, sources or {}, hold_out))
+    parts = chosen.deal(
+        SplitRequest(pairs, sorted(pairs["nn"].unique()), seed, sources or {}, options or SplitOptions())
+    )
     return (_pair_keys(pairs) if chosen.of_pairs else pairs["nn"]).map(parts).rename("split")
 
 
 def _pair_keys(pairs: pd.DataFrame) -> pd.Series:
     return pairs["nn"] + " " + pairs["dataset_1"] + " " + pairs["dataset_2"]
-
-
-def origin(name: str) -> str:
-    """Where a network comes from: its name before the first `-`."""
-    return name.split("-", 1)[0]
 
 
 def split_hash(pairs: pd.DataFrame) -> str:
@@ -150,7 +171,7 @@ def _by_cluster(request: SplitRequest) -> dict[str, str]:
     for name, number in zip(names, clusters(signatures(request.sources, names)), strict=True):
         members[int(number)].append(name)
     parts = dict.fromkeys(names, "train")
-    dealt = {min(group): group for group in members.values() if len(group) <= _LARGE * len(names)}
+    dealt = {min(group): group for group in members.values() if len(group) <= GIANT * len(names)}
     remaining = sum(map(len, dealt.values()))
     counts = {"validation": 0, "test": 0}
     for first in shuffled(list(dealt), request.seed):
@@ -163,8 +184,58 @@ def _by_cluster(request: SplitRequest) -> dict[str, str]:
     return parts
 
 
+def _by_family(request: SplitRequest) -> dict[str, str]:
+    options = request.options
+    if options.fold is None:
+        last = options.folds - 1
+        raise UserError(f"split by_family tests one fold at a time, 0 to {last}; for example --set data.fold=0")
+    family = families(request.sources, options.family_level)
+    members = _small_families(family)
+    if len(members) < options.folds:
+        raise UserError(
+            f"split by_family has {len(members)} families outside the giant ones and needs at least one for each of "
+            f"{options.folds} folds; lower data.folds, or use --set data.family_level=near"
+        )
+    fold = even_folds(members, options.folds, request.seed)
+    rest = [name for name in members if fold[name] != options.fold]
+    largest = _LARGE_FAMILY * sum(len(members[name]) for name in rest)
+    wanted = _VALIDATION * sum(len(members[name]) for name in rest)
+    part, left = {name: "test" for name in members if fold[name] == options.fold}, wanted + 0.5
+    order = shuffled([name for name in rest if len(members[name]) <= largest], request.seed)
+    for name in order:
+        if len(members[name]) <= left:
+            part[name], left = "validation", left - len(members[name])
+    if order and "validation" not in part.values():
+        part[min(order, key=lambda name: len(members[name]))] = "validation"
+    return {nn: part.get(own, "train") for nn, own in family.items()}
+
+
+def _small_families(family: Mapping[str, str]) -> dict[str, list[str]]:
+    """The networks of each family that is not giant."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for nn, own in family.items():
+        members[own].append(nn)
+    return {own: members[own] for own in sorted(members.keys() - giants(family).keys())}
+
+
+def even_folds(members: Mapping[str, Sequence[str]], folds: int, seed: int) -> dict[str, int]:
+    """The fold of each family: the largest first, each into the fold with the fewest networks."""
+    sizes = [0] * folds
+    result = {}
+    for own in sorted(shuffled(list(members), seed), key=lambda own: -len(members[own])):  # sorting is stable
+        result[own] = sizes.index(min(sizes))
+        sizes[result[own]] += len(members[own])
+    return result
+
+
+def family_weights(family: Mapping[str, str], cap: int) -> dict[str, float]:
+    """How much each network weighs: as one, and all of a giant family together as `cap` networks at most."""
+    large = giants(family)
+    return {nn: min(1.0, cap / large[own]) if own in large else 1.0 for nn, own in family.items()}
+
+
 def _by_origin(request: SplitRequest) -> dict[str, str]:
-    names, hold_out = request.names, request.hold_out
+    names, hold_out = request.names, request.options.hold_out
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[origin(name)].append(name)
@@ -208,6 +279,17 @@ SPLITS = Declarations(
             options=frozenset({"hold_out"}),
         ),
         Split(
+            "by_family",
+            "one of data.folds folds of families tests, a tenth of the other small families validates, and families of "
+            "more than 10 % of the networks only train, where they weigh data.family_cap networks",
+            _by_family,
+            "by_family: the families of near-duplicates with more than 10 % of the networks are all in training. It "
+            "shows what to expect of networks unlike those in training; read it beside by_network.",
+            options=frozenset({"fold", "folds", "family_level", "family_cap"}),
+            needs_sources=True,
+            by_families=True,
+        ),
+        Split(
             "random_pairs",
             "pairs at random, so the same network is in training and in test (leaky)",
             _random_pairs,
@@ -219,9 +301,13 @@ SPLITS = Declarations(
 )
 
 
-def check_options(split: str, given: Mapping[str, object]) -> None:
-    """Raise a UserError if an option (`hold_out`) was given to a split that does not take it."""
-    for name, value in given.items():
-        if value is not None and name not in SPLITS[split].options:
-            takers = ", ".join(one.name for one in SPLITS.values() if name in one.options)
-            raise UserError(f"{name} goes with split {takers}, not {split}")
+def check_options(split: str, options: SplitOptions) -> None:
+    """Raise a UserError if an option differs from its default and the split does not take it."""
+    for field in fields(options):
+        if getattr(options, field.name) != field.default and field.name not in SPLITS[split].options:
+            takers = ", ".join(one.name for one in SPLITS.values() if field.name in one.options)
+            raise UserError(f"{field.name} goes with split {takers}, not {split}")
+    if options.fold is not None and options.fold >= options.folds:
+        raise UserError(
+            f"fold {options.fold} does not exist; with {options.folds} folds they are 0 to {options.folds - 1}"
+        )

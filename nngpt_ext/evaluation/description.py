@@ -40,7 +40,9 @@ def summary(report: Report) -> str:
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
     few = f", on fewer than {FEW} networks" if few_networks(report) else ""
-    if few or not skill.clear_of_zero:
+    # A single network, or family, has no spread: its interval is a point and says nothing about others.
+    units = report.families.families if report.families else report.n_test_networks or 0
+    if few or not skill.clear_of_zero or units < 2:
         verdict = "no skill was shown"
     else:
         verdict = "skill was shown" if skill.value > 0 else "the model is below the prior"
@@ -108,7 +110,8 @@ def _caption(report: Report) -> str:
             f"{intervals} answers. A dash: texts have no probability, and name no network.{few}"
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
-    return f"{tested}. Means are over pairs; {intervals} networks (a dash: the draws had no spread).{few}"
+    units = "families" if report.families else "networks"
+    return f"{tested}. Means are over pairs; {intervals} {units} (a dash: the draws had no spread).{few}"
 
 
 def _accuracies(report: Report) -> list[Row]:
@@ -122,6 +125,7 @@ def _accuracies(report: Report) -> list[Row]:
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
             f"accuracy − pair prior; {p_value(skill.p)}{few}",
         ),
+        *_beyond(report),
     ]  # fmt: skip
     for name, baseline in baselines.items():
         remarks = [BASELINES[name].description] if name in BASELINES else []
@@ -138,6 +142,29 @@ def _spans(report: Report) -> list[Span]:
     }
     measured = {"accuracy": (report.accuracy.value, report.accuracy.ci95), **baselines}
     return [Span(name, value, ci95) for name, (value, ci95) in measured.items() if value is not None]
+
+
+def _beyond(report: Report) -> list[Row]:
+    """Skill beyond the best prior, where it is not the pair prior, and what a single family decides."""
+    beyond, families = report.skill_beyond_best_prior, report.families
+    rows: list[Row] = []
+    if beyond is not None and beyond.prior != PRIOR:
+        rows.append(
+            (
+                "skill beyond the best prior", number(beyond.value, sign=True), interval(beyond.ci95, sign=True),
+                f"accuracy − {beyond.prior}; {p_value(beyond.p)}",
+            )
+        )  # fmt: skip
+    if families is not None:
+        for name, part in (
+            ("without the largest family", families.without_largest),
+            ("mean over families", families.mean),
+        ):
+            if part is not None:
+                gain = part.difference
+                remark = f"accuracy − best prior {number(gain.value, sign=True)} ({interval(gain.ci95, sign=True)})"
+                rows.append((name, number(part.accuracy.value), interval(part.accuracy.ci95), remark))
+    return rows
 
 
 def _calibration(report: Report) -> list[Row]:

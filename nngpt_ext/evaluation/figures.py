@@ -60,6 +60,32 @@ class Skill(_Part):
         return self.ci95[0] > 0 or self.ci95[1] < 0
 
 
+class SkillBeyondPrior(Skill):
+    """Accuracy minus that of the better prior, the pairs' or the kinds', on the same pairs."""
+
+    prior: str
+
+
+class OverFamilies(_Part):
+    """An accuracy and its difference from the best prior's, with intervals over families."""
+
+    accuracy: Accuracy
+    difference: Skill
+
+
+class FamilyFigures(_Part):
+    """What a single family decides: the test pairs without the family with most of them, and the mean over families.
+
+    `largest` is the key of that family, `largest_share` its share of the pairs.
+    """
+
+    families: int
+    largest: str
+    largest_share: float
+    without_largest: OverFamilies | None
+    mean: OverFamilies
+
+
 class Baseline(_Part):
     """A baseline on the test pairs; `difference` is the model's accuracy minus the baseline's."""
 

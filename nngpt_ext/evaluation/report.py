@@ -21,13 +21,16 @@ from nngpt_ext.evaluation.figures import (
     Baseline,
     CalibrationFigures,
     Epoch,
+    FamilyFigures,
     Group,
     LeftOut,
     NearDuplicates,
     Number,
     PerDataset,
     Skill,
+    SkillBeyondPrior,
 )
+from nngpt_ext.evaluation.pool import best_prior, family_figures
 from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import (
@@ -73,6 +76,8 @@ class Report(BaseModel):
     excluded: dict[str, int]
     accuracy: Accuracy
     skill: Skill
+    skill_beyond_best_prior: SkillBeyondPrior | None = None  # None in reports of older versions
+    families: FamilyFigures | None = None  # where families stay together: all intervals are then over families
     near_duplicates: NearDuplicates
     within_pair_auc: Number
     within_pair_auc_left_out: LeftOut = LeftOut()
@@ -126,6 +131,7 @@ class RunRecord:
         records: which training records: source, fingerprint, and path if they are not those of an installed nn-dataset.
         answers_only: the predictions are answers of texts that name no networks: each counts as a network of its own,
             and what needs a probability, a network's name or the training pairs is None in the report.
+        families: the family of each test network, if the split keeps families together; intervals are then over them.
     """
 
     task: str
@@ -145,6 +151,7 @@ class RunRecord:
     calibration: Mapping[str, Any] | None = None
     records: Mapping[str, Any] = field(default_factory=dict)
     answers_only: bool = False
+    families: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Mapping[str, Any], config: Mapping[str, Any], **more: Any) -> RunRecord:
@@ -158,6 +165,7 @@ class RunRecord:
             "near_duplicates": set(record["near_duplicates"]),
             "records": record.get("data", {}),
             "config": config,
+            "families": record.get("families", {}),
         }
         return cls(**{**found, **more})
 
@@ -199,7 +207,9 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
     first = metrics.first_wins(test)
     correct = {name: metrics.correct(probability, first) for name, probability in baselines.items()}
-    answers = slices.Answers.of(test, correct[PRIOR])
+    answers = slices.Answers.of(test, correct[PRIOR], run.families)
+    best = best_prior(correct)
+    beyond = slices.difference(answers.correct, correct[best], answers.units)
     validation = predictions[predictions["split"] == "validation"]
     tested = [epoch["test_accuracy"] for epoch in run.epochs if epoch.get("test_accuracy") is not None]
     found: dict[str, Any] = {name: value for name, value in vars(run).items() if name in Report.model_fields}
@@ -213,19 +223,21 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         "n_test_pairs": len(test),
         "n_test_networks": test["nn"].nunique(),
         "accuracy": Accuracy(
-            value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.networks), n=len(test)
+            value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.units), n=len(test)
         ),
-        "skill": slices.difference(answers.correct, answers.prior, answers.networks),
+        "skill": slices.difference(answers.correct, answers.prior, answers.units),
+        "skill_beyond_best_prior": SkillBeyondPrior(prior=best, **beyond.model_dump()),
+        "families": family_figures(answers.correct, correct[best], answers.units) if run.families else None,
         "near_duplicates": slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
         "within_pair_auc_left_out": metrics.within_pair_auc(test)[1],
-        "calibration": None if run.calibration is None else slices.calibration(run.calibration, test),
+        "calibration": None if run.calibration is None else slices.calibration(run.calibration, test, answers.units),
         "per_dataset": slices.per_dataset(test, answers),
         "baselines": {
             name: Baseline(
                 accuracy=own.mean(),
-                ci95=bootstrap_networks(own, answers.networks),
+                ci95=bootstrap_networks(own, answers.units),
                 log_loss=metrics.log_loss(baselines[name], first),
-                difference=slices.difference(answers.correct, own, answers.networks),
+                difference=slices.difference(answers.correct, own, answers.units),
             )
             for name, own in correct.items()
         },
@@ -285,6 +297,8 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     if units < FEW:
         noun = "answer" if run.answers_only else "test network"
         own.append(f"Only {count(units, noun)}: with fewer than {FEW}, intervals are too narrow and show no skill.")
+    if run.families and test["nn"].map(run.families).nunique() == 1:
+        own.append("There is one test family only: the intervals are points and say nothing about others.")
     if run.excluded:
         why = ", ".join(f"{reason} {n:,}" for reason, n in run.excluded.items())
         own.append(f"{count(sum(run.excluded.values()), 'trial')} were excluded: {why}.")

@@ -24,27 +24,33 @@ from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_n
 
 @dataclass(frozen=True)
 class Answers:
-    """Whether the model and the pair prior are correct on each test pair, and its network; shapes (rows,)."""
+    """Whether the model and the pair prior are correct on each test pair, and its network; shapes (rows,).
+
+    `units` are what intervals are over: the networks, or their families.
+    """
 
     correct: np.ndarray
     prior: np.ndarray
     networks: np.ndarray
+    units: np.ndarray
 
     @classmethod
-    def of(cls, test: pd.DataFrame, prior: np.ndarray) -> Answers:
+    def of(cls, test: pd.DataFrame, prior: np.ndarray, families: Mapping[str, str] | None = None) -> Answers:
         """From the predictions on the test pairs; `prior` says where the pair prior is correct."""
-        return cls((test["predicted"] == test["better_dataset"]).to_numpy(), prior, test["nn"].to_numpy(dtype=object))
+        networks = test["nn"].to_numpy(dtype=object)
+        units = np.array([(families or {}).get(nn, nn) for nn in networks], dtype=object)
+        return cls((test["predicted"] == test["better_dataset"]).to_numpy(), prior, networks, units)
 
     def part(self, rows: np.ndarray) -> Answers:
         """The rows of a boolean mask."""
-        return Answers(self.correct[rows], self.prior[rows], self.networks[rows])
+        return Answers(self.correct[rows], self.prior[rows], self.networks[rows], self.units[rows])
 
     def group(self) -> Group:
         """Both accuracies; None where there are no rows."""
         n = len(self.networks)
         return Group(
             accuracy=self.correct.mean() if n else None,
-            ci95=bootstrap_networks(self.correct, self.networks) if n else None,
+            ci95=bootstrap_networks(self.correct, self.units) if n else None,
             prior=self.prior.mean() if n else None,
             n=n,
             networks=len(set(self.networks)),
@@ -52,14 +58,17 @@ class Answers:
 
     def gain(self) -> tuple[float, Ci95]:
         """Accuracy minus that of the pair prior, with its interval."""
-        gains = self.correct.astype("int64") - self.prior.astype("int64")
-        return gains.mean(), bootstrap_networks(gains, self.networks)
+        gains = self.correct.astype("float64") - self.prior
+        return gains.mean(), bootstrap_networks(gains, self.units)
 
 
-def difference(correct: np.ndarray, other: np.ndarray, networks: np.ndarray) -> Skill:
-    """Accuracy minus another's on the same rows; both arguments say where the answer is correct."""
-    gain, interval = Answers(correct, other, networks).gain()
-    return Skill(value=gain, ci95=interval, p=sign_flip_p(correct.astype("int64") - other.astype("int64"), networks))
+def difference(correct: np.ndarray, other: np.ndarray, units: np.ndarray) -> Skill:
+    """Accuracy minus another's on the same rows; both arguments say where the answer is correct.
+
+    `units` are what the interval and p are over, networks or families; shape (rows,).
+    """
+    gains = correct.astype("float64") - other
+    return Skill(value=gains.mean(), ci95=bootstrap_networks(gains, units), p=sign_flip_p(gains, units))
 
 
 def near_duplicates(names: Set[str], threshold: float, answers: Answers) -> NearDuplicates:
@@ -92,19 +101,20 @@ def per_dataset(test: pd.DataFrame, answers: Answers) -> dict[str, dict[str, Gro
     }
 
 
-def calibration(fitted: Mapping[str, Any], test: pd.DataFrame) -> CalibrationFigures:
+def calibration(fitted: Mapping[str, Any], test: pd.DataFrame, units: np.ndarray) -> CalibrationFigures:
     """Log loss, Brier score and ECE on the test pairs before and after calibration, and the share that is answered.
 
     Args:
         fitted: temperature, threshold, target and n_pairs.
         test: predictions with `calibrated_1` and `abstain`.
+        units: what intervals are over, networks or families; shape (rows,).
     """
     before, after = (test[name].to_numpy(dtype="float64") for name in ("probability_1", "calibrated_1"))
-    first, networks = metrics.first_wins(test), test["nn"].to_numpy()
+    first = metrics.first_wins(test)
 
     def mean(of_rows: Any) -> Change:
         rows = of_rows(after, first)
-        return Change(before=of_rows(before, first).mean(), after=rows.mean(), ci95=bootstrap_networks(rows, networks))
+        return Change(before=of_rows(before, first).mean(), after=rows.mean(), ci95=bootstrap_networks(rows, units))
 
     answered = ~test["abstain"].to_numpy(dtype=bool)
     among = (test["predicted"] == test["better_dataset"]).to_numpy()[answered]
@@ -118,13 +128,13 @@ def calibration(fitted: Mapping[str, Any], test: pd.DataFrame) -> CalibrationFig
         ece=Change(
             before=metrics.ece(before, first),
             after=metrics.ece(after, first),
-            ci95=bootstrap_measure(lambda rows: metrics.ece(after[rows], first[rows]), networks),
+            ci95=bootstrap_measure(lambda rows: metrics.ece(after[rows], first[rows]), units),
         ),
         answered=Answered(
             share=answered.mean(),
-            ci95=bootstrap_networks(answered, networks),
+            ci95=bootstrap_networks(answered, units),
             n=len(among),
             accuracy=among.mean() if len(among) else None,
-            accuracy_ci95=bootstrap_networks(among, networks[answered]) if len(among) else None,
+            accuracy_ci95=bootstrap_networks(among, units[answered]) if len(among) else None,
         ),
     )

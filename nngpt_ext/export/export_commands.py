@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS
@@ -56,6 +57,8 @@ def dataset(
     out: Out,
     split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
     hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold that by_family tests on, from 0.")] = None,
+    family_level: Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))] = "near",
     epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
     trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")] = 0,
@@ -70,8 +73,8 @@ def dataset(
     from nngpt_ext.export.pairs_dataset import export_dataset
 
     options = {
-        "epoch": epoch, "split": split, "hold_out": hold_out, "seed": seed, "trials": trials, "source": source,
-        "path": lemur,
+        "epoch": epoch, "split": split, "hold_out": hold_out, "fold": fold, "family_level": family_level, "seed": seed,
+        "trials": trials, "source": source, "path": lemur,
     }  # fmt: skip
     config = build_config(DataConfig, options, what="options")
     done, counts = export_dataset(out, config, repo=push, private=private, force=force)

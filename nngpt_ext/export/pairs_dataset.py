@@ -107,7 +107,7 @@ def _write_part(folder: Path, name: str, loaded: Mapping[str, PairData], groups:
     _parquet(pairs, folder / "pairs" / f"{name}.parquet")
     # Made of the training pairs of best trials, as in a run.
     priors = {
-        label: accuracy(pair_prior(loaded[label].part("train"), rows), first_wins(rows))
+        label: accuracy(pair_prior(loaded[label].part("train"), rows, loaded[label].weights), first_wins(rows))
         for label, rows in found.items()
     }
     return Part(name, len(pairs), pairs["nn"].nunique(), priors)

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import TypeGuard
 
+from nngpt_ext.compact import refuse_depth
 from nngpt_ext.errors import UserError, reason, shown
 from nngpt_ext.io import as_text, read_text
-from nngpt_ext.networks.compact import refuse_depth
 from nngpt_ext.quiet import no_warnings
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, nearest, shown
 from nngpt_ext.io import text_digest
-from nngpt_ext.networks.compact import compact_code
 
 MOST = 10**15  # no number of a structure is larger
 

@@ -10,9 +10,9 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError, parsing
-from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.chat import chat_text, normal_forms, takes_system, text_markers
 from nngpt_ext.prompts.fields import Question, Shown, column_values
 from nngpt_ext.prompts.template import Messages, Template

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nngpt_ext.data.load import load_pairs, parts_of, read_records
 from nngpt_ext.data.pairs import build_pairs, usual_winner_share
 from nngpt_ext.data.selection import DataConfig
@@ -12,6 +14,7 @@ from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
+from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
 from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
 from nngpt_ext.io import replacing
 
@@ -57,25 +60,62 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
 
 
 def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
-    """Fit the baselines on the training pairs and measure them on the test pairs."""
-    data = load_pairs(config)
-    test = data.part("test")
-    networks, tested = test["nn"].to_numpy(), int(test["nn"].nunique())
-    few = f"Fewer than {FEW} test networks: intervals are too narrow and show no skill." if tested < FEW else None
-    right = {name: metrics.correct(p, metrics.first_wins(test)) for name, p in baseline_probabilities(data).items()}
-    return {
-        **{name: getattr(config, name) for name in ("split", "epoch", "label", "trials")},
-        "n_train_pairs": len(data.training),
-        "n_test_pairs": len(test),
-        "n_test_networks": tested,
-        "excluded": data.excluded,
-        "baselines": {
-            name: {
-                "accuracy": round(float(answer.mean()), 4),
-                "ci95": [round(x, 4) for x in bootstrap_networks(answer, networks)],
-                "difference": slices.difference(answer, right["pair_prior"], networks).model_dump(mode="json"),
+    """Fit the baselines on the training pairs and measure them on the test pairs, of all folds if there are some.
+
+    Returns:
+        The split and its options, the numbers of pairs, and for each baseline `accuracy`, `ci95`, `difference` (its
+        accuracy minus the pair prior's) and `beyond_best_prior`. Where families stay together, intervals are over
+        families, and `families` has the figures without the largest family and as a mean over families.
+
+    Raises:
+        UserError: if the records are missing or broken, or a part of the split would be empty.
+    """
+    records, tested, folds, fold_options = read_records(config), [], [], config.per_fold()
+    for one in fold_options:
+        data = load_pairs(one, records)
+        test = data.part("test")
+        units = np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object)
+        tested.append(FoldAnswers(test, baseline_probabilities(data), units))
+        parts = {part: data.part(part) for part in PARTS}
+        folds.append(
+            {
+                **({"fold": one.fold} if one.fold is not None else {}),
+                "n_train_pairs": len(data.training),
+                "n_validation_pairs": len(parts["validation"]),
+                "n_test_pairs": len(test),
+                "n_test_networks": int(test["nn"].nunique()),
             }
-            for name, answer in right.items()
-        },
+        )
+    pool, by_families = pooled(tested), SPLITS[config.split].by_families
+    right = {name: metrics.correct(p, metrics.first_wins(pool.test)) for name, p in pool.answers.items()}
+    best = best_prior(right)
+
+    def figures(answer: np.ndarray) -> dict[str, Any]:
+        beyond = slices.difference(answer, right[best], pool.units)
+        found = {
+            "accuracy": round(float(answer.mean()), 4),
+            "ci95": [round(x, 4) for x in bootstrap_networks(answer, pool.units)],
+            "difference": slices.difference(answer, right["pair_prior"], pool.units).model_dump(mode="json"),
+            "beyond_best_prior": {"prior": best, **beyond.model_dump(mode="json")},
+        }
+        if by_families:
+            found["families"] = family_figures(answer, right[best], pool.units).model_dump(mode="json")
+        return found
+
+    tested_networks = int(pool.test["nn"].nunique())
+    few = (
+        f"Fewer than {FEW} test networks: intervals are too narrow and show no skill."
+        if tested_networks < FEW
+        else None
+    )
+    options = sorted(SPLITS[config.split].options)
+    return {
+        **{name: getattr(config, name) for name in ("split", *options, "epoch", "label", "trials")},
+        **(folds[0] if len(folds) == 1 else {"parts": folds}),
+        "n_test_pairs": len(pool.test),
+        "n_test_networks": tested_networks,
+        "intervals_over": "families" if by_families else "networks",
+        "excluded": records.trials.excluded,
+        "baselines": {name: figures(answer) for name, answer in right.items()},
         "note": " ".join(filter(None, (SPLITS[config.split].warning, few))) or None,
     }

@@ -259,6 +259,7 @@ def _run(
         "excluded": data.excluded,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
+        "families": {nn: data.families[nn] for nn in sorted(set(data.part("test")["nn"])) if nn in data.families},
         "epochs": epochs,
         "selected_epoch": selected,
         "read_networks": int(data.pairs["nn"].nunique()),

@@ -73,10 +73,16 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         )
     if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
-    if data["pairs_per_network"] is not None or tuning["networks_per_epoch"] is not None:
+    drawn = {
+        "data.pairs_per_network": data["pairs_per_network"],
+        "tuning.networks_per_epoch": tuning["networks_per_epoch"],
+    }
+    if record.get("families"):
+        drawn["data.family_cap"] = data["family_cap"]
+    if any(value is not None for value in drawn.values()):
         notes.append(
             f"Training drew {record['training_pairs_seen']:,} pairs over all epochs from the "
-            f"{record['training_pairs']:,} training pairs (data.pairs_per_network, tuning.networks_per_epoch)."
+            f"{record['training_pairs']:,} training pairs ({', '.join(drawn)})."
         )
     limited = [part for part in ("train", "validation", "test") if data[f"{part}_networks"] is not None]
     if limited:

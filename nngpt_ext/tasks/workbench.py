@@ -30,6 +30,7 @@ from nngpt_ext.scoring.lines import Prior
 from nngpt_ext.scoring.predictions import group_by_network, predicted_pairs, questions_of
 from nngpt_ext.scoring.scorer import Budget, Encoded, LocalScorer
 from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
+from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
 
 
@@ -47,7 +48,8 @@ class Workbench:
         self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior)
         self.encoder = self.scorer.encoder(data.sources)
         better = (data.training["better_dataset"] == data.training["dataset_1"]).to_numpy()
-        self.training = self.scorer.training(questions_of(data.training), better, self.encoder)
+        groups = self.scorer.training(questions_of(data.training), better, self.encoder)
+        self.training = CappedNetworks(groups, self._giant_families(data))
         # All questions are tokenised before anything is trained: one that is too long is reported now.
         self._encoded: dict[str, Encoded] = {}
         for part in ("validation", "test"):
@@ -60,6 +62,11 @@ class Workbench:
             questions = questions_of(self.data.part(part))
             self._encoded[part] = self.scorer.encode(questions, self.data.sources, self.encoder)
         return self._encoded[part]
+
+    def _giant_families(self, data: PairData) -> list[str | None]:
+        """The giant family of each training network, in the order of the training examples."""
+        names = [data.training["nn"].iloc[rows[0]] for rows in group_by_network(data.training["nn"].tolist())]
+        return [data.families[nn] if data.weights.get(nn, 1.0) < 1.0 else None for nn in names]
 
     def _longest_group(self, pairs: pd.DataFrame) -> Sequence[Example]:
         """The questions about the training network with the longest prompt, to be scored."""
@@ -89,7 +96,7 @@ class Workbench:
     def _validate(self, model: Any) -> dict[str, float]:
         predictions = self.predict(model, "validation", 0)
         first = predictions["better_dataset"] == predictions["dataset_1"]
-        prior = pair_prior(self.data.part("train"), predictions)
+        prior = pair_prior(self.data.part("train"), predictions, self.data.weights)
         return {
             "accuracy": float(predictions["correct"].mean()),
             "log_loss": log_loss(predictions["probability_1"], first),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,28 +20,80 @@ class Plan:
     epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
+class CappedNetworks(list[Group]):
+    """The examples of each network, and the giant family of those that are in one, of which an epoch draws few.
+
+    Args:
+        groups: a network's examples.
+        families: the giant family of each network, or None; as long as `groups`.
+    """
+
+    def __init__(self, groups: Iterable[Group], families: Sequence[str | None]) -> None:
+        super().__init__(groups)
+        self.families = families
+
+
+class _Rotation:
+    """Draws numbers below n, each once before any is drawn twice."""
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        self.n, self.rng = n, rng
+        self.waiting: list[int] = []
+
+    def draw(self, count: int) -> list[int]:
+        """`count` different numbers, at most n."""
+        if len(self.waiting) < count:
+            again = [int(i) for i in self.rng.permutation(self.n)]
+            # Those still waiting come last in the next round, or this draw could have one of them twice.
+            self.waiting += [i for i in again if i not in self.waiting] + [i for i in again if i in self.waiting]
+        drawn, self.waiting = self.waiting[:count], self.waiting[count:]
+        return drawn
+
+
+class _Draw:
+    """The networks of each epoch: of a giant family as many as the cap allows, others each epoch."""
+
+    def __init__(self, families: Sequence[str | None], cap: int, rng: np.random.Generator) -> None:
+        members: dict[str, list[int]] = {}
+        for g, family in enumerate(families):
+            if family is not None:
+                members.setdefault(family, []).append(g)
+        self.members = members
+        self.inner = {family: _Rotation(len(own), rng) for family, own in members.items()}
+        # What is drawn: a network, or a place for one of a family.
+        self.places: list[int | str] = [g for g, family in enumerate(families) if family is None]
+        self.places += [family for family, own in members.items() for _ in range(min(cap, len(own)))]
+        self.outer = _Rotation(len(self.places), rng)
+
+    def epoch(self, networks: int | None) -> list[int]:
+        """The networks of the next epoch, `networks` at most."""
+        drawn = [self.places[i] for i in self.outer.draw(min(networks or len(self.places), len(self.places)))]
+        wanted = Counter(place for place in drawn if isinstance(place, str))
+        found = {family: iter(self.inner[family].draw(n)) for family, n in wanted.items()}
+        return [self.members[place][next(found[place])] if isinstance(place, str) else place for place in drawn]
+
+
 def make_plan(groups: Sequence[Group], config: ResolvedConfig) -> Plan:
     """Draw the examples of all epochs and divide them into steps.
 
-    Every network is drawn once before any is drawn twice, and a network's examples are in one step unless there are
+    Every network is drawn once before any is drawn twice, except that an epoch draws at most `data.family_cap` networks
+    of a giant family, each once before any of that family twice. A network's examples are in one step unless there are
     more than a step takes. `tuning.seed` decides all draws.
 
     Args:
-        groups: a network's examples, those of a pair (`tuning.orders`) next to each other.
+        groups: a network's examples, those of a pair (`tuning.orders`) next to each other; `CappedNetworks`
+            where there are giant families.
         config: of the run, with an engine that suits the base model.
     """
     tuning = config.tuning
     rng = np.random.default_rng(tuning.seed)
-    per_epoch = min(tuning.networks_per_epoch or len(groups), len(groups))
-    waiting: list[int] = []
+    draw = _Draw(
+        groups.families if isinstance(groups, CappedNetworks) else [None] * len(groups), config.data.family_cap, rng
+    )
     steps: list[list[list[list[int]]]] = []
     ends: list[int] = []
     for _ in range(tuning.epochs):
-        if len(waiting) < per_epoch:
-            again = [int(g) for g in rng.permutation(len(groups))]
-            # Networks still waiting come last in the next round, or this epoch could draw one of them twice.
-            waiting += [g for g in again if g not in waiting] + [g for g in again if g in waiting]
-        drawn, waiting = waiting[:per_epoch], waiting[per_epoch:]
+        drawn = draw.epoch(tuning.networks_per_epoch)
         picked = [_pick(len(groups[g]), tuning.orders, config.data.pairs_per_network, rng) for g in drawn]
         for dealt in _steps(drawn, picked, tuning.examples_per_step, tuning.orders):
             rows = _plain_rows if tuning.engine == "plain" else _shared_rows

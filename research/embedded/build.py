@@ -272,7 +272,7 @@ class Builder:
 
 
 def _tokenizer_texts(sources: dict[str, str]) -> list[str]:
-    from nngpt_ext.networks.compact import compact_code
+    from nngpt_ext.compact import compact_code
     from nngpt_ext.prompts.builtin import get_template
 
     templates = [get_template(name) for name in PROMPTS]

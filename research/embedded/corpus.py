@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.families import THRESHOLD, signatures
 from nngpt_ext.data.trials import Source
 from nngpt_ext.io import text_digest
-from nngpt_ext.networks.compact import compact_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

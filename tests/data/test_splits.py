@@ -7,12 +7,21 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nngpt_ext.data.families import THRESHOLD, clusters, near, signatures, with_near_duplicate
+from nngpt_ext.data.lineage import LEVELS, families, giants, origin
 from nngpt_ext.data.pairs import datasets_of
-from nngpt_ext.data.splits import PARTS, assign_split, origin, shuffled, split_hash
+from nngpt_ext.data.splits import (
+    PARTS,
+    SplitOptions,
+    assign_split,
+    even_folds,
+    family_weights,
+    shuffled,
+    split_hash,
+)
 from nngpt_ext.errors import UserError
 from tests.data.small import one_line
 
@@ -49,7 +58,7 @@ def test_seed_0_is_pinned(lemur_pairs: pd.DataFrame, by_network: pd.Series) -> N
 
 
 def test_by_origin_and_random_pairs_are_pinned(lemur_pairs: pd.DataFrame) -> None:
-    parts = assign_split(lemur_pairs, "by_origin", hold_out="rag")
+    parts = assign_split(lemur_pairs, "by_origin", options=SplitOptions(hold_out="rag"))
     assert split_hash(lemur_pairs.assign(split=parts)).startswith("57fe052e80df9261")
     parts = assign_split(lemur_pairs, "random_pairs")
     assert split_hash(lemur_pairs.assign(split=parts)).startswith("09cb3b7150783685")
@@ -137,7 +146,7 @@ def test_by_cluster_needs_sources(lemur_pairs: pd.DataFrame) -> None:
 
 
 def test_by_origin_tests_on_one_origin(lemur_pairs: pd.DataFrame) -> None:
-    groups = members(lemur_pairs, assign_split(lemur_pairs, "by_origin", hold_out="rag"))
+    groups = members(lemur_pairs, assign_split(lemur_pairs, "by_origin", options=SplitOptions(hold_out="rag")))
     assert disjoint(groups)
     names = set(lemur_pairs["nn"])
     assert groups["test"] == {name for name in names if name.startswith("rag-")}
@@ -156,7 +165,7 @@ def test_by_origin_tests_on_one_origin(lemur_pairs: pd.DataFrame) -> None:
 )
 def test_by_origin_lists_the_origins(lemur_pairs: pd.DataFrame, given: str | None, start: str) -> None:
     with pytest.raises(UserError) as error:
-        assign_split(lemur_pairs, "by_origin", hold_out=given)
+        assign_split(lemur_pairs, "by_origin", options=SplitOptions(hold_out=given))
     message = one_line(error.value)
     assert message.startswith(start)
     assert "ga (1015), ast (413), alt (212), rag (173), FractalNet (37)" in message
@@ -222,7 +231,7 @@ def test_any_by_network(networks: dict[str, set[str]], seed: int, random) -> Non
 def test_any_by_origin(networks: dict[str, set[str]], seed: int) -> None:
     assume(any(origin(name) == "ga" for name in networks))
     pairs = made(networks)
-    groups = members(pairs, assign_split(pairs, "by_origin", seed=seed, hold_out="ga"))
+    groups = members(pairs, assign_split(pairs, "by_origin", seed=seed, options=SplitOptions(hold_out="ga")))
     assert disjoint(groups)
     assert groups["test"] == {name for name in networks if origin(name) == "ga"}
     assert abs(len(groups["validation"]) - (len(networks) - len(groups["test"])) / 10) < 1
@@ -252,3 +261,127 @@ def test_any_shuffle(names: list[str], seed: int, other: int) -> None:
     assert shuffled(some, seed) == some  # who else is there plays no part
     if len(names) > 12 and seed != other:
         assert shuffled(names, other) != order
+
+
+FOLDS = 5
+
+
+@pytest.fixture(scope="module", params=list(LEVELS))
+def level(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def by_family(lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str], level: str) -> list[pd.Series]:
+    options = [SplitOptions(fold=i, family_level=level) for i in range(FOLDS)]
+    return [assign_split(lemur_pairs, "by_family", sources=lemur_sources, options=one) for one in options]
+
+
+PINNED = {
+    "near": [
+        ((18725, 1847), (318, 27), (271, 68)),
+        ((18278, 1847), (312, 27), (724, 68)),
+        ((18242, 1848), (328, 27), (744, 67)),
+        ((18264, 1848), (331, 27), (719, 67)),
+        ((18253, 1848), (372, 27), (689, 67)),
+    ],
+    "strict": [
+        ((17731, 1769), (195, 17), (1388, 156)),
+        ((18830, 1869), (367, 29), (117, 44)),
+        ((18371, 1869), (371, 29), (572, 44)),
+        ((18429, 1870), (349, 29), (536, 43)),
+        ((18384, 1870), (403, 29), (527, 43)),
+    ],
+}
+
+
+def test_by_family_is_pinned(lemur_pairs: pd.DataFrame, by_family: list[pd.Series], level: str) -> None:
+    assert [tuple(counts(lemur_pairs, parts).values()) for parts in by_family] == PINNED[level]
+
+
+def test_by_family_tests_every_small_network_once(
+    lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str], by_family: list[pd.Series], level: str
+) -> None:
+    family = families(lemur_sources, level)
+    large = giants(family)
+    assert len(large) == {"near": 2, "strict": 1}[level]
+    tested = [nn for parts in by_family for nn in sorted(members(lemur_pairs, parts)["test"])]
+    assert sorted(tested) == sorted(nn for nn, own in family.items() if own not in large)
+    for parts in by_family:
+        groups = members(lemur_pairs, parts)
+        assert disjoint(groups)
+        of = {part: {family[nn] for nn in names} for part, names in groups.items()}
+        assert disjoint(of)  # a family is in one part
+        assert large.keys() <= of["train"]
+        small = [nn for nn in (*groups["train"], *groups["validation"]) if family[nn] not in large]
+        assert len(groups["validation"]) == pytest.approx(len(small) / 10, abs=0.5)
+
+
+def test_a_family_holds_across_names_comments_and_order(
+    lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str], by_family: list[pd.Series], level: str
+) -> None:
+    other = {nn: f"x{i}" for i, nn in enumerate(sorted(lemur_sources, reverse=True))}
+    pairs = lemur_pairs.assign(nn=lemur_pairs["nn"].map(other)).sample(frac=1, random_state=5)
+    sources = {other[nn]: f"# renamed\n{text}" for nn, text in lemur_sources.items()}
+    options = SplitOptions(fold=1, family_level=level)
+    again = assign_split(pairs, "by_family", sources=sources, options=options).sort_index()
+    assert again.equals(by_family[1])
+
+
+def test_by_family_needs_a_fold(lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str]) -> None:
+    with pytest.raises(UserError) as error:
+        assign_split(lemur_pairs, "by_family", sources=lemur_sources)
+    assert one_line(error.value) == ("split by_family tests one fold at a time, 0 to 4; for example --set data.fold=0")
+
+
+def test_fewer_families_than_folds() -> None:
+    networks = {f"net{i}": {"mnist", "svhn"} for i in range(3)}
+    with pytest.raises(UserError) as error:
+        assign_split(
+            made(networks), "by_family", sources={nn: f"x = {i}" * 9 for i, nn in enumerate(networks)},
+            options=SplitOptions(fold=0),
+        )  # fmt: skip
+    assert one_line(error.value) == (
+        "split by_family has 0 families outside the giant ones and needs at least one for each of 5 folds; lower "
+        "data.folds, or use --set data.family_level=near"
+    )
+
+
+@settings(max_examples=8)  # each takes signatures of its sources
+@given(st.lists(st.integers(0, 30), min_size=45, max_size=90), st.integers(0, 5), st.integers(2, 4))
+def test_any_by_family(numbers: list[int], seed: int, folds: int) -> None:
+    networks = {f"net{i}": {"mnist", "svhn"} for i in range(len(numbers))}
+    sources = {f"net{i}": f"family_{number} = {number} " * 3 for i, number in enumerate(numbers)}
+    pairs, family = made(networks), families(sources, "near")
+    large = giants(family)
+    assume(len(set(family.values()) - large.keys()) >= 2 * folds)
+    tested: list[str] = []
+    for fold in range(folds):
+        options = SplitOptions(fold=fold, folds=folds)
+        groups = members(pairs, assign_split(pairs, "by_family", seed=seed, sources=sources, options=options))
+        assert disjoint({part: {family[nn] for nn in names} for part, names in groups.items()})
+        assert groups["validation"]
+        assert not {family[nn] for nn in groups["validation"] | groups["test"]} & large.keys()
+        small = [nn for nn in groups["train"] | groups["validation"] if family[nn] not in large]
+        sizes = [list(family.values()).count(own) for own in {family[nn] for nn in groups["validation"]}]
+        assert max(sizes) <= len(small) / 5
+        tested += groups["test"]
+    assert sorted(tested) == sorted(nn for nn, own in family.items() if own not in large)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 8))
+def test_any_weights(numbers: list[int], cap: int) -> None:
+    family = {f"n{i}": str(number) for i, number in enumerate(numbers)}
+    weights, large = family_weights(family, cap), giants(family)
+    for own in set(family.values()):
+        total = sum(weights[nn] for nn in family if family[nn] == own)
+        size = list(family.values()).count(own)
+        assert total == pytest.approx(min(size, cap) if own in large else size)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.integers(1, 9), min_size=1), st.integers(1, 6), st.integers(0, 3))
+def test_any_even_folds(sizes: dict[str, int], folds: int, seed: int) -> None:
+    members_of = {name: ["x"] * n for name, n in sizes.items()}
+    found = even_folds(members_of, folds, seed)
+    loads = [sum(sizes[name] for name in sizes if found[name] == i) for i in range(folds)]
+    assert max(loads) - min(loads) <= max(sizes.values())

@@ -20,6 +20,8 @@ def test_a_part_has_its_own_numbers() -> None:
     assert (found.accuracy, found.prior, found.n, found.networks) == (2 / 3, 2 / 3, 3, 2)
     assert found.ci95 == bootstrap_networks([1, 1, 0], ["n1", "n1", "n2"])
     assert part.gain() == (0.0, bootstrap_networks([1, 0, -1], ["n1", "n1", "n2"]))
+    joined = slices.Answers.of(test, answers.prior, {"n1": "f", "n2": "f"}).group()
+    assert (joined.networks, joined.ci95) == (2, (0.75, 0.75))  # of one family, whose interval is a point
     none = answers.part(masks["as_answer"]["svhn"]).group()
     assert (none.accuracy, none.ci95, none.prior, none.n, none.networks) == (None, None, None, 0, 0)
 
@@ -38,7 +40,7 @@ def test_what_calibration_does_has_intervals() -> None:
     frame = frame.assign(dataset_1="a", better_dataset=np.where(first, "a", "b"))
     frame["predicted"] = np.where(frame["calibrated_1"] >= 0.5, "a", "b")
     fitted = {"temperature": 1.5, "threshold": 0.8, "target": 0.95, "n_pairs": 50}
-    found = slices.calibration(fitted, frame)
+    found = slices.calibration(fitted, frame, frame["nn"].to_numpy())
     for change in (found.log_loss, found.brier):
         assert change.ci95 is not None
         assert change.ci95[0] < change.after < change.ci95[1]
@@ -47,5 +49,5 @@ def test_what_calibration_does_has_intervals() -> None:
     assert found.answered.ci95 is not None
     assert found.answered.ci95[0] < found.answered.share < found.answered.ci95[1]
     assert found.answered.accuracy_ci95 is not None
-    none = slices.calibration(fitted, frame.assign(abstain=True)).answered
+    none = slices.calibration(fitted, frame.assign(abstain=True), frame["nn"].to_numpy()).answered
     assert (none.accuracy, none.accuracy_ci95, none.ci95) == (None, None, (0.0, 0.0))

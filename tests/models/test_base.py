@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import (
     adapted,
@@ -25,7 +26,6 @@ from nngpt_ext.models.base import (
     quiet_transformers,
 )
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
-from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.networks.source import read_source
 from nngpt_ext.run_folder import BASE_FILE
 from tests import models_made

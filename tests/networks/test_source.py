@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.networks.source import LIMIT, is_name, read_source
 from tests import models_made
 from tests.deadline import deadline

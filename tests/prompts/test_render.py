@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.compact import compact_code
 from nngpt_ext.prompts.builtin import NAMES, get_template
 from nngpt_ext.prompts.fields import Question, Side
 from nngpt_ext.prompts.render import Code, Renderer

@@ -9,6 +9,7 @@ import pytest
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
+from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.tasks.inspection import evaluate_baselines, summarize_pairs
 from tests.tasks.conftest import TASK
 
@@ -37,3 +38,19 @@ def test_baselines_are_measured_on_test_pairs() -> None:
     prior = found["baselines"]["pair_prior"]
     assert prior["ci95"][0] <= prior["accuracy"] <= prior["ci95"][1]
     assert prior["difference"]["value"] == 0
+
+
+def test_baselines_of_all_folds_are_pooled() -> None:
+    config = DataConfig(split="by_family", folds=2, trials="best", train_networks=40)
+    found = evaluate_baselines(config)
+    assert [part["fold"] for part in found["parts"]] == [0, 1]
+    assert found["n_test_networks"] == sum(part["n_test_networks"] for part in found["parts"]) == 337
+    assert found["intervals_over"] == "families"
+    assert set(found["baselines"]) == set(BASELINES)
+    for figures in found["baselines"].values():
+        assert figures["beyond_best_prior"]["prior"] in ("pair_prior", "kind_prior")
+        assert figures["families"]["families"] == 203
+        assert 0 < figures["families"]["largest_share"] < 0.2
+    alone = evaluate_baselines(config.model_copy(update={"fold": 1}))
+    assert alone["n_test_pairs"] == found["parts"][1]["n_test_pairs"]
+    assert "parts" not in alone

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.rows import build_row, own_length, tokens_of
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.tuning.plan import Plan, make_plan
+from nngpt_ext.tuning.plan import CappedNetworks, Plan, make_plan
 
 
 def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
@@ -30,8 +30,8 @@ def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
 
 def plan(groups: list[list[Example]], **changes: Any) -> Plan:
     """The plan of three epochs; a row may have fewer tokens here than a configuration allows."""
-    pairs = changes.pop("pairs_per_network", None)
-    config = TaskConfig.model_validate({"data": {"pairs_per_network": pairs}}).resolved(Path())
+    data = {name: changes.pop(name) for name in ("pairs_per_network", "family_cap", "split") if name in changes}
+    config = TaskConfig.model_validate({"data": data}).resolved(Path())
     tuning = {"epochs": 3, "examples_per_step": 4, "row_tokens": 40, **changes}
     return make_plan(groups, config.model_copy(update={"tuning": config.tuning.model_copy(update=tuning)}))
 
@@ -168,3 +168,31 @@ def test_by_hand() -> None:
     # Two pairs each in steps of 4 examples.
     made = plan(groups_of([2, 2]), epochs=1, examples_per_step=4)
     assert [len(examples_of(rows)) for rows in made.steps] == [4, 4]
+
+
+@given(
+    st.lists(st.sampled_from([None, "f", "g"]), min_size=1, max_size=14), st.integers(1, 4), BOUND, st.integers(0, 5)
+)
+def test_an_epoch_draws_few_networks_of_a_giant_family(
+    families: list[str | None], cap: int, networks: int | None, seed: int
+) -> None:
+    groups = CappedNetworks(groups_of([1] * len(families)), families)
+    made = plan(groups, networks_per_epoch=networks, seed=seed, epochs=6, split="by_family", family_cap=cap)
+    size = {family: families.count(family) for family in ("f", "g")}
+    places = families.count(None) + sum(min(cap, n) for n in size.values())
+    drawn: dict[str | None, list[int]] = {None: [], "f": [], "g": []}
+    for rows in epochs_of(made):
+        members = sorted({g for g, _ in examples_of(rows)})
+        assert len(members) == min(networks or places, places)
+        for family in size:
+            assert sum(families[g] == family for g in members) <= cap
+        for g in members:
+            drawn[families[g]].append(g)
+    for family, seen in drawn.items():  # each once before any of the family twice
+        own = [seen.count(g) for g in range(len(families)) if families[g] == family]
+        assert not own or max(own) - min(own) <= 1
+
+
+def test_a_cap_changes_nothing_where_no_family_is_giant() -> None:
+    groups = groups_of([2, 1, 3, 1])
+    assert plan(CappedNetworks(groups, [None] * 4), networks_per_epoch=3) == plan(groups, networks_per_epoch=3)

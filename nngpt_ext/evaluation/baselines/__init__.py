@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nngpt_ext.declaration import Declarations
-from nngpt_ext.evaluation.baselines.priors import PRIORS, Baseline, pair_prior
+from nngpt_ext.evaluation.baselines.bradley_terry import BRADLEY_TERRY
+from nngpt_ext.evaluation.baselines.priors import PRIORS, Baseline, kind_prior, pair_prior
 from nngpt_ext.evaluation.baselines.trees import TREES, code_gbm, recipe_gbm
 
 if TYPE_CHECKING:
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
     from nngpt_ext.data.load import PairData
 
-__all__ = ["BASELINES", "Baseline", "baseline_probabilities", "code_gbm", "pair_prior", "recipe_gbm"]
+__all__ = ["BASELINES", "Baseline", "baseline_probabilities", "code_gbm", "kind_prior", "pair_prior", "recipe_gbm"]
 
-BASELINES = Declarations("baseline", [*PRIORS, *TREES])
+BASELINES = Declarations("baseline", [*PRIORS, *TREES, *BRADLEY_TERRY])
 
 
 def baseline_probabilities(data: PairData) -> dict[str, np.ndarray]:

@@ -137,7 +137,7 @@ def _code_features(known: list[str], asked: list[str], seed: int) -> tuple[np.nd
 TREES = (
     Baseline(
         "code_gbm",
-        "boosted trees on the source code and the pair",
+        "boosted trees on the source code and the pair; another machine's BLAS can change the third digit",
         lambda data: code_gbm(data.training, data.part("test"), data.sources),
     ),
     Baseline(

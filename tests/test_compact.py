@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nngpt_ext.networks.compact import compact_code
+from nngpt_ext.compact import compact_code
 from tests.deadline import deadline
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

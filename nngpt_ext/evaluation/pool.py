@@ -1,0 +1,82 @@
+"""Answers as families see them: the test pairs of several folds as one result, and what a single family decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nngpt_ext.evaluation import slices
+from nngpt_ext.evaluation.baselines.priors import PRIORS
+from nngpt_ext.evaluation.figures import Accuracy, FamilyFigures, OverFamilies
+from nngpt_ext.evaluation.statistics import bootstrap_networks
+
+_PAIR = ["nn", "dataset_1", "dataset_2"]
+
+
+@dataclass(frozen=True)
+class FoldAnswers:
+    """Test pairs and the answers to them.
+
+    Attributes:
+        test: the pairs, with at least `nn`, the datasets and `better_dataset`.
+        answers: P(dataset_1) by predictor, shape (rows,) each.
+        units: what depends on each other for each row, a family or a network; shape (rows,).
+    """
+
+    test: pd.DataFrame
+    answers: Mapping[str, np.ndarray]
+    units: np.ndarray
+
+
+def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
+    """The test pairs of all folds, one fold after the other.
+
+    Raises:
+        ValueError: if a pair is tested twice, or the folds have other predictors.
+    """
+    test = pd.concat([fold.test for fold in folds], ignore_index=True)
+    if test.duplicated(_PAIR).any():
+        raise ValueError("a pair is in the test part of more than one fold")
+    if any(list(fold.answers) != list(folds[0].answers) for fold in folds):
+        raise ValueError("the folds have answers of other predictors")
+    answers = {name: np.concatenate([fold.answers[name] for fold in folds]) for name in folds[0].answers}
+    return FoldAnswers(test, answers, np.concatenate([fold.units for fold in folds]))
+
+
+def best_prior(correct: Mapping[str, np.ndarray]) -> str:
+    """The more accurate of the priors, chosen once on all rows; the pair prior where they are equal.
+
+    Args:
+        correct: whether each answer is correct, by predictor.
+    """
+    return max((one.name for one in PRIORS if one.name in correct), key=lambda name: correct[name].mean())
+
+
+def family_figures(correct: np.ndarray, prior: np.ndarray, families: np.ndarray) -> FamilyFigures:
+    """Accuracy without the family with the most pairs, and as a mean over families, beside those of a prior.
+
+    Args:
+        correct: whether each answer is correct, shape (rows,).
+        prior: whether the prior is, shape (rows,).
+        families: the family of each row.
+    """
+    sizes = Counter(families.tolist())
+    largest, n = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    rest = families != largest
+    means = pd.DataFrame({"own": correct, "prior": prior}).astype("float64").groupby(families).mean()
+    return FamilyFigures(
+        families=len(sizes),
+        largest=largest,
+        largest_share=n / len(families),
+        without_largest=_over(correct[rest], prior[rest], families[rest]) if rest.any() else None,
+        mean=_over(means["own"].to_numpy(), means["prior"].to_numpy(), means.index.to_numpy(dtype=object)),
+    )
+
+
+def _over(values: np.ndarray, prior: np.ndarray, families: np.ndarray) -> OverFamilies:
+    accuracy = Accuracy(value=values.mean(), ci95=bootstrap_networks(values, families), n=len(values))
+    return OverFamilies(accuracy=accuracy, difference=slices.difference(values, prior, families))
