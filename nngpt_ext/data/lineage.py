@@ -94,8 +94,14 @@ def known_lineage() -> pd.DataFrame:
 
 def source_keys(sources: Mapping[str, str]) -> dict[str, str]:
     """The sha256 of each network's compacted source; what is known as it is need not be compacted."""
-    whole = known_lineage()["key"].to_dict()
+    whole = _keys_by_text()
     return {name: whole.get(text_digest(text)) or text_digest(compact_code(text)) for name, text in sources.items()}
+
+
+@cache
+def _keys_by_text() -> dict[str, str]:
+    known = known_lineage()["key"]
+    return dict(zip(map(str, known.index), known, strict=True))
 
 
 def is_known(key: str) -> bool:
@@ -105,7 +111,7 @@ def is_known(key: str) -> bool:
 
 @cache
 def _known_keys() -> frozenset[str]:
-    return frozenset(known_lineage()["key"])
+    return frozenset(_keys_by_text().values())
 
 
 def families(sources: Mapping[str, str], level: str) -> dict[str, str]:

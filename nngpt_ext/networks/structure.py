@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.lineage import source_keys
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, nearest, shown
-from nngpt_ext.io import text_digest
 
 MOST = 10**15  # no number of a structure is larger
 
@@ -21,7 +20,7 @@ NORMALISATIONS = ("none", "batch", "layer", "group", "instance", "other")  # by 
 
 def source_key(source: str) -> str:
     """What identifies a network: sha256 of its source without comments and docstrings, in hexadecimal."""
-    return text_digest(compact_code(source))
+    return source_keys({"": source})[""]
 
 
 def _number(description: str, unit: str = "", passed: bool = False) -> Any:
@@ -124,6 +123,9 @@ def parse_structure(given: object, what: str = "the structure", *, whole: bool =
     return Structure(**given)
 
 
+_MOST_OF_SHAPE = {"channels": 1024, "height": 8192, "width": 8192, "classes": 10**6}
+
+
 @dataclass(frozen=True, order=True)
 class Shape:
     """What goes into a network and comes out: channels, height and width of an image in pixels, and classes."""
@@ -134,10 +136,9 @@ class Shape:
     classes: int
 
     def __post_init__(self) -> None:
-        most = {"channels": 1024, "height": 8192, "width": 8192, "classes": 10**6}
-        for name, value in dataclasses.asdict(self).items():
-            if type(value) is not int or not 1 <= value <= most[name]:
-                raise UserError(f"{name} must be from 1 to {most[name]:,}, not {shown(value)}")
+        for name, most in _MOST_OF_SHAPE.items():
+            if type(value := getattr(self, name)) is not int or not 1 <= value <= most:
+                raise UserError(f"{name} must be from 1 to {most:,}, not {shown(value)}")
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width}, {self.classes} classes"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from nngpt_ext.data.lineage import source_keys
 from nngpt_ext.data.load import PairData
-from nngpt_ext.networks.structure import Shape, Structure, input_shape, source_key
+from nngpt_ext.networks.structure import Shape, Structure, input_shape
 from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.template import Template
 
@@ -41,7 +42,7 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
         for nn, shape in zip(table["nn"], side, strict=True)
     }
     found = structures(((data.sources[nn], shape) for nn, shape in sorted(wanted)), run_code)
-    keys = {nn: source_key(data.sources[nn]) for nn, _ in wanted}
+    keys = source_keys({nn: data.sources[nn] for nn in {nn for nn, _ in wanted}})
 
     def columns(table: pd.DataFrame, sides: list[list[Shape]]) -> Mapping[str, Any]:
         return {

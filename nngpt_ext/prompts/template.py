@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Template:
     line: str | None = None
     lines: Template | None = None
 
-    @property
+    @cached_property
     def shown(self) -> set[str]:
         """The columns that the prompt shows; with a line, those of both datasets."""
         own = set(self.columns.values())
@@ -70,7 +71,7 @@ class Template:
         """Whether the prompt shows a field (`nngpt_ext.prompts.fields.FIELDS`), on either side."""
         return any(self.needs(column) for column in FIELDS[name].columns)
 
-    @property
+    @cached_property
     def needs_facts(self) -> bool:
         """Whether the prompt shows anything that is computed from facts about a dataset."""
         return any(self.shows(one.name) for one in FIELDS.values() if one.facts)
