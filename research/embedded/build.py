@@ -68,7 +68,7 @@ STAGES = (
     Stage("whole", 900, 6, 1e-3),
 )
 # `embedded-2` goes on from `embedded`: what the invented rules say of single lines, then questions about two of them.
-FURTHER = (Stage("rules", 450, 64, 2.5e-3), Stage("pairs", 750, 48, 1.2e-3), Stage("sources", 30, 12, 7e-4))
+FURTHER = (Stage("rules", 450, 64, 2.5e-3), Stage("pairs", 750, 48, 1.2e-3))
 COURSES = {"embedded": STAGES, "embedded-small": STAGES, "embedded-2": FURTHER}
 # Words of the prompts that there were when `embedded`'s tokenizer was made: with others it would be another one.
 PROMPTS = ("code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe")
@@ -185,14 +185,9 @@ class Builder:
                 yield [questions.bare(("code_only",) if stage.name == "names" else KINDS) for _ in range(stage.size)]
 
     def _lessons(self, stage: Stage, rng: random.Random) -> Iterator[list[Piece]]:
-        lessons, names = Lessons(self.tokenizer, rng), sorted(self.sources)
+        lessons = Lessons(self.tokenizer, rng)
         while True:
-            if stage.name == "rules":
-                yield [lessons.line() for _ in range(stage.size)]
-            elif stage.name == "pairs":
-                yield [lessons.mixed() for _ in range(stage.size)]
-            else:
-                yield [lessons.whole(self.sources[rng.choice(names)]) for _ in range(stage.size)]
+            yield [lessons.line() if stage.name == "rules" else lessons.mixed() for _ in range(stage.size)]
 
     def _step(self, batch: list[Piece], rate: float) -> tuple[float, int]:
         import torch
@@ -238,7 +233,7 @@ class Builder:
         rng = random.Random(f"{self.seed} look")
         questions, names = Questions(self.tokenizer, rng), sorted(self.sources)
         lessons = Lessons(self.tokenizer, rng) if self.further else None
-        behind = stage.name in ("whole", "sources")
+        behind = stage.name == "whole"
         code = questions.renderers["code_only"]
         code.code_tokens = 128
         self.model.eval()
@@ -248,7 +243,7 @@ class Builder:
             for _ in range(ASKED // 50):
                 shown = [code.code(self.sources[rng.choice(names)]).text for _ in range(50)] if behind else [None] * 50
                 if lessons and kind in LINE_KINDS:
-                    batch = [lessons.pair((kind,), text) for text in shown]
+                    batch = [lessons.pair((kind,)) for _ in shown]
                 elif behind:
                     batch = [questions._piece(*questions.question(text or "", (kind,))) for text in shown]
                 else:
@@ -376,7 +371,7 @@ Share of fresh made-up questions answered correctly after each stage (`code_only
 ORDER = """Sources first, then questions with the loss on the
   answers only: bare ones, then whole prompts behind a source."""
 FURTHER_ORDER = """First regression of the invented rules
-  from single lines, then questions about two lines, bare and behind a source; a fifth of them are the earlier ones."""
+  from single lines, then bare questions about two lines; a fifth of them are the earlier ones."""
 FURTHER_DATA = f"""Then lines of pace, structure, recipe and early
   accuracies, drawn at random, with {RULES} invented rules over their numbers (`Rules`). """
 

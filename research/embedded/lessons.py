@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.prompts.builtin import get_template
-from research.embedded.questions import ASKED, CODE_TOKENS, Piece, Questions, invented_name, invented_recipe
+from research.embedded.questions import ASKED, Piece, Questions, invented_name, invented_recipe
 from research.embedded.rules import Line, Lines, Rules
 
 if TYPE_CHECKING:
@@ -43,19 +42,13 @@ class Lessons:
         drawn = Lines(random.Random("lines of rules"))
         self.rules = Rules(self.names, [self._line(drawn, name) for name in self.names * (SAMPLE // len(self.names))])
         self.older = Questions(tokenizer, rng)
-        form = get_template("recipe_structure")
-        self.heads = {ASKED: f"{form.system}\n\n{form.prompt.split('Which dataset')[0]}", RATED: rating_head()}
 
-    def line(self, shown: str | None = None) -> Piece:
-        """The line form of a prompt: the question, behind a source if `shown` is given, and one line; nothing is said.
-
-        Args:
-            shown: the part of a source to show.
-        """
+    def line(self) -> Piece:
+        """The line form of a prompt: the question and one line; nothing is said."""
         one = self._line(self.lines, self.rng.choice(self.names))
-        return self._piece([self._head(RATED, shown), _text(one)], [one], None)
+        return self._piece([RATED, _text(one)], [one], None)
 
-    def pair(self, kinds: Sequence[str] = KINDS, shown: str | None = None) -> Piece:
+    def pair(self, kinds: Sequence[str] = KINDS) -> Piece:
         """A question which of two lines is higher by one of `MEASURES`, its answer learnt."""
         while True:
             kind = self.rng.choices(kinds, [WEIGHTS[name] for name in kinds])[0]
@@ -64,25 +57,17 @@ class Lessons:
             values = self.rules([one, two])[:, measure]
             if abs(values[0] - values[1]) >= CLOSE:
                 break
-        head = self._head(ASKED, shown).replace(MEASURES[0] + "?", MEASURES[measure] + "?")
+        head = ASKED.replace(MEASURES[0] + "?", MEASURES[measure] + "?")
         return self._piece([head, _text(one), _text(two)], [one, two], one.name if values[0] > values[1] else two.name)
 
-    def mixed(self, shown: str | None = None) -> Piece:
+    def mixed(self) -> Piece:
         """A line, a question about two, or a question of those that `embedded` learnt from."""
         chance = self.rng.random()
         if chance < 0.25:
-            return self.line(shown)
+            return self.line()
         if chance < 0.8:
-            return self.pair(shown=shown)
-        if shown is None:
-            return self.older.bare()
-        return self.older._piece(*self.older.question(shown))
-
-    def whole(self, source: str) -> Piece:
-        """The same behind the beginning of a source."""
-        code = self.older.renderers["code_only"]
-        code.code_tokens = self.rng.choice(CODE_TOKENS)
-        return self.mixed(code.code(source).text)
+            return self.pair()
+        return self.older.bare()
 
     def _two(self, kind: str) -> tuple[Line, Line]:
         """Two datasets' lines about the same network."""
@@ -97,12 +82,6 @@ class Lessons:
     def _line(lines: Lines, name: str) -> Line:
         kind = lines.rng.choices(KINDS, list(WEIGHTS.values()))[0]
         return lines.draw(name, PARTS[kind], invented_recipe(lines.rng))
-
-    def _head(self, asked: str, shown: str | None) -> str:
-        if shown is None:
-            return asked
-        epoch = str(self.rng.choice([1, 2, 5, 10, 20]))
-        return self.heads[asked].replace("{nn_code}", shown).replace("{epoch}", epoch) + asked
 
     def _piece(self, chunks: list[str], lines: list[Line], answer: str | None) -> Piece:
         """Tokens of a question whose last chunks are lines, and its answer.
@@ -121,10 +100,3 @@ class Lessons:
 
 def _text(line: Line) -> str:
     return f"{line.name}: {line.text}\n"
-
-
-def rating_head() -> str:
-    """What stands before `RATED` in the prompts' line form."""
-    form = get_template("recipe_structure").lines
-    assert form is not None
-    return f"{form.system}\n\n{form.prompt}\n".removesuffix(RATED)

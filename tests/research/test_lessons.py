@@ -12,11 +12,10 @@ from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.prompts.builtin import get_template
-from research.embedded.lessons import CLOSE, KINDS, MEASURES, PARTS, RATED, Lessons, rating_head
+from research.embedded.lessons import CLOSE, KINDS, MEASURES, PARTS, RATED, Lessons
 from research.embedded.questions import ASKED, invented_recipe
 from research.embedded.rules import NUMBERS, RULES, Lines
 from research.embedded.tokenizer import extended_tokenizer
-from tests import models_made
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +42,10 @@ def test_a_line_is_rated_at_its_last_token(lessons: Lessons, tokenizer: Any) -> 
 
 
 def test_chunks_have_the_tokens_of_the_whole_text(lessons: Lessons, tokenizer: Any) -> None:
-    source = models_made.sources()["VGG"]
-    for _ in range(30):
-        for piece in (lessons.mixed(), lessons.whole(source)):
-            asked = [token for token, learn in zip(piece.ids, piece.learn, strict=True) if not learn]
-            assert tokenizer(tokenizer.decode(asked), add_special_tokens=False)["input_ids"] == asked
+    for _ in range(60):
+        piece = lessons.mixed()
+        asked = [token for token, learn in zip(piece.ids, piece.learn, strict=True) if not learn]
+        assert tokenizer(tokenizer.decode(asked), add_special_tokens=False)["input_ids"] == asked
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,14 +75,8 @@ def test_the_words_are_the_prompts_own(lessons: Lessons, tokenizer: Any) -> None
     template = get_template("recipe_structure")
     assert MEASURES[0] in ASKED
     assert ASKED in template.prompt + "\n"
-    text = tokenizer.decode(lessons.pair(shown="import torch").ids)
-    before = text[: text.index("Which dataset")]
-    for epoch in (1, 2, 5, 10, 20):
-        before = before.replace(f"trained for {epoch} epochs", "trained for {epoch} epochs")
-    shared = f"{template.system}\n\n{template.prompt}".split("Which dataset", maxsplit=1)[0]
-    assert before == shared.replace("{nn_code}", "import torch")
-    assert rating_head().startswith("You rate how well one neural network does")
-    assert lessons.heads[RATED] == rating_head()
+    assert template.lines is not None
+    assert template.lines.prompt.endswith(RATED.rstrip("\n"))
 
 
 def test_all_sorts_of_pieces_are_mixed(lessons: Lessons) -> None:
@@ -102,7 +94,9 @@ def test_the_base_that_ships_reads_lines_by_rules_that_it_has_not_learnt() -> No
     lines = Lines(random.Random(7))
     names = sorted(LEMUR_FACTS)
     drawn = [lines.draw(names[i % 7], "s", invented_recipe(lines.rng)) for i in range(450)]
-    head = rating_head().replace("{nn_code}", "import torch").replace("{epoch}", "5") + RATED
+    form = get_template("recipe_structure").lines
+    assert form is not None
+    head = f"{form.system}\n\n{form.prompt}\n".replace("{nn_code}", "import torch").replace("{epoch}", "5")
     states = []
     for one in drawn:
         ids = base.tokenizer(f"{head}{one.name}: {one.text}\n", return_tensors="pt")["input_ids"]
