@@ -235,7 +235,7 @@ def _why(ended: dict[str, Any]) -> str:
         return f"it was stopped after {WALL} s"
     if ended["stopped"] == "answer":
         return "it was stopped because its answer is too long"
-    if ended["cpu"] >= CPU - 0.5:
+    if ended["cpu"] >= CPU - 0.5 or ended["status"] == -signal.SIGXCPU:
         return f"it was stopped after {CPU} s of CPU time"
     status = ended["status"]
     if status < 0:
