@@ -55,7 +55,7 @@ class TuningConfig(Stage):
     head: Literal["answer", "lines"] = Field(
         "answer", description="name the better dataset (the paper's way), or score each dataset's line alone"
     )
-    offset: Literal["none", "pair_prior"] = Field(
+    offset: Literal["none", "pair_prior", "kind_prior"] = Field(
         "none", description="with head lines: what is added to the log-odds, in training and in answers"
     )
 

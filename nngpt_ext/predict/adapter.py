@@ -124,7 +124,7 @@ class Note(Stage):
     text: str
     columns: dict[str, str]
     line: str | None = Field(None, description="a dataset's line; None if answers are names (tuning.head)")
-    offset: Literal["none", "pair_prior"] = "none"
+    offset: Literal["none", "pair_prior", "kind_prior"] = "none"
     code_tokens: int = Field(ge=0)
     compact_code: bool
     epoch: int = Field(ge=1, description="epoch of the trials that it was trained on")

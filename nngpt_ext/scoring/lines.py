@@ -6,13 +6,13 @@ model is that of Bradley and Terry (1952), with a prior's log-odds as an offset 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from nngpt_ext.batches.encode import LinePair
 from nngpt_ext.io import digest, write_text
@@ -26,21 +26,30 @@ if TYPE_CHECKING:
     from nngpt_ext.batches.encode import Encoder, Example
 
 
+KindOf = Callable[[str], str | None]  # the kind of a network, by its source
+
+
 class Prior(Stage):
-    """`prior.json` in an adapter's folder: what the pair prior of the training pairs says of each dataset pair."""
+    """`prior.json` in an adapter's folder: what a prior of the training pairs says of each dataset pair.
 
-    log_odds: dict[str, dict[str, FiniteFloat]]  # of the first dataset, by both in text order
+    Attributes:
+        log_odds: the pair prior's, of the first dataset, by both datasets in text order.
+        kinds: the same of the kind prior, for each kind of network in training; empty for the pair prior alone.
+    """
 
-    def of(self, question: Question) -> float:
+    log_odds: dict[str, dict[str, FiniteFloat]]
+    kinds: dict[str, dict[str, dict[str, FiniteFloat]]] = Field(default_factory=dict)
+
+    def of(self, question: Question, kind: str | None = None) -> float:
         """The log-odds of the question's first dataset; 0 for a dataset pair that training did not have."""
         one, two = question.dataset_1, question.dataset_2
-        found = self.log_odds.get(min(one, two), {}).get(max(one, two), 0.0)
+        found = self.kinds.get(kind or "", self.log_odds).get(min(one, two), {}).get(max(one, two), 0.0)
         return found if one < two else -found
 
     @property
     def hash(self) -> str:
         """Hash of all log-odds."""
-        return digest(self.log_odds)
+        return digest([self.log_odds, self.kinds])
 
     def save(self, folder: Path) -> None:
         """Write it to an adapter's folder."""
@@ -67,11 +76,15 @@ class EncodedLines:
     pad: int
 
 
-def encode_lines(encoder: Encoder, questions: Sequence[Question], prior: Prior | None = None) -> EncodedLines:
-    """Encode the lines of questions; the log-odds of a `prior` are added to those of their scores."""
+def encode_lines(
+    encoder: Encoder, questions: Sequence[Question], prior: Prior | None = None, kind_of: KindOf | None = None
+) -> EncodedLines:
+    """Encode the lines of questions; the log-odds of a `prior` for the network's kind are added to their scores'."""
     rows = group_by_network([question.nn for question in questions])
     encoded = [encoder.encode_lines([questions[i] for i in numbers]) for numbers in rows]
-    offsets = np.array([0.0 if prior is None else prior.of(question) for question in questions])
+    networks = {question.nn for question in questions} if prior is not None and prior.kinds else ()
+    kinds = {nn: kind_of(encoder.sources[nn]) for nn in networks} if kind_of is not None else {}
+    offsets = np.array([0.0 if prior is None else prior.of(question, kinds.get(question.nn)) for question in questions])
     return EncodedLines(
         rows, [lines for lines, _ in encoded], [sides for _, sides in encoded], offsets,
         int(encoder.tokenizer.pad_token_id),  # type: ignore[arg-type]

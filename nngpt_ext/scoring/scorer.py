@@ -15,7 +15,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
-from nngpt_ext.scoring.lines import EncodedLines, Prior, encode_lines, line_log_odds, line_pairs
+from nngpt_ext.scoring.lines import EncodedLines, KindOf, Prior, encode_lines, line_log_odds, line_pairs
 from nngpt_ext.scoring.predictions import EncodedPairs, encode_pairs, pair_log_odds, plausible, training_pairs
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class LocalScorer:
         facts: facts about all datasets in the questions.
         model: the base with an adapter; by default the base alone.
         prior: log-odds that are added to those of two lines.
+        kind_of: the kind of a network by its source, for a prior of kinds.
     """
 
     def __init__(
@@ -96,8 +97,9 @@ class LocalScorer:
         facts: Mapping[str, DatasetFacts],
         model: Any = None,
         prior: Prior | None = None,
+        kind_of: KindOf | None = None,
     ) -> None:
-        self.base, self.budget, self.prior = base, budget, prior
+        self.base, self.budget, self.prior, self.kind_of = base, budget, prior, kind_of
         self.model = base.model if model is None else model
         self.renderer = Renderer(
             template, base.tokenizer, code_tokens=budget.code_tokens, compact=budget.compact, facts=facts
@@ -120,12 +122,14 @@ class LocalScorer:
         """Questions as tokens, so that they are tokenised once and can be scored several times."""
         encoder = encoder or self.encoder(sources)
         with self._lock:  # a fast tokenizer cannot be used by two threads at once
-            return encode_lines(encoder, questions, self.prior) if self.lines else encode_pairs(encoder, questions)
+            if self.lines:
+                return encode_lines(encoder, questions, self.prior, self.kind_of)
+            return encode_pairs(encoder, questions)
 
     def training(self, questions: Sequence[Question], first_is_better: np.ndarray, encoder: Encoder) -> Sequence[Group]:
         """The training examples of each network; `first_is_better` has the answers, shape (questions,)."""
         if self.lines:
-            return line_pairs(encode_lines(encoder, questions, self.prior), first_is_better)
+            return line_pairs(encode_lines(encoder, questions, self.prior, self.kind_of), first_is_better)
         return training_pairs(encoder, questions, first_is_better)
 
     def is_cut(self, source: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.special import logit
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
-from nngpt_ext.evaluation.baselines import BASELINES, pair_prior
+from nngpt_ext.evaluation.baselines import kind_prior, pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
@@ -44,8 +44,9 @@ class Workbench:
         self.data = data = with_structures(data, template)
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
-        self.prior = pair_prior_table(data) if tuning.offset == "pair_prior" else None
-        self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior)
+        self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
+        kinds = {data.sources[nn]: kind for nn, kind in data.kinds.items()}
+        self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior, kind_of=kinds.get)
         self.encoder = self.scorer.encoder(data.sources)
         better = (data.training["better_dataset"] == data.training["dataset_1"]).to_numpy()
         groups = self.scorer.training(questions_of(data.training), better, self.encoder)
@@ -174,16 +175,25 @@ class Workbench:
         )
 
 
-def pair_prior_table(data: PairData) -> Prior:
-    """The log-odds that the pair prior of the training pairs has for each of their dataset pairs."""
+def prior_table(data: PairData, *, kinds: bool) -> Prior:
+    """The log-odds of the training pairs' pair prior, and if asked of their kind prior, for each of their dataset pairs."""
     train = data.part("train")
-    pairs = train.drop_duplicates(["dataset_1", "dataset_2"]).sort_values(["dataset_1", "dataset_2"])
-    judged = replace(data, pairs=pd.concat([train, pairs.assign(split="test")], ignore_index=True))
-    odds = logit(BASELINES["pair_prior"].fit(judged)).tolist()
-    found: dict[str, dict[str, float]] = {}
-    for one, two, value in zip(pairs["dataset_1"], pairs["dataset_2"], odds, strict=True):
-        found.setdefault(one, {})[two] = value
-    return Prior(log_odds=found)
+    names = ["dataset_1", "dataset_2"]
+    pairs = train.drop_duplicates(names).sort_values(names)
+
+    def table(probabilities: Any) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for one, two, value in zip(pairs[names[0]], pairs[names[1]], logit(probabilities).tolist(), strict=True):
+            found.setdefault(one, {})[two] = value
+        return found
+
+    def of_kind(kind: str) -> Any:
+        nn = f"any network of kind {kind}"  # which is no network's name
+        return kind_prior(train, pairs.assign(nn=nn), {**data.kinds, nn: kind}, data.weights)
+
+    known = sorted({data.kinds[nn] for nn in set(train["nn"]) & data.kinds.keys()}) if kinds else []
+    common = table(pair_prior(train, pairs, data.weights))
+    return Prior(log_odds=common, kinds={kind: table(of_kind(kind)) for kind in known})
 
 
 def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.DataFrame:
