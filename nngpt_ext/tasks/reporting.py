@@ -61,11 +61,8 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
             "questions and answers never are."
         )
     if tuning.get("head") == "lines":
-        offset = (
-            ""
-            if tuning["offset"] == "none"
-            else f" plus the log-odds of the {tuning['offset'].replace('_', ' ')} (tuning.offset)"
-        )
+        prior = tuning["offset"].replace("_", " ")
+        offset = "" if prior == "none" else f" plus the log-odds of the {prior} (tuning.offset)"
         notes.append(
             "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two "
             f"scores{offset}, so the order of the datasets never matters."

@@ -176,7 +176,7 @@ class Workbench:
 
 
 def prior_table(data: PairData, *, kinds: bool) -> Prior:
-    """The log-odds of the training pairs' pair prior, and if asked of their kind prior, for each of their dataset pairs."""
+    """The log-odds of the training pairs' pair prior, and if asked of their kind prior, for each dataset pair."""
     train = data.part("train")
     names = ["dataset_1", "dataset_2"]
     pairs = train.drop_duplicates(names).sort_values(names)
