@@ -25,6 +25,7 @@ from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
+from nngpt_ext.views.wording import excluded, with_interval
 
 app = typer.Typer(
     name="nngpt-ext",
@@ -129,7 +130,8 @@ def pairs(
         f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
         f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
-    _print_excluded(summary["excluded"])
+    if summary["excluded"]:
+        typer.echo(excluded(summary["excluded"]))
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
     if out is not None:
@@ -160,14 +162,13 @@ def baselines(
         return
     typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
     for name, figures in found["baselines"].items():
-        line = f"  {name}: {_interval(figures['accuracy'], figures['ci95'], '.3f')}"
+        line = f"  {name}: {with_interval(figures['accuracy'], figures['ci95'])}"
         if name != "pair_prior":
             difference = figures["difference"]
-            line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
+            line += f"; against the prior {with_interval(difference['value'], difference['ci95'], sign=True)}"
         typer.echo(line)
-    _print_excluded(found["excluded"])
-    if found["note"]:
-        typer.echo(found["note"])
+    for line in filter(None, (excluded(found["excluded"]), found["note"])):
+        typer.echo(line)
 
 
 @app.command(epilog="Example: nngpt-ext report runs/demo")
@@ -227,17 +228,6 @@ doctor.register(app)
 
 def _data(**options: Any) -> DataConfig:
     return build_config(DataConfig, options, what="options")
-
-
-def _interval(value: float, ci95: list[float], form: str) -> str:
-    spread = "no interval" if ci95[0] == ci95[1] else f"{ci95[0]:{form}} to {ci95[1]:{form}}"
-    return f"{value:{form}} ({spread})"
-
-
-def _print_excluded(excluded: dict[str, int]) -> None:
-    if excluded:
-        why = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
-        typer.echo(f"{sum(excluded.values()):,} trials were excluded: {why}")
 
 
 def _print_report(found: Any, as_json: bool) -> None:

@@ -108,8 +108,6 @@ def rank(
 
     print_tables(found.summary, [found.table()])
     typer.echo("\n".join(["", *found.remarks()]))
-    if found.abstain:
-        typer.echo(f"abstains: {found.reason}")
 
 
 def score(

@@ -12,7 +12,7 @@ from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
-from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
+from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import replacing
 
 
@@ -61,7 +61,6 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     data = load_pairs(config)
     test = data.part("test")
     networks, tested = test["nn"].to_numpy(), int(test["nn"].nunique())
-    few = f"Fewer than {FEW} test networks: intervals are too narrow and show no skill." if tested < FEW else None
     right = {name: metrics.correct(p, metrics.first_wins(test)) for name, p in baseline_probabilities(data).items()}
     return {
         **{name: getattr(config, name) for name in ("split", "epoch", "label", "trials")},
@@ -77,5 +76,5 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
             }
             for name, answer in right.items()
         },
-        "note": " ".join(filter(None, (SPLITS[config.split].warning, few))) or None,
+        "note": " ".join(filter(None, (SPLITS[config.split].warning, few_networks(tested)))) or None,
     }
