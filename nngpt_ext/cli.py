@@ -25,7 +25,7 @@ from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
-from nngpt_ext.views.wording import excluded, with_interval
+from nngpt_ext.views.wording import count, excluded, with_interval
 
 app = typer.Typer(
     name="nngpt-ext",
@@ -127,13 +127,13 @@ def pairs(
         print_json(summary)
         return
     typer.echo(
-        f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
-        f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
+        f"{count(summary['pairs'], 'pair')} of {count(summary['networks'], 'network')} at epoch {epoch}; always "
+        f"answering the usual winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
     if summary["excluded"]:
         typer.echo(excluded(summary["excluded"]))
     for part, n in summary.get("split", {}).items():
-        typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
+        typer.echo(f"  {part}: {count(n['pairs'], 'pair')} of {count(n['networks'], 'network')}")
     if out is not None:
         typer.echo(f"written to {out}", err=True)
 
@@ -160,7 +160,8 @@ def baselines(
     if as_json:
         print_json(found)
         return
-    typer.echo(f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks")
+    tested = f"{count(found['n_test_pairs'], 'test pair')} of {count(found['n_test_networks'], 'network')}"
+    typer.echo(f"{found['split']}: {tested}")
     for name, figures in found["baselines"].items():
         line = f"  {name}: {with_interval(figures['accuracy'], figures['ci95'])}"
         if name != "pair_prior":
@@ -263,6 +264,12 @@ def main() -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
+# What is wrong with a file's name or place that was given, wherever it is noticed.
+_OF_A_PLACE = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
 def _call() -> Any:
     usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
@@ -279,7 +286,7 @@ def _call() -> Any:
             _stop(str(error))
         raise
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in _OF_A_PLACE and error.filename is not None:
             _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise
