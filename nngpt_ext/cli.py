@@ -27,6 +27,7 @@ from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.version import __version__
+from nngpt_ext.views.wording import count, excluded, with_interval
 
 app = typer.Typer(
     name="nngpt-ext",
@@ -134,12 +135,13 @@ def pairs(
         print_json(summary)
         return
     typer.echo(
-        f"{summary['pairs']:,} pairs of {summary['networks']:,} networks at epoch {epoch}; always answering the usual "
-        f"winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
+        f"{count(summary['pairs'], 'pair')} of {count(summary['networks'], 'network')} at epoch {epoch}; always "
+        f"answering the usual winner of a dataset pair is correct for {summary['pair_prior']:.4f} of them (in sample)"
     )
-    _print_excluded(summary["excluded"])
+    if summary["excluded"]:
+        typer.echo(excluded(summary["excluded"]))
     for part, n in summary.get("split", {}).items():
-        typer.echo(f"  {part}: {n['pairs']:,} pairs of {n['networks']:,} networks")
+        typer.echo(f"  {part}: {count(n['pairs'], 'pair')} of {count(n['networks'], 'network')}")
     if out is not None:
         typer.echo(f"written to {out}", err=True)
 
@@ -170,22 +172,19 @@ def baselines(
     if as_json:
         print_json(found)
         return
-    typer.echo(
-        f"{found['split']}: {found['n_test_pairs']:,} test pairs of {found['n_test_networks']:,} networks; "
-        f"95 % intervals over {found['intervals_over']}"
-    )
+    tested = f"{count(found['n_test_pairs'], 'test pair')} of {count(found['n_test_networks'], 'network')}"
+    typer.echo(f"{found['split']}: {tested}; 95 % intervals over {found['intervals_over']}")
     for name, figures in found["baselines"].items():
-        line = f"  {name}: {_interval(figures['accuracy'], figures['ci95'], '.3f')}"
+        line = f"  {name}: {with_interval(figures['accuracy'], figures['ci95'])}"
         if name != "pair_prior":
             difference = figures["difference"]
-            line += f"; against the prior {_interval(difference['value'], difference['ci95'], '+.3f')}"
+            line += f"; against the prior {with_interval(difference['value'], difference['ci95'], sign=True)}"
         if not name.endswith("_prior"):
             beyond = figures["beyond_best_prior"]
-            line += f"; against {beyond['prior']} {_interval(beyond['value'], beyond['ci95'], '+.3f')}"
+            line += f"; against {beyond['prior']} {with_interval(beyond['value'], beyond['ci95'], sign=True)}"
         typer.echo(line)
-    _print_excluded(found["excluded"])
-    if found["note"]:
-        typer.echo(found["note"])
+    for line in filter(None, (excluded(found["excluded"]), found["note"])):
+        typer.echo(line)
 
 
 @app.command(epilog="Example: nngpt-ext report runs/demo")
@@ -271,17 +270,6 @@ def _data(**options: Any) -> DataConfig:
     return build_config(DataConfig, options, what="options")
 
 
-def _interval(value: float, ci95: list[float], form: str) -> str:
-    spread = "no interval" if ci95[0] == ci95[1] else f"{ci95[0]:{form}} to {ci95[1]:{form}}"
-    return f"{value:{form}} ({spread})"
-
-
-def _print_excluded(excluded: dict[str, int]) -> None:
-    if excluded:
-        why = ", ".join(f"{reason} {n:,}" for reason, n in excluded.items())
-        typer.echo(f"{sum(excluded.values()):,} trials were excluded: {why}")
-
-
 def _print_report(found: Any, as_json: bool) -> None:
     from nngpt_ext.evaluation.report import Report
 
@@ -315,6 +303,12 @@ def main() -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
+# What is wrong with a file's name or place that was given, wherever it is noticed.
+_OF_A_PLACE = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
 def _call() -> Any:
     usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
     try:
@@ -331,7 +325,7 @@ def _call() -> Any:
             _stop(str(error))
         raise
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in _OF_A_PLACE and error.filename is not None:
             _stop(f"{error.strerror}: {shown(error.filename)}")
         if error.errno != errno.ENOSPC:
             raise

@@ -10,7 +10,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def remove(path: Path) -> None:
 
 
 _NEW = 1.0  # seconds: a temporary may be younger than the lock of the process that made it
+_LONGEST = 1 << 25  # bytes of a text that is read
 _TEMPORARY = ".tmp"  # the end of a temporary's name; a folder that stepped aside for it has one more
 
 
@@ -137,11 +139,15 @@ def read_text(file: str | Path, what: str = "") -> str:
     """The text of a file in UTF-8, without a byte order mark; `what` says in an error what the file is.
 
     Raises:
-        UserError: if it cannot be read or is not UTF-8.
+        UserError: if it cannot be read, has more than 32 MB, or is not UTF-8.
     """
     name = f"{what} {shown(str(file), 300)}".lstrip()
     try:
-        return as_text(Path(file).read_bytes(), name)
+        with Path(file).open("rb") as stream:
+            content = stream.read(_LONGEST + 1)
+        if len(content) > _LONGEST:  # such as /dev/zero, which has no end
+            raise UserError(f"{name} has more than {_LONGEST:,} bytes")
+        return as_text(content, name)
     except UserError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -164,10 +170,26 @@ def parse_json(text: str | bytes, name: str, advice: str = "") -> Any:
     """Parse JSON.
 
     Raises:
-        UserError: if it is not JSON; `name` says what it is, and `advice` what to do.
+        UserError: if it is not JSON, or an object has a key twice; `name` says what it is, and `advice` what to do.
     """
     with parsing(f"{name} is not JSON", advice):
-        return json.loads(as_text(text, name))
+        return json.loads(as_text(text, name), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    refuse_twice(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def refuse_twice(keys: Iterable[str]) -> None:
+    """Refuse keys of which parsers would silently take the last.
+
+    Raises:
+        ValueError: for a key that stands twice.
+    """
+    for key, number in Counter(keys).items():
+        if number > 1:
+            raise ValueError(f"the key {shown(key)} stands there {number} times")
 
 
 def parse_mapping(text: str | bytes, name: str, example: str = '{"lr": 0.01, "batch": 64}') -> dict[str, Any]:

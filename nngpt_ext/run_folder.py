@@ -130,6 +130,8 @@ def same_inputs(folder: Path, inputs: dict[str, str], later: dict[str, str] | No
             raise UserError(f"cannot read '{file}', which records the run's inputs ({reason}); {other}") from None
         changed = [name for name in inputs if recorded.get(name) != inputs[name]]
         changed += [name for name in later if recorded.get(name, later[name]) != later[name]]
+        if lost := [name for name in inputs if name not in recorded]:
+            raise UserError(f"'{file}' does not say which {' and '.join(lost)} the run started with; {other}")
         if changed:
             raise UserError(
                 f"the run in '{folder}' cannot continue, because its {' and '.join(changed)} changed since it started; "

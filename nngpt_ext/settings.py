@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from nngpt_ext.errors import UserError, did_you_mean, nearest, nearest_name, parsing, reason, shown, typed
-from nngpt_ext.io import read_text
+from nngpt_ext.io import read_text, refuse_twice
 
 PROJECT_FILE = "nngpt.yaml"
 _DEEPEST = 50  # dots in a key
@@ -47,6 +47,7 @@ def hide_password(url: str) -> str:
     if len(url) > _LONGEST_URL:
         return f"{url[:20].partition('://')[0]}://***"
     place, query, _ = url.partition("?")
+    place = re.sub(r"(passw\w*[\s=:]+).*", r"\1***", place, flags=re.DOTALL | re.IGNORECASE)
     place = re.sub(r"(^[^/@:]*(?!://)|://[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
     place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
     return f"{place}?***" if query else place
@@ -130,7 +131,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves dates as text, because folders are named by them and no key takes one, and bounds numbers and aliases."""
+    """Leaves dates as text, because folders are named by them and no key takes one; bounds numbers and aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (declared there)
         first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
@@ -151,6 +152,8 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         if alias and id(node) not in self._sizes:
             raise ValueError("a value contains itself")
+        if isinstance(node, yaml.MappingNode) and not alias:
+            refuse_twice(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if not alias and node is not None:
             inner = node.value if isinstance(node, yaml.CollectionNode) else ()
             parts = chain.from_iterable(part if isinstance(part, tuple) else (part,) for part in inner)

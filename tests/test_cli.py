@@ -179,6 +179,8 @@ SIMPLE = {  # seen before anything is read
     "LEMUR that is none": ((*RUN, "--set", "data.path=nngpt.yaml"), "cannot read the LEMUR database 'nngpt.yaml'"),
     "configuration file": ((*RUN, "--config", "none.yaml"), "cannot read the configuration 'none.yaml'"),
     "a name too long": (("report", "a" * 5_000), "File name too long: 'aaa"),
+    "a file in place of a folder": (("examples", "--out", "nngpt.yaml"), "File exists: 'nngpt.yaml'"),
+    "a folder in a file": (("examples", "--out", "nngpt.yaml/x"), "Not a directory: 'nngpt.yaml/x"),
     "a value too long": (("pairs", "--epoch", "a" * 5_000), "Invalid value for '--epoch': "),
     "a date that does not exist": ((*RUN, "--set", "data=2024-02-30"), "data: must be a mapping with keys such as"),
     "a tag that does not fit": ((*RUN, "--set", "data=!!int x"), "the value of 'data=!!int x' cannot be read (invalid"),

@@ -278,6 +278,8 @@ def test_task_that_is_not_enabled(file):
         ("words", "has no keys"),
         ("tasks: {dataset_compare: 3}", "tasks.dataset_compare must be a mapping of keys, not 3"),
         ("tasks: {dataset_compare: }\ntaks: {}", "unknown key 'taks' (did you mean 'tasks'?); known: tasks"),
+        ("prompt: recipe\nseed: 1\nprompt: code_only", "is not YAML (the key 'prompt' stands there 2 times)"),
+        ("tasks: {dataset_compare: {data: {epoch: 1, epoch: 1}}}", "(the key 'epoch' stands there 2 times)"),
         ("a: !!python/object/apply:os.getcwd []", "is not YAML (could not determine a constructor"),
     ],
 )
@@ -415,6 +417,7 @@ URLS = [
     f"postgresql://me:{SECRET}", f"postgresql://me:{SECRET}/x", f"me:{SECRET}@host/x", f"postgresql:me:{SECRET}@host",
     f"postgresql:/me:{SECRET}@host", f"sqlite:///p.db?password={SECRET}", f"postgresql://me:a\n{SECRET}@host/x",
     f"postgresql://me:{SECRET}@host:port/x", f"postgresql://me:/{SECRET}@host/x",
+    f"host=h password={SECRET} dbname=x", f"postgresql://host/x;PASSWORD = {SECRET}",
 ]  # fmt: skip
 
 

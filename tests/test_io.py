@@ -247,6 +247,19 @@ def test_what_is_not_a_json_object_is_one_line(text):
     assert len(str(error.value)) < 300
 
 
+def test_a_key_that_stands_twice_is_refused():
+    for text in ('{"lr": 1, "batch": 2, "lr": 3}', '{"mnist": {"lr": 1, "lr": 1}}'):
+        with pytest.raises(UserError, match=r"^the recipe is not JSON \(the key 'lr' stands there 2 times\); for exam"):
+            parse_mapping(text, "the recipe")
+    assert parse_mapping('{"a": {"b": 1}, "b": 1}', "the recipe") == {"a": {"b": 1}, "b": 1}
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_text_without_an_end_is_not_read_to_it():
+    with pytest.raises(UserError, match=r"^the prompt '/dev/zero' has more than 33,554,432 bytes$"):
+        read_text("/dev/zero", "the prompt")
+
+
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
     for content in ('\ufeff{"lr": 1}', b'\xef\xbb\xbf{"lr": 1}'):
         assert parse_mapping(content, "the recipe") == {"lr": 1}

@@ -151,7 +151,9 @@ def test_a_run_that_an_older_version_began_goes_on_and_is_held_from_then_on(clai
     assert len(caplog.messages) == 1
     message = line(same_inputs, claimed, {"pairs": "a"}, {"base model's tokenizer": "c"})
     assert "its base model's tokenizer changed" in message
-    assert "its prompt changed" in line(same_inputs, claimed, {"pairs": "a", "prompt": "p"})
+    assert "/inputs.json' does not say which prompt the run started with; give another one" in line(
+        same_inputs, claimed, {"pairs": "a", "prompt": "p"}
+    )
 
 
 def test_folder_with_other_files(folder):

@@ -108,6 +108,30 @@ def test_an_interrupt_that_is_lost_comes_again(kind: str) -> None:
         assert "Traceback" not in err
 
 
+IMPORTING = """
+import sys, time
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "{name}":
+            print("ready", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+from nngpt_ext.__main__ import main
+sys.argv = ["nngpt-ext", "--version"]
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["nngpt_ext.cli", "typer", "nngpt_ext.data.splits"])
+def test_an_interrupt_during_the_imports(name: str) -> None:
+    process = started(IMPORTING.format(name=name))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130
+
+
 @pytest.mark.skipif(os.name == "nt", reason="has no such signals")
 def test_nothing_changes_for_others() -> None:
     """Interrupts stay ignored where they were, and a process that calls `main` has its handlers back."""

@@ -8,10 +8,10 @@ from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_nested
 from nngpt_ext.evaluation.metrics import METRICS
-from nngpt_ext.evaluation.statistics import FEW
+from nngpt_ext.evaluation.statistics import FEW, few_networks
 from nngpt_ext.views.plot import Span
 from nngpt_ext.views.table import Table
-from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole
+from nngpt_ext.views.wording import NO_NUMBER, count, interval, number, p_value, share, whole, with_interval
 
 if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
@@ -27,8 +27,7 @@ _SIDES = {
 def summary(report: Report) -> str:
     """One sentence: what was measured, and whether skill was shown."""
     skill = report.skill
-    spread = interval(skill.ci95, sign=True)
-    gain = f"{skill.value:+.3f} ({'no interval' if spread == NO_NUMBER else f'95 % interval {spread}'})"
+    gain = with_interval(skill.value, skill.ci95, sign=True, name="95 % interval ")
     correct = share(report.accuracy.value)
     if report.answers_only:
         epoch = "" if report.selected_epoch is None else f" of epoch {report.selected_epoch:g}"
@@ -36,10 +35,10 @@ def summary(report: Report) -> str:
             f"Of {count(report.n_test_pairs, 'answer')}{epoch} that {report.base_model} gave and judged itself, "
             f"{correct} are correct; accuracy minus that of the pair prior is {gain}, as if each answer were about a "
             "different network. The rows include those that it trains on, so this says nothing about networks that "
-            f"training never saw.{' ' + few_networks(report) if few_networks(report) else ''}"
+            "training never saw."
         )
     leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
-    few = f", on fewer than {FEW} networks" if few_networks(report) else ""
+    few = f", on fewer than {FEW} networks" if _few(report) else ""
     # A single network, or family, has no spread: its interval is a point and says nothing about others.
     units = report.families.families if report.families else report.n_test_networks or 0
     if few or not skill.clear_of_zero or units < 2:
@@ -54,10 +53,11 @@ def summary(report: Report) -> str:
     )
 
 
-def few_networks(report: Report) -> str:
+def _few(report: Report) -> str:
     """The sentence about too few test networks; empty if there are enough."""
-    noun, n = ("answer", report.n_test_pairs) if report.answers_only else ("test network", report.n_test_networks or 0)
-    return f"With {count(n, noun)}, fewer than {FEW}, intervals are too narrow and show no skill." if n < FEW else ""
+    if report.answers_only:
+        return few_networks(report.n_test_pairs, "answer")
+    return few_networks(report.n_test_networks or 0)
 
 
 def tables(report: Report) -> list[Table]:
@@ -94,30 +94,29 @@ def tables(report: Report) -> list[Table]:
 
 def brief(report: Report) -> list[Table]:
     """The accuracies with their intervals, and the table of datasets."""
-    rows = [row[:3] for row in _accuracies(report)]
+    rows, caption = [row[:3] for row in _accuracies(report)], f"{_caption(report)} {_few(report)}".rstrip()
     return [
-        Table("Headline", ("measure", "value", "95 % interval"), rows, _caption(report)),
+        Table("Headline", ("measure", "value", "95 % interval"), rows, caption),
         _per_dataset(report, "involving"),
     ]
 
 
 def _caption(report: Report) -> str:
-    intervals, few = "intervals are 95 %, from 2,000 bootstrap draws of", few_networks(report)
-    few = f" {few}" if few else ""
+    intervals = "intervals are 95 %, from 2,000 bootstrap draws of"
     if report.answers_only:
         return (
             f"{count(report.n_test_pairs, 'answer')}, whose networks are unknown. Means are over answers; "
-            f"{intervals} answers. A dash: texts have no probability, and name no network.{few}"
+            f"{intervals} answers. A dash: texts have no probability, and name no network."
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
     units = "families" if report.families else "networks"
-    return f"{tested}. Means are over pairs; {intervals} {units} (a dash: the draws had no spread).{few}"
+    return f"{tested}. Means are over pairs; {intervals} {units} (a dash: the draws had no spread)."
 
 
 def _accuracies(report: Report) -> list[Row]:
     accuracy, skill, baselines = report.accuracy, report.skill, dict(report.baselines)
     prior = baselines.pop(PRIOR)
-    few = "; too few networks" if few_networks(report) else ""
+    few = "; too few networks" if _few(report) else ""
     rows: list[Row] = [
         ("accuracy", number(accuracy.value), interval(accuracy.ci95), f"n = {accuracy.n:,}{few}"),
         ("pair prior", number(prior.accuracy), interval(prior.ci95), BASELINES[PRIOR].description),

@@ -31,7 +31,7 @@ from nngpt_ext.evaluation.figures import (
     SkillBeyondPrior,
 )
 from nngpt_ext.evaluation.pool import best_prior, family_figures
-from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
+from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import (
     BASELINES,
@@ -47,7 +47,7 @@ from nngpt_ext.run_folder import (
     write_sealed,
 )
 from nngpt_ext.views.faces import to_cell, to_markdown, to_page
-from nngpt_ext.views.wording import count
+from nngpt_ext.views.wording import excluded
 
 PAPERS_WAY = "the paper's way: the best test accuracy of any epoch, chosen by looking at the test set"
 
@@ -293,13 +293,8 @@ def _notes(run: RunRecord, test: pd.DataFrame) -> list[str]:
     expected = run.pairs.get("test", 0)
     if len(test) != expected:
         own.append(f"{len(test):,} of the {expected:,} test pairs were scored.")
-    units = len(test) if run.answers_only else test["nn"].nunique()
-    if units < FEW:
-        noun = "answer" if run.answers_only else "test network"
-        own.append(f"Only {count(units, noun)}: with fewer than {FEW}, intervals are too narrow and show no skill.")
+    own.append(few_networks(len(test), "answer") if run.answers_only else few_networks(test["nn"].nunique()))
     if run.families and test["nn"].map(run.families).nunique() == 1:
         own.append("There is one test family only: the intervals are points and say nothing about others.")
-    if run.excluded:
-        why = ", ".join(f"{reason} {n:,}" for reason, n in run.excluded.items())
-        own.append(f"{count(sum(run.excluded.values()), 'trial')} were excluded: {why}.")
+    own.append(excluded(run.excluded))
     return [note for note in dict.fromkeys([*own, *run.notes]) if note]

@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nngpt_ext.views.wording import count
+
 Ci95 = tuple[float, float]  # a 95 % interval, in the units of what was averaged
 
 FEW = 30  # networks: percentile intervals of fewer are too narrow, so no skill is claimed
 DRAWS = 2_000
 FLIPS = 10_000
 _BATCH = 100  # draws at a time: a few MB, and faster than all at once
+
+
+def few_networks(number: int, noun: str = "test network") -> str:
+    """The sentence about too few networks, or of what else is drawn; empty if there are enough."""
+    few = f"With {count(number, noun)}, fewer than {FEW}, intervals are too narrow and show no skill."
+    return few if number < FEW else ""
 
 
 def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Ci95:

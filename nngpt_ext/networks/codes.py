@@ -45,7 +45,7 @@ def read_codes(place: Path, skipped: Counter[str] | None = None) -> Iterator[Net
         place: a folder, whose `*.py` files (also in subfolders) are named by their path without the suffix, or a
             Parquet file with the columns `nn` and `nn_code` and optionally `recipe` (JSON: one recipe, or one for each
             dataset). In a folder, hidden files and folders, virtual environments, `__pycache__` and `site-packages`
-            are skipped, and links that lead out of it; if such a folder itself is given, it is read.
+            are skipped, and links that lead out of it, and pipes; if such a folder itself is given, it is read.
         skipped: the number of skipped `*.py` files is added to it, by place: folders relative to `place`, and links.
 
     Raises:
@@ -99,6 +99,8 @@ def _files(place: Path, skipped: Counter[str]) -> Iterator[Path]:
                 skipped["hidden files"] += 1
             elif file.is_symlink() and not file.resolve().is_relative_to(top):
                 skipped["links"] += 1
+            elif file.exists() and not file.is_file():  # a pipe, which may never end
+                skipped["special files"] += 1
             else:
                 yield file
 
@@ -121,6 +123,8 @@ def _rows(place: Path, skipped: Counter[str]) -> Iterator[tuple[Any, Any, Any]]:
         limits = {
             one["name"]: range(one["start"], one["stop"], one["step"]) for one in indexes if isinstance(one, dict)
         }
+        if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
+            raise UserError(f"'{place}' has several columns {shown(twice[0])}")
         missing = {"nn", "nn_code"} - {*schema.names, *limits}
         if missing:
             raise UserError(f"'{place}' has no column {', '.join(sorted(missing))}; it needs nn and nn_code")

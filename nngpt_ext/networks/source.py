@@ -18,7 +18,7 @@ LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 def read_source(given: object, name: str = "the network's source") -> str:
     """The source of a network if it is Python code of a reasonable length.
 
-    A byte order mark is dropped, and so are Markdown fences (```) if they are the first and the last line.
+    A byte order mark is dropped, and so are Markdown fences (``` or ~~~) if they are the first and the last line.
 
     Args:
         given: text, bytes in UTF-8, or the path of a file.
@@ -46,7 +46,7 @@ def read_source(given: object, name: str = "the network's source") -> str:
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None
     except Exception as error:  # ValueError: a null character, or half of a surrogate pair
         why = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) and error.lineno else reason(error)
-        fenced = any(line.lstrip().startswith("```") for line in code.splitlines())
+        fenced = any(line.lstrip().startswith(("```", "~~~")) for line in code.splitlines())
         advice = "; it has Markdown fences: give only the lines between ```python and ```" if fenced else ""
         raise UserError(f"{name} is not Python ({why}){advice}") from None
     return code
@@ -56,8 +56,8 @@ def _without_fences(text: str) -> str:
     """The lines between Markdown fences, if these are the first and the last line and mark the language as Python."""
     first, _, rest = text.strip().partition("\n")
     body, _, last = rest.rpartition("\n")
-    fenced = re.fullmatch(r"```(py|python|python3)?", first.rstrip(), re.IGNORECASE) and last.strip() == "```"
-    return f"{body}\n" if fenced else text
+    fence = re.fullmatch(r"(`{3,}|~{3,})(py|python|python3)?", first.rstrip(), re.IGNORECASE)
+    return f"{body}\n".removeprefix("\ufeff") if fence and last.strip() == fence[1] else text
 
 
 def is_name(name: object) -> TypeGuard[str]:

@@ -12,6 +12,7 @@ import typer
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.views.wording import count
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.predictor import Predictor
@@ -108,8 +109,6 @@ def rank(
 
     print_tables(found.summary, [found.table()])
     typer.echo("\n".join(["", *found.remarks()]))
-    if found.abstain:
-        typer.echo(f"abstains: {found.reason}")
 
 
 def score(
@@ -143,7 +142,7 @@ def score(
     if as_json:
         print_json(dataclasses.asdict(found) | {"remarks": found.remarks()})
         return
-    typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
+    typer.echo(f"{count(found.rows, 'prediction')} about {count(found.networks, 'network')} in {found.out}")
     for line in found.remarks():
         typer.echo(line)
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from scipy.special import expit
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.data.facts import LEMUR_FACTS, OTHERS
+from nngpt_ext.errors import UserError, nearest_name, unknown
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database, predictions, readable_faults
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
@@ -155,6 +156,9 @@ class PredictionStore:
             min_confidence: lowest probability of the predicted dataset, calibrated if there is a calibration. Rows that
                 abstain because the adapter was not trained on a dataset may be among them.
             since, until: when the prediction was written; a time without a zone is UTC.
+
+        Raises:
+            UserError: for a dataset that the store does not have, if it has one of almost the same name.
         """
         table = predictions.c
         select = sa.select(predictions)  # in no order, for which SQLite would leave the better index
@@ -177,6 +181,8 @@ class PredictionStore:
             select = select.where(table.created <= _utc(until))
         with readable_faults(self._url), self._engine.connect() as connection:
             found = connection.execute(select).mappings().all()
+            if not found and dataset is not None:
+                _check_name(connection, dataset)
         rows = [row for row in found if _sound(row)]
         if len(rows) < len(found):
             log.warning("%d damaged rows of the store '%s' are left out", len(found) - len(rows), self._url)
@@ -211,6 +217,13 @@ def stored_rows(predicted: pd.DataFrame, files: AdapterFiles) -> pd.DataFrame:
         rows = with_calibration(rows, files.calibration, files.note.datasets)
     keys = zip(rows["source"], rows["prompt_sha256"], strict=True)
     return rows.assign(question=[files.question_key(source, filled) for source, filled in keys])
+
+
+def _check_name(connection: sa.Connection, dataset: str) -> None:
+    columns = sa.select(predictions.c.dataset_1).union(sa.select(predictions.c.dataset_2))
+    names, others = set(connection.execute(columns).scalars()), (*LEMUR_FACTS, *OTHERS)
+    if dataset not in names and nearest_name(dataset, names, others):
+        raise unknown("dataset", dataset, names, others=others)
 
 
 def _sound(row: Mapping[Any, Any]) -> bool:

@@ -34,7 +34,7 @@ MARGINS = {
     "0.05 to 0.2": (0.05, 0.2),
     "easy: 0.2 and more": (0.2, np.inf),
 }
-FEW = 10  # origins with fewer networks share a row: an interval over two networks means nothing
+OWN_ROW = 10  # origins with fewer networks share a row: an interval over two networks means nothing
 _COVERAGES = np.linspace(0.05, 1.0, 96)
 
 
@@ -77,7 +77,7 @@ def _slices(test: pd.DataFrame, answers: Answers, record: dict[str, Any]) -> dic
     pairs = test["dataset_1"] + " / " + test["dataset_2"]
     origins = test["nn"].map(origin)
     sizes = test["nn"].groupby(origins).nunique()
-    large = sorted(sizes.index[sizes >= FEW], key=lambda name: (-sizes[name], name))
+    large = sorted(sizes.index[sizes >= OWN_ROW], key=lambda name: (-sizes[name], name))
     near, cut = test["nn"].isin(record["near_duplicates"]), test["nn"].isin(record["cut"])
     divided: dict[str, dict[str, Any]] = {
         DATASETS: datasets["involving"],

@@ -15,7 +15,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
-from nngpt_ext.evaluation.statistics import FEW, bootstrap_networks
+from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import replacing
 
 
@@ -103,11 +103,6 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         return found
 
     tested_networks = int(pool.test["nn"].nunique())
-    few = (
-        f"Fewer than {FEW} test networks: intervals are too narrow and show no skill."
-        if tested_networks < FEW
-        else None
-    )
     options = sorted(SPLITS[config.split].options)
     return {
         **{name: getattr(config, name) for name in ("split", *options, "epoch", "label", "trials")},
@@ -117,5 +112,5 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         "intervals_over": "families" if by_families else "networks",
         "excluded": records.trials.excluded,
         "baselines": {name: figures(answer) for name, answer in right.items()},
-        "note": " ".join(filter(None, (SPLITS[config.split].warning, few))) or None,
+        "note": " ".join(filter(None, (SPLITS[config.split].warning, few_networks(tested_networks)))) or None,
     }

@@ -57,7 +57,7 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
     if record["cut_networks"]:
         of = f" of {record['read_networks']:,}" if "read_networks" in record else ""
         notes.append(
-            f"{record['cut_networks']}{of} networks' sources were cut to {data['code_tokens']} tokens; "
+            f"{record['cut_networks']:,}{of} networks' sources were cut to {data['code_tokens']} tokens; "
             "questions and answers never are."
         )
     if tuning.get("head") == "lines":

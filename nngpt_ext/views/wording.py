@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 NO_NUMBER = "–"
 
 
@@ -13,6 +15,18 @@ def number(value: float | None, sign: bool = False) -> str:
 def interval(ci95: tuple[float, float] | None, sign: bool = False) -> str:
     """For example `0.799 to 0.839`; a dash for None, and for one of width 0: draws without spread are no certainty."""
     return NO_NUMBER if ci95 is None or ci95[0] == ci95[1] else f"{number(ci95[0], sign)} to {number(ci95[1], sign)}"
+
+
+def with_interval(value: float, ci95: tuple[float, float] | None, sign: bool = False, name: str = "") -> str:
+    """For example `0.820 (0.799 to 0.839)`; `name` stands before the interval."""
+    spread = interval(ci95, sign)
+    return f"{number(value, sign)} ({'no interval' if spread == NO_NUMBER else name + spread})"
+
+
+def excluded(trials: Mapping[str, int]) -> str:
+    """For example `3 trials were excluded: accuracy outside [0, 1] 3.`, by their number for each reason; else empty."""
+    total, why = sum(trials.values()), ", ".join(f"{reason} {n:,}" for reason, n in trials.items())
+    return f"{count(total, 'trial')} {'was' if total == 1 else 'were'} excluded: {why}." if trials else ""
 
 
 def count(number: int, noun: str) -> str:

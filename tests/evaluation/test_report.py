@@ -185,13 +185,13 @@ def test_baselines_have_to_fit():
 def test_notes_say_what_has_to_be_known():
     note = SPLITS["by_cluster"].warning
     # Given by the caller too it stands there once.
-    few = "Only 2 test networks: with fewer than 30, intervals are too narrow and show no skill."
+    few = "With 2 test networks, fewer than 30, intervals are too narrow and show no skill."
     excluded = "3 trials were excluded: accuracy outside [0, 1] 3."
     assert made_report(split="by_cluster", notes=[note, "x"]).notes == [note, few, excluded, "x"]
     some = predicted(pair_rows(TEST_ROWS[:3], "test"), PROBABILITY[:3])
     notes = made_report(predictions=some, baselines={"pair_prior": np.full(3, 0.6)}, notes=[]).notes
     assert notes[0] == "3 of the 4 test pairs were scored."
-    assert notes[1].startswith("Only 1 test network: ")
+    assert notes[1].startswith("With 1 test network, ")
 
 
 def test_the_same_report_twice():

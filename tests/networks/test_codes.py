@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nngpt_ext import UserError
@@ -49,15 +51,16 @@ def test_what_is_skipped_in_a_folder_and_how_many(tmp_path: Path) -> None:
     (place / "m.py").symlink_to(outside / "l.py")
     (place / "n").symlink_to(outside)
     (place / "o.py").symlink_to(place / "a.py")
+    os.mkfifo(place / "p.py")  # which nobody writes to
     skipped: Counter[str] = Counter()
     assert [one.nn for one in read_codes(place, skipped)] == ["a", "deep/site/b", "o", "venv", "venv/c"]
     assert skipped == {
         "'.venv/'": 2, "'my env/'": 1, "'__pycache__/'": 1, "'deep/site-packages/'": 1, "'.ipynb_checkpoints/'": 1,
-        "'.git/'": 1, "'node_modules/'": 1, "hidden files": 1, "links": 2,
+        "'.git/'": 1, "'node_modules/'": 1, "hidden files": 1, "links": 2, "special files": 1,
     }  # fmt: skip
     said = said_of_skipped(skipped)
-    assert said.startswith("11 files were skipped: '.venv/' 2, links 2, ")
-    assert said.endswith(", and 4 other places")
+    assert said.startswith("12 files were skipped: '.venv/' 2, links 2, ")
+    assert said.endswith(", and 5 other places")
     assert said_of_skipped({"links": 1}) == "1 file was skipped: links 1"
     # Whoever means such a folder gives it.
     assert [one.nn for one in read_codes(place / ".venv")] == ["e", "lib/d"]
@@ -166,6 +169,14 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
     for name in ("codes.csv", "codes.db", "empty.parquet", "cut.parquet", "flipped.parquet"):
         with pytest.raises(UserError, match=r"'.*(\);|file:) give a folder of \*\.py files or a Parquet file with"):
             list(read_codes(tmp_path / name))
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    for twice in ("nn", "nn_code"):
+        table = pa.table([["a"], ["x = 1"], ["b"]], names=["nn", "nn_code", twice])
+        pq.write_table(table, tmp_path / "t.parquet")
+        with pytest.raises(UserError, match=rf"t.parquet' has several columns '{twice}'$"):
+            list(read_codes(tmp_path / "t.parquet"))
 
 
 def test_places_without_networks(tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ def test_what_is_not_text(code: object, message: str) -> None:
 def test_fences_around_the_whole_text_are_dropped(mark: str) -> None:
     assert read_source(f"{mark}\nx = 1\ny = 2\n```\n") == "x = 1\ny = 2\n"
     assert read_source(f"\ufeff{mark}\r\nx = 1\r\n```") == "x = 1\r\n"
+    for fence in ("````", "~~~"):
+        own = mark.replace("```", fence)
+        assert read_source(f"{own}\n\ufeffx = 1\n{fence}") == "x = 1\n"
+        with pytest.raises(UserError, match="it has Markdown fences"):
+            read_source(f"{own}\nx = 1\n{fence[0] * 5}")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,15 @@ def test_files_are_utf_8(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none.py"):
         with pytest.raises(UserError, match="cannot read"):
             read_source(place)
+
+
+@pytest.mark.parametrize("piece", ['\\"', "\\'", '\\"""\n', "\\'''\n", 'f"{', "f'\\"])
+def test_quotes_that_never_close_stop_nothing(piece: str) -> None:
+    code = piece * (900_000 // len(piece))
+    with deadline():
+        with pytest.raises(UserError, match="is not Python"):
+            read_source(code)
+        assert compact_code(code) == code.rstrip()
 
 
 def test_a_long_f_string_stops_nothing() -> None:

@@ -68,6 +68,21 @@ def test_what_is_added_comes_back_after_reopening(store, url):
     assert found["created"].notna().all()
 
 
+def test_a_misspelt_dataset_is_not_an_empty_answer(store):
+    """A dataset that is only missing is one; what others gave the name `MNIST` is found under it."""
+    assert store.query(dataset="MNIST").empty  # nothing is stored
+    store.add(predictions())
+    known = "; known: cifar-10, mnist, svhn"
+    for given, meant in (("MNIST", "mnist"), ("cifar_10", "cifar-10"), ("minst", "mnist")):
+        said = line(lambda given=given: store.query(nn="none", dataset=given))
+        assert said == f"unknown dataset '{given}' (did you mean '{meant}'?){known}"
+    for missing in ("cifar-100", "places365", "emnist", "flowers"):
+        assert store.query(dataset=missing).empty
+    assert store.query(nn="none", dataset="mnist").empty
+    store.add(predictions(dataset_1="SVHNs").iloc[:1])
+    assert store.query(nn="ResNet", dataset="SVHNs").empty
+
+
 def test_the_same_question_to_the_same_adapter_is_replaced(store):
     store.add(predictions(0.25))
     store.add(predictions(0.75).iloc[:2])

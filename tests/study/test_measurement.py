@@ -111,10 +111,10 @@ def test_origins_with_few_networks_stand_together(studied, monkeypatch):
     folder = studied.folder / "cells" / CODE
     test = pd.read_parquet(folder / "predictions.parquet").query("split == 'test'")
     networks = test["nn"].drop_duplicates().str.split("-").str[0].value_counts()
-    monkeypatch.setattr(measurement, "FEW", int(networks.max()) + 1)
+    monkeypatch.setattr(measurement, "OWN_ROW", int(networks.max()) + 1)
     (others,) = measure(folder, folder).slices["Origin of the network"]
     assert (others.name, others.n) == ("all others", len(test))
-    monkeypatch.setattr(measurement, "FEW", 1)
+    monkeypatch.setattr(measurement, "OWN_ROW", 1)
     assert [part.networks for part in measure(folder, folder).slices["Origin of the network"]] == networks.tolist()
 
 

@@ -120,7 +120,7 @@ def test_what_was_not_used_is_said_with_its_count(run: Path) -> None:
     unpaired = f"{record['unpaired_networks']:,} networks with trials on one dataset only at epoch 5 are in no pair."
     assert unpaired in shown.notes
     assert record["cut_networks"] <= record["read_networks"] == sum(record["networks"].values())
-    cut = f"{record['cut_networks']} of {record['read_networks']:,} networks' sources were cut to "
+    cut = f"{record['cut_networks']:,} of {record['read_networks']:,} networks' sources were cut to "
     assert any(note.startswith(cut) for note in shown.notes) == bool(record["cut_networks"])
     for file in ("report.md", "report.html", "adapter/README.md"):
         assert unpaired in (run / file).read_text()
