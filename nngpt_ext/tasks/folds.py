@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 Runs = Mapping[int, TaskConfig]  # by fold; each has its `output_dir`
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_SAME = ("task", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
+_SAME = ("task", "device", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
 
 
 def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch | None = None) -> RunResult[Report]:
@@ -139,8 +139,10 @@ def _side_by_side(runs: Runs, workers: int) -> dict[int, Exception]:
                 fold, error = waiting[future], future.exception()
                 if isinstance(error, Exception):
                     failed[fold] = error
-                log.log(logging.WARNING if error else logging.INFO, "fold %d %s", fold, error or "is finished")
-                progress.advance(1, f"fold {fold} {'failed' if error else 'is finished'}")
+                    log.warning("fold %d failed: %s", fold, error)
+                else:
+                    log.info("fold %d is finished", fold)
+                progress.advance(1)
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
