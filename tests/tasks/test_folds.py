@@ -174,7 +174,7 @@ def test_folds_of_other_inputs_are_not_pooled(run: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_one_that_fails_does_not_stop_the_others(run: Path, workers: int, result: RunResult) -> None:
+def test_one_that_fails_does_not_stop_the_others(run: Path, workers: int) -> None:
     unpooled(run)
     for fold in (0, 1):
         (run / f"fold-{fold}" / "report.json").unlink()
@@ -186,8 +186,6 @@ def test_one_that_fails_does_not_stop_the_others(run: Path, workers: int, result
     )
     assert (run / "fold-1" / "report.json").is_file()
     assert not (run / "report.json").exists()
-    write_text(run / "fold-0" / "inputs.json", json.dumps(inputs, indent=2) + "\n")
-    pd.testing.assert_frame_equal(started(run, workers=1).predictions, result.predictions)
 
 
 def test_what_needs_one_adapter_names_a_fold(result: RunResult, tmp_path: Path) -> None:
@@ -221,7 +219,7 @@ def test_its_faults_are_told_before_anything_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda stop: stop.name)
 def test_stopped_it_leaves_no_process_and_nothing_half_written(tmp_path: Path, stop: signal.Signals) -> None:
     (tmp_path / "task.yaml").write_text(yaml.safe_dump({**TASK, "workers": 2}))
     command = [sys.executable, "-m", "nngpt_ext", "run", "dataset_compare", "--config", "task.yaml", "--out", "run"]
