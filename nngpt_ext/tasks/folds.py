@@ -25,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from nngpt_ext.config import ResolvedConfig, TaskConfig
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError, for_shell, resuming, typed
 from nngpt_ext.evaluation.report import Report, read_answers
 from nngpt_ext.io import digest, inside, remove, replacing, write_text
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 Runs = Mapping[int, TaskConfig]  # by fold; each has its `output_dir`
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_SAME = ("task", "device", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
+_SAME = ("task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
 
 
 def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch | None = None) -> RunResult[Report]:
@@ -84,7 +84,7 @@ def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch 
         failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch)
         if failed:
             _raise(folder, failed)
-    return _pool(folder, resolved, [Path(own.output_dir) for own in runs.values()])
+    return _pool(folder, [Path(own.output_dir) for own in runs.values()])
 
 
 def _default_workers() -> int:
@@ -218,7 +218,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _pool(folder: Path, config: ResolvedConfig, runs: list[Path]) -> RunResult[Report]:
+def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
     """Write the test pairs of finished folds, and what is known of all of them, as the files of one run.
 
     Raises:
@@ -226,7 +226,7 @@ def _pool(folder: Path, config: ResolvedConfig, runs: list[Path]) -> RunResult[R
     """
     parts = (CONFIG, INPUTS, BASELINES, PREDICTIONS, ADAPTER)
     records = [read_record(run, (*NEEDED, "split_hash", "adapter_sha256"), parts) for run in runs]
-    inputs = _shared_inputs(folder, runs, records)
+    inputs = _shared_inputs(runs, records)
     tested, chosen = [], []
     for fold, (run, record) in enumerate(zip(runs, records, strict=True)):
         predictions, _ = read_answers(run)
@@ -242,7 +242,6 @@ def _pool(folder: Path, config: ResolvedConfig, runs: list[Path]) -> RunResult[R
     pooled: dict[str, Any] = {
         **{name: records[0][name] for name in _SAME},
         "versions": {name: " and ".join(known) for name, known in versions.items()},
-        "seeds": records[0]["seeds"],
         "split_hash": digest([record["split_hash"] for record in records]),
         "parts": _sum(record["parts"] for record in records),
         "training_pairs": sum(record["training_pairs"] for record in records),
@@ -269,7 +268,7 @@ def _pool(folder: Path, config: ResolvedConfig, runs: list[Path]) -> RunResult[R
     return RunResult(folder, rebuild_report(folder), predictions, None)
 
 
-def _shared_inputs(folder: Path, runs: list[Path], records: list[dict[str, Any]]) -> dict[str, str]:
+def _shared_inputs(runs: list[Path], records: list[dict[str, Any]]) -> dict[str, str]:
     """The sha256 of what all folds read: everything but the pairs."""
     found = [
         {"records": record["data"]["fingerprint"], **json.loads((run / INPUTS).read_text(encoding="utf-8"))}
