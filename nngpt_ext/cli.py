@@ -83,7 +83,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run; print a finished one.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a task: fine-tune, score, report."""
+    """Run a task: fine-tune, score, report; by_family without data.fold: all folds, as one report."""
     from nngpt_ext.tasks.run import run_task
 
     result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])

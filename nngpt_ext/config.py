@@ -89,6 +89,9 @@ class TaskConfig(Stage):
     store: str | None = Field(
         "default", description="predictions database (URL); default: predictions.db in output_dir"
     )
+    workers: int | None = Field(
+        None, ge=1, le=1000, description="folds run at the same time; by default one for each core, on CUDA one"
+    )
 
     @field_serializer("store", when_used="json")
     def _without_password(self, store: str | None) -> str | None:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 from nngpt_ext.quiet import without_widgets
+
+_part_of: ContextVar[str] = ContextVar("part_of", default="")
+
+
+@contextmanager
+def part_of(name: str) -> Iterator[None]:
+    """The bars of the block begin with a name, for example `fold 0: scoring`."""
+    before = _part_of.set(f"{name}: ")
+    try:
+        yield
+    finally:
+        _part_of.reset(before)
 
 
 class Progress:
@@ -21,7 +35,7 @@ class Progress:
         self._shown = console.is_terminal or console.is_jupyter
         # One line for bars within bars: not every notebook moves the cursor up.
         line = {"position": 0, "leave": False, "disable": not self._shown}
-        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", **line)
+        self._bar = tqdm(total=total, desc=f"{_part_of.get()}{what}", unit=f" {unit}", **line)
         self._open = ExitStack()
 
     def __enter__(self) -> Progress:

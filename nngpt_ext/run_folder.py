@@ -47,12 +47,17 @@ BASE_FOLDER = "base"  # the base model, where it is published with the adapter
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
-_ELSEWHERE = {"output_dir", "store"}  # where results go does not change them
+_ELSEWHERE = {"output_dir", "store", "workers"}  # where results go, and how many folds at a time, changes no result
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
     "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",
     "nn-dataset",
 )  # fmt: skip
+
+
+def fold_name(fold: int) -> str:
+    """The folder of a fold's run inside that of a run of all folds."""
+    return f"fold-{fold}"
 
 
 def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
@@ -195,6 +200,7 @@ def versions() -> dict[str, str]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write run.json, with the sha256 of the other files of the run; after this they stay as they are."""
     own = [CONFIG, INPUTS, BASELINES, PREDICTIONS, *(f"{ADAPTER}/{name}" for name in model_files(folder / ADAPTER))]
+    own += [f"{fold_name(i)}/{RECORD}" for i in range(len(record.get("folds", ())))]
     files = {name: file_digest(folder / name) for name in own if (folder / name).is_file()}
     write_sealed(folder / RECORD, {**record, "files": files})
 
@@ -270,7 +276,11 @@ def no_run(folder: Path) -> UserError:
 
 
 def no_adapter(folder: Path) -> UserError:
-    """The error for a folder without an adapter."""
+    """The error for a folder without an adapter, such as that of a run of all folds."""
+    for run in (folder, folder.parent):
+        if (fold := run / fold_name(0)).is_dir() and (run / CONFIG).is_file():
+            use = typed(f"type: --run {shlex.quote(str(fold))}", f"give {str(fold)!r}")
+            return UserError(f"'{run}' has one adapter for each fold; {use}")
     inner = f"; give '{folder / ADAPTER}'" if (folder / ADAPTER / SETTINGS).is_file() else ""
     return UserError(f"no adapter in '{folder}': it needs {SETTINGS} and {WEIGHTS}{inner}")
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from nngpt_ext.progress import Progress
+from nngpt_ext.progress import Progress, part_of
 
 CELL = """
 import logging
@@ -48,7 +48,7 @@ def test_elsewhere_only_a_terminal_is_drawn_on(stream: type[io.StringIO], monkey
     monkeypatch.setenv("TERM", "xterm")
     written = stream()
     monkeypatch.setattr(sys, "stderr", written)
-    with Progress("scoring", 3, unit="questions") as progress:
+    with part_of("fold 1"), Progress("scoring", 3, unit="questions") as progress:
         progress.advance(3)
-    assert ("scoring" in written.getvalue()) == (stream is Terminal)
+    assert ("fold 1: scoring" in written.getvalue()) == (stream is Terminal)
     assert bool(written.getvalue()) == (stream is Terminal)

@@ -46,7 +46,8 @@ def summary(report: Report) -> str:
     else:
         verdict = "skill was shown" if skill.value > 0 else "the model is below the prior"
     return (
-        f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}, {correct} of "
+        f"With the prompt {report.prompt} and the base model {report.base_model}, split {report.split}"
+        f"{f' ({len(report.folds)} folds)' if report.folds else ''}, {correct} of "
         f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
         f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
         f"pair prior{few}) is {gain}: {verdict}."
@@ -86,7 +87,7 @@ def tables(report: Report) -> list[Table]:
         *notes,
         _near_duplicates(report),
         *(_per_dataset(report, side) for side in SIDES),
-        _epochs(report),
+        _folds(report) if report.folds else _epochs(report),
         Table("Excluded trials", ("reason", "trials"), excluded or [("none", "0")]),
         _run(report),
     ]
@@ -170,16 +171,16 @@ def _calibration(report: Report) -> list[Row]:
     found = report.calibration
     if found is None:
         return []
-    scaled = (
-        f"log-odds divided by {found.temperature:.3g}, fitted on {count(found.n_validation_pairs, 'validation pair')}"
-    )
+    by = "each fold's temperature" if found.temperature is None else f"{found.temperature:.3g}"
+    scaled = f"log-odds divided by {by}, fitted on {count(found.n_validation_pairs, 'validation pair')}"
     answered = found.answered
-    if found.threshold is None:
+    if found.threshold is None and not report.folds:
         remark = f"no confidence reached {found.target:g} on validation: always abstains"
     else:
         between = "" if answered.accuracy_ci95 is None else f" ({interval(answered.accuracy_ci95)})"
+        least = "each fold's threshold" if found.threshold is None else f"{found.threshold:.3f}"
         remark = (
-            f"confidence at least {found.threshold:.3f}, {found.target:g} correct on validation; here "
+            f"confidence at least {least}, {found.target:g} correct on validation; here "
             f"{number(answered.accuracy)} correct{between}, n = {answered.n:,}"
         )
     return [
@@ -228,6 +229,19 @@ def _epochs(report: Report) -> Table:
     if report.peak_test_accuracy is not None:
         caption = f"Peak test accuracy {number(report.peak_test_accuracy)} ({report.peak_test_accuracy_is}). {caption}"
     return Table("Epochs", header, rows or [(NO_NUMBER,) * 4], caption, marked)
+
+
+def _folds(report: Report) -> Table:
+    rows = [
+        (
+            str(fold.fold), number(fold.accuracy.value), interval(fold.accuracy.ci95),
+            number(fold.skill.value, sign=True), interval(fold.skill.ci95, sign=True),
+            NO_NUMBER if fold.selected_epoch is None else f"{fold.selected_epoch:g}", f"{fold.accuracy.n:,}",
+        )
+        for fold in report.folds
+    ]  # fmt: skip
+    header = ("fold", "accuracy", "95 % interval", "skill", "95 % interval", "epoch", "test pairs")
+    return Table("Folds", header, rows, "Each fold's validation pairs select its epoch, temperature and threshold.")
 
 
 def _run(report: Report) -> Table:

@@ -86,6 +86,17 @@ class FamilyFigures(_Part):
     mean: OverFamilies
 
 
+class FoldFigures(_Part):
+    """The test pairs of one fold, and what was chosen on its validation pairs."""
+
+    fold: int
+    accuracy: Accuracy
+    skill: Skill
+    selected_epoch: int | float | None
+    temperature: Number = None
+    threshold: Number = None
+
+
 class Baseline(_Part):
     """A baseline on the test pairs; `difference` is the model's accuracy minus the baseline's."""
 
@@ -147,9 +158,12 @@ class Answered(_Part):
 
 
 class CalibrationFigures(_Part):
-    """The effect on the test pairs of temperature scaling, which is fitted on validation."""
+    """The effect on the test pairs of temperature scaling, which is fitted on validation.
 
-    temperature: float
+    Of several folds, each has its own temperature and threshold (`FoldFigures`), and these are None here.
+    """
+
+    temperature: Number
     threshold: Number
     target: float
     n_validation_pairs: int

@@ -22,6 +22,7 @@ from nngpt_ext.evaluation.figures import (
     CalibrationFigures,
     Epoch,
     FamilyFigures,
+    FoldFigures,
     Group,
     LeftOut,
     NearDuplicates,
@@ -78,6 +79,7 @@ class Report(BaseModel):
     skill: Skill
     skill_beyond_best_prior: SkillBeyondPrior | None = None  # None in reports of older versions
     families: FamilyFigures | None = None  # where families stay together: all intervals are then over families
+    folds: list[FoldFigures] = []  # if several are pooled; numbers of training and validation pairs are then sums
     near_duplicates: NearDuplicates
     within_pair_auc: Number
     within_pair_auc_left_out: LeftOut = LeftOut()
@@ -132,6 +134,8 @@ class RunRecord:
         answers_only: the predictions are answers of texts that name no networks: each counts as a network of its own,
             and what needs a probability, a network's name or the training pairs is None in the report.
         families: the family of each test network, if the split keeps families together; intervals are then over them.
+        folds: mappings with `fold`, `selected_epoch` and maybe more, if the predictions are of several folds, which
+            their column `fold` names.
     """
 
     task: str
@@ -152,6 +156,7 @@ class RunRecord:
     records: Mapping[str, Any] = field(default_factory=dict)
     answers_only: bool = False
     families: Mapping[str, str] = field(default_factory=dict)
+    folds: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, record: Mapping[str, Any], config: Mapping[str, Any], **more: Any) -> RunRecord:
@@ -166,6 +171,7 @@ class RunRecord:
             "records": record.get("data", {}),
             "config": config,
             "families": record.get("families", {}),
+            "folds": record.get("folds", []),
         }
         return cls(**{**found, **more})
 
@@ -219,7 +225,7 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         found["validation_log_loss"] = metrics.log_loss(validation["probability_1"], metrics.first_wins(validation))
     found |= {
         "n_train_pairs": run.pairs.get("train", 0),
-        "n_validation_pairs": len(validation),
+        "n_validation_pairs": run.pairs["validation"] if run.folds else len(validation),
         "n_test_pairs": len(test),
         "n_test_networks": test["nn"].nunique(),
         "accuracy": Accuracy(
@@ -228,6 +234,7 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         "skill": slices.difference(answers.correct, answers.prior, answers.units),
         "skill_beyond_best_prior": SkillBeyondPrior(prior=best, **beyond.model_dump()),
         "families": family_figures(answers.correct, correct[best], answers.units) if run.families else None,
+        "folds": [_fold(fold, answers.part((test["fold"] == fold["fold"]).to_numpy())) for fold in run.folds],
         "near_duplicates": slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
         "within_pair_auc_left_out": metrics.within_pair_auc(test)[1],
         "calibration": None if run.calibration is None else slices.calibration(run.calibration, test, answers.units),
@@ -250,6 +257,12 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         found |= dict.fromkeys(["n_train_pairs", "n_test_networks", *metrics.METRICS])
         found |= {"near_duplicates": {**near, "with": empty, "without": empty}, "within_pair_auc_left_out": LeftOut()}
     return Report(**found)
+
+
+def _fold(chosen: Mapping[str, Any], answers: slices.Answers) -> FoldFigures:
+    own, n = answers.correct, len(answers.correct)
+    accuracy = Accuracy(value=own.mean(), ci95=bootstrap_networks(own, answers.units), n=n)
+    return FoldFigures(**chosen, accuracy=accuracy, skill=slices.difference(own, answers.prior, answers.units))
 
 
 def write_report(report: Report, folder: str | Path) -> None:

@@ -27,7 +27,11 @@ class DatasetCompare:
     def run(
         self, config: TaskConfig, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
     ) -> RunResult[Report]:
-        """Run all stages from records to report; a finished run is returned unchanged."""
+        """Run all stages from records to report, for each fold of a split with folds; a finished run is returned."""
+        if len(config.data.per_fold()) > 1:
+            from nngpt_ext.tasks.folds import run_folds
+
+            return run_folds(config, Path(output_dir), resume, on_epoch)
         from nngpt_ext.tasks.pipeline import run_pipeline
 
         return run_pipeline(config, Path(output_dir), resume, on_epoch=on_epoch)

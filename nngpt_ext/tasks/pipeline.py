@@ -37,6 +37,7 @@ from nngpt_ext.run_folder import (
     RECORD,
     WEIGHTS,
     claim,
+    fold_name,
     is_finished,
     read_record,
     read_table,
@@ -116,34 +117,21 @@ def run_pipeline(
     config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None, on_epoch: OnEpoch | None = None
 ) -> RunResult[Report]:
     """Run `dataset_compare`; see the task class. Several runs may share a loader."""
-    model, timings, loader = config.model, Timings(), loader or Loader()
-    resolved = config.resolved(folder)
-    head = config.tuning.head
-    faults = _faults(lambda: find_template(config.prompt, head), lambda: finetuners.get(config.tuning.finetuner))
-    if not faults and is_finished(folder, resolved, resume):
-        same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
-        return _finished(folder)
-    # All faults of the configuration are reported at once, before anything is written; quick checks come first.
-    faults += _faults(
-        lambda: base_folder(model.base, revision=model.revision, configured=True),
-        lambda: _check_links(resolved, folder),
-    )
-    if faults:
-        raise UserError("; ".join(faults))
-    template = find_template(config.prompt, head)
-    if resolved.store is not None:
-        PredictionStore.check(resolved.store)
+    timings, loader, resolved = Timings(), loader or Loader(), config.resolved(folder)
+    if (done := begin(resolved, folder, resume)) is not None:
+        return done
+    template = find_template(config.prompt, config.tuning.head)
     with timings.stage("data"):
         data = loader.data(resolved.data)
     with timings.stage("base model"):
-        base = loader.base(model)
+        base = loader.base(config.model)
     from nngpt_ext.tasks.workbench import Workbench  # which loads torch
     from nngpt_ext.tuning.threads import kept_threads
 
     with timings.stage("tokens"):  # a question that is too long is reported here, before a folder is made
         bench = Workbench(resolved, template, base, data)
     if claim(folder, resolved, resume):
-        return _finished(folder)
+        return finished(folder)
     try:
         with kept_threads():
             return _run(bench, folder, timings, loader, on_epoch)
@@ -151,6 +139,29 @@ def run_pipeline(
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some, then {resuming()}") from error
         raise
+
+
+def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Report] | None:
+    """The finished run of this configuration, or None if it can be run; nothing is written.
+
+    Raises:
+        UserError: as `is_finished`; for all faults of the configuration at once; for a store that cannot be used.
+    """
+    model, head = config.model, config.tuning.head
+    faults = _faults(lambda: find_template(config.prompt, head), lambda: finetuners.get(config.tuning.finetuner))
+    if not faults and is_finished(folder, config, resume):
+        same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
+        return finished(folder)
+    # All faults of the configuration are reported at once; quick checks come first.
+    faults += _faults(
+        lambda: base_folder(model.base, revision=model.revision, configured=True),
+        lambda: _check_links(config, folder),
+    )
+    if faults:
+        raise UserError("; ".join(faults))
+    if config.store is not None:
+        PredictionStore.check(config.store)
+    return None
 
 
 def find_template(prompt: str, head: str = "answer") -> Template:
@@ -193,8 +204,14 @@ def _check_links(config: ResolvedConfig, folder: Path) -> None:
         inside(folder, name)
 
 
-def _finished(folder: Path) -> RunResult[Report]:
-    read_record(folder, checked=(CONFIG, BASELINES, PREDICTIONS, ADAPTER))
+def finished(folder: Path) -> RunResult[Report]:
+    """A finished run, of one fold or all of them, from its files.
+
+    Raises:
+        UserError: if one of them is missing or was changed.
+    """
+    folds = [fold_name(i) for i in range(len(read_record(folder).get("folds", ())))]
+    read_record(folder, checked=(CONFIG, BASELINES, PREDICTIONS, ADAPTER, *folds))
     adapter = folder / ADAPTER
     predictions = read_table(folder / PREDICTIONS)
     return RunResult(folder, read_report(folder), predictions, adapter if adapter.is_dir() else None)

@@ -28,6 +28,8 @@ NEEDED = (
 def rebuild_report(folder: Path) -> Report:
     """Build the report's files and the adapter's card from predictions.parquet, baselines.parquet and run.json.
 
+    A run of all folds has no adapter of its own, and so no card.
+
     Raises:
         UserError: if the folder has no finished run, files of it are missing or damaged, or its adapter is a
             link to another folder.
@@ -35,18 +37,22 @@ def rebuild_report(folder: Path) -> Report:
     card = inside(folder, ADAPTER) / CARD
     record = read_record(folder, NEEDED, (CONFIG, BASELINES, PREDICTIONS, f"{ADAPTER}/{CALIBRATION}"))
     calibration, config = read_calibration(folder / ADAPTER), read_config(folder / CONFIG)
-    fitted = None if calibration is None else calibration.model_dump()
+    fitted, folds = None if calibration is None else calibration.model_dump(), record.get("folds")
     try:
+        if folds:  # each has its own calibration
+            fitted = {"temperature": None, "threshold": None, "target": config["calibration"]["target"]}
+            fitted["n_pairs"] = record["parts"]["validation"]
         predictions, baselines = read_answers(folder)
         run = RunRecord.of(record, config, notes=_notes(record, config["data"], config["tuning"]), calibration=fitted)
         report = build_report(run, predictions, baselines)
-        text = model_card(report, TaskConfig.model_validate(config))
+        text = None if folds else model_card(report, TaskConfig.model_validate(config))
     except (LookupError, TypeError, ValueError) as error:
         if isinstance(error, UserError) or "files" in record:  # its files are whole, so this is our fault
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"a file of the run in '{folder}' is damaged ({reason}); run the task again") from None
-    write_text(card, text)  # before the report, with which a run counts as finished
+    if text is not None:
+        write_text(card, text)  # before the report, with which a run counts as finished
     write_report(report, folder)
     return report
 
@@ -74,6 +80,7 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         )
     if data["trials"] == "all":
         notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
+    of_folds = " of all folds" if record.get("folds") else ""
     drawn = {
         "data.pairs_per_network": data["pairs_per_network"],
         "tuning.networks_per_epoch": tuning["networks_per_epoch"],
@@ -82,7 +89,7 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
         drawn["data.family_cap"] = data["family_cap"]
     if any(value is not None for value in drawn.values()):
         notes.append(
-            f"Training drew {record['training_pairs_seen']:,} pairs over all epochs from the "
+            f"Training drew {record['training_pairs_seen']:,} pairs over all epochs{of_folds} from the "
             f"{record['training_pairs']:,} training pairs ({', '.join(drawn)})."
         )
     limited = [part for part in ("train", "validation", "test") if data[f"{part}_networks"] is not None]

@@ -36,10 +36,15 @@ def kept_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    own = hasattr(psutil.Process, "cpu_affinity")
+    return len(psutil.Process().cpu_affinity()) if own else psutil.cpu_count() or 1
+
+
 def threads_are_free() -> bool:
     """Whether the user has left the number of threads at torch's default, all cores that the process may use."""
-    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
-    defaults = {cores, psutil.cpu_count(logical=False)} - {1}
+    defaults = {usable_cores(), psutil.cpu_count(logical=False)} - {1}
     return not any(os.environ.get(name) for name in _VARIABLES) and torch.get_num_threads() in defaults
 
 

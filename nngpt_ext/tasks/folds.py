@@ -1,0 +1,292 @@
+"""All folds of a split: each is an ordinary run in a folder of its own, and their test pairs together are one run.
+
+OUT/fold-0, OUT/fold-1, … are the runs; OUT has the test pairs of all of them, and one report. Finished folds are taken
+as they are, and unfinished ones continue.
+
+`main` is one fold in a process of its own. Its configuration comes on standard input, whose end says that the parent is
+gone; each line that it logs goes to standard output, after its level and a tab.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.errors import UserError, for_shell, resuming, typed
+from nngpt_ext.evaluation.report import Report, read_answers
+from nngpt_ext.io import digest, inside, remove, replacing, write_text
+from nngpt_ext.progress import Progress, part_of
+from nngpt_ext.run_folder import (
+    ADAPTER,
+    BASELINES,
+    CONFIG,
+    INPUTS,
+    PREDICTIONS,
+    RECORD,
+    claim,
+    fold_name,
+    read_record,
+    read_table,
+    write_record,
+)
+from nngpt_ext.scoring.calibration import read_calibration
+from nngpt_ext.tasks.pipeline import Loader, begin, run_pipeline
+from nngpt_ext.tasks.protocol import RunResult
+from nngpt_ext.tasks.reporting import NEEDED, rebuild_report
+from nngpt_ext.tuning.history import OnEpoch
+
+log = logging.getLogger(__name__)
+
+Runs = Mapping[int, TaskConfig]  # by fold; each has its `output_dir`
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_SAME = ("task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
+
+
+def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch | None = None) -> RunResult[Report]:
+    """Run the folds that are not finished, and pool the test pairs of all.
+
+    Folds run in processes, `config.workers` at a time. One at a time they run in this process, as they do with
+    `on_epoch`, which is then called for each fold. All compute with one thread, so results do not depend on it.
+
+    Raises:
+        UserError: as `run_pipeline`; after the other folds have ended, a line about those that failed.
+        RuntimeError: if a fold failed otherwise.
+    """
+    resolved = config.resolved(folder)
+    if (done := begin(resolved, folder, resume)) is not None:
+        return done
+    claim(folder, resolved, resume)
+    runs: dict[int, TaskConfig] = {}
+    for fold, data in enumerate(config.data.per_fold()):
+        own = {"data": data, "store": resolved.store, "output_dir": str(inside(folder, fold_name(fold)))}
+        runs[fold] = config.model_copy(update=own)
+    waiting = {
+        fold: own
+        for fold, own in runs.items()
+        if begin(own.resolved(Path(own.output_dir)), Path(own.output_dir), resume=True) is None
+    }
+    if waiting:
+        workers = 1 if on_epoch is not None else min(len(waiting), config.workers or _default_workers())
+        failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch)
+        if failed:
+            _raise(folder, failed)
+    return _pool(folder, [Path(own.output_dir) for own in runs.values()])
+
+
+def _default_workers() -> int:
+    import torch
+
+    from nngpt_ext.tuning.threads import usable_cores
+
+    return 1 if torch.cuda.is_available() else usable_cores()
+
+
+def _raise(folder: Path, failed: Mapping[int, Exception]) -> None:
+    first, numbers = failed[min(failed)], [str(fold) for fold in sorted(failed)]
+    which = f"fold {numbers[0]}" if len(numbers) == 1 else f"folds {', '.join(numbers)}"
+    message = f"{which} in '{folder}' failed: {_reason(first)}; finished folds are kept: {resuming()}"
+    if all(isinstance(error, UserError) for error in failed.values()):
+        raise UserError(message) from None
+    raise RuntimeError(message) from first
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, (UserError, RuntimeError)) else f"{type(error).__name__}: {error}"
+
+
+def _in_turn(runs: Runs, on_epoch: OnEpoch | None) -> dict[int, Exception]:
+    """Run folds one after another in this process, and return the errors of those that failed."""
+    import torch
+
+    from nngpt_ext.tuning.threads import kept_threads
+
+    loader, failed = Loader(), {}
+    for fold, config in runs.items():
+        log.info("fold %d of %d", fold, config.data.folds)
+        with kept_threads(), part_of(f"fold {fold}"):
+            torch.set_num_threads(1)
+            try:
+                run_pipeline(config, Path(config.output_dir), True, loader, on_epoch)
+            except Exception as error:  # whatever one fold does, the others continue
+                failed[fold] = error
+                log.warning("fold %d failed: %s", fold, _reason(error))
+    return failed
+
+
+def _side_by_side(runs: Runs, workers: int) -> dict[int, Exception]:
+    """Run folds in processes, and return the errors of those that failed; whatever ends this ends them."""
+    failed: dict[int, Exception] = {}
+    running: list[subprocess.Popen[str]] = []
+    stopped = threading.Event()
+    with Progress("folds", len(runs)) as progress, ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(_run_process, fold, config, running, stopped): fold for fold, config in runs.items()}
+        try:
+            for future in as_completed(waiting):
+                fold, error = waiting[future], future.exception()
+                if isinstance(error, Exception):
+                    failed[fold] = error
+                    log.warning("fold %d failed: %s", fold, error)
+                else:
+                    log.info("fold %d is finished", fold)
+                progress.advance(1)
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.kill()
+            raise
+    return failed
+
+
+def _run_process(fold: int, config: TaskConfig, running: list[subprocess.Popen[str]], stopped: threading.Event) -> None:
+    """Run a fold in a process, and log what it logs.
+
+    Raises:
+        UserError: if it ended with one, or was killed.
+        RuntimeError: if it failed otherwise.
+    """
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    more = {**_ONE_THREAD, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
+    level, shell = logging.getLogger("nngpt_ext").getEffectiveLevel(), typed("shell", "")
+    given, reason = {"config": config.model_dump(), "level": level, "shell": bool(shell)}, ""
+    with (
+        suppress(BrokenPipeError),  # it ended before it read anything
+        subprocess.Popen(
+            [sys.executable, "-c", "from nngpt_ext.tasks.folds import main; main()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
+            env={**os.environ, **more}, start_new_session=True,  # Ctrl-C reaches this process only
+        ) as process,
+    ):  # fmt: skip
+        running.append(process)
+        if stopped.is_set():
+            process.kill()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(given) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            number, tab, text = line.rstrip().partition("\t")
+            own = bool(tab) and number.isdecimal()
+            if own and int(number) == logging.ERROR:
+                reason = text
+            elif line.strip():
+                log.log(int(number) if own else logging.WARNING, "fold %d: %s", fold, text if own else line.rstrip())
+    code = process.returncode
+    if code < 0 or code == 2:
+        killed = f"its process was killed by signal {-code}, perhaps for lack of memory (try workers: 1)"
+        raise UserError(reason or killed)
+    if code:
+        raise RuntimeError(reason or f"its process ended with code {code}")
+
+
+def main() -> None:
+    """Run one fold, as the first line of standard input says, and exit with 0, 2 (the user's mistake) or 1."""
+    given = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(level=logging.WARNING, format="%(levelno)d\t%(message)s", stream=sys.stdout)
+    logging.getLogger("nngpt_ext").setLevel(given["level"])
+    import torch
+
+    torch.set_num_threads(1)
+    config = TaskConfig.model_validate(given["config"])
+    with for_shell() if given["shell"] else nullcontext():
+        try:
+            run_pipeline(config, Path(config.output_dir), resume=True)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            print(f"{logging.ERROR}\t{_reason(error)}", flush=True)
+            sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # nothing more is written: this returns when the parent is gone
+    os._exit(1)
+
+
+def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
+    """Write the test pairs of finished folds, and what is known of all of them, as the files of one run.
+
+    Raises:
+        UserError: if a file of a fold was changed, or two folds were run on other data, prompts or base models.
+    """
+    parts = (CONFIG, INPUTS, BASELINES, PREDICTIONS, ADAPTER)
+    records = [read_record(run, (*NEEDED, "split_hash", "adapter_sha256"), parts) for run in runs]
+    inputs = _shared_inputs(runs, records)
+    tested, chosen = [], []
+    for fold, (run, record) in enumerate(zip(runs, records, strict=True)):
+        predictions, _ = read_answers(run)
+        tested.append(predictions[predictions["split"] == "test"].assign(fold=fold))
+        calibration = read_calibration(run / ADAPTER)
+        found = {} if calibration is None else calibration.model_dump(include={"temperature", "threshold"})
+        chosen.append({"fold": fold, "selected_epoch": record["selected_epoch"], **found})
+    cut = sorted({nn for record in records for nn in record["cut"]})
+    versions: dict[str, dict[str, None]] = {}
+    for record in records:  # sessions may have used several, all of which are named
+        for name, version in record["versions"].items():
+            versions.setdefault(name, {})[version] = None
+    pooled: dict[str, Any] = {
+        **{name: records[0][name] for name in _SAME},
+        "versions": {name: " and ".join(known) for name, known in versions.items()},
+        "split_hash": digest([record["split_hash"] for record in records]),
+        "parts": _sum(record["parts"] for record in records),
+        "training_pairs": sum(record["training_pairs"] for record in records),
+        "training_pairs_seen": sum(record["training_pairs_seen"] for record in records),
+        "near_duplicates": sorted({nn for record in records for nn in record["near_duplicates"]}),
+        "families": {nn: family for record in records for nn, family in record["families"].items()},
+        "folds": chosen,
+        "epochs": [],
+        "selected_epoch": None,
+        "cut_networks": len(cut),
+        "cut": cut,
+        "timings": {name: round(t, 2) for name, t in _sum(record["timings"] for record in records).items()},
+    }
+    remove(folder / RECORD)  # of an earlier pooling, whose files are replaced
+    write_text(folder / INPUTS, json.dumps(inputs, indent=2) + "\n")
+    predictions = pd.concat(tested, ignore_index=True)
+    for name, table in (
+        (BASELINES, pd.concat([read_table(run / BASELINES) for run in runs], ignore_index=True)),
+        (PREDICTIONS, predictions),
+    ):
+        with replacing(folder / name) as temporary:
+            table.to_parquet(temporary, index=False)
+    write_record(folder, pooled)
+    return RunResult(folder, rebuild_report(folder), predictions, None)
+
+
+def _shared_inputs(runs: list[Path], records: list[dict[str, Any]]) -> dict[str, str]:
+    """The sha256 of what all folds read: everything but the pairs."""
+    found = [
+        {"records": record["data"]["fingerprint"], **json.loads((run / INPUTS).read_text(encoding="utf-8"))}
+        for run, record in zip(runs, records, strict=True)
+    ]
+    for fold, inputs in enumerate(found):
+        other = [name for name in found[0] if name != "pairs" and inputs.get(name) != found[0][name]]
+        if other:
+            raise UserError(
+                f"'{runs[0]}' and '{runs[fold]}' were run on different inputs ({', '.join(other)}); remove the older "
+                f"one and {resuming()}"
+            )
+    return {name: sha256 for name, sha256 in found[0].items() if name != "pairs"}
+
+
+def _sum(numbers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sums of mappings of numbers, by key."""
+    total: Counter[str] = Counter()
+    for one in numbers:
+        total.update(one)
+    return dict(total)
