@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nngpt_ext.run_folder import (
     read_adapter_file,
     read_record,
 )
+from nngpt_ext.scoring.basis import Seen, read_seen
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.scoring.lines import read_prior
 from nngpt_ext.scoring.note import read_note
@@ -66,6 +68,11 @@ class AdapterFiles:
         # An older adapter, which has neither, keeps its hash, and with it its answers in a store.
         more = [part for part in (self.prior and self.prior.hash, self.base.base_identity) if part]
         self.hash = digest([self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *more])
+
+    @cached_property
+    def seen(self) -> Seen | None:
+        """`basis.json`; None for an older adapter."""
+        return read_seen(self.folder)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """The given datasets that the adapter was not trained on."""

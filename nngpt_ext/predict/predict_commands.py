@@ -16,6 +16,7 @@ from nngpt_ext.shell import AsJson, print_json
 if TYPE_CHECKING:
     from nngpt_ext.networks.structure import Structure
     from nngpt_ext.predict.predictor import Predictor
+    from nngpt_ext.scoring.basis import Basis
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
 Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
@@ -75,10 +76,11 @@ def compare(
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
+    basis = predictor.basis(text, [dataset_1, dataset_2], given["recipe"], structure=given["structure"])
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
         own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
-        print_json(shown | {"prior": own})
+        print_json(shown | {"prior": own, "basis": basis and dataclasses.asdict(basis)})
         return
     if found.unseen:  # the calibration is of other datasets, so no probability is shown
         typer.echo(f"{found.winner} (abstains: {found.reason})")
@@ -93,6 +95,7 @@ def compare(
         typer.echo("The answer depends on the order of the two names.")
     if found.cut_to is not None:
         typer.echo(beginning(found.cut_to))
+    _print_basis(basis)
 
 
 def rank(
@@ -116,8 +119,10 @@ def rank(
     found = predictor.rank(
         text, datasets or None, given, accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem, structure=known
     )
+    basis = predictor.basis(text, datasets or None, given, structure=known)
     if as_json:
-        print_json(dataclasses.asdict(found) | {"reason": found.reason, "cut_to": found.cut_to})
+        more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
+        print_json(dataclasses.asdict(found) | more)
         return
     from nngpt_ext.views.faces import print_tables
 
@@ -125,6 +130,7 @@ def rank(
     typer.echo("\n".join(["", *found.remarks()]))
     if found.abstain:
         typer.echo(f"abstains: {found.reason}")
+    _print_basis(basis)
 
 
 def score(
@@ -166,6 +172,11 @@ def score(
     typer.echo(f"{found.rows:,} predictions about {found.networks:,} networks in {found.out}")
     for line in found.remarks():
         typer.echo(line)
+
+
+def _print_basis(basis: Basis | None) -> None:
+    if basis is not None:
+        typer.echo("\n".join(["", "What the answer rests on", *basis.lines()]))
 
 
 def _source(code: Path) -> str:

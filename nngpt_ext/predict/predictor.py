@@ -24,6 +24,7 @@ from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.prompts.inputs import Recipe
 from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
+from nngpt_ext.scoring.basis import Basis
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
@@ -258,14 +259,9 @@ class Predictor:
         return self._answer([self._check(query, source_shown=False)])[0]
 
     def structures(
-        self,
-        nn_code: str,
-        datasets: Iterable[str] | None = None,
-        recipe: Recipe | None = None,
-        *,
-        structure: GivenStructure | None = MEASURE,
-        nn: str | None = None,
-    ) -> dict[str, Structure]:
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        structure: GivenStructure | None = MEASURE, nn: str | None = None,
+    ) -> dict[str, Structure]:  # fmt: skip
         """The network's structure on each dataset, as questions show it; empty if the prompt shows none.
 
         Arguments as in `rank`; by default, it is measured. Networks are measured in one sandbox, which starts with the
@@ -276,6 +272,22 @@ class Predictor:
         """
         names = self.check_datasets(datasets)
         return self._check.structures(Query(nn_code, "", "", recipe, nn=nn, structure=structure), names)
+
+    def basis(
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        structure: GivenStructure | None = None, nn: str | None = None,
+    ) -> Basis | None:  # fmt: skip
+        """What an answer about these datasets rests on, and how far it is from what training saw.
+
+        Arguments as in `rank`. Only what the prompt shows is in it; None for an adapter of an older version.
+
+        Raises:
+            UserError: as `rank`.
+        """
+        if self._files.seen is None:
+            return None
+        query = Query(nn_code, "", "", recipe, nn=nn, structure=structure)
+        return self._files.seen.basis(*self._check.compared(query, self.check_datasets(datasets)))
 
     def check_given(
         self, datasets: Iterable[str], recipe: Recipe | None = None, structure: GivenStructure | None = None

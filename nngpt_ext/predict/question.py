@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from nngpt_ext.data.facts import OTHERS, GivenFacts, facts_of, unknown_dataset
+from nngpt_ext.data.facts import OTHERS, DatasetFacts, GivenFacts, facts_of, unknown_dataset
 from nngpt_ext.errors import UserError, nearest, plain, shown, typed
 from nngpt_ext.io import text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.fields import GIVEN, Question, Side
 from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of
+from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.structures import GivenStructure, StructureReader
+from nngpt_ext.prompts.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,19 @@ class QueryChecker:
         """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""
         recipes = {name: recipe_of(query.recipe, name) for name in datasets}
         return self._structures(query.structure, query.nn_code if source_shown else None, recipes, query.network)
+
+    def compared(
+        self, query: Query, datasets: Sequence[str]
+    ) -> tuple[Template, str, list[Side], Mapping[str, DatasetFacts]]:
+        """What `nngpt_ext.scoring.basis.Seen.basis` compares with the training: the arguments that it takes."""
+        known = self.structures(query, datasets)
+        given: dict[str, dict[str, Any]] = {
+            name: {"recipe": recipe_of(query.recipe, name), "structure": known.get(name)} for name in datasets
+        }
+        for one in given.values():
+            if one["recipe"] is not None and self._template.takes(GIVEN["recipe"]):
+                recipe_text(one["recipe"])  # which checks it
+        return self._template, self._source(query)[0], [Side(name, one) for name, one in given.items()], self.facts
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.

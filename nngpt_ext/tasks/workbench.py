@@ -24,6 +24,7 @@ from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
+from nngpt_ext.scoring.basis import seen_in_training
 from nngpt_ext.scoring.calibration import fit_calibration, with_calibration
 from nngpt_ext.scoring.lines import Prior
 from nngpt_ext.scoring.note import Note, known_answer, read_note
@@ -155,6 +156,7 @@ class Workbench:
         )
         if self.prior is not None:
             self.prior.save(adapter)
+        seen_in_training(self.template, data).save(adapter)
         with adapted(self.base, adapter) as model:
             note.model_copy(update={"known_answer": known_answer(model, self.base, note)}).save(adapter)
 
