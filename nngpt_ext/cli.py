@@ -225,25 +225,40 @@ def study(
 @app.command(epilog="Example: nngpt-ext structure examples/alexnet.py --shape 3x32x32 --classes 10")
 def structure(
     file: Annotated[Path, typer.Argument(help="Python file with the network's class.")],
-    shape: Annotated[str, typer.Option(help="Channels, height and width of an image, such as 3x32x32.")],
-    classes: Annotated[int, typer.Option(min=1, max=10**6, help="Number of classes.")],
+    shape: Annotated[
+        list[str], typer.Option(help="Channels, height and width of an image, such as 3x32x32; may be repeated.")
+    ],
+    classes: Annotated[
+        list[int], typer.Option(min=1, max=10**6, help="Number of classes, of all shapes or of each in their order.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Measure a network's size and layers, by running its code in a sandbox."""
-    from nngpt_ext.networks.catalogue import structure_of
+    from nngpt_ext.networks.catalogue import structures_of
     from nngpt_ext.networks.source import read_source
     from nngpt_ext.networks.structure import NUMBERS, parse_shape, source_key
 
-    source, form = read_source(file, f"'{file}'"), parse_shape(shape, classes)
-    found = structure_of(source, form, f"'{file}'")
+    if len(classes) not in (1, len(shape)):
+        raise UserError(f"--shape is given {len(shape)} times and --classes {len(classes)} times; give one for each")
+    each = classes if len(classes) > 1 else classes * len(shape)
+    source, forms = read_source(file, f"'{file}'"), list(map(parse_shape, shape, each))
+    found = structures_of(source, forms, f"'{file}'")
     if as_json:
-        print_json({"source": source_key(source), "shape": dataclasses.asdict(form), "structure": found.numbers()})
+        key = source_key(source)
+        printed = [
+            {"source": key, "shape": dataclasses.asdict(form), "structure": one.numbers()}
+            for form, one in zip(forms, found, strict=True)
+        ]
+        print_json(printed if len(printed) > 1 else printed[0])
         return
-    for name, value in found.numbers().items():
-        one = NUMBERS[name]
-        typer.echo(f"{name + ':':24}{value:>16,}  {one.description}{f' ({one.unit})' if one.unit else ''}")
-    if not found.forward:
-        typer.echo("A batch of images did not go through the network, so its other numbers are unknown.")
+    for form, measured in zip(forms, found, strict=True):
+        if len(forms) > 1:
+            typer.echo(f"{form}:")
+        for name, value in measured.numbers().items():
+            one = NUMBERS[name]
+            typer.echo(f"{name + ':':24}{value:>16,}  {one.description}{f' ({one.unit})' if one.unit else ''}")
+        if not measured.forward:
+            typer.echo("A batch of images did not go through the network, so its other numbers are unknown.")
 
 
 @app.command(epilog="Example: nngpt-ext examples")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.declaration import choice
 from nngpt_ext.models.presets import preset
+from nngpt_ext.networks.sandbox import RUN_CODE
 from nngpt_ext.run_folder import STORE
 from nngpt_ext.settings import FileName, Stage, hide_password
 
@@ -77,10 +79,19 @@ class CalibrationConfig(Stage):
     target: float = Field(0.95, gt=0.5, le=1.0, description="accuracy on validation of the answers that do not abstain")
 
 
+class NetworksConfig(Stage):
+    """The networks' code."""
+
+    run_code: Annotated[str, AfterValidator(RUN_CODE.check)] = choice(
+        "sandbox", "how a structure is measured that neither the package nor the cache has", RUN_CODE
+    )
+
+
 class TaskConfig(Stage):
     """Configuration of the task `dataset_compare`."""
 
     data: DataConfig = DataConfig()
+    networks: NetworksConfig = NetworksConfig()
     prompt: str = Field("code_only", description="a registered prompt, or the path of a prompt file")
     model: ModelConfig = ModelConfig()
     tuning: TuningConfig = TuningConfig()

@@ -40,7 +40,7 @@ REPORT, REPORT_MARKDOWN, REPORT_PAGE = "report.json", "report.md", "report.html"
 HASHES = "hashes.json"
 # An adapter's folder: PEFT's two files, and ours beside them.
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-TASK, CALIBRATION, PRIOR = "task.json", "calibration.json", "prior.json"
+TASK, CALIBRATION, PRIOR, BASIS = "task.json", "calibration.json", "prior.json", "basis.json"
 BASE_FILE, CARD = "nngpt_ext.json", "README.md"
 BASE_FOLDER = "base"  # the base model, where it is published with the adapter
 # The files of a model or an adapter that are fetched, published and hashed; others, such as *.bin, may run code.

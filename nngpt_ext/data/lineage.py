@@ -114,6 +114,17 @@ def _known_keys() -> frozenset[str]:
     return frozenset(_keys_by_text().values())
 
 
+def known_kind(key: str) -> str | None:
+    """The kind of the network with this key; None if the package does not know it."""
+    return _known_kinds().get(key)
+
+
+@cache
+def _known_kinds() -> dict[str, str]:
+    known = known_lineage()
+    return dict(zip(known["key"], known["kind"], strict=True))
+
+
 def families(sources: Mapping[str, str], level: str) -> dict[str, str]:
     """The family of each network at a level of `LEVELS`: the smallest key of its members.
 
@@ -150,8 +161,7 @@ def kinds(sources: Mapping[str, str], training: Collection[str]) -> dict[str, st
         sources: source text by network.
         training: the networks that kinds may be taken from.
     """
-    known, keys = known_lineage(), source_keys(sources)
-    origins, found = set(known["origin"]), dict(zip(known["key"], known["kind"], strict=True))
+    origins, found, keys = set(known_lineage()["origin"]), _known_kinds(), source_keys(sources)
     result = {
         name: found[key] if key in found else kind_of_origin(name)
         for name, key in keys.items()

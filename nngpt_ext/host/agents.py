@@ -18,6 +18,7 @@ _FIELDS: dict[str, Any] = {
     "datasets": list[str],
     "recipe": dict[str, Any],
     "accuracies": dict[str, float],
+    "structure": str | dict[str, Any],
     "nn_name": str,
     "dataset_compare_run": str,
     "dataset_ranking": list[str],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,11 +32,16 @@ SCHEMA = pa.schema(
 )
 Found = Structure | Unmeasured
 Key = tuple[str, Shape]  # of a source, and the shape at which it is measured
+Job = tuple[str, str, list[Shape]]  # a name, a source and the shapes at which it is measured
+Measured = Iterable[tuple[str, dict[Shape, Found]]]  # the results of jobs, by their names
 
 
 def shipped(keys: Iterable[str]) -> dict[Key, Found]:
     """Structures of LEMUR's networks at native shapes and at those of their trials, by source key and shape."""
-    table = pq.read_table(SHIPPED, filters=[("source", "in", sorted(set(keys)))])
+    own = sorted(_shipped_keys().intersection(keys))
+    if not own:
+        return {}
+    table = pq.read_table(SHIPPED, filters=[("source", "in", own)])
     n = 1 + len(SHAPE)
     unbuilt = Unmeasured("it could not be built when the package's table was made")
     return {
@@ -44,13 +50,24 @@ def shipped(keys: Iterable[str]) -> dict[Key, Found]:
     }
 
 
-def structures(wanted: Iterable[tuple[str, Shape]], run_code: str = "sandbox", workers: int = 2) -> dict[Key, Found]:
+@cache
+def _shipped_keys() -> frozenset[str]:
+    return frozenset(pq.read_table(SHIPPED, columns=["source"])["source"].unique().to_pylist())
+
+
+def structures(
+    wanted: Iterable[tuple[str, Shape]],
+    run_code: str = "sandbox",
+    workers: int = 2,
+    measure: Callable[[list[Job]], Measured] | None = None,
+) -> dict[Key, Found]:
     """Structures of networks, measured where neither the package nor the cache has them.
 
     Args:
         wanted: sources and shapes.
         run_code: a name in `nngpt_ext.networks.sandbox.RUN_CODE`; with `never`, unknown ones are left out.
         workers: sandboxes that measure at the same time.
+        measure: measures what is unknown; by default `measure_all`.
 
     Raises:
         UserError: if something has to be measured and this machine has no sandbox.
@@ -64,7 +81,7 @@ def structures(wanted: Iterable[tuple[str, Shape]], run_code: str = "sandbox", w
         shapes.setdefault(key, []).append(shape)
     package = shipped(shapes)
     found: dict[Key, Found] = {}
-    missing: list[tuple[str, str, list[Shape]]] = []
+    missing: list[Job] = []
     for key, asked in shapes.items():
         known = {shape: one for shape in asked if (one := package.get((key, shape))) is not None}
         if len(known) < len(asked):
@@ -74,7 +91,7 @@ def structures(wanted: Iterable[tuple[str, Shape]], run_code: str = "sandbox", w
         if left:
             missing.append((key, sources[key], left))
     if missing and run_code != "never":
-        for key, measured in measure_all(missing, run_code, workers):
+        for key, measured in measure(missing) if measure else measure_all(missing, run_code, workers):
             found.update({(key, shape): one for shape, one in measured.items()})
             good = {shape: one for shape, one in measured.items() if isinstance(one, Structure)}
             if good:
@@ -83,7 +100,7 @@ def structures(wanted: Iterable[tuple[str, Shape]], run_code: str = "sandbox", w
 
 
 def measure_all(
-    jobs: Iterable[tuple[str, str, list[Shape]]],
+    jobs: Iterable[Job],
     run_code: str = "sandbox",
     workers: int = 2,
     libraries: Iterable[str] = (),
@@ -91,7 +108,7 @@ def measure_all(
     """Measure networks in several sandboxes; yields the results of one network after another, in the order of `jobs`.
 
     Args:
-        jobs: a name, a source and shapes each.
+        jobs: what to measure.
         run_code: a name in `RUN_CODE`.
         workers: sandboxes at the same time, as many as there are jobs at most.
         libraries: folders with more Python packages that networks may import.
@@ -100,7 +117,7 @@ def measure_all(
     local, opened = threading.local(), []
     lock = threading.Lock()
 
-    def measured(job: tuple[str, str, list[Shape]]) -> tuple[str, dict[Shape, Found]]:
+    def measured(job: Job) -> tuple[str, dict[Shape, Found]]:
         name, source, shapes = job
         if not hasattr(local, "sandbox"):
             local.sandbox = Sandbox(run_code, libraries=tuple(libraries))
@@ -143,13 +160,72 @@ def _write(text: str, file: Path) -> None:
     file.write_text(text, encoding="utf-8")
 
 
+class Catalogue:
+    """Structures of one network after another, with one sandbox that stays open between them.
+
+    The sandbox starts with the first network that neither the package nor the cache knows, because loading torch takes
+    seconds, and ends with this object or with the process. Threads may share a catalogue; its sandbox measures for one
+    of them at a time.
+    """
+
+    def __init__(self) -> None:
+        self._sandbox: Sandbox | None = None
+        self._turn = threading.Lock()
+        self._last: tuple[str, dict[Shape, Found]] = ("", {})  # the last source, and what is known of it
+
+    def of(self, source: str, shapes: Iterable[Shape]) -> dict[Shape, Found]:
+        """What is known of a network at each shape, measured where it is unknown.
+
+        Raises:
+            UserError: if something has to be measured and this machine has no sandbox.
+        """
+        asked, last = list(dict.fromkeys(shapes)), self._last  # read once: another thread may replace it
+        known = last[1] if last[0] == source else {}
+        new = [(source, shape) for shape in asked if shape not in known]
+        if new:
+            found = structures(new, measure=self._measure)
+            known = {**known, **{shape: one for (_, shape), one in found.items()}}
+            self._last = source, known
+        return {shape: known[shape] for shape in asked}
+
+    def _measure(self, jobs: list[Job]) -> Measured:
+        with self._turn:
+            if self._sandbox is None:
+                self._sandbox = Sandbox()
+                weakref.finalize(self, self._sandbox.close)  # at the end of the process too
+            try:
+                for name, source, shapes in jobs:
+                    yield name, dict(zip(shapes, self._sandbox.measure(source, shapes), strict=True))
+            except BaseException:  # such as Ctrl-C: the next network must not get an answer about this one
+                self._sandbox.close()
+                raise
+
+
 def structure_of(source: str, shape: Shape, name: str = "the network") -> Structure:
     """The structure of one network, measured in the sandbox unless it is known.
 
     Raises:
         UserError: if it has none, with the reason.
     """
-    (found,) = structures([(source, shape)], workers=1).values()
+    return structures_of(source, [shape], name)[0]
+
+
+def structures_of(source: str, shapes: Sequence[Shape], name: str = "the network") -> list[Structure]:
+    """`structure_of` at several shapes."""
+    found = Catalogue().of(source, shapes)
+    return [known_structure(found[shape], f"{name} has no structure at {shape}") for shape in shapes]
+
+
+class Unmeasurable(UserError):
+    """A network has no structure at a shape; the mistake is in no other network."""
+
+
+def known_structure(found: Found, trouble: str) -> Structure:
+    """A structure that was measured.
+
+    Raises:
+        Unmeasurable: if there is none; its line begins with `trouble`.
+    """
     if isinstance(found, Unmeasured):
-        raise UserError(f"{name} has no structure at {shape}: {found.reason}")
+        raise Unmeasurable(f"{trouble}: {found.reason}")
     return found

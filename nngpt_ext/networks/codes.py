@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from nngpt_ext.errors import UserError, parsing, shown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.networks.source import is_name, read_source
+from nngpt_ext.networks.structure import Structure
 
 # Folders of programs, not of networks; those whose name begins with a dot are skipped too, and virtual environments.
 _SKIPPED = {"__pycache__", "site-packages", "node_modules"}
@@ -23,11 +24,17 @@ _ADVICE = "give a folder of *.py files or a Parquet file with the columns nn and
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a collection; `recipe` is its own, from the table's column `recipe`."""
+    """A network of a collection.
+
+    Attributes:
+        recipe: its own, from the table's column `recipe`.
+        structure: on each dataset, where questions show it; None as it is read.
+    """
 
     nn: str
     code: str
     recipe: Mapping[str, Any] | None = None
+    structure: Mapping[str, Structure] | None = None
 
 
 @dataclass(frozen=True)

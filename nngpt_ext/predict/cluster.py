@@ -98,7 +98,7 @@ def _predictor(job: str) -> Predictor:
 
 
 def _everywhere(job: Job) -> Job:
-    """The job with absolute paths, because workers run in other folders."""
+    """The job with absolute paths, because workers run in other folders; structures travel with their networks."""
     base = str(Path(job.base).resolve()) if job.base and Path(job.base).is_dir() else job.base
     store = None if job.store is None else absolute(job.store)
-    return replace(job, adapter=str(Path(job.adapter).resolve()), base=base, store=store)
+    return replace(job, adapter=str(Path(job.adapter).resolve()), base=base, store=store, structure=None)

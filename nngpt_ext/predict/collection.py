@@ -8,7 +8,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from scipy.special import expit
 from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, replacing, write_text
+from nngpt_ext.networks.catalogue import Unmeasurable
 from nngpt_ext.networks.codes import Network, Refused, read_codes, said_of_skipped
 from nngpt_ext.predict.answers import beginning, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.structures import GivenStructure
 from nngpt_ext.shards import Parts, part_file
 from nngpt_ext.views.wording import count
 
@@ -47,6 +49,7 @@ class Job:
     base: str | None = None
     store: str | None = None
     facts: GivenFacts | None = None
+    structure: GivenStructure | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def askable(
     datasets: Sequence[str],
     recipe: Mapping[str, Any] | None = None,
     skipped: Counter[str] | None = None,
+    structure: GivenStructure | None = None,
 ) -> tuple[list[Network], list[Refused]]:
     """The networks of a collection that can be scored, and those that cannot, with the reasons.
 
@@ -117,24 +121,35 @@ def askable(
         datasets: two or more.
         recipe: one for all networks without their own, or one for each dataset.
         skipped: see `read_codes`.
+        structure: as in `Query`; networks whose code has to run do so now, one after another.
 
     Raises:
-        UserError: if no network is left, for unknown datasets, an invalid `recipe`, and as `read_codes`.
+        UserError: if no network is left, for unknown datasets, an invalid `recipe` or `structure`, if something has to
+            be measured and this machine has no sandbox, and as `read_codes`.
     """
     predictor.check_datasets(datasets)
     networks: list[Network] = []
     refused: list[Refused] = []
-    for one in read_codes(codes, skipped):
-        if isinstance(one, Refused):
-            refused.append(one)
-            continue
-        try:
-            predictor.check_given(datasets, recipe if one.recipe is None else one.recipe)
-            networks.append(one)
-        except UserError as error:
-            if one.recipe is None and recipe is not None:  # the mistake is not in this network
-                raise
-            refused.append(Refused(one.nn, f"'{one.nn}': {error}"))
+    found = list(read_codes(codes, skipped))
+    with Progress("checking", len(found), unit="networks") as progress:
+        for one in found:
+            progress.advance(1)
+            if isinstance(one, Refused):
+                refused.append(one)
+                continue
+            own = recipe if one.recipe is None else one.recipe
+            general = one.recipe is None  # whether a mistake is in no single network
+            try:
+                known = predictor.structures(one.code, datasets, own, structure=structure, nn=one.nn) or None
+                general = general and recipe is not None
+                predictor.check_given(datasets, own, known)
+                networks.append(replace(one, structure=known))
+            except Unmeasurable as error:
+                refused.append(Refused(one.nn, str(error)))
+            except UserError as error:
+                if general:
+                    raise
+                refused.append(Refused(one.nn, f"'{one.nn}': {error}"))
     if not networks:
         raise UserError(f"no network in '{codes}' can be scored; the first: {refused[0].reason}")
     return networks, refused
@@ -149,7 +164,7 @@ def score_collection(
 
     Finished shards are in `<out>.parts/` until all are done. If the function is called again with the same collection,
     adapter and datasets, only the missing ones are computed. Networks with an invalid source, or without a recipe
-    although the prompt shows one, are left out and listed in `<out>.refused.json`.
+    although the prompt shows one, or without a structure, are left out and listed in `<out>.refused.json`.
 
     Args:
         predictor: the predictor of the job.
@@ -167,8 +182,8 @@ def score_collection(
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     unseen = predictor.unseen(predictor.check_datasets(job.datasets))
     skipped: Counter[str] = Counter()
-    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped)
-    plan = digest([predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [asdict(one) for one in networks]])
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure)
+    plan = digest([predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [_planned(one) for one in networks]])
     parts = Parts(out, plan)
     if parts.joined():
         log.info("'%s' is complete", out)
@@ -204,6 +219,11 @@ def score_collection(
     )  # fmt: skip
 
 
+def _planned(one: Network) -> dict[str, Any]:
+    """A network as it stands in the plan; without a structure as in versions that had none."""
+    return {name: value for name, value in asdict(one).items() if name != "structure" or value is not None}
+
+
 def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
     for i, networks in shards:
         score_shard(predictor, job, networks, part_file(folder, i))
@@ -213,7 +233,7 @@ def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) ->
 def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], target: Path) -> None:
     """Score some networks and write the answers, all or nothing."""
     queries = (
-        Query(one.code, a, b, one.recipe if one.recipe is not None else job.recipe, nn=one.nn)
+        Query(one.code, a, b, job.recipe if one.recipe is None else one.recipe, nn=one.nn, structure=one.structure)
         for one in networks
         for a, b in itertools.combinations(job.datasets, 2)
     )

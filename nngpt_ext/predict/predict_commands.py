@@ -15,7 +15,9 @@ from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.views.wording import count
 
 if TYPE_CHECKING:
+    from nngpt_ext.networks.structure import Structure
     from nngpt_ext.predict.predictor import Predictor
+    from nngpt_ext.scoring.basis import Basis
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
 Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
@@ -26,6 +28,15 @@ RecipeText = Annotated[
 Accuracies = Annotated[
     str | None,
     typer.Option("--accuracies", metavar="JSON", help="For a prompt with accuracies: the normalised one on each."),
+]
+StructureText = Annotated[
+    str | None,
+    typer.Option(
+        "--structure",
+        metavar="measure|FILE",
+        help="For a prompt with structures: measure it, by running the code in a sandbox, or what nngpt-ext structure "
+        "--json printed.",
+    ),
 ]
 Store = Annotated[str | None, typer.Option(help="Prediction store (URL) for answers.")]
 Base = Annotated[str | None, typer.Option(help="Where the base model is, if it moved since the run.")]
@@ -52,6 +63,7 @@ def compare(
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
+    structure: StructureText = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
@@ -62,12 +74,14 @@ def compare(
 
     text, predictor = _source(code), _predictor(run, store, base, facts)
     given = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
+    given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
+    basis = predictor.basis(text, [dataset_1, dataset_2], given["recipe"], structure=given["structure"])
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
         own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
-        print_json(shown | {"prior": own})
+        print_json(shown | {"prior": own, "basis": basis and dataclasses.asdict(basis)})
         return
     if found.unseen:  # the calibration is of other datasets, so no probability is shown
         typer.echo(f"{found.winner} (abstains: {found.reason})")
@@ -82,6 +96,7 @@ def compare(
         typer.echo("The answer depends on the order of the two names.")
     if found.cut_to is not None:
         typer.echo(beginning(found.cut_to))
+    _print_basis(basis)
 
 
 def rank(
@@ -92,6 +107,7 @@ def rank(
     ] = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
+    structure: StructureText = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
@@ -99,16 +115,21 @@ def rank(
 ) -> None:
     """Rank datasets by how well the network does on them."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
+    given = _mapping(recipe, RECIPE)
+    known = _structures(structure, predictor, text, datasets or None, given, code.stem)
     found = predictor.rank(
-        text, datasets or None, _mapping(recipe, RECIPE), accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem
+        text, datasets or None, given, accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem, structure=known
     )
+    basis = predictor.basis(text, datasets or None, given, structure=known)
     if as_json:
-        print_json(dataclasses.asdict(found) | {"reason": found.reason, "cut_to": found.cut_to})
+        more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
+        print_json(dataclasses.asdict(found) | more)
         return
     from nngpt_ext.views.faces import print_tables
 
     print_tables(found.summary, [found.table()])
     typer.echo("\n".join(["", *found.remarks()]))
+    _print_basis(basis)
 
 
 def score(
@@ -119,6 +140,7 @@ def score(
         list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
     ] = None,
     recipe: RecipeText = None,
+    structure: StructureText = None,
     engine: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; by default this machine.")] = None,
     shard: Annotated[int, typer.Option(min=1, help="Networks in a shard, which is written at once.")] = 20,
@@ -131,12 +153,16 @@ def score(
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
+    from nngpt_ext.prompts.structures import read_structures
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
     names = tuple(predictor.check_datasets(datasets or None))
-    job = Job(str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts))
+    job = Job(
+        str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
+        None if structure is None else read_structures(structure),
+    )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
     if as_json:
@@ -147,6 +173,11 @@ def score(
         typer.echo(line)
 
 
+def _print_basis(basis: Basis | None) -> None:
+    if basis is not None:
+        typer.echo("\n".join(["", "What the answer rests on", *basis.lines()]))
+
+
 def _source(code: Path) -> str:
     from nngpt_ext.networks.source import read_source
 
@@ -155,6 +186,16 @@ def _source(code: Path) -> str:
 
 def _mapping(text: str | None, name_and_example: tuple[str, str]) -> Any:
     return None if text is None else parse_mapping(text, *name_and_example)
+
+
+def _structures(
+    given: str | None, predictor: Predictor, source: str, datasets: list[str] | None, recipe: Any, nn: str
+) -> Mapping[str, Structure] | None:
+    """The structure on each dataset by `--structure`; None without it, or if the prompt shows none."""
+    from nngpt_ext.prompts.structures import read_structures
+
+    read = None if given is None else read_structures(given)
+    return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
 
 
 def _adapter(run: Path) -> Path:

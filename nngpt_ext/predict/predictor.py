@@ -16,12 +16,15 @@ from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
 from nngpt_ext.prompts.inputs import Recipe
+from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
+from nngpt_ext.scoring.basis import Basis
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
@@ -157,16 +160,17 @@ class Predictor:
         recipe: Recipe | None = None,
         accuracies: Mapping[str, float] | None = None,
         nn: str | None = None,
+        structure: GivenStructure | None = None,
     ) -> Comparison:
         """On which of two datasets the network does better.
 
         The probabilities of `compare(code, a, b)` and `compare(code, b, a)` add up to 1. Arguments as in `Query`.
 
         Raises:
-            UserError: for a source that is not Python, an unknown dataset, the same dataset twice, and missing values
-                that the prompt needs.
+            UserError: for a source that is not Python, an unknown dataset, the same dataset twice, missing values that
+                the prompt needs, and a structure that cannot be measured.
         """
-        return next(self.compare_many([Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn)]))
+        return next(self.compare_many([Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn, structure)]))
 
     def compare_many(self, queries: Iterable[Query | Sequence[Any]]) -> Iterator[Comparison]:
         """Answer a stream of questions in order; those about one network share the computation of its source.
@@ -199,18 +203,19 @@ class Predictor:
         *,
         accuracies: Mapping[str, float] | None = None,
         nn: str | None = None,
+        structure: GivenStructure | None = None,
     ) -> Ranking:
         """Rank datasets by how well the network does on them, by comparing all pairs.
 
         Args:
             nn_code: the network's source.
             datasets: two or more; by default those the adapter was trained on.
-            recipe, accuracies, nn: as in `Query`.
+            recipe, accuracies, nn, structure: as in `Query`.
 
         Raises:
             UserError: as `compare`.
         """
-        return next(self.rank_many([(nn_code, nn)], datasets, recipe, accuracies=accuracies))
+        return next(self.rank_many([(nn_code, nn)], datasets, recipe, accuracies=accuracies, structure=structure))
 
     def rank_many(
         self,
@@ -219,6 +224,7 @@ class Predictor:
         recipe: Recipe | None = None,
         *,
         accuracies: Mapping[str, float] | None = None,
+        structure: GivenStructure | None = None,
     ) -> Iterator[Ranking]:
         """Rank datasets for a stream of networks, several of them in one pass; other arguments as in `rank`.
 
@@ -228,7 +234,7 @@ class Predictor:
         names = self.check_datasets(datasets)
         pairs = list(itertools.combinations(names, 2))
         queries = (
-            Query(code, a, b, own[0] if own and own[0] is not None else recipe, accuracies, nn)
+            Query(code, a, b, own[0] if own and own[0] is not None else recipe, accuracies, nn, structure)
             for code, nn, *own in networks
             for a, b in pairs
         )
@@ -243,19 +249,56 @@ class Predictor:
         *,
         recipe: Recipe | None = None,
         accuracies: Mapping[str, float] | None = None,
+        structure: GivenStructure | None = None,
     ) -> Comparison:
-        """The answer to the same question without source code: what the model expects of any network."""
-        query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE)
+        """The answer to the same question without source code: what the model expects of any network.
+
+        A structure is given, for example as `structures` returns it: without a source, none can be measured.
+        """
+        query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE, structure)
         return self._answer([self._check(query, source_shown=False)])[0]
 
-    def check_given(self, datasets: Iterable[str], recipe: Recipe | None = None) -> None:
-        """Check that a ranking of datasets has what the prompt shows of them; no model is loaded.
+    def structures(
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        structure: GivenStructure | None = MEASURE, nn: str | None = None,
+    ) -> dict[str, Structure]:  # fmt: skip
+        """The network's structure on each dataset, as questions show it; empty if the prompt shows none.
+
+        Arguments as in `rank`; by default, it is measured. Networks are measured in one sandbox, which starts with the
+        first one that neither the package nor the cache knows.
+
+        Raises:
+            UserError: as `rank`; an `nngpt_ext.networks.catalogue.Unmeasurable` if this network has none.
+        """
+        names = self.check_datasets(datasets)
+        return self._check.structures(Query(nn_code, "", "", recipe, nn=nn, structure=structure), names)
+
+    def basis(
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        structure: GivenStructure | None = None, nn: str | None = None,
+    ) -> Basis | None:  # fmt: skip
+        """What an answer about these datasets rests on, and how far it is from what training saw.
+
+        Arguments as in `rank`. Only what the prompt shows is in it; None for an adapter of an older version.
+
+        Raises:
+            UserError: as `rank`.
+        """
+        if self._files.seen is None:
+            return None
+        query = Query(nn_code, "", "", recipe, nn=nn, structure=structure)
+        return self._files.seen.basis(*self._check.compared(query, self.check_datasets(datasets)))
+
+    def check_given(
+        self, datasets: Iterable[str], recipe: Recipe | None = None, structure: GivenStructure | None = None
+    ) -> None:
+        """Check that a ranking of datasets has what the prompt shows of them; no model is loaded, and no code runs.
 
         Raises:
             UserError: as `compare`.
         """
         for one, two in itertools.pairwise(self.check_datasets(datasets)):
-            self._check(Query("", one, two, recipe), source_shown=False)
+            self._check(Query("", one, two, recipe, structure=structure), source_shown=False)
 
     def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
         """The datasets of a ranking in text order; by default those the adapter was trained on.

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from nngpt_ext.data.facts import OTHERS, GivenFacts, facts_of, unknown_dataset
+from nngpt_ext.data.facts import OTHERS, DatasetFacts, GivenFacts, facts_of, unknown_dataset
 from nngpt_ext.errors import UserError, nearest, plain, shown, typed
 from nngpt_ext.io import text_digest
 from nngpt_ext.networks.source import is_name, read_source
+from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.fields import GIVEN, Question, Side
 from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of
+from nngpt_ext.prompts.recipe import recipe_text
+from nngpt_ext.prompts.structures import GivenStructure, StructureReader
+from nngpt_ext.prompts.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ class Query:
         recipe: for a prompt that shows recipes: one for both datasets, or `{dataset: recipe}`.
         accuracies: for a prompt that shows accuracies: `{dataset: normalised accuracy}`.
         nn: the network's name in the store; by default it is made from the source's hash.
+        structure: for a prompt that shows structures: `measure`, which runs the network's code in a sandbox; one for
+            each dataset; or what `nngpt-ext structure --json` prints. See `nngpt_ext.prompts.structures`.
     """
 
     nn_code: str
@@ -36,6 +42,12 @@ class Query:
     recipe: Recipe | None = None
     accuracies: Mapping[str, float] | None = None
     nn: str | None = None
+    structure: GivenStructure | None = None
+
+    @property
+    def network(self) -> str:
+        """What an error calls the network."""
+        return f"network {shown(self.nn)}" if self.nn else "the network"
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class QueryChecker:
                 example = typed("--facts flowers=1020,224,3,102", "facts={'flowers': (1020, 224, 3, 102)}")
                 raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
         self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
+        self._structures = StructureReader(self._template, self.facts)
         if self._template.needs("nn"):
             raise UserError(
                 f"prompt '{files.note.prompt}' shows the network's name, so it can answer only about LEMUR's networks; "
@@ -87,19 +100,38 @@ class QueryChecker:
         code, source = self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code))
         query = replace(query, nn_code=code)
         one, two = sorted((query.dataset_1, query.dataset_2))
+        structures = self.structures(query, (one, two), source_shown)
         question = Question.of(
             source, one, two, self._files.note.epoch,
             recipe=tuple(recipe_of(query.recipe, name) for name in (one, two)),
             norm_acc=tuple(accuracy_of(query.accuracies, name) for name in (one, two)),
+            structure=tuple(structures.get(name) for name in (one, two)),
         )  # fmt: skip
         check_given(self._template, question)
         try:
             filled = filled_digest(self._template, question, code, self.facts)
         except UserError as error:  # which calls the network as the question does
-            name = f"network {shown(query.nn)}" if query.nn else "the network"
-            raise UserError(str(error).replace(f"network '{source}'", name)) from None
+            raise UserError(str(error).replace(f"network '{source}'", query.network)) from None
         key = self._files.question_key(source, filled)
         return CheckedQuery(query, question, source, given_texts(self._template, question, self.facts), key)
+
+    def structures(self, query: Query, datasets: Iterable[str], source_shown: bool = True) -> dict[str, Structure]:
+        """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""
+        recipes = {name: recipe_of(query.recipe, name) for name in datasets}
+        return self._structures(query.structure, query.nn_code if source_shown else None, recipes, query.network)
+
+    def compared(
+        self, query: Query, datasets: Sequence[str]
+    ) -> tuple[Template, str, list[Side], Mapping[str, DatasetFacts]]:
+        """What `nngpt_ext.scoring.basis.Seen.basis` compares with the training: the arguments that it takes."""
+        known = self.structures(query, datasets)
+        given: dict[str, dict[str, Any]] = {
+            name: {"recipe": recipe_of(query.recipe, name), "structure": known.get(name)} for name in datasets
+        }
+        for one in given.values():
+            if one["recipe"] is not None and self._template.takes(GIVEN["recipe"]):
+                recipe_text(one["recipe"])  # which checks it
+        return self._template, self._source(query)[0], [Side(name, one) for name, one in given.items()], self.facts
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.

@@ -105,8 +105,12 @@ def _known(value: int | None) -> float | str:
     return UNKNOWN if value is None else value or NONE
 
 
+def short_number(value: float) -> str:
+    """At most three digits and a unit: 61,100,840 is `61M`, 0.0039 is `0.0039`."""
+    return _short(value) if value >= 1000 else f"{value:.3g}"
+
+
 def _short(value: float | str) -> str:
-    """At most three digits and a unit: 61,100,840 is `61M`."""
     if isinstance(value, str):
         return value
     if value < 1000:

@@ -1,18 +1,32 @@
-"""Pairs with the structures that a prompt shows of their networks."""
+"""The structures that a prompt shows: those of pairs of records, and those that a user gives or has measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from nngpt_ext.data.facts import DatasetFacts, unknown_dataset
 from nngpt_ext.data.lineage import source_keys
-from nngpt_ext.data.load import PairData
-from nngpt_ext.networks.structure import Shape, Structure, input_shape
+from nngpt_ext.errors import UserError, nearest, parsing, shown, typed
+from nngpt_ext.io import read_text
+from nngpt_ext.networks.catalogue import Catalogue, Unmeasurable, known_structure, structures
+from nngpt_ext.networks.structure import Shape, Structure, input_shape, parse_structure, source_key
 from nngpt_ext.prompts.fields import GIVEN
+from nngpt_ext.prompts.inputs import Recipe
+from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.template import Template
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nngpt_ext.data.load import PairData
+
+MEASURE = "measure"  # instead of a structure: run the network's code in the sandbox
+# `MEASURE`; one structure for all datasets, or one for each; or what `nngpt-ext structure --json` prints.
+GivenStructure = Structure | str | Mapping[str, Any] | Sequence[Any]
 
 
 def with_structures(data: PairData, template: Template, run_code: str = "sandbox") -> PairData:
@@ -31,8 +45,6 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     """
     if not template.takes(GIVEN["structure"]):
         return data
-    from nngpt_ext.networks.catalogue import structures
-
     tables = (data.pairs, data.training)
     shapes = [[_shapes(table, i, data, template) for i in (1, 2)] for table in tables]
     wanted = {
@@ -63,3 +75,147 @@ def _shapes(table: pd.DataFrame, side: int, data: PairData, template: Template) 
         input_shape(dataset, data.facts[dataset], transform or None)
         for dataset, transform in zip(table[f"dataset_{side}"], transforms, strict=True)
     ]
+
+
+class StructureReader:
+    """Finds the structure on each dataset of a question, in what was given for it or by measuring.
+
+    Args:
+        template: the prompt; one that shows no structure needs none, so nothing is read and no code runs.
+        facts: facts about datasets by name.
+    """
+
+    def __init__(self, template: Template, facts: Mapping[str, DatasetFacts]) -> None:
+        self._template, self._facts = template, facts
+        self._catalogue = Catalogue()
+
+    def __call__(
+        self,
+        given: GivenStructure | None,
+        source: str | None,
+        recipes: Mapping[str, Recipe | None],
+        name: str = "the network",
+    ) -> dict[str, Structure]:
+        """The structure on each dataset that has one.
+
+        Args:
+            given: `MEASURE`, which runs the network's code unless the package or the cache knows it; a structure or
+                its numbers, for datasets of one shape; one for each dataset; or what `nngpt-ext structure --json`
+                prints, one or a list, of which those of this source and of each dataset's shape are taken.
+            source: the network's; None for a question without one.
+            recipes: of each dataset; where it is missing although the prompt shows one, no structure is looked for.
+            name: what an error calls the network.
+
+        Raises:
+            UserError: for something else, a dataset whose facts are needed and unknown, and if this machine has no
+                sandbox; an `Unmeasurable` if this network has no structure on a dataset.
+        """
+        if given is None or not self._template.takes(GIVEN["structure"]):
+            return {}
+        datasets = [known for known, one in recipes.items() if not self._template.at_resolution or _is_valid(one)]
+        if isinstance(given, Mapping) and {"shape", "structure"} <= given.keys():
+            given = [given]
+        if isinstance(given, Mapping) and any(isinstance(one, (Structure, Mapping)) for one in given.values()):
+            return {dataset: _of_dataset(given, dataset) for dataset in datasets}
+        shapes = {dataset: self._shape(dataset, recipes[dataset]) for dataset in datasets}
+        if isinstance(given, (Structure, Mapping)):
+            one = _parsed(given, "the structure")
+            if len(set(shapes.values())) > 1:
+                seen = ", ".join(f"{dataset} at {shape}" for dataset, shape in shapes.items())
+                raise UserError(f"one structure is given for {seen}; give one for each: {_EACH}")
+            return dict.fromkeys(datasets, one)
+        if isinstance(given, str) and given == MEASURE and source is not None:
+            found = self._catalogue.of(source, shapes.values())
+            return {
+                dataset: known_structure(found[shape], f"{name} has no structure on '{dataset}' ({shape})")
+                for dataset, shape in shapes.items()
+            }
+        if isinstance(given, str) and given == MEASURE:
+            raise UserError(f"a question without a source has nothing to measure; give the structure: {_EACH}")
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise UserError(f"a structure is '{MEASURE}', or numbers for each dataset ({_EACH}), not {shown(given)}")
+        return _matched(given, source, shapes, name)
+
+    def _shape(self, dataset: str, recipe: Recipe | None) -> Shape:
+        if dataset not in self._facts:
+            raise unknown_dataset(dataset, self._facts)
+        shown_recipe = recipe if self._template.at_resolution and recipe is not None else {}
+        return input_shape(dataset, self._facts[dataset], shown_recipe.get("transform") or None)
+
+
+_EACH = "{'mnist': {'parameters': 61706, 'layers': 5, 'last_map': 10}, …}"
+
+
+def read_structures(text: str) -> GivenStructure:
+    """The value of `--structure`: `measure`, or the content of a file with JSON.
+
+    A file may have several values, one after the other, as repeated commands append them.
+
+    Raises:
+        UserError: for a file that does not exist or is not JSON.
+    """
+    if text == MEASURE:
+        return text
+    name, command = f"the file of --structure, {shown(text)},", "nngpt-ext structure CODE --shape 3x32x32 --classes 10"
+    if nearest(text, [MEASURE]) and not Path(text).exists():
+        raise UserError(f"there is no file {shown(text)}{nearest(text, [MEASURE])}")
+    content, found, decoder = read_text(text, "the file of --structure,").strip(), [], json.JSONDecoder()
+    with parsing(f"{name} is not JSON", f"write it with {command} --json > FILE"):
+        while content:
+            value, end = decoder.raw_decode(content)
+            found += value if isinstance(value, list) else [value]
+            content = content[end:].strip()
+    if not found:
+        raise UserError(f"{name} is empty; write it with {command} --json > FILE")
+    return found[0] if len(found) == 1 else found
+
+
+def _is_valid(recipe: Recipe | None) -> bool:
+    """Whether a recipe says at which resolution a network is seen; an invalid one is reported with the question."""
+    try:
+        return recipe is not None and bool(recipe_text(recipe))
+    except UserError:
+        return False
+
+
+def _of_dataset(given: Mapping[str, Any], dataset: str) -> Structure:
+    if dataset not in given:
+        raise UserError(f"no structure for '{dataset}'; structures were given for {', '.join(map(str, given))}")
+    return _parsed(given[dataset], f"the structure for '{dataset}'")
+
+
+def _parsed(given: object, what: str) -> Structure:
+    return given if isinstance(given, Structure) else parse_structure(given, what)
+
+
+def _matched(given: Iterable[Any], source: str | None, shapes: Mapping[str, Shape], name: str) -> dict[str, Structure]:
+    """The structure on each dataset, from measured ones of any source and shape."""
+    printed = list(map(_printed, given))
+    key = None if source is None else source_key(source)
+    if key is None and len({own for own, _, _ in printed} - {None}) > 1:
+        raise UserError("structures of several networks are given for a question without a source; give those of one")
+    found = {shape: one for own, shape, one in printed if key is None or own in (None, key)}
+    missing: dict[Shape, list[str]] = {}
+    for dataset, shape in shapes.items():
+        if shape not in found:
+            missing.setdefault(shape, []).append(dataset)
+    if missing:
+        where = ", ".join(f"{shape} ({', '.join(datasets)})" for shape, datasets in missing.items())
+        command = " ".join(f"--shape {s.channels}x{s.height}x{s.width} --classes {s.classes}" for s in missing)
+        measure = typed("--structure measure", "structure='measure'")
+        raise Unmeasurable(
+            f"{name} has no structure at {where} among those given; measure it: nngpt-ext structure CODE {command} "
+            f"--json, or give {measure}"
+        )
+    return {dataset: found[shape] for dataset, shape in shapes.items()}
+
+
+def _printed(one: Any) -> tuple[str | None, Shape, Structure]:
+    """Source key, shape and structure of an object that `nngpt-ext structure --json` prints."""
+    example = '{"source": …, "shape": {"channels": 3, …}, "structure": {"parameters": 61706, …}}'
+    if not isinstance(one, Mapping) or not {"shape", "structure"} <= one.keys():
+        raise UserError(f"a list of structures has objects like {example}, not {shown(one)}")
+    with parsing(f"a structure's shape cannot be read: {shown(one['shape'])}", f"it is like {example}"):
+        shape = Shape(**one["shape"])
+    own = one.get("source")
+    return own if isinstance(own, str) else None, shape, _parsed(one["structure"], f"the structure at {shape}")

@@ -18,9 +18,9 @@ from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import RunRecord, build_report, write_report
 from nngpt_ext.io import file_digest, replacing
 from nngpt_ext.models.base import adapted, check_base
-from nngpt_ext.predict.adapter import read_note
 from nngpt_ext.run_folder import ADAPTER, BASELINES, HASHES, KEYS, PREDICTIONS, read_record, write_sealed
 from nngpt_ext.scoring.calibration import read_calibration, with_calibration
+from nngpt_ext.scoring.note import read_note
 from nngpt_ext.tasks.pipeline import Loader, find_template
 from nngpt_ext.tasks.reporting import NEEDED
 from nngpt_ext.tasks.workbench import Workbench

@@ -18,15 +18,16 @@ from nngpt_ext.evaluation.baselines import kind_prior, pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
-from nngpt_ext.predict.adapter import Note, known_answer, read_note
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.inputs import filled_digest, given_texts
 from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.registry import finetuners
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
+from nngpt_ext.scoring.basis import seen_in_training
 from nngpt_ext.scoring.calibration import fit_calibration, with_calibration
 from nngpt_ext.scoring.lines import Prior
+from nngpt_ext.scoring.note import Note, known_answer, read_note
 from nngpt_ext.scoring.predictions import group_by_network, predicted_pairs, questions_of
 from nngpt_ext.scoring.scorer import Budget, Encoded, LocalScorer
 from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
@@ -41,7 +42,7 @@ class Workbench:
         self.config = config
         self.template = template
         self.base = base
-        self.data = data = with_structures(data, template)
+        self.data = data = with_structures(data, template, config.networks.run_code)
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
@@ -156,6 +157,7 @@ class Workbench:
         )
         if self.prior is not None:
             self.prior.save(adapter)
+        seen_in_training(self.template, data, kinds=config.tuning.offset == "kind_prior").save(adapter)
         with adapted(self.base, adapter) as model:
             note.model_copy(update={"known_answer": known_answer(model, self.base, note)}).save(adapter)
 

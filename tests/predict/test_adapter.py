@@ -14,8 +14,9 @@ import pytest
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import load_base
-from nngpt_ext.predict.adapter import AdapterFiles, known_answer, load_scorer
+from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.prompts.builtin import NAMES, get_template
+from nngpt_ext.scoring.note import known_answer
 from tests import models_made
 from tests.predict.conftest import older
 from tests.tasks.conftest import truncate

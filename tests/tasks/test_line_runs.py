@@ -16,7 +16,7 @@ from scipy.special import logit
 
 from nngpt_ext import Predictor, Query, RunResult, TaskConfig
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.evaluation.baselines import kind_prior, pair_prior
 from nngpt_ext.export.adapter_folder import export_hub
 from nngpt_ext.export.harness import export_harness
 from nngpt_ext.host.node import make_dataset_compare_node
@@ -103,6 +103,29 @@ def test_an_untrained_adapter_says_what_the_pair_prior_says(base: str, tmp_path:
     found = started(tmp_path / "run", **changes).predictions
     data = LOADER.data(build_config(TaskConfig, TASK).resolved(Path()).data)
     assert np.array_equal(found["log_odds"], logit(pair_prior(data.part("train"), found)))
+
+
+def test_with_the_kind_prior_a_source_says_the_kind(tmp_path: Path) -> None:
+    changes = {"offset": "kind_prior", "learning_rate": 0.0, "epochs": 1}
+    run = started(tmp_path / "run", tuning=changes)
+    data = LOADER.data(build_config(TaskConfig, TASK).resolved(Path()).data)
+    train, found = data.part("train"), run.predictions
+    assert found["log_odds"].to_numpy() == pytest.approx(logit(kind_prior(train, found, data.kinds)), abs=1e-9)
+    predictor = Predictor.from_run(run.output_dir)
+    row = next(row for row in found.itertuples() if row.nn in data.kinds and row.split == "test")
+    given = {name: RECIPE for name in (row.dataset_1, row.dataset_2)}
+    answer = predictor.compare(data.sources[row.nn], row.dataset_1, row.dataset_2, recipe=given)
+    assert answer.log_odds == pytest.approx(row.log_odds, abs=1e-9)
+    # A source that nobody knows has the kind of what it is most like, or none.
+    nn = next(nn for nn in train["nn"] if nn in data.kinds)
+    seen = json.loads((run.output_dir / "adapter" / "basis.json").read_text())
+    assert seen["known"][nn] == data.kinds[nn]
+    files = AdapterFiles(run.output_dir / "adapter")
+    assert files.seen is not None
+    assert files.seen.kind_of(data.sources[nn] + "\nmore = 1\n") == data.kinds[nn]
+    assert files.seen.kind_of("x = 1\n") is None
+    (run.output_dir / "adapter" / "basis.json").unlink()
+    assert "basis.json" in line(lambda: AdapterFiles(run.output_dir / "adapter"))
 
 
 def test_without_an_offset_scores_alone_answer(run: RunResult, tmp_path: Path) -> None:
