@@ -113,8 +113,7 @@ def test_with_the_kind_prior_a_source_says_the_kind(tmp_path: Path) -> None:
     assert found["log_odds"].to_numpy() == pytest.approx(logit(kind_prior(train, found, data.kinds)), abs=1e-9)
     predictor = Predictor.from_run(run.output_dir)
     row = next(row for row in found.itertuples() if row.nn in data.kinds and row.split == "test")
-    given = {name: RECIPE for name in (row.dataset_1, row.dataset_2)}
-    answer = predictor.compare(data.sources[row.nn], row.dataset_1, row.dataset_2, recipe=given)
+    answer = predictor.compare(data.sources[row.nn], row.dataset_1, row.dataset_2, recipe=RECIPE)
     assert answer.log_odds == pytest.approx(row.log_odds, abs=1e-9)
     # A source that nobody knows has the kind of what it is most like, or none.
     nn = next(nn for nn in train["nn"] if nn in data.kinds)
