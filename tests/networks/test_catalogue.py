@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
@@ -12,7 +18,7 @@ import pytest
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks import catalogue
-from nngpt_ext.networks.catalogue import SHIPPED, Found, measure_all, shipped, structure_of, structures
+from nngpt_ext.networks.catalogue import SHIPPED, Catalogue, Found, measure_all, shipped, structure_of, structures
 from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, source_key
 
@@ -110,3 +116,99 @@ def test_a_failure_is_one_line():
     with pytest.raises(UserError) as caught:
         structure_of("raise ValueError('a\\nb')", SHAPES[0], "'net.py'")
     assert str(caught.value) == "'net.py' has no structure at 3x32x32, 10 classes: ValueError: a b"
+
+
+def network(width: int, before: str = "pass") -> str:
+    """A linear network with `width` outputs in its first layer."""
+    return f"""
+import time
+import torch.nn as nn
+
+class Net(nn.Module):
+    def __init__(self, in_shape, out_shape, prm, device):
+        super().__init__()
+        {before}
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, {width}), nn.Linear({width}, out_shape[0]))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def widths(catalogue: Catalogue, width: int) -> int:
+    """The width of `network(width)` as the catalogue finds it."""
+    found = catalogue.of(network(width), SHAPES[:1])[SHAPES[0]]
+    assert isinstance(found, Structure)
+    assert found.layer_width is not None
+    return found.layer_width
+
+
+def process(catalogue: Catalogue) -> int:
+    sandbox = catalogue._sandbox
+    assert sandbox is not None
+    assert sandbox._process is not None
+    return sandbox._process.pid
+
+
+def test_one_sandbox_for_all_networks_which_ends_with_the_catalogue():
+    catalogue = Catalogue()
+    assert widths(catalogue, 20) == 20
+    pid = process(catalogue)
+    failed = catalogue.of("raise ValueError('no')", SHAPES)
+    assert failed == dict.fromkeys(SHAPES, Unmeasured("ValueError: no"))
+    assert widths(catalogue, 21) == 21
+    assert process(catalogue) == pid
+    del catalogue
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_no_sandbox_starts_for_what_is_known(lemur_sources):
+    widths(Catalogue(), 22)
+    catalogue = Catalogue()
+    assert widths(catalogue, 22) == 22
+    assert [one.parameters for one in catalogue.of(lemur_sources["AlexNet"], SHAPES).values()] == [57044810, 57413540]
+    assert catalogue._sandbox is None
+
+
+def test_after_ctrl_c_no_network_gets_the_answer_about_another():
+    catalogue = Catalogue()
+    assert widths(catalogue, 23) == 23
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, pressed)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        with pytest.raises(KeyboardInterrupt):
+            catalogue.of(network(24, "time.sleep(3)"), SHAPES[:1])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert widths(catalogue, 25) == 25
+
+
+def test_threads_share_a_sandbox():
+    catalogue, found = Catalogue(), {}
+    numbers = range(30, 36)
+    threads = [threading.Thread(target=lambda n=n: found.update({n: widths(catalogue, n)})) for n in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: n for n in numbers}
+
+
+def test_a_process_that_fails_leaves_no_sandbox(tmp_path):
+    (tmp_path / "net.py").write_text(network(26))
+    code = (
+        "import sys; from pathlib import Path; from nngpt_ext.networks.catalogue import Catalogue; "
+        "from nngpt_ext.networks.structure import Shape; kept = Catalogue(); "
+        f"kept.of(Path({str(tmp_path / 'net.py')!r}).read_text(), [Shape(3, 32, 32, 10)]); "
+        "print(kept._sandbox._process.pid); raise OSError"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)

@@ -244,6 +244,28 @@ def test_one_bad_recipe_is_one_refused_network(
     assert left(tmp_path / "p.parquet") == []
 
 
+def test_a_network_without_a_structure_is_refused(asking: Callable[[str], Path], tmp_path: Path) -> None:
+    adapter = asking("structure")
+    predictor = Predictor.from_pretrained(adapter)
+    codes = tmp_path / "codes"
+    codes.mkdir()
+    (codes / "bad.py").write_text("raise OSError('x')")
+    (codes / "good.py").write_text((Path(__file__).parents[2] / "examples" / "alexnet.py").read_text())
+    job = Job(str(adapter), ("mnist", "svhn"), structure="measure")
+    found = score_collection(predictor, job, codes, tmp_path / "o.parquet")
+    assert pd.read_parquet(found.out)["nn"].tolist() == ["good"]
+    reason = "network 'bad' has no structure on 'mnist' (1x28x28, 10 classes): OSError: x"
+    assert [(one.nn, one.reason) for one in found.refused] == [("bad", reason)]
+    answer = predictor.compare((codes / "good.py").read_text(), "mnist", "svhn", structure="measure")
+    assert pd.read_parquet(found.out)["log_odds"].tolist() == pytest.approx([answer.log_odds], abs=1e-5)
+    # What is wrong with the structure for all is no network's mistake.
+    with pytest.raises(UserError, match=r"^a structure is 'measure', or numbers"):
+        score_collection(predictor, replace(job, structure="mesure"), codes, tmp_path / "p.parquet")
+    with pytest.raises(UserError, match=r"the first: 'bad': prompt 'structure' needs a structure for 'mnist'"):
+        score_collection(predictor, replace(job, structure=None), codes, tmp_path / "p.parquet")
+    assert left(tmp_path / "p.parquet") == []
+
+
 def test_what_a_kill_left_of_a_complete_collection_goes_with_the_next(
     run: RunResult, few: Path, tmp_path: Path
 ) -> None:

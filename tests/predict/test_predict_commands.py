@@ -94,6 +94,31 @@ def test_rank(run: RunResult) -> None:
     assert found["probability"] == found["probabilities"][found["datasets"][0]]
 
 
+def test_structures_from_the_shell(asking: Callable[[str], Path], tmp_path: Path) -> None:
+    file, adapter = tmp_path / "alexnet.json", asking("structure")
+    shapes = ("--shape", "1x28x28", "--shape", "3x32x32", "--classes", 10)
+    file.write_text(asked("structure", ALEXNET, *shapes, "--json"))
+    base = ("--run", adapter, "--code", ALEXNET, "mnist", "svhn", "--json", "--structure")
+    measured, given = (json.loads(asked("compare", *base, one)) for one in ("measure", file))
+    assert measured == given
+    assert measured["basis"]["networks"] == 8
+    assert measured["prior"]["log_odds"] != measured["log_odds"]
+    ranking = json.loads(asked("rank", *base, file))
+    assert ranking["comparisons"][0]["log_odds"] == measured["log_odds"]
+    assert ranking["basis"] == measured["basis"]
+
+
+def test_what_the_answer_rests_on_is_said(run: RunResult) -> None:
+    for command in ("compare", "rank"):
+        said = asked(command, "--run", run.output_dir, "--code", ALEXNET, "mnist", "svhn").splitlines()
+        assert said[-2] == "What the answer rests on"
+        assert re.fullmatch(
+            r"Source: most like \S+ among 8 training networks \(similarity 0\.\d\d\); kind none: unlike any network in "
+            r"training\.",
+            said[-1],
+        )
+
+
 def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:
     """Also if the answer comes from the store, or from the run's own rows in it."""
     sentence = "Only the first 64 tokens of the source were read."

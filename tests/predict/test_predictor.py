@@ -266,6 +266,58 @@ def test_recipes_one_for_all_or_one_for_each(asking: Callable[[str], Path], code
             predictor.compare(code, "mnist", "svhn", recipe=wrong)  # type: ignore[arg-type]
 
 
+def test_structures_measured_or_given(asking: Callable[[str], Path], code: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'predictions.db'}"
+    predictor = Predictor.from_pretrained(asking("structure"), store=url)
+    measured = predictor.compare(code, "mnist", "svhn", structure="measure")
+    known = predictor.structures(code, ["svhn", "mnist"])
+    assert [known[name].parameters for name in ("mnist", "svhn")] == [7_500_138, 7_506_762]
+    numbers = {name: one.numbers() for name, one in known.items()}
+    assert predictor.compare(code, "mnist", "svhn", structure=numbers) == measured
+    assert predictor.rank(code, ["mnist", "svhn"], structure="measure").comparisons == (measured,)
+    other = predictor.compare(code, "mnist", "svhn", structure={**numbers, "svhn": {"layers": 90}})
+    assert other.log_odds != measured.log_odds
+    assert predictor.prior("mnist", "svhn", structure=known).log_odds != measured.log_odds
+    with PredictionStore.open(url) as store:
+        rows = store.query(nn=measured.nn)
+    assert sorted(rows["given_1"].unique()) == ["params 0.7 layers 0.4 last 0.1"]
+    assert sorted(rows["given_2"].unique()) == [
+        "params 0.7 layers 0.4 last 0.1",
+        "params unknown layers 0.9 last unknown",
+    ]
+    for wrong, message in (
+        (None, "prompt 'structure' needs a structure for 'mnist': structure='measure'"),
+        ({"mnist": known["mnist"]}, "no structure for 'svhn'; structures were given for mnist"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predictor.compare(code, "mnist", "svhn", structure=wrong)
+    with pytest.raises(
+        UserError, match=r"^network 'bad' has no structure on 'mnist' \(1x28x28, 10 classes\): OSError: x$"
+    ):
+        predictor.compare("raise OSError('x')", "mnist", "svhn", structure="measure", nn="bad")
+
+
+def test_no_code_runs_unless_it_is_asked_for(asking: Callable[[str], Path], predictor: Predictor) -> None:
+    code = "raise OSError('it ran')"
+    assert predictor.compare(code, "mnist", "svhn", structure="measure").winner  # a prompt without structures
+    numbers = {"mnist": {"layers": 3}, "svhn": {"layers": 3}}
+    assert Predictor.from_pretrained(asking("structure")).compare(code, "mnist", "svhn", structure=numbers).winner
+
+
+def test_what_the_answer_rests_on(run: RunResult, asking: Callable[[str], Path], code: str, tmp_path: Path) -> None:
+    found = Predictor.from_run(run.output_dir).basis(code, ["mnist", "svhn"])
+    assert found is not None
+    assert (found.networks, found.kind, found.numbers) == (8, None, {})
+    trained = run.adapter / "basis.json" if run.adapter else Path()
+    older(shutil.copytree(trained.parent, tmp_path / "old"))
+    (tmp_path / "old" / "basis.json").unlink()
+    old = Predictor.from_pretrained(tmp_path / "old")
+    assert old.basis(code) is None
+    # No answer depends on it.
+    assert old.adapter_hash == Predictor.from_run(run.output_dir).adapter_hash
+    assert old.fingerprint == Predictor.from_run(run.output_dir).fingerprint
+
+
 def test_accuracies_where_the_prompt_shows_them(asking: Callable[[str], Path], code: str) -> None:
     predictor = Predictor.from_pretrained(asking("normalized_accuracy"))
     with pytest.raises(UserError, match="needs an accuracy for 'mnist'"):
