@@ -166,14 +166,19 @@ def as_text(content: str | bytes, name: str) -> str:
         raise UserError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
-def parse_json(text: str | bytes, name: str, advice: str = "") -> Any:
+def parse_json(text: str | bytes, name: str, advice: str = "", *, last_wins: bool = False) -> Any:
     """Parse JSON.
 
+    Args:
+        text: what to parse.
+        name, advice: for an error, what it is and what to do.
+        last_wins: of a key that stands twice in an object, take the last value, as Python does.
+
     Raises:
-        UserError: if it is not JSON, or an object has a key twice; `name` says what it is, and `advice` what to do.
+        UserError: if it is not JSON, or an object has a key twice.
     """
     with parsing(f"{name} is not JSON", advice):
-        return json.loads(as_text(text, name), object_pairs_hook=_object)
+        return json.loads(as_text(text, name), object_pairs_hook=None if last_wins else _object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class PackageSource:
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         for nn, dataset, at, path, raw in self._files(epoch, _bytes):
-            trials = parse_json(raw, f"LEMUR file '{path}'", _CURE)
+            # Of LEMUR's 105,447 files, one has a key twice; NNGPT takes the last value as well.
+            trials = parse_json(raw, f"LEMUR file '{path}'", _CURE, last_wins=True)
             if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
                 raise UserError(f"LEMUR file '{path}' is not a list of trials; {_CURE}")
             for trial in trials:

@@ -124,6 +124,16 @@ def test_not_a_number_in_json_is_read(changing_tree: Path) -> None:
     assert read_trials(PackageSource(changing_tree), 5).excluded == {"accuracy not finite": 1}
 
 
+def test_of_a_key_that_stands_twice_the_last_value_is_read(changing_tree: Path) -> None:
+    """As in one file of LEMUR 2.1.2, places365 and MNASNet at epoch 8."""
+    file = record_file(changing_tree, "AlexNet", "mnist", 1)
+    before = len(list(PackageSource(changing_tree).records(1)))
+    text = file.read_text()
+    file.write_text(text.replace('"accuracy":', '"accuracy": 0.9, "accuracy":', 1))
+    assert file.read_text() != text
+    assert len(list(PackageSource(changing_tree).records(1))) == before
+
+
 def test_a_folder_without_records_or_sources_is_refused(changing_tree: Path) -> None:
     shutil.rmtree(changing_tree / "nn")
     with pytest.raises(UserError) as error:
