@@ -18,12 +18,16 @@ from nngpt_ext.evaluation.metrics import correct, first_wins
 from nngpt_ext.run_folder import versions
 from nngpt_ext.tasks.inspection import evaluate_baselines, summarize_pairs
 
-SPLITS = ("by_network", "by_cluster", "random_pairs")
+SPLITS: dict[str, dict[str, Any]] = {
+    "by_network": {}, "by_cluster": {"split": "by_cluster"}, "random_pairs": {"split": "random_pairs"},
+    "near": {"split": "by_family"}, "strict": {"split": "by_family", "family_level": "strict"},
+    "by_network, seed 1": {"seed": 1}, "by_network, seed 2": {"seed": 2},
+}  # fmt: skip
 SEEDS = range(8)
 
 
 def measure(**data: Any) -> dict[str, Any]:
-    """Everything that docs/splits.md states, at epoch 5; `data` are further keys of a run's `data`."""
+    """Everything that docs/splits.md states of baselines, at epoch 5; `data` are further keys of a run's `data`."""
     config = DataConfig(**data)
     records = read_records(config)
 
@@ -39,7 +43,7 @@ def measure(**data: Any) -> dict[str, Any]:
     return {
         "networks": len(records.source.networks()),
         "pairs": summarize_pairs(config),
-        "splits": {name: evaluate_baselines(config.model_copy(update={"split": name})) for name in SPLITS},
+        "splits": {name: evaluate_baselines(config.model_copy(update=changes)) for name, changes in SPLITS.items()},
         "test_pairs_with_near_duplicate": float(near),
         "prior_by_seed": {"seeds": seeds, "mean": statistics.mean(seeds), "deviation": statistics.stdev(seeds)},
         "prior_of_all_trials": prior(0, "all"),

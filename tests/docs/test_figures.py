@@ -14,8 +14,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from nngpt_ext.networks.catalogue import SHIPPED
 from tests.docs.blocks import ROOT
 
 PAGES = sorted(
@@ -37,10 +39,11 @@ FIXED: Mapping[str, set[str]] = {
         "0.99", "5 minutes",
     },
     "docs/predictions.md": {"0.95"},
-    "docs/prompts.md": {"80 %"},
+    "docs/prompts.md": {"80 %", "-6.5", "-0.5"},
     "docs/publishing.md": {"0.4.13", "1.0.0", "2.6"},
     "docs/shared_prefix.md": {"2,048", "0.1", "0.3"},
     "docs/splits.md": {"10 %", "20 %", "2,000"},
+    "docs/structure.md": {"5.13", "0.5", "4 kB", "4 GB", "10 s", "20 s"},
 }  # fmt: skip
 FIGURE = re.compile(
     r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)+)(?:\s?(?:%|×|MB|GB|GiB|B\b|M\b))?"
@@ -156,7 +159,18 @@ def embedded() -> list[str]:
         ("`recipe`, embedded-small", cell("recipe", "embedded-small")),
         ("`recipe`, embedded, **by_cluster**", cell("recipe", split="by_cluster")),
     ]
+    reading, asked = (
+        read(RESULTS + "reading.json"),
+        re.findall(r"\d\.\d{3}", from_card("embedded_2", r"(\| pairs \| 0.*)")),
+    )
+    lines = ("structure", "pace, structure and recipe", "the same and early accuracies")
     return [
+        *(
+            row(name, *(f"{one[shown]:.2f}" for one in reading["explained"].values()))
+            for name, shown in zip(lines, reading["explained"]["embedded"], strict=True)
+        ),
+        f"{reading['fitted']} lines to fit it and {reading['tested']} to test it",
+        f"correctly in {min(map(float, asked[4:])):.2f} to {max(map(float, asked[4:])):.2f} of fresh",
         f"{parameters('embedded'):,} | 128, 4 | {weights('embedded')} | {built_in('embedded')}",
         f"{parameters('embedded_small'):,} | 48, 4 | {weights('embedded_small')} | {built_in('embedded_small')}",
         f"{tokens():,} tokens",
@@ -218,11 +232,67 @@ def splits() -> list[str]:
                 ),
             )
             for name, found in BASELINES["splits"].items()
+            if name in ("by_network", "by_cluster", "random_pairs")
         ),
+        *families(),
         f"about {(half[1] - half[0]) / 2:.3f}",
         f"varies by {seeds['deviation']:.3f}",
         f"mean is {seeds['mean']:.3f}",
     ]  # fmt: skip
+
+
+def families() -> list[str]:
+    """Of docs/splits.md: what the baselines reach on families never seen, and by_network on other seeds."""
+    found = BASELINES["splits"]
+    near, strict = found["near"], found["strict"]
+    largest = strict["baselines"]["pair_prior"]["families"]
+    networks = [found[name]["baselines"] for name in ("by_network", "by_network, seed 1", "by_network, seed 2")]
+    placebos = ("bt_recipe, recipes shuffled", "bt_structure, structures shuffled")
+    shuffled = [
+        read(f"{RESULTS}placebo-{level}.json")["accuracy"][name]["beyond_best_prior"]
+        for level in ("near", "strict")
+        for name in placebos
+    ]
+
+    def cells(name: str) -> str:
+        texts = []
+        for one in (near, strict):
+            own = one["baselines"][name]
+            texts.append((own["accuracy"], own["beyond_best_prior"]["ci95"]))
+        rest = strict["baselines"][name]["families"]["without_largest"]
+        texts.append((rest["accuracy"]["value"], rest["difference"]["ci95"]))
+        return row(
+            f"`{name}`",
+            *(f"{value:.3f}" + ("" if name.endswith("_prior") else f" {between(ci95, '+')}") for value, ci95 in texts),
+        )
+
+    def seeds(name: str) -> str:
+        return ", ".join(f"{one[name]['accuracy']:.3f}" for one in networks)
+
+    cluster = found["by_cluster"]["baselines"]
+    return [
+        f"{near['n_test_pairs']:,} pairs of {near['n_test_networks']}\nnetworks in "
+        f"{near['baselines']['pair_prior']['families']['families']} families",
+        f"{strict['n_test_pairs']:,} pairs of {strict['n_test_networks']} networks in {largest['families']} families, "
+        f"one of which has {largest['largest_share']:.0%} of the pairs".replace("%", " %"),
+        *map(cells, near["baselines"]),
+        f"`bt_recipe` {seeds('bt_recipe')} and `bt_recipe_structure` {seeds('bt_recipe_structure')}, where "
+        f"`recipe_gbm` has {seeds('recipe_gbm')}.",
+        f"below the prior of {cluster['pair_prior']['accuracy']:.3f}: {cluster['bt_recipe']['accuracy']:.3f} and "
+        f"{cluster['bt_recipe_structure']['accuracy']:.3f}.",
+        "near {} and {}, strict\n{} and {}".format(
+            *(f"{one['value']:+.3f} {between(one['ci95'], '+')}" for one in shuffled)
+        ),
+    ]
+
+
+def structure() -> list[str]:
+    table = pq.read_table(SHIPPED, columns=["source"])
+    sources = len(table["source"].unique())
+    return [
+        f"all {BASELINES['pairs']['networks']:,} networks in pairs",
+        f"({sources:,} different sources, {table.num_rows:,} rows)",
+    ]
 
 
 def shared_prefix() -> list[str]:
@@ -370,6 +440,7 @@ FIGURES: Mapping[str, Callable[[], list[str]]] = {
     "docs/predictions.md": predictions,
     "docs/shared_prefix.md": shared_prefix,
     "docs/splits.md": splits,
+    "docs/structure.md": structure,
     "docs/study.md": study,
     "examples/train_budget/README.md": budget,
 }

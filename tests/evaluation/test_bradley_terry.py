@@ -28,7 +28,8 @@ from .conftest import RECIPE_A, pair_rows
 
 
 def with_pairs(pairs: pd.DataFrame, **more: object) -> PairData:
-    fields = {"sources": {}, "facts": LEMUR_FACTS, "excluded": {}, "source": "package", "fingerprint": "", **more}
+    made = {"sources": {}, "facts": LEMUR_FACTS, "excluded": {}, "source": "package", "fingerprint": ""}
+    fields = {**made, "place": None, "networks": {}, "unpaired": 0, **more}
     training = pairs[pairs["split"] == "train"].reset_index(drop=True)
     return PairData(pairs=pairs, training=training, **fields)  # type: ignore[arg-type]
 

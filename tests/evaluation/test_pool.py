@@ -98,5 +98,5 @@ def test_the_report_names_the_best_prior_and_the_families() -> None:
     assert rows["skill beyond the best prior"][2].startswith("accuracy − kind_prior; ")
     assert rows["without the largest family"][0] == "0.000"
     assert rows["mean over families"][0] == "0.500"
-    assert shown.caption.endswith("bootstrap draws of families.")
+    assert shown.caption.endswith("bootstrap draws of families (a dash: the draws had no spread).")
     assert "skill beyond the best prior" not in {row[0] for row in tables(made_report())[0].rows}
