@@ -304,7 +304,7 @@ def test_no_code_runs_unless_it_is_asked_for(asking: Callable[[str], Path], pred
 def test_what_the_answer_rests_on(run: RunResult, asking: Callable[[str], Path], code: str, tmp_path: Path) -> None:
     found = Predictor.from_run(run.output_dir).basis(code, ["mnist", "svhn"])
     assert found is not None
-    assert (found.networks, found.kind, found.of_kind, found.numbers) == (8, "giant", 7, {})
+    assert (found.networks, found.kind, found.of_kind, found.numbers) == (8, "giant", 5, {})
     trained = run.adapter / "basis.json" if run.adapter else Path()
     older(shutil.copytree(trained.parent, tmp_path / "old"))
     (tmp_path / "old" / "basis.json").unlink()
