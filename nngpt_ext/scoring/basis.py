@@ -10,7 +10,7 @@ import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +179,12 @@ class Seen(Stage):
 
     @model_validator(mode="after")
     def _check(self) -> Seen:
-        if self._values.shape != (len(self.known), PERMUTATIONS):
+        if _values(self.signatures).shape != (len(self.known), PERMUTATIONS):
             raise ValueError("the number of signatures is not that of the networks")
         for name, values in self.numbers.items():
             if name not in QUANTITIES or len(values) != 101 or values != sorted(values):
                 raise ValueError(f"{name} has no percentiles")
         return self
-
-    @cached_property
-    def _values(self) -> np.ndarray:
-        return np.frombuffer(base64.b64decode(self.signatures, validate=True), _KEPT).reshape(-1, PERMUTATIONS)
 
     def save(self, folder: Path) -> None:
         """Write it to an adapter's folder."""
@@ -203,7 +199,7 @@ class Seen(Stage):
         if not self.known:
             return None, None, None
         compact = compact_code(source)
-        alike = (self._values == signature(compact).astype(_KEPT)).mean(axis=1)
+        alike = (_values(self.signatures) == signature(compact).astype(_KEPT)).mean(axis=1)
         nearest, similarity = list(self.known)[int(alike.argmax())], float(alike.max())
         return (
             nearest,
@@ -262,6 +258,11 @@ def read_seen(folder: Path) -> Seen | None:
         UserError: if it is damaged.
     """
     return read_adapter_file(folder, BASIS, Seen) if (folder / BASIS).exists() else None
+
+
+@lru_cache(maxsize=4)  # of the adapters that are asked
+def _values(signatures: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(signatures, validate=True), _KEPT).reshape(-1, PERMUTATIONS)
 
 
 def _numbers(template: Template, sides: Iterable[Side], facts: Mapping[str, DatasetFacts]) -> dict[str, list[float]]:

@@ -19,9 +19,9 @@ from nngpt_ext.host.agents import add_to_graph, host_object, make_state
 from nngpt_ext.host.installation import Host
 from nngpt_ext.host.node import FIELDS, RUN, dataset_compare_node, make_dataset_compare_node
 from tests import models_made
-from tests.predict.conftest import older, run
+from tests.predict.conftest import asking, older, run
 
-__all__ = ["run"]
+__all__ = ["asking", "run"]
 
 CODE = models_made.sources()["AlexNet"]
 
@@ -245,3 +245,12 @@ def test_the_module_is_light() -> None:
 
     script = "import sys, nngpt_ext.host.node; sys.exit('torch' in sys.modules or 'langgraph' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_the_state_gives_a_structure(asking: Callable[[str], Path]) -> None:
+    predictor = Predictor.from_pretrained(asking("structure"))
+    state = {"nn_code": CODE, "datasets": ["mnist", "svhn"]}
+    node = make_dataset_compare_node(predictor)
+    assert "needs a structure for 'mnist'" in node(state)["dataset_compare_error"]
+    found = node(state | {"structure": "measure"})
+    assert found["dataset_ranking"] == list(predictor.rank(CODE, ["mnist", "svhn"], structure="measure").datasets)

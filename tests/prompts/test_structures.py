@@ -155,7 +155,8 @@ COMMAND = "nngpt-ext structure CODE --shape 1x28x28 --classes 10 --shape 3x32x32
         ({}, NET, "the structure must be a mapping of numbers, for example {\"parameters\": 57044810, \"layers\": 8}, "
          "not {}"),
         ([printed(NUMBERS, 28, 1)], NET, "the network has no structure at 3x32x32, 10 classes (svhn) among those "
-         "given; measure it: nngpt-ext structure CODE --shape 3x32x32 --classes 10 --json, or give structure='measure'"),
+         "given; measure it: nngpt-ext structure CODE --shape 3x32x32 --classes 10 --json, or give "
+         "structure='measure'"),
         ([printed(NUMBERS, 28, 1, "y"), printed(NUMBERS, 32, 3, "y")], NET, "the network has no structure at 1x28x28, "
          f"10 classes (mnist), 3x32x32, 10 classes (svhn) among those given; measure it: {COMMAND}, or give "
          "structure='measure'"),

@@ -46,13 +46,13 @@ def basis(seen: Seen, data: PairData, source: str = ALEXNET, **changes: Any) -> 
 
 def test_in_words(seen: Seen, data: PairData) -> None:
     assert basis(seen, data, lr=3.0).lines() == [
-        "Source: most like alt-nn1-16e210d5b07904dcb6e785a44dd8a3e8 among 1,360 training networks (similarity 0.27); kind "
-        "none: unlike any network in training.",
-        "Structure: parameters 57M, more than in 85 % of training; layers 8, as usual in training; last map 2, less than "
-        "in 94 % of training.",
-        "Recipe: lr 3, above all in training (1e-05 to 1); batch 64, more than in 64 % of training; momentum 0.9, more "
-        "than in 89 % of training; dropout not given; pace 0.469, above all in training (1e-08 to 0.4); resolution 32, "
-        "less than in 84 % of training.",
+        "Source: most like alt-nn1-16e210d5b07904dcb6e785a44dd8a3e8 among 1,360 training networks (similarity 0.27); "
+        "kind none: unlike any network in training.",
+        "Structure: parameters 57M, more than in 88 % of training; layers 8, as usual in training; last map 2, less "
+        "than in 96 % of training.",
+        "Recipe: lr 3, above all in training (1.02e-05 to 0.996); batch 64, more than in 64 % of training; momentum "
+        "0.9, more than in 89 % of training; dropout not given; pace 0.469, more than in 99 % of training; resolution "
+        "32, less than in 84 % of training.",
     ]
 
 
@@ -62,7 +62,6 @@ def test_the_nearest_network_and_its_kind(seen: Seen, data: PairData) -> None:
     for nn in trained[::150]:
         found = basis(seen, data, data.sources[nn])
         assert found.similarity == 1.0
-        assert data.sources[found.nearest or ""] == data.sources[nn] or found.nearest == nn
         assert found.kind == data.kinds[nn]
     kinds = [basis(seen, data, data.sources[nn]).kind for nn in tested[::40]]
     assert kinds == [data.kinds.get(nn) for nn in tested[::40]]
@@ -116,7 +115,8 @@ def test_each_place_has_its_words(compared: Compared, words: str) -> None:
 def test_only_what_the_prompt_shows_is_told(data: PairData) -> None:
     shown = {name: seen_in_training(get_template(name), data) for name in ("code_only", "structure", "metadata_only")}
     assert list(shown["structure"].numbers) == ["parameters", "layers", "last_map", "resolution"]
-    assert list(seen_in_training(get_template("recipe"), data).numbers) == ["lr", "batch", "momentum", "resolution"]
+    recipe = seen_in_training(get_template("recipe"), data)
+    assert list(recipe.numbers) == ["lr", "batch", "momentum", "dropout", "resolution"]
     assert shown["code_only"].numbers == shown["metadata_only"].numbers == {}
     found = shown["code_only"].basis(get_template("code_only"), ALEXNET, [Side("mnist"), Side("svhn")], data.facts)
     assert [line.split(":")[0] for line in found.lines()] == ["Source"]
