@@ -11,7 +11,7 @@ from scipy.special import softmax
 from nngpt_ext.scoring.strengths import intransitive_share, strengths
 from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
-from nngpt_ext.views.wording import count, number, share
+from nngpt_ext.views.wording import beginning, count, number, share
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,6 @@ class Ranking:
 
     def _repr_html_(self) -> str:
         return to_cell(self.summary, [self.table()], self.remarks())
-
-
-def beginning(tokens: int) -> str:
-    """The sentence about a source of which only the beginning was read."""
-    return f"Only the first {count(tokens, 'token')} of the source were read."
 
 
 def _opening(found: Comparison | Ranking, answer: str) -> str:

@@ -12,7 +12,7 @@ import typer
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
-from nngpt_ext.views.wording import count
+from nngpt_ext.views.wording import beginning, count
 
 if TYPE_CHECKING:
     from nngpt_ext.networks.structure import Structure
@@ -70,8 +70,6 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    from nngpt_ext.predict.answers import beginning
-
     text, predictor = _source(code), _predictor(run, store, base, facts)
     given = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)

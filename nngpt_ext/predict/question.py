@@ -14,7 +14,7 @@ from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.prompts.fields import GIVEN, Question, Side
-from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of
+from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of, unused
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.structures import GivenStructure, StructureReader
 from nngpt_ext.prompts.template import Template
@@ -77,6 +77,7 @@ class QueryChecker:
         self._files = files
         self._template = files.note.template
         self._read: tuple[str, str, str] | None = None  # the last source as it was given and was read, and its hash
+        self._idle: set[str] = set()  # what the prompt does not show and was already warned about
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
             if not is_name(name):
@@ -108,6 +109,9 @@ class QueryChecker:
             structure=tuple(structures.get(name) for name in (one, two)),
         )  # fmt: skip
         check_given(self._template, question)
+        if (idle := ", ".join(unused(self._template, query))) and idle not in self._idle:
+            self._idle.add(idle)
+            log.warning("prompt '%s' does not show what was given and is not used: %s", self._template.name, idle)
         try:
             filled = filled_digest(self._template, question, code, self.facts)
         except UserError as error:  # which calls the network as the question does

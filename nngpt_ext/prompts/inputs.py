@@ -9,7 +9,7 @@ from typing import Any
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError, shown, typed
 from nngpt_ext.io import digest
-from nngpt_ext.prompts.fields import FIELDS, Given, PromptField, Question, Shown, Side, column_values
+from nngpt_ext.prompts.fields import FIELDS, GIVEN, Given, PromptField, Question, Shown, Side, column_values
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.template import Template
 
@@ -50,6 +50,12 @@ def check_given(template: Template, question: Question) -> None:
         if side.given.get(given.name) is None:
             give = typed(given.option, given.example).format(dataset=question.dataset_1, other=question.dataset_2)
             raise UserError(f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': {give}")
+
+
+def unused(template: Template, given: object) -> list[str]:
+    """Which of a question's `recipe`, `accuracies` and `structure` are given, and the prompt does not show them."""
+    names = [one.example.partition("=")[0] for one in GIVEN.values() if not template.takes(one)]
+    return [name for name in names if getattr(given, name) is not None]
 
 
 def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:

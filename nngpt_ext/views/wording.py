@@ -29,6 +29,11 @@ def excluded(trials: Mapping[str, int]) -> str:
     return f"{count(total, 'trial')} {'was' if total == 1 else 'were'} excluded: {why}." if trials else ""
 
 
+def beginning(tokens: int) -> str:
+    """The sentence about a source of which only the beginning was read."""
+    return f"Only the first {count(tokens, 'token')} of the source were read."
+
+
 def count(number: int, noun: str) -> str:
     """For example `1 pair`, `1,530 pairs`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -94,6 +94,17 @@ def test_what_is_missing_is_named_with_the_way_to_give_it() -> None:
     check_given(get_template("code_only"), bare)
 
 
+def test_what_is_given_and_not_shown_is_told_once(
+    asking: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    check = QueryChecker(AdapterFiles(asking("recipe")), None)
+    for _ in range(2):
+        check(Query(SOURCE, "mnist", "svhn", RECIPE))
+        check(Query(SOURCE, "mnist", "svhn", RECIPE, {"mnist": 0.9}, structure="measure"))
+    told = "prompt 'recipe' does not show what was given and is not used: accuracies, structure"
+    assert [record.message for record in caplog.records] == [told]
+
+
 @pytest.mark.parametrize(
     "recipe", [{**RECIPE, "lr": {}}, {**RECIPE, "momentum": [1]}, {"lr": 1, "x" * 5_000: 1}, {"lr": 1, 1: 2}]
 )
