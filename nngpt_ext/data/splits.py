@@ -266,8 +266,9 @@ SPLITS = Declarations(
             "near-duplicates stay together; clusters of more than 10 % of the networks train, one third of the others "
             "validates, two thirds test",
             _by_cluster,
-            "by_cluster: this test set is not a sample of all networks: the large families of near-duplicates "
-            "are all in training. Read it beside by_network.",
+            "by_cluster: it trains on the families with more than 10 % of the networks only, in LEMUR two, so it "
+            "cannot show what carries over to networks unlike those in training; by_family can. Its test set is not "
+            "a sample of all networks: read it beside by_network.",
             needs_sources=True,
         ),
         Split(

@@ -13,18 +13,20 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.io import text_digest
 from nngpt_ext.models.base import is_hub_id
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.settings import Stage, build_config, read_project
-from nngpt_ext.study.outcome import Place
+from nngpt_ext.study.outcome import RANDOM, Place
 from nngpt_ext.tasks.pipeline import find_template
 
 # Keys that are set by the lists of a block, and would silently be overwritten elsewhere.
-_OF_LISTS = ("prompt", "model.base", "data.split", "data.label", "data.seed", "tuning.seed", "output_dir")
-_RANDOM = ".random_trials"
+_OF_LISTS = (
+    "prompt", "model.base", "data.split", "data.family_level", "data.label", "data.seed", "tuning.seed", "output_dir",
+)  # fmt: skip
 _EXAMPLE = "cells: [{prompts: [recipe], bases: [embedded]}]"
 
 
@@ -50,6 +52,9 @@ class Block(Stage):
         min_length=1, description="base models, as in model.base"
     )
     splits: list[Annotated[str, AfterValidator(SPLITS.check)]] = Field(["by_network"], min_length=1)
+    family_levels: list[Annotated[str, AfterValidator(LEVELS.check)]] = Field(
+        ["near"], min_length=1, description="of a split by families, for which each level is a cell"
+    )
     labels: list[Annotated[str, AfterValidator(LABELS.check)]] = Field(["normalized"], min_length=1)
     seeds: list[int] = Field([0], min_length=1, description="of split, trials and tuning")
     train_networks: list[int | None] = Field([None], min_length=1, description="sizes for the learning curve")
@@ -75,11 +80,6 @@ class Cell(Place):
 
     not_here: str | None
     config: TaskConfig
-
-    @property
-    def run(self) -> str:
-        """The name of the run that answers: a `random` cell uses the run that was tested on the best trials."""
-        return self.name.removesuffix(_RANDOM) if self.tested_on == "random" else self.name
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,16 @@ def _overwritten(place: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
-    lists = (
-        block.prompts, block.bases, block.splits, block.labels, block.seeds, block.train_networks, block.tested_on,
-    )  # fmt: skip
-    for prompt, base, split, label, seed, size, tested_on in itertools.product(*lists):
+    splits = [
+        (split, level)
+        for split in block.splits
+        for level in (block.family_levels if SPLITS[split].by_families else [None])
+    ]
+    if "family_levels" in block.model_fields_set and not any(level for _, level in splits):
+        takers = ", ".join(split.name for split in SPLITS.values() if split.by_families)
+        raise UserError(f"family_levels goes with split {takers}, not {', '.join(block.splits)}")
+    lists = block.prompts, block.bases, splits, block.labels, block.seeds, block.train_networks, block.tested_on
+    for prompt, base, (split, level), label, seed, size, tested_on in itertools.product(*lists):
         own: dict[str, Any] = {
             "prompt": prompt,
             "model": {"base": base},
@@ -134,15 +140,24 @@ def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
             "tuning": {"seed": seed},
         }
         parts = [_slug(prompt), _slug(base), split, label, f"seed{seed}"]
+        if level is not None:
+            own["data"]["family_level"] = level
+            parts.insert(3, level)
         if size is not None:
             own["data"]["train_networks"] = size
             parts.append(f"{size}networks")
         if block.tag is not None:
             parts.append(block.tag)
+        config = build_config(TaskConfig, common, block.settings, own)
+        if tested_on == "random" and len(config.data.per_fold()) > 1:
+            raise UserError(
+                f"tested_on: random needs the adapter of one run, and {split} has one for each fold; choose a fold "
+                "(settings: {data: {fold: 0}}), or leave random out"
+            )
         yield Cell(
-            name=".".join(parts) + (_RANDOM if tested_on == "random" else ""), prompt=prompt, base=base, split=split,
-            label=label, seed=seed, train_networks=size, tested_on=tested_on, tag=block.tag, not_here=block.not_here,
-            config=build_config(TaskConfig, common, block.settings, own),
+            name=".".join(parts) + (RANDOM if tested_on == "random" else ""), prompt=prompt, base=base, split=split,
+            family_level=level, label=label, seed=seed, train_networks=size, tested_on=tested_on, tag=block.tag,
+            not_here=block.not_here, config=config,
         )  # fmt: skip
 
 

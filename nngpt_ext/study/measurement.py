@@ -49,7 +49,8 @@ def measure(folder: Path, run: Path) -> Figures:
         UserError: if files are missing, damaged or do not belong together.
     """
     own = (BASELINES, PREDICTIONS) if folder == run else ()
-    record = read_record(run, ("near_duplicates", "networks", "cut"), own)
+    pooled = bool(read_record(run).get("folds"))  # the record of all folds together names no numbers of networks
+    record = read_record(run, ("near_duplicates", *(() if pooled else ("networks",)), "cut"), own)
     if folder != run and (folder / HASHES).is_file():  # older versions wrote none
         check_files(folder, read_sealed(folder / HASHES), (BASELINES, PREDICTIONS), f"remove '{folder}' and continue")
     predictions, baselines = read_answers(folder)
@@ -60,9 +61,9 @@ def measure(folder: Path, run: Path) -> Figures:
     return Figures.model_validate(
         {name: report[name] for name in (*Figures.model_fields, *metrics.METRICS) if name in report}
         | {
-            "n_train_networks": record["networks"]["train"],
+            "n_train_networks": None if pooled else record["networks"]["train"],
             "ece_calibrated": None if calibrated is None else metrics.ece(calibrated, first),
-            "slices": _slices(test, Answers.of(test, metrics.correct(prior, first)), record),
+            "slices": _slices(test, Answers.of(test, metrics.correct(prior, first), record.get("families")), record),
             "reliability": metrics.reliability(probability, first),
             "reliability_calibrated": [] if calibrated is None else metrics.reliability(calibrated, first),
             "coverage": _coverage(probability, first),
@@ -100,12 +101,12 @@ def _slices(test: pd.DataFrame, answers: Answers, record: dict[str, Any]) -> dic
 
 
 def _slice(name: str, answers: Answers) -> Slice:
-    """No numbers without rows, and no interval over a single network."""
+    """No numbers without rows, and no interval over a single network or family."""
     group = answers.group()
     if not group.n:
         return Slice(name=name, n=0, networks=0)
     found = group.model_dump() | dict(zip(("gain", "gain_ci95"), answers.gain(), strict=True))
-    if group.networks == 1:
+    if len(set(answers.units)) == 1:
         found |= {"ci95": None, "gain_ci95": None}
     return Slice(name=name, **found)
 
@@ -123,8 +124,8 @@ def compare_bases(cells: Sequence[tuple[Place, Path]]) -> list[Comparison]:
     The difference is measured pair by pair: whether two intervals overlap says little if both are of the same pairs.
 
     Args:
-        cells: finished cells, each with the folder of its predictions. Two whose test pairs or correct answers
-            differ are not compared.
+        cells: finished cells, each with the folder of its predictions, beside which is that of its run. Two whose test
+            pairs or correct answers differ are not compared.
 
     Raises:
         UserError: if predictions are missing or damaged.
@@ -141,7 +142,9 @@ def compare_bases(cells: Sequence[tuple[Place, Path]]) -> list[Comparison]:
         if not len(pairs) == len(answers[0]) == len(answers[1]):
             continue
         first, second = ((pairs[f"predicted_{side}"] == pairs["better_dataset"]).to_numpy() for side in ("x", "y"))
-        gain = difference(first, second, pairs["nn"].to_numpy(dtype=object))
+        families = read_record(folder.with_name(one.run)).get("families", {}) if one.family_level else {}
+        units = pairs["nn"].map(families).fillna(pairs["nn"]).to_numpy(dtype=object)
+        gain = difference(first, second, units)
         networks = pairs["nn"].nunique()
         found.append(Comparison(first=one.name, second=two.name, n=len(pairs), networks=networks, difference=gain))
     return found

@@ -11,11 +11,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
-from nngpt_ext.evaluation.figures import PRIOR, Accuracy, Epoch, Number, Skill
+from nngpt_ext.evaluation.figures import PRIOR, Accuracy, Epoch, FamilyFigures, Number, Skill, SkillBeyondPrior
 from nngpt_ext.evaluation.metrics import Bin, Coverage
 from nngpt_ext.evaluation.statistics import FEW, Ci95
 
 RULE = f"If the interval of the skill includes 0, or there are fewer than {FEW} test networks, no skill was shown."
+OVER = "networks (by_family: over families)"  # what intervals are over, in a sentence
+RANDOM = ".random_trials"  # the end of the name of a cell that is tested on random trials
 Verdict = Literal["skill shown", "no skill shown", "below the prior", "answer in prompt", "leaky split"]
 
 
@@ -26,7 +28,8 @@ class _Frozen(BaseModel):
 class Slice(_Frozen):
     """Some of the test pairs; `gain` is the accuracy minus the pair prior's.
 
-    Both intervals are 95 %, over networks, and null for a single network, which has no spread.
+    Both intervals are 95 %, over networks or, where they stay together, over families, and null for a single one, which
+    has no spread.
     """
 
     name: str
@@ -56,11 +59,13 @@ class Figures(_Frozen):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     n_train_pairs: int
-    n_train_networks: int
+    n_train_networks: int | None  # null for all folds together, each of which has its own
     n_test_pairs: int
     n_test_networks: int
     accuracy: Accuracy
     skill: Skill
+    skill_beyond_best_prior: SkillBeyondPrior | None = None  # null in studies of older versions
+    families: FamilyFigures | None = None
     baselines: dict[str, BaselineResult]
     peak_test_accuracy: Number
     selected_epoch: int | float | None
@@ -91,6 +96,7 @@ class Place(_Frozen):
     prompt: str
     base: str
     split: str
+    family_level: str | None = None  # of a split by families
     label: str
     seed: int
     train_networks: int | None
@@ -98,9 +104,14 @@ class Place(_Frozen):
     tag: str | None
 
     @property
+    def run(self) -> str:
+        """The name of the run that answers: a `random` cell uses the run that was tested on the best trials."""
+        return self.name.removesuffix(RANDOM) if self.tested_on == "random" else self.name
+
+    @property
     def setting(self) -> str:
         """Split, label, and whatever differs from the defaults; cells with the same setting share their test pairs."""
-        words = [self.split, self.label]
+        words = [f"{self.split} {self.family_level}" if self.family_level else self.split, self.label]
         words += ["random trials"] if self.tested_on == "random" else []
         words += [] if self.train_networks is None else [f"at most {self.train_networks:,} training networks"]
         words += [self.tag] if self.tag else []
@@ -134,8 +145,21 @@ class CellResult(Place):
             return "answer in prompt"
         if SPLITS[self.split].of_pairs:
             return "leaky split"
-        skill = self.figures.skill
-        if not skill.clear_of_zero or self.figures.n_test_networks < FEW:
+        return self._judged(self.figures.skill, self.figures.n_test_networks)
+
+    @property
+    def verdict_beyond(self) -> Verdict | None:
+        """The verdict on the skill beyond the best prior, over families; None without figures of families."""
+        found = self.figures
+        if found is None or found.families is None or found.skill_beyond_best_prior is None:
+            return None
+        if self.shows_answer:
+            return self.verdict
+        return self._judged(found.skill_beyond_best_prior, found.families.families)
+
+    @staticmethod
+    def _judged(skill: Skill, units: int) -> Verdict:
+        if not skill.clear_of_zero or units < FEW:
             return "no skill shown"
         return "skill shown" if skill.value > 0 else "below the prior"
 
@@ -175,6 +199,10 @@ class Study(_Frozen):
     def finished(self) -> list[tuple[CellResult, Figures]]:
         """The cells that have figures, with them."""
         return [(cell, cell.figures) for cell in self.cells if cell.figures is not None]
+
+    def of_families(self) -> list[CellResult]:
+        """The cells that test on families never seen, finished or not."""
+        return [cell for cell in self.cells if cell.split in SPLITS and SPLITS[cell.split].by_families]
 
     def compared(self) -> list[tuple[CellResult, Figures]]:
         """The finished cells that can show skill: no answer in the prompt, no leaky split."""

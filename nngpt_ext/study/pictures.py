@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.study.measurement import DATASETS
-from nngpt_ext.study.outcome import CellResult, Figures, Study, Verdict
+from nngpt_ext.study.outcome import OVER, CellResult, Figures, Study, Verdict
 from nngpt_ext.views.drawing import INK, SERIES, as_svg, figure
 from nngpt_ext.views.wording import count, interval, number
 
@@ -112,7 +112,7 @@ def skills(study: Study) -> Picture | None:
             f"{cell.title}, {cell.setting}: {number(f.skill.value, sign=True)} ({interval(f.skill.ci95, sign=True)})"
             for cell, f in found
         )
-        caption = f"Skill of {count(len(found), 'cell')} over the pair prior, with 95 % intervals over networks"
+        caption = f"Skill of {count(len(found), 'cell')} over the pair prior, with 95 % intervals over {OVER}"
         return _picture(drawn, axes, caption, alt, "skills")
 
 
@@ -204,7 +204,8 @@ def learning_curve(study: Study) -> Picture | None:
             lines.setdefault(name.replace("_", " "), []).append((point.networks, value, point.ci95.get(name, ())))
     n_baselines, usual = len(lines), ("by_network", "normalized", "best", None, 0)
     for cell, found in study.compared():
-        if (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == usual:
+        is_usual = (cell.split, cell.label, cell.tested_on, cell.tag, cell.seed) == usual
+        if is_usual and found.n_train_networks is not None:
             line = (found.n_train_networks, found.accuracy.value, found.accuracy.ci95)
             lines.setdefault(cell.title, []).append(line)
     if not lines:

@@ -1,4 +1,4 @@
-"""A study as a page and as Markdown: three sentences, the verdicts, then sections of pictures and tables."""
+"""A study as a page and as Markdown: sentences, families never seen, the verdicts, then pictures and tables."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nngpt_ext.data.splits import SPLITS
-from nngpt_ext.evaluation.figures import Skill
+from nngpt_ext.evaluation.baselines.bradley_terry import BRADLEY_TERRY
+from nngpt_ext.evaluation.baselines.priors import PRIORS
+from nngpt_ext.evaluation.figures import OverFamilies, Skill
 from nngpt_ext.evaluation.metrics import METRICS
+from nngpt_ext.evaluation.statistics import FEW
 from nngpt_ext.io import write_text
 from nngpt_ext.study import pictures
 from nngpt_ext.study.measurement import NEAR
-from nngpt_ext.study.outcome import RULE, CellResult, Figures, Study
+from nngpt_ext.study.outcome import OVER, RULE, CellResult, Figures, Study
 from nngpt_ext.study.pictures import Picture
 from nngpt_ext.views.faces import filled, markdown_table, plain, print_tables
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number
 
 PAGE, MARKDOWN, JSON = "index.html", "study.md", "study.json"
-_SHORT = 6  # the number of columns of the verdicts that fit on a terminal
+_SHORT = 6  # the number of columns of the main tables that fit on a terminal
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,11 @@ def to_markdown(study: Study, found: Sequence[Section]) -> str:
 
 
 def print_study(study: Study) -> None:
-    """Print the sentences, the first columns of the verdicts, and the cells that are not finished."""
-    whole = verdicts(study)
-    shown = [Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)]
+    """Print the sentences, the first columns of the main tables, and the cells that are not finished."""
+    shown = [
+        Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)
+        for whole in (*families(study)[:1], verdicts(study))
+    ]
     missing = [(f"{cell.name}: {_state(cell)}",) for cell in study.cells if cell.figures is None]
     if missing:
         shown.append(Table("Not finished", ("cell",), missing))
@@ -77,7 +82,7 @@ def print_study(study: Study) -> None:
 
 
 def sentences(study: Study) -> list[str]:
-    """How many cells there are, how many showed skill, and how the splits differ."""
+    """How many cells there are, how many showed skill, how the splits differ, and what families never seen show."""
     finished, compared = study.finished(), study.compared()
     shown = [cell for cell, _ in compared if cell.verdict == "skill shown"]
     where = ", ".join(dict.fromkeys(f"{cell.prompt} under {cell.split}" for cell in shown))
@@ -85,7 +90,9 @@ def sentences(study: Study) -> list[str]:
     for cell, figures in finished:
         near.setdefault(cell.split, figures.slices[NEAR][0].networks / figures.n_test_networks)
     resembling = ", ".join(f"{share:.0%} under {split}" for split, share in near.items())
-    return [
+    tested = [cell for cell in study.of_families() if cell.verdict_beyond not in (None, "answer in prompt")]
+    beyond = [f"{cell.prompt}, {cell.family_level}" for cell in tested if cell.verdict_beyond == "skill shown"]
+    found = [
         f"Of {count(len(study.cells), 'cell')} (each a prompt, a base model, a split and a label), {len(finished)} are "
         f"finished, and {len(compared)} of these can show skill: their prompt does not contain the answer, and their "
         "split is not leaky.",
@@ -94,6 +101,13 @@ def sentences(study: Study) -> list[str]:
         "Compare skill, not accuracy, between splits: each has its own test pairs and its own prior, and they differ "
         f"in how many test networks have a near-duplicate in training{f' ({resembling})' if near else ''}.",
     ]
+    if tested:
+        named = f" ({'; '.join(beyond)})" if beyond else ""
+        found.append(
+            f"On networks of families never seen, {len(beyond)} of {count(len(tested), 'cell')} showed skill beyond "
+            f"the best prior, which may know the network's kind{named}."
+        )
+    return found
 
 
 def sections(study: Study) -> list[Section]:
@@ -109,6 +123,13 @@ def sections(study: Study) -> list[Section]:
     made = Table("Command and versions", ("what", "value"), [("command", study.command), *study.versions.items()])
     found = [
         Section(
+            "families", "Networks of families never seen",
+            "What to expect of networks unlike those in training: every family is tested by an adapter that saw no "
+            "network of it. The best prior is the better of pair prior and kind prior on all pairs of a cell; the kind "
+            "prior knows where a network comes from. All baselines answer the same pairs.",
+            families(study),
+        ),
+        Section(
             "verdicts", "Verdicts",
             "The pair prior names the dataset that usually wins and never looks at the network; skill is accuracy "
             "minus the accuracy of the pair prior on the same pairs.",
@@ -116,8 +137,8 @@ def sections(study: Study) -> list[Section]:
         ),
         Section(
             "datasets", "Accuracy per dataset",
-            "Points: accuracy on the test pairs that involve the dataset, with 95 % intervals over networks. Bars: the "
-            "pair prior on the same pairs. The slices below have the numbers.",
+            "Points: accuracy on the test pairs that involve the dataset, with 95 % intervals over "
+            f"{OVER}. Bars: the pair prior on the same pairs. The slices below have the numbers.",
             pictures=[pictures.datasets(cells) for cells in groups],
         ),
         Section(
@@ -162,7 +183,7 @@ def sections(study: Study) -> list[Section]:
         ),
         Section(
             "slices", "Slices of each cell",
-            "Intervals are 95 %, over networks; about one in twenty of accuracy − prior excludes 0 by chance. Pairs "
+            f"Intervals are 95 %, over {OVER}; about one in twenty of accuracy − prior excludes 0 by chance. Pairs "
             "whose answer is a dataset are chosen by their outcome: they show what is found and what is missed, not "
             "skill.",
             details=[
@@ -177,6 +198,63 @@ def sections(study: Study) -> list[Section]:
 
 def _drawn(*found: Picture | None) -> list[Picture]:
     return [picture for picture in found if picture is not None]
+
+
+def families(study: Study) -> list[Table]:
+    """The cells that test on families never seen, beside the strongest baselines; empty if there are none."""
+    names = [baseline.name for baseline in (*PRIORS, *BRADLEY_TERRY)]
+    rows: list[tuple[str, ...]] = []
+    single: list[tuple[str, ...]] = []
+    marked: set[int] = set()
+    for cell in study.of_families():
+        where = cell.prompt, cell.base, cell.setting
+        measured = [NO_NUMBER] * (9 + len(names))
+        found = cell.figures
+        if found is not None and found.families is not None and (beyond := found.skill_beyond_best_prior) is not None:
+            if cell.verdict_beyond == "skill shown":
+                marked.add(len(rows))
+            others = [found.baselines.get(name) for name in names]
+            measured = [
+                *_gain(beyond), number(found.accuracy.value), interval(found.accuracy.ci95), beyond.prior,
+                *(number(None if other is None else other.accuracy) for other in others), f"{found.n_test_pairs:,}",
+                f"{found.n_test_networks:,}", f"{found.families.families:,}",
+            ]  # fmt: skip
+            own = *_over(found.families.mean), *_over(found.families.without_largest)
+            single.append((*where, *own, f"{found.families.largest_share:.0%}"))
+        rows.append((*where, cell.verdict_beyond or cell.status, *measured))
+    what = "prompt", "base model", "tested under"
+    columns = (
+        *what, "verdict", "beyond the best prior", "95 % interval", "p", "accuracy", "95 % interval", "best prior",
+        *names, "pairs", "networks", "families",
+    )  # fmt: skip
+    sides = [
+        word for side in ("mean over families", "without the largest family")
+        for word in (side, "95 % interval", "beyond the best prior", "95 % interval")
+    ]  # fmt: skip
+    tables = [
+        Table(
+            "Beyond the best prior", columns, rows,
+            f"If the interval, over families, includes 0, or there are fewer than {FEW} families, no skill was shown.",
+            frozenset(marked),
+        ),
+        Table(
+            "What a single family decides", (*what, *sides, "share of the largest family"), single,
+            "Accuracies in which each family counts the same, and without the family that has most of the pairs.",
+        ),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _over(found: OverFamilies | None) -> tuple[str, ...]:
+    if found is None:
+        return (NO_NUMBER,) * 4
+    accuracy, gain = found.accuracy, found.difference
+    return (
+        number(accuracy.value),
+        interval(accuracy.ci95),
+        number(gain.value, sign=True),
+        interval(gain.ci95, sign=True),
+    )
 
 
 def verdicts(study: Study) -> Table:
@@ -263,7 +341,10 @@ def _states(study: Study) -> Table:
     for cell in study.cells:
         time = f"{study.timings[cell.name] / 60:.1f} min" if cell.name in study.timings else NO_NUMBER
         rows.append((cell.name, _state(cell), time, cell.device or NO_NUMBER))
-    return Table("Cells", ("cell", "state", "time", "device"), rows)
+    caption = (
+        "The time of a cell with folds is the sum of theirs." if any(cell.family_level for cell in study.cells) else ""
+    )
+    return Table("Cells", ("cell", "state", "time", "device"), rows, caption)
 
 
 def _state(cell: CellResult) -> str:

@@ -3,7 +3,7 @@
 A study's folder has these files:
 
 study.yaml           the resolved cells with which the folder was made
-cells/NAME/          the run of a cell, or its answers about random trials
+cells/NAME/          the run of a cell (of all folds, if its split has some), or its answers about random trials
 notes/NAME.json      why a cell failed or was not run here; the next --resume tries it again
 learning_curve.json  the baselines after different numbers of training networks
 study.json, study.md, index.html
@@ -20,16 +20,19 @@ from typing import Any
 
 import yaml
 
+from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import cannot_write, inside, is_free, write_text
 from nngpt_ext.light import check_whole
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config, read_record, versions
+from nngpt_ext.settings import defaults, merged
 from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
 from nngpt_ext.study.sections import write_study
+from nngpt_ext.tasks.folds import run_folds
 from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
 from nngpt_ext.views.drawing import check_installed
 
@@ -81,9 +84,9 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
     for name in ("cells", "notes"):
         inside(folder, name)
     content: dict[str, Any] = {"learning_curve": grid.learning_curve, "cells": {}}
-    for cell in grid.cells:  # neither a title nor the reason for not running a cell here changes results
+    for cell in grid.cells:  # no title, reason for not running a cell here or number of workers changes results
         config = cell.config.resolved(inside(folder, "cells", cell.run))
-        content["cells"][cell.name] = config.model_dump(mode="json", exclude={"output_dir", "store"})
+        content["cells"][cell.name] = config.model_dump(mode="json", exclude={"output_dir", "store", "workers"})
     if (folder / GRID).is_file():
         found = read_config(folder / GRID)
         if other := sorted((found.get("cells") or {}).keys() ^ content["cells"].keys()):
@@ -91,7 +94,7 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
                 f"the study in '{folder}' was made with other cells: only one of the two has {', '.join(other[:3])}; "
                 f"{elsewhere()}"
             )
-        check_config(folder, found, content)
+        check_config(folder, _filled(found), _filled(content))
         if not resume:
             raise UserError(f"'{folder}' already holds this study; {resuming()}, or {elsewhere()}")
         return
@@ -102,6 +105,12 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
     except OSError as error:
         raise cannot_write(folder, error) from None
     write_text(folder / GRID, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _filled(content: dict[str, Any]) -> dict[str, Any]:
+    """A key that an older version did not have was its default."""
+    cells = {name: merged(defaults(ResolvedConfig), cell) for name, cell in content["cells"].items()}
+    return {**content, "cells": cells}
 
 
 def _is_finished(folder: Path, cell: Cell) -> bool:
@@ -139,7 +148,10 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader) -> None:
             if cell.run in failed:
                 raise UserError(f"the run that this cell uses has failed: {cell.run}")
             run = inside(folder, "cells", cell.run)
-            run_pipeline(cell.config, run, resume=True, loader=loader)
+            if len(cell.config.data.per_fold()) > 1:
+                run_folds(cell.config, run, resume=True, loader=loader)
+            else:
+                run_pipeline(cell.config, run, resume=True, loader=loader)
             if cell.tested_on == "random":
                 from nngpt_ext.study.random_trials import ask_random_trials
 

@@ -56,11 +56,14 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 _SAME = ("task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
 
 
-def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch | None = None) -> RunResult[Report]:
+def run_folds(
+    config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch | None = None, loader: Loader | None = None
+) -> RunResult[Report]:
     """Run the folds that are not finished, and pool the test pairs of all.
 
     Folds run in processes, `config.workers` at a time. One at a time they run in this process, as they do with
-    `on_epoch`, which is then called for each fold. All compute with one thread, so results do not depend on it.
+    `on_epoch`, which is then called for each fold, and then use `loader`. All compute with one thread, so results do
+    not depend on it.
 
     Raises:
         UserError: as `run_pipeline`; after the other folds have ended, a line about those that failed.
@@ -81,7 +84,7 @@ def run_folds(config: TaskConfig, folder: Path, resume: bool, on_epoch: OnEpoch 
     }
     if waiting:
         workers = 1 if on_epoch is not None else min(len(waiting), config.workers or _default_workers())
-        failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch)
+        failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch, loader)
         if failed:
             _raise(folder, failed)
     return _pool(folder, [Path(own.output_dir) for own in runs.values()])
@@ -108,13 +111,13 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, RuntimeError)) else f"{type(error).__name__}: {error}"
 
 
-def _in_turn(runs: Runs, on_epoch: OnEpoch | None) -> dict[int, Exception]:
+def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader | None) -> dict[int, Exception]:
     """Run folds one after another in this process, and return the errors of those that failed."""
     import torch
 
     from nngpt_ext.tuning.threads import kept_threads
 
-    loader, failed = Loader(), {}
+    loader, failed = loader or Loader(), {}
     for fold, config in runs.items():
         log.info("fold %d of %d", fold, config.data.folds)
         with kept_threads(), part_of(f"fold {fold}"):
