@@ -81,7 +81,7 @@ docs: $(VENV)/docs ## build the documentation, strictly, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "open site/index.html (searching needs a server: $(BIN)/python -m http.server -d site --bind 127.0.0.1)"
 
-study: $(VENV)/test ## run the study's twelve cells (hours, resumable) into docs/study
+study: $(VENV)/test ## run the study (hours, resumable) into docs/study
 	$(BIN)/nngpt-ext study --config examples/study.yaml --out runs/study --resume
 	mkdir -p docs/study
 	cp runs/study/index.html runs/study/study.json runs/study/study.md docs/study/

@@ -22,6 +22,9 @@ COMMON = {
     "store": None,
 }
 CODE, RECIPE = (f"{prompt}.embedded.by_network.normalized.seed0" for prompt in ("code_only", "recipe"))
+FOLDED_NEAR, FOLDED_STRICT = (
+    f"recipe.embedded-small.by_family.{level}.normalized.seed0" for level in ("near", "strict")
+)
 RANDOM, CUT = f"{RECIPE}.random_trials", f"{CODE}.short_rows"
 
 
@@ -71,4 +74,22 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
     """The study of `grid()`, run. Do not change its folder."""
     place = tmp_path_factory.mktemp("studied")
     file = written(place, grid())
+    return Studied(file, place / "out", run_study(file, place / "out"))
+
+
+@pytest.fixture(scope="session")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    """A study of two cells, each of all folds, run. Do not change its folder."""
+    place = tmp_path_factory.mktemp("folded")
+    data = {**COMMON["data"], "folds": 2, "train_networks": 6, "validation_networks": 3, "test_networks": 4}
+    cells = [
+        {
+            "prompts": ["recipe"],
+            "bases": ["embedded-small"],
+            "splits": ["by_family"],
+            "family_levels": ["near", "strict"],
+        }
+    ]
+    common = {**COMMON, "data": data, "workers": 1}
+    file = written(place, grid(common=common, cells=cells, learning_curve=[]))
     return Studied(file, place / "out", run_study(file, place / "out"))

@@ -38,6 +38,23 @@ def figures(skill: float = 0.05, p: float = 0.0001, **changes: Any) -> Figures:
     return Figures.model_validate({**found, **changes})
 
 
+def of_families(beyond: float = 0.02, families: int = 40, **changes: Any) -> Figures:
+    """Figures of families never seen, with that skill beyond the kind prior, its interval ± 0.01."""
+    gain = {"value": beyond, "ci95": (beyond - 0.01, beyond + 0.01), "p": 0.002}
+    accuracy = {"value": 0.87, "ci95": (0.84, 0.9), "n": 90}
+    names = ("pair_prior", "kind_prior", "bt_recipe", "bt_structure", "bt_recipe_structure")
+    found: dict[str, Any] = {
+        "skill_beyond_best_prior": {**gain, "prior": "kind_prior"},
+        "families": {
+            "families": families, "largest": "abc", "largest_share": 0.41,
+            "mean": {"accuracy": accuracy, "difference": gain}, "without_largest": None,
+        },
+        "baselines": {name: {"accuracy": 0.8 + i / 100} for i, name in enumerate(names)},
+        "n_train_networks": None, "epochs": [], "selected_epoch": None, "peak_test_accuracy": None,
+    }  # fmt: skip
+    return figures(**{**found, **changes})
+
+
 def cell(prompt: str = "recipe", found: Figures | None = None, **changes: Any) -> CellResult:
     """A finished cell with these figures, or one that was not run."""
     own: dict[str, Any] = {

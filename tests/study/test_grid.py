@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from nngpt_ext.config import TaskConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.models import presets
+from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.settings import read_project
 from nngpt_ext.study.grid import read_grid
 from tests.study.conftest import CODE, CUT, RANDOM, RECIPE, grid, written
 
@@ -94,6 +97,24 @@ def test_folders_and_hub_ids_are_bases(tmp_path):
     assert all("/" not in cell.name and " " not in cell.name for cell in (one, two))
 
 
+def test_each_family_level_is_a_cell(tmp_path):
+    block = {**BLOCK, "splits": ["by_family", "by_network"], "family_levels": ["strict", "near"]}
+    strict, near, network = read_grid(written(tmp_path, grid(cells=[block]))).cells
+    assert strict.name == "code_only.embedded.by_family.strict.normalized.seed0"
+    assert near.name == "code_only.embedded.by_family.near.normalized.seed0"
+    assert (strict.setting, network.setting) == ("by_family strict, normalized", "by_network, normalized")
+    assert [cell.config.data.family_level for cell in (strict, near)] == ["strict", "near"]
+    assert (network.name, network.family_level, network.config.data.family_level) == (CODE, None, "near")
+    (alone,) = read_grid(written(tmp_path, grid(cells=[{**BLOCK, "splits": ["by_family"]}]))).cells
+    assert alone == near
+
+
+def test_one_fold_may_be_tested_on_random_trials(tmp_path):
+    block = {**BLOCK, "splits": ["by_family"], "tested_on": ["best", "random"], "settings": {"data": {"fold": 1}}}
+    best, random = read_grid(written(tmp_path, grid(cells=[block]))).cells
+    assert (best.run, random.run) == (best.name, best.name)
+
+
 def test_a_tag_is_no_test_on_random_trials(tmp_path):
     (cell,) = read_grid(written(tmp_path, grid(cells=[{**BLOCK, "tag": "random_trials"}]))).cells
     assert cell.run == cell.name == f"{CODE}.random_trials"
@@ -129,6 +150,23 @@ MISTAKES = {
         grid(cells=[BLOCK, {**BLOCK, "settings": {"tuning": {"epochs": 2}}}]),
         f"two blocks make the cell {CODE} with different settings",
     ),
+    "level set twice": (
+        grid(cells=[{**BLOCK, "splits": ["by_family"], "settings": {"data": {"family_level": "strict"}}}]),
+        "settings: data.family_level is set by the lists of the cells",
+    ),
+    "level": (
+        grid(cells=[{**BLOCK, "splits": ["by_family"], "family_levels": ["strickt"]}]),
+        "block 1: family_levels.0: unknown family level 'strickt' (did you mean 'strict'?)",
+    ),
+    "level without families": (
+        grid(cells=[{**BLOCK, "splits": ["by_network", "by_cluster"], "family_levels": ["near"]}]),
+        "family_levels goes with split by_family, not by_network, by_cluster",
+    ),
+    "random trials of all folds": (
+        grid(cells=[{**BLOCK, "splits": ["by_family"], "tested_on": ["random"]}]),
+        "tested_on: random needs the adapter of one run, and by_family has one for each fold; choose a fold (settings: "
+        "{data: {fold: 0}}), or leave random out",
+    ),
     "curve": (grid(learning_curve=[0]), "learning_curve.0: input should be greater than 0"),
     "tested on": (grid(cells=[{**BLOCK, "tested_on": ["worst"]}]), "block 1: tested_on.0: input should be 'best' or"),
     "no YAML": ("a: [", "is not YAML"),
@@ -159,9 +197,10 @@ def test_the_examples_are_studies(name, small_preset):
     assert read_grid(EXAMPLES / f"{name}.yaml").cells
 
 
-def test_the_study_has_its_twelve_cells(small_preset):
-    cells = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.not_here is None]
-    assert len(cells) == 12
+def test_the_study_has_its_cells(small_preset):
+    every = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.not_here is None]
+    cells = [cell for cell in every if cell.split != "by_family"]
+    assert (len(every), len(cells)) == (20, 12)
     usual = ("by_network", "normalized", "embedded", "best")
     assert {c.prompt for c in cells if (c.split, c.label, c.base, c.tested_on) == usual} == {
         "code_only",
@@ -173,6 +212,25 @@ def test_the_study_has_its_twelve_cells(small_preset):
     for axis, value in (("split", "by_cluster"), ("label", "percentile"), ("base", "embedded-small")):
         assert {c.prompt for c in cells if getattr(c, axis) == value} == {"code_only", "recipe"}
     assert [c.prompt for c in cells if c.tested_on == "random"] == ["recipe"]
+
+
+def test_the_study_tests_families_as_their_example_does():
+    """The cell of its prompt is the run of examples/families.yaml; prompts without lines answer pairs."""
+    cells = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.split == "by_family"]
+    assert {(cell.prompt, cell.base, cell.family_level) for cell in cells} == {
+        (prompt, "embedded-2", level)
+        for prompt in ("code_only", "structure", "recipe", "recipe_structure")
+        for level in ("near", "strict")
+    }
+    example = TaskConfig.model_validate(read_project(EXAMPLES / "families.yaml", "dataset_compare"))
+    found = next(cell for cell in cells if cell.prompt == "recipe_structure" and cell.family_level == "near")
+    assert found.config == example.model_copy(update={"store": None})
+    for cell in cells:
+        lines = get_template(cell.prompt).lines is not None
+        assert (cell.config.tuning.head, cell.config.tuning.offset) == (
+            ("lines", "kind_prior") if lines else ("answer", "none")
+        )
+        assert len(cell.config.data.per_fold()) == 5
 
 
 def test_what_runs_on_a_card_fits_into_the_study(small_preset, tmp_path):

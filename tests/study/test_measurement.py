@@ -15,12 +15,15 @@ from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import pair_prior
+from nngpt_ext.evaluation.report import read_report
+from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.run_folder import read_record
 from nngpt_ext.study import measurement
 from nngpt_ext.study.grid import read_grid
 from nngpt_ext.study.measurement import DATASETS, NEAR, compare_bases, learning_curve, measure
 from nngpt_ext.tasks.pipeline import Loader
 from tests.predict.conftest import older
-from tests.study.conftest import CODE, COMMON, RANDOM, RECIPE, written
+from tests.study.conftest import CODE, COMMON, FOLDED_NEAR, FOLDED_STRICT, RANDOM, RECIPE, written
 
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
 
@@ -118,6 +121,25 @@ def test_origins_with_few_networks_stand_together(studied, monkeypatch):
     assert [part.networks for part in measure(folder, folder).slices["Origin of the network"]] == networks.tolist()
 
 
+def test_all_folds_are_measured_over_families(folded):
+    """From the pooled folder: its intervals, and those of its slices, are over families."""
+    for name, cell in zip((FOLDED_NEAR, FOLDED_STRICT), folded.study.cells, strict=True):
+        folder, found = folded.folder / "cells" / name, cell.figures
+        report = read_report(folder)
+        assert found.skill_beyond_best_prior == report.skill_beyond_best_prior
+        assert found.families == report.families
+        assert (found.n_train_networks, found.n_train_pairs) == (None, report.n_train_pairs)
+        test = pd.read_parquet(folder / "predictions.parquet")
+        families = test["nn"].map(read_record(folder)["families"]).to_numpy(dtype=object)
+        right = (test["predicted"] == test["better_dataset"]).to_numpy()
+        assert found.families.families == len(set(families)) <= found.n_test_networks == test["nn"].nunique() == 8
+        for part in found.slices["Pairs of datasets"]:
+            rows = (test["dataset_1"] + " / " + test["dataset_2"] == part.name).to_numpy()
+            assert (part.n, part.accuracy) == (rows.sum(), right[rows].mean())
+            alone = len(set(families[rows])) == 1
+            assert part.ci95 == (None if alone else bootstrap_networks(right[rows], families[rows]))
+
+
 def test_files_that_do_not_belong_together(studied, tmp_path):
     folder = tmp_path / "cell"
     older(shutil.copytree(studied.folder / "cells" / CODE, folder))
@@ -166,6 +188,22 @@ def test_the_difference_is_of_the_same_pairs(twins):
     gains = (hits[0].astype(int) - hits[1].astype(int)).groupby(both["nn"]).sum().to_numpy()
     exact = stats.permutation_test((gains,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert found.difference.p == pytest.approx(exact.pvalue, abs=0.02)
+
+
+def test_where_families_stay_together_the_difference_is_over_them(folded, tmp_path):
+    one = read_grid(folded.file).cells[1]
+    two = one.model_copy(update={"base": "embedded", "name": "other"})
+    for cell in (one, two):
+        shutil.copytree(folded.folder / "cells" / FOLDED_STRICT, tmp_path / cell.name)
+    file = tmp_path / "other" / "predictions.parquet"
+    test = pd.read_parquet(file)
+    test.assign(predicted=test["dataset_1"]).to_parquet(file)
+    (found,) = compare_bases([(cell, tmp_path / cell.name) for cell in (one, two)])
+    gains = (test["predicted"] == test["better_dataset"]).astype(int) - (test["dataset_1"] == test["better_dataset"])
+    families = test["nn"].map(read_record(tmp_path / one.name)["families"])
+    assert families.nunique() < test["nn"].nunique()
+    expected = bootstrap_networks(gains.to_numpy("float64"), families.to_numpy(dtype=object))
+    assert found.difference.ci95 == pytest.approx(expected)
 
 
 def test_a_cell_equals_itself(twins):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nngpt_ext.study.outcome import holm
-from tests.study.made import cell, figures, study
+from tests.study.made import cell, figures, of_families, study
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,21 @@ def test_what_can_show_no_skill_is_not_compared():
     found = study(shown, leaky, cell("recipe"), cell("recipe", figures(p=0.04)), cell("code_only", figures(p=0.02)))
     assert [one.prompt for one, _ in found.compared()] == ["recipe", "code_only"]
     assert list(found.adjusted().values()) == pytest.approx([0.04, 0.04])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (of_families(0.02), "skill shown"), (of_families(-0.02), "below the prior"), (of_families(0.005), "no skill shown"),
+        (of_families(0.02, families=29), "no skill shown"), (figures(), None), (None, None),
+    ],
+)  # fmt: skip
+def test_the_verdict_beyond_the_best_prior_is_over_families(found, expected):
+    assert cell("recipe", found, split="by_family", family_level="near").verdict_beyond == expected
+
+
+def test_an_answer_in_the_prompt_is_no_skill_beyond_a_prior_either():
+    assert cell("normalized_accuracy", of_families(), split="by_family").verdict_beyond == "answer in prompt"
 
 
 def test_holm():

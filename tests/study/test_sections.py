@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from nngpt_ext.study.outcome import Comparison, CurvePoint, Study
 from nngpt_ext.study.sections import sections, sentences, slices, to_html, to_markdown, verdicts
-from tests.study.made import cell, figures, study
+from tests.study.made import cell, figures, of_families, study
 
 EVIL = "</title><script>alert(1)</script> [red]*b* | `c`"
 
@@ -134,18 +135,85 @@ def test_a_row_of_the_verdicts():
     assert "2 cells were compared" in table.caption
 
 
+def test_the_page_begins_with_families_never_seen(folded):
+    first, second = sections(folded.study)[:2]
+    assert (first.title, second.title) == ("Networks of families never seen", "Verdicts")
+    assert [row[:4] for row in first.tables[0].rows] == [
+        ("recipe", "embedded-small", f"by_family {level}, normalized", "no skill shown") for level in ("near", "strict")
+    ]
+    page = (folded.folder / "index.html").read_text(encoding="utf-8")
+    assert page.index("Beyond the best prior</h3>") < page.index("Verdicts by cell</h3>")
+
+
+def test_a_row_of_families_never_seen():
+    near = {"split": "by_family", "family_level": "near"}
+    found = study(
+        cell("recipe", of_families(), **near), cell("structure", of_families(0.0), **near), cell("code_only", **near),
+        cell("recipe", figures()),
+    )  # fmt: skip
+    beyond, single = sections(found)[0].tables
+    assert dict(zip(beyond.header[:5], beyond.rows[0], strict=False)) == {
+        "prompt": "recipe", "base model": "embedded", "tested under": "by_family near, normalized",
+        "verdict": "skill shown", "beyond the best prior": "+0.020",
+    }  # fmt: skip
+    assert beyond.rows[0][5:] == (
+        "+0.010 to +0.030", "0.0020", "0.850", "0.700 to 0.900", "kind_prior", "0.800", "0.810", "0.820", "0.830", "0.840",
+        "100", "40", "40",
+    )  # fmt: skip
+    assert beyond.header[10:15] == ("pair_prior", "kind_prior", "bt_recipe", "bt_structure", "bt_recipe_structure")
+    assert [row[3] for row in beyond.rows] == ["skill shown", "no skill shown", "not run"]
+    assert beyond.marked == {0}
+    assert single.rows[0][3:] == (
+        "0.870", "0.840 to 0.900", "+0.020", "+0.010 to +0.030", "–", "–", "–", "–", "41%",
+    )  # fmt: skip
+    assert len(single.rows) == 2
+    assert sentences(found)[3] == (
+        "On networks of families never seen, 1 of 2 cells showed skill beyond the best prior, which may know the "
+        "network's kind (recipe, near)."
+    )
+
+
+def test_by_cluster_is_said_to_show_nothing_about_other_networks():
+    notes = sections(study(cell("recipe", figures(), split="by_cluster")))[0].tables[1]
+    assert notes.rows == [
+        (
+            "by_cluster: it trains on the families with more than 10 % of the networks only, in LEMUR two, so it cannot "
+            "show what carries over to networks unlike those in training; by_family can. Its test set is not a sample "
+            "of all networks: read it beside by_network.",
+        )
+    ]
+
+
+def test_the_committed_result_is_still_read():
+    """It is of a version without families: the page has no table of them."""
+    text = (Path(__file__).parents[2] / "docs" / "study" / "study.json").read_text(encoding="utf-8")
+    found = Study.model_validate_json(text)
+    assert len(found.finished()) == 12
+    assert sections(found)[0].key == "verdicts"
+    assert len(sentences(found)) == 3
+    assert "families never seen" not in to_markdown(found, sections(found))
+    assert draw(found)
+
+
 def test_every_row_has_a_value_for_each_column():
     gain = {"value": 0.01, "ci95": (0.0, 0.02), "p": 0.04}
     own = figures(baselines={"pair_prior": {"accuracy": 0.8}, "recipe_gbm": {"accuracy": 0.86, "difference": gain}})
     cells = [cell("recipe", own), cell("recipe", own, base="embedded-small"), cell("recipe", status="failed")]
+    cells.append(cell("recipe", of_families(), split="by_family", family_level="strict"))
     found = study(
         *cells,
         learning_curve=[CurvePoint(networks=3, train_pairs=9, n_test_pairs=8, accuracy={"pair_prior": 0.8})],
         comparisons=[Comparison(first=cells[0].name, second=cells[1].name, n=9, networks=3, difference=gain)],
     )
     every = [table for section in sections(found) for table in section.tables] + slices(own)
-    assert {"Verdicts by cell", "Baselines", "Differences", "Other baselines", "Near-duplicates"} <= {
-        t.title for t in every
-    }
+    assert {
+        "Beyond the best prior",
+        "What a single family decides",
+        "Verdicts by cell",
+        "Baselines",
+        "Differences",
+        "Other baselines",
+        "Near-duplicates",
+    } <= {t.title for t in every}
     assert all(len(row) == len(table.header) for table in every for row in table.rows)
     assert all(table.rows for table in every)

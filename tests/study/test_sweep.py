@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nngpt_ext import UserError, run_task
+from nngpt_ext import Predictor, UserError, run_task
 from nngpt_ext.study import sweep
+from nngpt_ext.study.grid import read_grid
 from nngpt_ext.study.sweep import run_study
 from nngpt_ext.tasks import pipeline
 from tests.predict.conftest import older
-from tests.study.conftest import CODE, COMMON, CUT, RANDOM, RECIPE, Studied, grid, written
+from tests.study.conftest import CODE, COMMON, CUT, FOLDED_NEAR, FOLDED_STRICT, RANDOM, RECIPE, Studied, grid, written
 
 DEEPSEEK = "code_only.deepseek-coder-7b.by_network.normalized.seed0"
 
@@ -88,6 +89,56 @@ def test_what_is_missing_is_made_again_and_the_same(studied, copied):
     (copied / "index.html").unlink()
     again = Studied(studied.file, copied, run_study(studied.file, copied, resume=True))
     assert again.content == studied.content
+
+
+def test_a_cell_of_all_folds_is_their_pooled_run(folded, tmp_path):
+    config = read_grid(folded.file).cells[1].config
+    alone = run_task("dataset_compare", config.model_dump(), output_dir=tmp_path / "alone")
+    mine = folded.folder / "cells" / FOLDED_STRICT
+    pd.testing.assert_frame_equal(alone.predictions, pd.read_parquet(mine / "predictions.parquet"))
+    assert {"fold-0", "fold-1", "report.json"} <= {path.name for path in mine.iterdir()}
+    assert Predictor.from_run(mine / "fold-1").datasets
+    own = folded.study.cells[1]
+    assert (own.status, own.figures.accuracy, own.family_level) == ("finished", alone.report.accuracy, "strict")
+
+
+def test_finished_folds_are_not_repeated(folded, tmp_path):
+    """Nor does it matter how many run at a time."""
+    copied = tmp_path / "copy"
+    shutil.copytree(folded.folder, copied)
+    cell = copied / "cells" / FOLDED_NEAR
+    for file in (
+        cell / "report.json",
+        cell / "run.json",
+        cell / "fold-1" / "report.json",
+        cell / "fold-1" / "run.json",
+    ):
+        file.unlink()
+    before = (cell / "fold-0" / "report.json").stat().st_mtime_ns
+    more = yaml.safe_load(folded.file.read_text(encoding="utf-8"))
+    more["common"]["workers"] = 2
+    again = Studied(folded.file, copied, run_study(written(tmp_path, more), copied, resume=True))
+    assert again.content == folded.content
+    assert (cell / "fold-0" / "report.json").stat().st_mtime_ns == before
+
+
+def test_a_fold_that_fails_is_named(tmp_path):
+    cells = [{"prompts": ["recipe"], "bases": ["embedded-small"], "splits": ["by_family"]}]
+    common = {**COMMON, "data": {**COMMON["data"], "folds": 2}, "tuning": {"row_tokens": 64}, "workers": 1}
+    file = written(tmp_path, grid(common=common, cells=cells, learning_curve=[]))
+    (cell,) = run_study(file, tmp_path / "out").cells
+    assert cell.status == "failed"
+    assert cell.reason.startswith(f"folds 0, 1 in '{tmp_path / 'out' / 'cells' / FOLDED_NEAR}' failed: a question")
+
+
+def test_keys_that_an_older_version_lacked_have_their_defaults(studied, copied):
+    found = yaml.safe_load((copied / "study.yaml").read_text(encoding="utf-8"))
+    for cell in found["cells"].values():
+        for key in ("fold", "folds", "family_level", "family_cap"):
+            del cell["data"][key]
+        del cell["tuning"]["head"]
+    written(copied, found)
+    assert run_study(studied.file, copied, draw_only=True).cells == studied.study.cells
 
 
 def test_drawing_runs_nothing(studied, copied):
