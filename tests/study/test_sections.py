@@ -157,8 +157,8 @@ def test_a_row_of_families_never_seen():
         "verdict": "skill shown", "beyond the best prior": "+0.020",
     }  # fmt: skip
     assert beyond.rows[0][5:] == (
-        "+0.010 to +0.030", "0.0020", "0.850", "0.700 to 0.900", "kind_prior", "0.800", "0.810", "0.820", "0.830", "0.840",
-        "100", "40", "40",
+        "+0.010 to +0.030", "0.0020", "0.850", "0.700 to 0.900", "kind_prior", "0.800", "0.810", "0.820", "0.830",
+        "0.840", "100", "40", "40",
     )  # fmt: skip
     assert beyond.header[10:15] == ("pair_prior", "kind_prior", "bt_recipe", "bt_structure", "bt_recipe_structure")
     assert [row[3] for row in beyond.rows] == ["skill shown", "no skill shown", "not run"]
@@ -177,9 +177,9 @@ def test_by_cluster_is_said_to_show_nothing_about_other_networks():
     notes = sections(study(cell("recipe", figures(), split="by_cluster")))[0].tables[1]
     assert notes.rows == [
         (
-            "by_cluster: it trains on the families with more than 10 % of the networks only, in LEMUR two, so it cannot "
-            "show what carries over to networks unlike those in training; by_family can. Its test set is not a sample "
-            "of all networks: read it beside by_network.",
+            "by_cluster: it trains on the families with more than 10 % of the networks only, in LEMUR two, so it "
+            "cannot show what carries over to networks unlike those in training; by_family can. Its test set is not "
+            "a sample of all networks: read it beside by_network.",
         )
     ]
 
@@ -189,10 +189,11 @@ def test_the_committed_result_is_still_read():
     text = (Path(__file__).parents[2] / "docs" / "study" / "study.json").read_text(encoding="utf-8")
     found = Study.model_validate_json(text)
     assert len(found.finished()) == 12
-    assert sections(found)[0].key == "verdicts"
+    drawn = sections(found)
+    assert drawn[0].key == "verdicts"
     assert len(sentences(found)) == 3
-    assert "families never seen" not in to_markdown(found, sections(found))
-    assert draw(found)
+    for page in (to_markdown(found, drawn), to_html(found, drawn)):
+        assert "families never seen" not in page
 
 
 def test_every_row_has_a_value_for_each_column():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from nngpt_ext import Predictor, UserError, run_task
 from nngpt_ext.study import sweep
