@@ -32,7 +32,8 @@ def test_what_can_show_no_skill_is_not_compared():
     ("found", "expected"),
     [
         (of_families(0.02), "skill shown"), (of_families(-0.02), "below the prior"),
-        (of_families(0.005), "no skill shown"), (of_families(0.02, families=29), "no skill shown"), (figures(), None), (None, None),
+        (of_families(0.005), "no skill shown"), (of_families(0.02, families=29), "no skill shown"),
+        (figures(), None), (None, None),
     ],
 )  # fmt: skip
 def test_the_verdict_beyond_the_best_prior_is_over_families(found, expected):
