@@ -124,7 +124,29 @@ def readme() -> list[str]:
     first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
     best = measured(cell("recipe")).replace(" (", "** (", 1)
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
+    levels = ("near", "strict")
+    runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
+    found = [BASELINES["splits"][level] for level in levels]
+
+    def by_trees(name: str, *, beyond: bool) -> str:
+        own = [one["baselines"][name] for one in found]
+        texts = [(f"{one['accuracy']:.3f} {between(one['ci95'])}", better(one["beyond_best_prior"])) for one in own]
+        return " | ".join(f"{one} | {other if beyond else ''}".rstrip() for one, other in texts)
+
+    def better(one: Any) -> str:
+        return f"{one['value']:+.3f} {between(one['ci95'], '+')}"
+
     return [
+        *(
+            f"{one['n_test_pairs']:,} pairs, {one['baselines']['kind_prior']['families']['families']} families"
+            for one in found
+        ),
+        by_trees("kind_prior", beyond=False),
+        by_trees("bt_recipe_structure", beyond=True),
+        " | ".join(
+            f"**{accuracy(one)} | {better(one['skill_beyond_best_prior'])}".replace(" (", "** (", 1) for one in runs
+        ),
+        " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
         f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
