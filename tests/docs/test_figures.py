@@ -38,11 +38,11 @@ FIXED: Mapping[str, set[str]] = {
         "1.0.6", "2.2.11", "2.1.2", "4,096", "2,000", "1.5", "0.55 %", "96 %", "77 %", "635 MB", "1.7", "5.15", "5.22",
         "0.99", "5 minutes",
     },
-    "docs/predictions.md": {"0.95"},
+    "docs/predictions.md": {"0.5", "0.95"},
     "docs/prompts.md": {"80 %", "-6.5", "-0.5"},
     "docs/publishing.md": {"0.4.13", "1.0.0", "2.6"},
     "docs/shared_prefix.md": {"2,048", "0.1", "0.3"},
-    "docs/splits.md": {"10 %", "20 %", "2,000"},
+    "docs/splits.md": {"0.5", "10 %", "20 %", "2,000", "2.1.2"},
     "docs/structure.md": {"5.13", "0.5", "4 kB", "4 GB", "10 s", "20 s"},
 }  # fmt: skip
 FIGURE = re.compile(
@@ -124,7 +124,29 @@ def readme() -> list[str]:
     first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
     best = measured(cell("recipe")).replace(" (", "** (", 1)
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
+    levels = ("near", "strict")
+    runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
+    found = [BASELINES["splits"][level] for level in levels]
+
+    def by_trees(name: str, *, beyond: bool) -> str:
+        own = [one["baselines"][name] for one in found]
+        texts = [(f"{one['accuracy']:.3f} {between(one['ci95'])}", better(one["beyond_best_prior"])) for one in own]
+        return " | ".join(f"{one} | {other if beyond else ''}".rstrip() for one, other in texts)
+
+    def better(one: Any) -> str:
+        return f"{one['value']:+.3f} {between(one['ci95'], '+')}"
+
     return [
+        *(
+            f"{one['n_test_pairs']:,} pairs, {one['baselines']['kind_prior']['families']['families']} families"
+            for one in found
+        ),
+        by_trees("kind_prior", beyond=False),
+        by_trees("bt_recipe_structure", beyond=True),
+        " | ".join(
+            f"**{accuracy(one)} | {better(one['skill_beyond_best_prior'])}".replace(" (", "** (", 1) for one in runs
+        ),
+        " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
         f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
@@ -173,6 +195,7 @@ def embedded() -> list[str]:
         f"correctly in {min(map(float, asked[4:])):.2f} to {max(map(float, asked[4:])):.2f} of fresh",
         f"{parameters('embedded'):,} | 128, 4 | {weights('embedded')} | {built_in('embedded')}",
         f"{parameters('embedded_small'):,} | 48, 4 | {weights('embedded_small')} | {built_in('embedded_small')}",
+        f"{parameters('embedded_2'):,} | 128, 4 | {weights('embedded_2')} | {built_in('embedded_2')}",
         f"{tokens():,} tokens",
         "{1} of them, {0} without near-duplicates".format(*corpus()),
         *(
