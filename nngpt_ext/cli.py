@@ -222,7 +222,7 @@ def study(
     typer.echo(f"The page is {out / 'index.html'}", err=True)
 
 
-@app.command(epilog="Example: nngpt-ext structure examples/alexnet.py --shape 3x32x32 --classes 10")
+@app.command(epilog="Example: nngpt-ext structure alexnet.py --shape 3x32x32 --classes 10")
 def structure(
     file: Annotated[Path, typer.Argument(help="Python file with the network's class.")],
     shape: Annotated[

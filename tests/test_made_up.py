@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     done = subprocess.run(
         [sys.executable, "-m", "tests.made_up", json.dumps(commands)],
-        cwd=ROOT, env={**os.environ, "COLUMNS": "300"}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "COLUMNS": "600"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name, text in zip(("help", "counts"), json.loads(done.stdout.splitlines()[-1]), strict=False):

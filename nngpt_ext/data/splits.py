@@ -188,13 +188,14 @@ def _by_family(request: SplitRequest) -> dict[str, str]:
     options = request.options
     if options.fold is None:
         last = options.folds - 1
-        raise UserError(f"split by_family tests one fold at a time, 0 to {last}; for example --set data.fold=0")
+        example = f"{typed('--fold 0, in a run ', '')}{setting('data.fold', '0')}"
+        raise UserError(f"split by_family tests one fold at a time, 0 to {last}; for example {example}")
     family = families(request.sources, options.family_level)
     members = _small_families(family)
     if len(members) < options.folds:
         raise UserError(
             f"split by_family has {len(members)} families outside the giant ones and needs at least one for each of "
-            f"{options.folds} folds; lower data.folds, or use --set data.family_level=near"
+            f"{options.folds} folds; lower data.folds, or use {setting('data.family_level', 'near')}"
         )
     fold = even_folds(members, options.folds, request.seed)
     rest = [name for name in members if fold[name] != options.fold]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nngpt_ext.data.load import PairData
 
+_WRITE = "write it with nngpt-ext structure CODE --shape 3x32x32 --classes 10 --json > FILE"
 MEASURE = "measure"  # instead of a structure: run the network's code in the sandbox
 # `MEASURE`; one structure for all datasets, or one for each; or what `nngpt-ext structure --json` prints.
 GivenStructure = Structure | str | Mapping[str, Any] | Sequence[Any]
@@ -156,17 +157,17 @@ def read_structures(text: str) -> GivenStructure:
     """
     if text == MEASURE:
         return text
-    name, command = f"the file of --structure, {shown(text)},", "nngpt-ext structure CODE --shape 3x32x32 --classes 10"
+    name = f"the structure file {shown(text)}"
     if nearest(text, [MEASURE]) and not Path(text).exists():
         raise UserError(f"there is no file {shown(text)}{nearest(text, [MEASURE])}")
-    content, found, decoder = read_text(text, "the file of --structure,").strip(), [], json.JSONDecoder()
-    with parsing(f"{name} is not JSON", f"write it with {command} --json > FILE"):
+    content, found, decoder = read_text(text, "the structure file").strip(), [], json.JSONDecoder()
+    with parsing(f"{name} is not JSON", _WRITE):
         while content:
             value, end = decoder.raw_decode(content)
             found += value if isinstance(value, list) else [value]
             content = content[end:].strip()
     if not found:
-        raise UserError(f"{name} is empty; write it with {command} --json > FILE")
+        raise UserError(f"{name} is empty; {_WRITE}")
     return found[0] if len(found) == 1 else found
 
 

@@ -331,7 +331,7 @@ def test_a_family_holds_across_names_comments_and_order(
 def test_by_family_needs_a_fold(lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str]) -> None:
     with pytest.raises(UserError) as error:
         assign_split(lemur_pairs, "by_family", sources=lemur_sources)
-    assert one_line(error.value) == ("split by_family tests one fold at a time, 0 to 4; for example --set data.fold=0")
+    assert one_line(error.value) == ('split by_family tests one fold at a time, 0 to 4; for example data={"fold": 0}')
 
 
 def test_fewer_families_than_folds() -> None:
@@ -343,7 +343,7 @@ def test_fewer_families_than_folds() -> None:
         )  # fmt: skip
     assert one_line(error.value) == (
         "split by_family has 0 families outside the giant ones and needs at least one for each of 5 folds; lower "
-        "data.folds, or use --set data.family_level=near"
+        'data.folds, or use data={"family_level": "near"}'
     )
 
 

@@ -202,10 +202,10 @@ WRITE = "write it with nngpt-ext structure CODE --shape 3x32x32 --classes 10 --j
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", f"the file of --structure, 'net.json', is empty; {WRITE}"),
-        ("parameters", "the file of --structure, 'net.json', is not JSON (Expecting value: line 1 column 1 (char 0)); "
+        ("", f"the structure file 'net.json' is empty; {WRITE}"),
+        ("parameters", "the structure file 'net.json' is not JSON (Expecting value: line 1 column 1 (char 0)); "
          + WRITE),
-        ("[" * 100_000, f"the file of --structure, 'net.json', is not JSON (too deeply nested); {WRITE}"),
+        ("[" * 100_000, f"the structure file 'net.json' is not JSON (too deeply nested); {WRITE}"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str) -> None:
@@ -219,5 +219,5 @@ def test_a_bad_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_no_file() -> None:
     with pytest.raises(UserError, match=r"^there is no file 'mesure' \(did you mean 'measure'\?\)$"):
         read_structures("mesure")
-    with pytest.raises(UserError, match=r"^cannot read the file of --structure, 'no.json': No such file or directory$"):
+    with pytest.raises(UserError, match=r"^cannot read the structure file 'no.json': No such file or directory$"):
         read_structures("no.json")

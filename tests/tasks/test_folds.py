@@ -223,7 +223,10 @@ def test_its_faults_are_told_before_anything_is_written(tmp_path: Path) -> None:
 def test_stopped_it_leaves_no_process_and_nothing_half_written(tmp_path: Path, stop: signal.Signals) -> None:
     (tmp_path / "task.yaml").write_text(yaml.safe_dump({**TASK, "workers": 2}))
     command = [sys.executable, "-m", "nngpt_ext", "run", "dataset_compare", "--config", "task.yaml", "--out", "run"]
-    begun = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    begun = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever started the tests
+    )  # fmt: skip
     parent = psutil.Process(begun.pid)
     while len(folds := parent.children()) < 2:
         assert begun.poll() is None
