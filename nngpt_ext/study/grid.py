@@ -128,7 +128,7 @@ def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
         for split in block.splits
         for level in (block.family_levels if SPLITS[split].by_families else [None])
     ]
-    if "family_levels" in block.model_fields_set and not any(level for _, level in splits):
+    if block.family_levels != Block.model_fields["family_levels"].default and not any(level for _, level in splits):
         takers = ", ".join(split.name for split in SPLITS.values() if split.by_families)
         raise UserError(f"family_levels goes with split {takers}, not {', '.join(block.splits)}")
     lists = block.prompts, block.bases, splits, block.labels, block.seeds, block.train_networks, block.tested_on

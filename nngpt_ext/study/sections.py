@@ -213,19 +213,20 @@ def families(study: Study) -> list[Table]:
         if found is not None and found.families is not None and (beyond := found.skill_beyond_best_prior) is not None:
             if cell.verdict_beyond == "skill shown":
                 marked.add(len(rows))
+            *gain, p = _gain(beyond)
             others = [found.baselines.get(name) for name in names]
             measured = [
-                *_gain(beyond), number(found.accuracy.value), interval(found.accuracy.ci95), beyond.prior,
-                *(number(None if other is None else other.accuracy) for other in others), f"{found.n_test_pairs:,}",
-                f"{found.n_test_networks:,}", f"{found.families.families:,}",
+                *gain, number(found.accuracy.value), interval(found.accuracy.ci95),
+                *(number(None if other is None else other.accuracy) for other in others), beyond.prior, p,
+                f"{found.n_test_pairs:,}", f"{found.n_test_networks:,}", f"{found.families.families:,}",
             ]  # fmt: skip
             own = *_over(found.families.mean), *_over(found.families.without_largest)
-            single.append((*where, *own, f"{found.families.largest_share:.0%}"))
+            single.append((*where, *own, number(found.families.largest_share)))
         rows.append((*where, cell.verdict_beyond or cell.status, *measured))
     what = "prompt", "base model", "tested under"
     columns = (
-        *what, "verdict", "beyond the best prior", "95 % interval", "p", "accuracy", "95 % interval", "best prior",
-        *names, "pairs", "networks", "families",
+        *what, "verdict", "beyond the best prior", "95 % interval", "accuracy", "95 % interval", *names, "best prior",
+        "p", "pairs", "networks", "families",
     )  # fmt: skip
     sides = [
         word for side in ("mean over families", "without the largest family")

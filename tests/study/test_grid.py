@@ -159,7 +159,7 @@ MISTAKES = {
         "block 1: family_levels.0: unknown family level 'strickt' (did you mean 'strict'?)",
     ),
     "level without families": (
-        grid(cells=[{**BLOCK, "splits": ["by_network", "by_cluster"], "family_levels": ["near"]}]),
+        grid(cells=[{**BLOCK, "splits": ["by_network", "by_cluster"], "family_levels": ["near", "strict"]}]),
         "family_levels goes with split by_family, not by_network, by_cluster",
     ),
     "random trials of all folds": (
