@@ -157,8 +157,8 @@ def test_a_row_of_families_never_seen():
         "verdict": "skill shown", "beyond the best prior": "+0.020",
     }  # fmt: skip
     assert beyond.rows[0][5:] == (
-        "+0.010 to +0.030", "0.850", "0.700 to 0.900", "0.800", "0.810", "0.820", "0.830", "0.840", "kind_prior", "0.0020",
-        "100", "40", "40",
+        "+0.010 to +0.030", "0.850", "0.700 to 0.900", "0.800", "0.810", "0.820", "0.830", "0.840", "kind_prior",
+        "0.0020", "100", "40", "40",
     )  # fmt: skip
     assert beyond.header[8:13] == ("pair_prior", "kind_prior", "bt_recipe", "bt_structure", "bt_recipe_structure")
     assert [row[3] for row in beyond.rows] == ["skill shown", "no skill shown", "not run"]
