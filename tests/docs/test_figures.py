@@ -120,7 +120,8 @@ def weights(base: str) -> str:
 
 def readme() -> list[str]:
     by_network, by_cluster = (BASELINES["splits"][name] for name in ("by_network", "by_cluster"))
-    trees = [by_network["baselines"][name] for name in ("code_gbm", "recipe_gbm")]
+    trees = [by_network["baselines"][name] for name in ("code_gbm", "recipe_gbm", "bt_recipe_structure")]
+    both, seconds = (read(f"{RESULTS}runs/recipe_structure/{name}.json") for name in ("report", "seconds"))
     first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
     best = measured(cell("recipe")).replace(" (", "** (", 1)
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
@@ -150,10 +151,11 @@ def readme() -> list[str]:
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
         f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
-        f"({parameters('embedded') / 1e6:.1f} M parameters)",
+        f"({parameters('embedded') / 1e6:.1f} M parameters; for structure\n`embedded-2`)",
         row("`make demo`", code, measured(DEMO), f"{first} to {last}"),
         row("study: `code_only`", code, measured(cell("code_only")), minutes("code_only")),
         row("study: `recipe`", recipe, f"**{best}", minutes("recipe")),
+        f"**{measured(both)} | {sum(seconds.values()) / 60:.0f} |".replace(" (", "** (", 1),
         f"| {measured(cell('recipe', split='by_cluster'))} | {minutes('recipe', 'by_cluster')} |",
         row(
             "study: `normalized_accuracy`", "both accuracies: a check", measured(cell("normalized_accuracy")),
