@@ -92,6 +92,7 @@ def test_what_is_missing_is_made_again_and_the_same(studied, copied):
     assert again.content == studied.content
 
 
+@pytest.mark.slow
 def test_a_cell_of_all_folds_is_their_pooled_run(folded, tmp_path):
     config = read_grid(folded.file).cells[1].config
     alone = run_task("dataset_compare", config.model_dump(), output_dir=tmp_path / "alone")

@@ -173,7 +173,7 @@ def test_folds_of_other_inputs_are_not_pooled(run: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_one_that_fails_does_not_stop_the_others(run: Path, workers: int) -> None:
     unpooled(run)
     for fold in (0, 1):
@@ -219,7 +219,11 @@ def test_its_faults_are_told_before_anything_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda stop: stop.name)
+@pytest.mark.parametrize(
+    "stop",
+    [signal.SIGINT, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (signal.SIGTERM, signal.SIGKILL))],
+    ids=lambda stop: stop.name,
+)
 def test_stopped_it_leaves_no_process_and_nothing_half_written(tmp_path: Path, stop: signal.Signals) -> None:
     (tmp_path / "task.yaml").write_text(yaml.safe_dump({**TASK, "workers": 2}))
     command = [sys.executable, "-m", "nngpt_ext", "run", "dataset_compare", "--config", "task.yaml", "--out", "run"]
