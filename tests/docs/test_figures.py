@@ -148,6 +148,9 @@ def readme() -> list[str]:
             f"**{accuracy(one)} | {better(one['skill_beyond_best_prior'])}".replace(" (", "** (", 1) for one in runs
         ),
         " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
+        " and ".join(
+            better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"]) for seed in (1, 2)
+        ),
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
         f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
