@@ -149,7 +149,8 @@ def readme() -> list[str]:
         ),
         " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
         " and ".join(
-            better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"]) for seed in (1, 2)
+            better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"])
+            for seed in (1, 2)
         ),
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
