@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -34,6 +34,23 @@ def kept_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def kept_environment() -> Iterator[None]:
+    """Keeps accelerate from emptying `os.environ` and filling it again, as it does to compare settings with defaults.
+
+    A thread that reads a variable at that moment (libraries start many, and C has no lock for it) ends the process by a
+    segmentation fault in `getenv`, as was seen once in some thousand runs on a busy machine.
+    """
+    from accelerate.utils import environment
+
+    emptied = environment.clear_environment
+    environment.clear_environment = nullcontext
+    try:
+        yield
+    finally:
+        environment.clear_environment = emptied
 
 
 def usable_cores() -> int:

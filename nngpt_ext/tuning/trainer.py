@@ -33,7 +33,7 @@ from nngpt_ext.run_folder import HISTORY
 from nngpt_ext.tuning.history import Validation, checkpoint_files, read_history, usable_entries
 from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import Plan, make_plan
-from nngpt_ext.tuning.threads import ThreadChoice
+from nngpt_ext.tuning.threads import ThreadChoice, kept_environment
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
@@ -63,14 +63,14 @@ def train(
         return history
     set_seed(config.tuning.seed)
     with with_adapter(base, config.model.lora, config.tuning.head) as model:
-        with LOADING, quiet_transformers():
+        with LOADING, quiet_transformers(), kept_environment():
             trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get other weights: keep fp32.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         last = str(checkpoints / history[-1]["checkpoint"]) if history else None
-        with Progress("training", len(plan.steps), unit="step") as progress, quiet_transformers():
+        with Progress("training", len(plan.steps), unit="step") as progress, quiet_transformers(), kept_environment():
             trainer.add_callback(ThreadChoice(trainer))
             trainer.add_callback(EpochEnd(trainer, validation, history, progress))
             trainer.train(resume_from_checkpoint=last)

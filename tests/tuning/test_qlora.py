@@ -1,6 +1,7 @@
 """The fine-tuner on real pairs, real NF4, real PEFT and TRL, with the embedded base model."""
 
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,15 @@ def test_run_folder_holds_what_the_design_lists(run):
     } <= names  # fmt: skip
     adapter = {file.name for file in (run.output_dir / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= adapter
+
+
+def test_the_environment_is_never_emptied(tmp_path, monkeypatch):
+    """A thread that reads a variable at that moment would end the process."""
+    removed = []
+    kept = type(os.environ).__delitem__
+    monkeypatch.setattr(type(os.environ), "__delitem__", lambda self, key: (removed.append(key), kept(self, key)))
+    run_task("dataset_compare", small(tuning={"epochs": 1}), output_dir=tmp_path / "run")
+    assert "PATH" not in removed
 
 
 def test_every_epoch_has_a_checkpoint_and_figures(run):
