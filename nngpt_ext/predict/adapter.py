@@ -43,6 +43,7 @@ class AdapterFiles:
 
     Attributes:
         note, base, calibration, prior: `task.json`, `nngpt_ext.json`, `calibration.json` and `prior.json` or None.
+        kinds: `basis.json` if answers depend on it: it tells the kind of a network for a kind prior; else None.
         weights_sha256: hash of the weights file.
         hash: hash of everything that decides its answers except prompt and calibration: its weights, how they are
             applied (alpha, rank, targets, …), the base model (its weights, and what `models.identity` compares
@@ -60,23 +61,22 @@ class AdapterFiles:
         check_adapter(folder, self.base.files)
         self.note, self.calibration = read_note(folder), read_calibration(folder)
         self.prior = None if self.note.offset == "none" else read_prior(folder)
+        self.kinds = read_adapter_file(folder, BASIS, Seen) if self.note.offset == "kind_prior" else None
         self.weights_sha256 = self.base.files.get(WEIGHTS) or file_digest(folder / WEIGHTS)
         applied = {
             name: sorted(value, key=str) if isinstance(value, list) else value  # PEFT makes its lists from sets
             for name, value in read_adapter_file(folder, SETTINGS, dict[str, Any]).items()
             if name not in _IDLE and value is not None
         }
-        # An older adapter, which has neither, keeps its hash, and with it its answers in a store.
-        kinds = self.prior and self.prior.kinds and self.seen and self.seen.hash
-        more = [part for part in (self.prior and self.prior.hash, kinds, self.base.base_identity) if part]
+        # An older adapter, which has none of these, keeps its hash, and with it its answers in a store.
+        found = (self.prior and self.prior.hash, self.kinds and self.kinds.hash, self.base.base_identity)
+        more = [part for part in found if part]
         self.hash = digest([self.weights_sha256, applied, self.base.base_sha256, self.base.load_in_4bit, *more])
 
     @cached_property
     def seen(self) -> Seen | None:
         """`basis.json`; None for an older adapter."""
-        if self.note.offset == "kind_prior":  # then answers depend on it
-            return read_adapter_file(self.folder, BASIS, Seen)
-        return read_seen(self.folder)
+        return self.kinds or read_seen(self.folder)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """The given datasets that the adapter was not trained on."""
@@ -158,5 +158,5 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
                 f"written ({known.device}, {known.dtype}) they were {then}: its files or the loaded model are damaged; "
                 "restart Python, and if that does not help, fetch or train the adapter again"
             )
-    kind_of = None if files.seen is None else files.seen.kind_of
+    kind_of = None if files.kinds is None else files.kinds.kind_of
     return LocalScorer(loaded, files.note.template, files.note.budget, facts, model, files.prior, kind_of)

@@ -70,9 +70,13 @@ def pace(recipe: Mapping[str, Any]) -> float | None:
     batch = recipe.get("batch")
     if batch is None or batch == "" or not int(batch) > 0:
         return None
+    return float(recipe["lr"]) / (int(batch) * (1.0 - counted_momentum(recipe)))
+
+
+def counted_momentum(recipe: Mapping[str, Any]) -> float:
+    """The momentum that a pace counts: from 0, also for an optimiser that has none, to `LARGEST_MOMENTUM`."""
     momentum = recipe.get("momentum")
-    kept = 0.0 if momentum is None or momentum == "" else min(max(float(momentum), 0.0), LARGEST_MOMENTUM)
-    return float(recipe["lr"]) / (int(batch) * (1.0 - kept))
+    return 0.0 if momentum is None or momentum == "" else min(max(float(momentum), 0.0), LARGEST_MOMENTUM)
 
 
 def pace_tenths(recipe: Mapping[str, Any]) -> str:

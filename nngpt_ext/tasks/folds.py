@@ -91,11 +91,11 @@ def run_folds(
 
 
 def _default_workers() -> int:
-    import psutil
     import torch
 
-    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
-    return 1 if torch.cuda.is_available() else usable or 1
+    from nngpt_ext.tuning.threads import usable_cores
+
+    return 1 if torch.cuda.is_available() else usable_cores()
 
 
 def _raise(folder: Path, failed: Mapping[int, Exception]) -> None:

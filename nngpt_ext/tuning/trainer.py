@@ -33,7 +33,8 @@ from nngpt_ext.run_folder import HISTORY
 from nngpt_ext.tuning.history import Validation, checkpoint_files, read_history, usable_entries
 from nngpt_ext.tuning.lora import with_adapter
 from nngpt_ext.tuning.plan import Plan, make_plan
-from nngpt_ext.tuning.threads import ThreadChoice, kept_environment
+from nngpt_ext.tuning.thread_choice import ThreadChoice
+from nngpt_ext.tuning.threads import kept_environment
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ from nngpt_ext.batches.encode import LinePair
 from nngpt_ext.batches.engine import ENGINES, checked_engine
 from nngpt_ext.batches.rows import distinct, halves, pack, tokens_of
 from nngpt_ext.batches.tensors import line_scores, plain_batch
-from nngpt_ext.models.base import Base, quiet_transformers
+from nngpt_ext.models.base import Base
 from nngpt_ext.scoring.lines import Prior, encode_lines, line_pairs
 from nngpt_ext.tuning import trainer as training
 from nngpt_ext.tuning.history import checkpoint_files
 from nngpt_ext.tuning.lora import with_adapter
-from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.trainer import AnswerTrainer, train
+from nngpt_ext.tuning.trainer import train
 from tests import models_made
 from tests.batches.asked import encoder, questions
-from tests.tuning.test_trainer import LORA, UNMEASURED, config, relative
+from tests.tuning.stepping import Stepping, mean_by_hand, relative
+from tests.tuning.test_trainer import LORA, UNMEASURED, config
 
 PRIOR = Prior(log_odds={"celeba-gender": {"cifar-10": 1.5, "cifar-100": -0.75}})
 
@@ -43,53 +44,27 @@ def base(request: pytest.FixtureRequest) -> Base:
 
 
 @pytest.fixture
-def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
-    """Makes a trainer over a base with a random adapter and head, takes a step and gives its gradients."""
+def stepped(base: Base, tmp_path: Path) -> Iterator[Stepping]:
+    """Takes a step with a random adapter and head."""
     torch.manual_seed(0)
-    groups = groups_of(base)
+    groups, settings = groups_of(base), partial(config, epochs=1, head="lines", offset="pair_prior")
     with with_adapter(base, LORA, "lines") as model:
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name or ".score." in name:
-                torch.nn.init.normal_(parameter, std=0.05)
-
-        def step(**changes: Any) -> tuple[float, torch.Tensor]:
-            settings = config(epochs=1, head="lines", offset="pair_prior", **changes)
-            lines = distinct(groups[0])
-            assert checked_engine(base.model, lines, 0, settings.tuning.engine) == settings.tuning.engine
-            plan = make_plan(groups, settings)
-            assert len(plan.steps) == 1
-            with quiet_transformers():
-                made = AnswerTrainer(base, model, groups, plan, settings, tmp_path)
-            for parameter in model.parameters():
-                parameter.grad = None
-                if parameter.requires_grad:
-                    parameter.data = parameter.data.float()
-            loss = float(made.training_step(model, {"step": 0}))
-            assert made.n_examples == 28
-            return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
-
-        step.model, step.groups = model, groups  # type: ignore[attr-defined]
-        yield step
+        yield Stepping(base, model, groups, distinct(groups[0]), 28, settings, tmp_path)
 
 
 def by_hand(model: Any, groups: list[list[LinePair]]) -> tuple[float, torch.Tensor]:
     """The mean over pairs of −log of the logistic of offset and difference, one line at a time."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    pairs = [pair for group in groups for pair in group]
-    total = [torch.zeros_like(p) for p in trained]
-    losses = []
-    for pair in pairs:
+
+    def loss(pair: LinePair) -> torch.Tensor:
         better, worse = (line_scores(model, plain_batch([line], 0))[0] for line in pair.parts)
-        loss = torch.log(1 + torch.exp(-(pair.offset + better - worse)))
-        losses.append(loss.item())
-        for one, gradient in zip(total, torch.autograd.grad(loss, trained), strict=True):
-            one += gradient / len(pairs)
-    return sum(losses) / len(losses), torch.cat([one.flatten() for one in total])
+        return torch.log(1 + torch.exp(-(pair.offset + better - worse)))
+
+    return mean_by_hand(model, [pair for group in groups for pair in group], loss)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("row_tokens", [64, 300, 4096])
-def test_the_loss_is_a_mean_over_pairs(stepped: Any, engine: str, row_tokens: int) -> None:
+def test_the_loss_is_a_mean_over_pairs(stepped: Stepping, engine: str, row_tokens: int) -> None:
     loss, gradient = stepped(engine=engine, row_tokens=row_tokens)
     right, expected = by_hand(stepped.model, stepped.groups)
     assert loss == pytest.approx(right, rel=1e-6)
@@ -97,12 +72,12 @@ def test_the_loss_is_a_mean_over_pairs(stepped: Any, engine: str, row_tokens: in
     assert float(expected.norm()) > 1e-2
 
 
-def test_gradient_checkpointing_changes_nothing(stepped: Any) -> None:
+def test_gradient_checkpointing_changes_nothing(stepped: Stepping) -> None:
     without = stepped()[1]
     assert relative(stepped(gradient_checkpointing=True)[1], without) <= 1e-6
 
 
-def test_out_of_memory_halves_the_pairs(stepped: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_out_of_memory_halves_the_pairs(stepped: Stepping, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     caplog.set_level(logging.WARNING, logger="nngpt_ext")
     expected = stepped()
     sizes = []

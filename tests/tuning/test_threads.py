@@ -13,8 +13,9 @@ import torch
 from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.models.base import adapted
 from nngpt_ext.scoring.log_odds import log_odds
-from nngpt_ext.tuning import threads
-from nngpt_ext.tuning.threads import ThreadChoice, kept_threads, threads_are_free
+from nngpt_ext.tuning import thread_choice, threads
+from nngpt_ext.tuning.thread_choice import ThreadChoice
+from nngpt_ext.tuning.threads import kept_threads, threads_are_free
 from nngpt_ext.tuning.trainer import train
 from tests import models_made
 from tests.batches.asked import encoded
@@ -30,8 +31,8 @@ def restored() -> Any:
 def chosen(monkeypatch: pytest.MonkeyPatch, speeds: list[dict[int, float]], device: str = "cpu") -> list[int]:
     """The number of threads of each of six steps in every epoch, whose speeds (tokens/s) are given."""
     clock, used = [0.0], []
-    monkeypatch.setattr(threads, "threads_are_free", lambda: True)
-    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(thread_choice, "threads_are_free", lambda: True)
+    monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: clock[0])
     torch.set_num_threads(2)
     trainer: Any = SimpleNamespace(
         n_tokens=0, args=SimpleNamespace(device=torch.device(device)), plan=SimpleNamespace(epoch_ends=[6, 12, 18])

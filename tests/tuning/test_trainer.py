@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from nngpt_ext.batches.encode import Example, training_example
 from nngpt_ext.batches.engine import ENGINES, checked_engine
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
 from nngpt_ext.config import ResolvedConfig, ResolvedLora, TaskConfig
-from nngpt_ext.models.base import Base, quiet_transformers
+from nngpt_ext.models.base import Base
 from nngpt_ext.tuning import trainer as training
 from nngpt_ext.tuning.history import Validation
 from nngpt_ext.tuning.lora import with_adapter
-from nngpt_ext.tuning.plan import make_plan
-from nngpt_ext.tuning.trainer import AnswerTrainer, train
+from nngpt_ext.tuning.trainer import train
 from tests import models_made
 from tests.batches.asked import encoded
+from tests.tuning.stepping import Stepping, mean_by_hand, relative
 
 LORA = ResolvedLora(r=4, alpha=8, dropout=0.0)
 
@@ -52,72 +53,36 @@ def base(request: pytest.FixtureRequest) -> Base:
 
 
 @pytest.fixture
-def stepped(base: Base, tmp_path: Path) -> Iterator[Any]:
-    """Makes a trainer over a base with a random adapter, takes a step and gives its gradients."""
+def stepped(base: Base, tmp_path: Path) -> Iterator[Stepping]:
+    """Takes a step with a random adapter."""
     torch.manual_seed(0)
-    with with_adapter(base, LORA) as model:
-        yield from _stepping(base, model, tmp_path)
-
-
-def _stepping(base: Base, model: Any, tmp_path: Path) -> Iterator[Any]:
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # zeros at first: every gradient of an A would be zero
-            torch.nn.init.normal_(parameter, std=0.05)
     groups = groups_of(base)
-
-    def step(**changes: Any) -> tuple[float, torch.Tensor]:
-        settings = config(epochs=1, **changes)
-        assert checked_engine(base.model, groups[0], 0, settings.tuning.engine) == settings.tuning.engine
-        plan = make_plan(groups, settings)
-        assert len(plan.steps) == 1
-        with quiet_transformers():
-            made = AnswerTrainer(base, model, groups, plan, settings, tmp_path)
-        for parameter in model.parameters():
-            parameter.grad = None
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        loss = float(made.training_step(model, {"step": 0}))
-        assert made.n_examples == 20
-        return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
-
-    step.model, step.groups = model, groups  # type: ignore[attr-defined]
-    yield step
+    with with_adapter(base, LORA) as model:
+        yield Stepping(base, model, groups, groups[0], 20, partial(config, epochs=1), tmp_path)
 
 
 def by_hand(model: Any, groups: list[list[Example]]) -> tuple[float, torch.Tensor]:
     """The mean over examples of the sum over an answer's tokens, one example at a time."""
-    trained = [p for p in model.parameters() if p.requires_grad]
     examples = [example for group in groups for example in group]
-    total = [torch.zeros_like(p) for p in trained]
-    losses = []
-    for example in examples:
-        loss = -answer_log_probs(model, plain_batch([example], 0)).sum()
-        losses.append(loss.item())
-        for one, gradient in zip(total, torch.autograd.grad(loss, trained), strict=True):
-            one += gradient / len(examples)
-    return sum(losses) / len(examples), torch.cat([one.flatten() for one in total])
-
-
-def relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    return ((one - other).norm() / other.norm()).item()
+    return mean_by_hand(model, examples, lambda one: -answer_log_probs(model, plain_batch([one], 0)).sum())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("row_tokens", [64, 300, 4096])
-def test_the_loss_is_a_mean_over_examples(stepped: Any, engine: str, row_tokens: int) -> None:
+def test_the_loss_is_a_mean_over_examples(stepped: Stepping, engine: str, row_tokens: int) -> None:
     loss, gradient = stepped(engine=engine, row_tokens=row_tokens)
     right, expected = by_hand(stepped.model, stepped.groups)
     assert loss == pytest.approx(right, rel=1e-5)
     assert relative(gradient, expected) <= 1e-5
 
 
-def test_gradient_checkpointing_changes_nothing(stepped: Any) -> None:
+def test_gradient_checkpointing_changes_nothing(stepped: Stepping) -> None:
     without = stepped()[1]
     assert relative(stepped(gradient_checkpointing=True)[1], without) <= 1e-5
 
 
 @pytest.mark.parametrize("engine", ["shared", "plain"])
-def test_out_of_memory_halves_the_rows(stepped: Any, engine: str, monkeypatch: Any, caplog: Any) -> None:
+def test_out_of_memory_halves_the_rows(stepped: Stepping, engine: str, monkeypatch: Any, caplog: Any) -> None:
     caplog.set_level(logging.WARNING, logger="nngpt_ext")
     expected = stepped(engine=engine)
     sizes = []
@@ -148,7 +113,7 @@ def test_out_of_memory_halves_the_rows(stepped: Any, engine: str, monkeypatch: A
     assert len(set(lines)) == len(lines)
 
 
-def test_one_example_that_does_not_fit_is_a_fault(stepped: Any, monkeypatch: Any) -> None:
+def test_one_example_that_does_not_fit_is_a_fault(stepped: Stepping, monkeypatch: Any) -> None:
     def never(model: Any, batch: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError
 

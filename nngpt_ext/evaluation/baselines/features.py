@@ -15,12 +15,12 @@ import pandas as pd
 from nngpt_ext.data.lineage import is_known, source_keys
 from nngpt_ext.networks.catalogue import shipped, structures
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape
+from nngpt_ext.prompts.scales import counted_momentum
 
 if TYPE_CHECKING:
     from nngpt_ext.data.facts import DatasetFacts
     from nngpt_ext.data.load import PairData
 
-LARGEST_MOMENTUM = 0.999  # 1 would make the pace infinite
 _CODES = ("normalisation", "forward")  # of a structure: these are not sizes
 _WORDS = ("flip", "echo", "bf", "complex")  # parts of the names of LEMUR's transforms
 
@@ -82,7 +82,7 @@ def _shipped(keys: frozenset[str]) -> Mapping[tuple[str, Shape], object]:
 
 def _recipe(dataset: str, facts: DatasetFacts, recipe: Mapping[str, Any]) -> list[float]:
     lr, batch, momentum, dropout = (_number(recipe.get(name)) for name in ("lr", "batch", "momentum", "dropout"))
-    kept = -math.log10(1 - min(max(0.0 if math.isnan(momentum) else momentum, 0.0), LARGEST_MOMENTUM))
+    kept = -math.log10(1 - counted_momentum(recipe))
     step, transform = _log10(lr) + kept, recipe.get("transform")
     height, words = input_shape(dataset, facts, transform).height, re.split(r"[_-]", (transform or "").lower())
     return [
