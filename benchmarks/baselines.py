@@ -6,11 +6,11 @@ python benchmarks/baselines.py --out benchmarks/results/baselines.json
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import publish
 from nngpt_ext.data.load import load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="write the figures to this file")
     given = parser.parse_args()
-    given.out.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
+    publish(measure(), given.out)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from benchmarks.figures import publish
 from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks.source import read_source
@@ -153,10 +154,7 @@ def main() -> None:
             given.run, given.networks, given.shard, ["--engine", given.engine], Path(work),
             lambda text: print(text, file=sys.stderr, flush=True),
         )  # fmt: skip
-    text = json.dumps({"engine": given.engine, **found}, indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish({"engine": given.engine, **found}, given.out)
     if found["lost"] or found["new"] or found["twice"]:
         raise SystemExit("the rows are not the same")
 

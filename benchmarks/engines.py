@@ -13,6 +13,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from benchmarks.figures import publish
 from nngpt_ext import run_task
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.yaml"
@@ -53,10 +54,7 @@ def main() -> None:
         "seconds": {engine: found[engine][1] for engine in found},
         "times_faster": found["plain"][1] / found["shared"][1],
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish(figures, given.out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import publish
 from benchmarks.stopwatch import Clock
 from nngpt_ext import Predictor, run_task
 from nngpt_ext.batches.rows import tokens_of
@@ -101,10 +102,7 @@ def main() -> None:
         "rankings": medians(ranked),
         "versions": versions(),
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish(figures, given.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ structure is that of a network of another family on the same dataset.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.figures import publish
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation import metrics, slices
@@ -115,10 +115,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling")
     parser.add_argument("--out", type=Path, help="JSON file to write as well")
     given = parser.parse_args()
-    text = json.dumps(measure(given.family_level, given.seed), indent=2)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(measure(given.family_level, given.seed), given.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sqlite3
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.figures import publish
 from nngpt_ext import PredictionStore
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.sources.discovery import open_source
@@ -95,10 +95,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nngpt_ext_store_") as folder:
-        text = json.dumps(measure(given.rows, Path(folder)), indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+        publish(measure(given.rows, Path(folder)), given.out)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ with two; nothing is taken from the package's table or from the cache. Starting 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks.figures import publish
 from nngpt_ext.networks.catalogue import measure_all
 from nngpt_ext.networks.sandbox import Unmeasured
 from nngpt_ext.networks.structure import Shape
@@ -51,8 +48,7 @@ def main() -> None:
     found = {
         f"{name}, {workers} at a time": measured(wanted, workers) for name, wanted in ways.items() for workers in (1, 2)
     }
-    given.out.write_text(json.dumps({**found, "versions": versions()}, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
+    publish({**found, "versions": versions()}, given.out)
 
 
 if __name__ == "__main__":
