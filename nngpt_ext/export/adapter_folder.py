@@ -129,7 +129,7 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         name=name, datasets=note.datasets, one=one, two=two, code_tokens=note.code_tokens,
         shown=[field.description for field in shown],
         arguments=sorted({field.given.example.format(dataset=one, other=two) for field in shown if field.given}),
-        lines=note.line is not None, prior=found.adapter.prior is not None,
+        lines=note.line is not None, prior=note.offset.replace("_", " "), kinds=found.adapter.kinds is not None,
         load_in_4bit=found.adapter.base.load_in_4bit, base=base.location,
         base_folder=BASE_FOLDER if base.folder else None,
     )  # fmt: skip

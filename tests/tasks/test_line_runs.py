@@ -115,6 +115,8 @@ def test_with_the_kind_prior_a_source_says_the_kind(tmp_path: Path) -> None:
     row = next(row for row in found.itertuples() if row.nn in data.kinds and row.split == "test")
     answer = predictor.compare(data.sources[row.nn], row.dataset_1, row.dataset_2, recipe=RECIPE)
     assert answer.log_odds == pytest.approx(row.log_odds, abs=1e-9)
+    card = (export_hub(run.output_dir, tmp_path / "hub").folder / "README.md").read_text()
+    assert "plus those of the kind prior, in `prior.json`, for the kind of network that\n`basis.json` tells." in card
     # A source that nobody knows has the kind of what it is most like, or none.
     nn = next(nn for nn in train["nn"] if nn in data.kinds)
     seen = json.loads((run.output_dir / "adapter" / "basis.json").read_text())
