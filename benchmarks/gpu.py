@@ -269,7 +269,7 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         "warmup": 0.0, "gradient_checkpointing": True, "engine": engine,
     }  # fmt: skip
     lora = {"r": rank, "alpha": rank, "dropout": 0.0}
-    config = TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
+    config = TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path()).decided()
     plan = make_plan(groups, config)
 
     ends: list[float] = []

@@ -21,7 +21,7 @@ from benchmarks.workload import Workload, lengths
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.rows import pack
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
-from nngpt_ext.config import ResolvedConfig, TaskConfig
+from nngpt_ext.config import DecidedConfig, TaskConfig
 from nngpt_ext.models.base import quiet_transformers
 from nngpt_ext.scoring.log_odds import log_odds
 from nngpt_ext.tuning.lora import with_adapter
@@ -38,14 +38,14 @@ def step_of(found: Workload) -> int:
     return min(64, max(2, len(found.questions) // 4))
 
 
-def run_config(found: Workload) -> ResolvedConfig:
+def run_config(found: Workload) -> DecidedConfig:
     """Settings of one epoch of fine-tuning; on CUDA with activation checkpoints, as in a run."""
     tuning = {
         "epochs": 1, "learning_rate": 1e-4, "examples_per_step": step_of(found), "row_tokens": found.row_tokens,
         "warmup": 0.0, "gradient_checkpointing": found.base.device.type == "cuda",
     }  # fmt: skip
     lora = {"r": RANK, "alpha": RANK, "dropout": 0.0}
-    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
+    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path()).decided()
 
 
 class _Timed(TrainerCallback):

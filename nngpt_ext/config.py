@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -43,12 +44,18 @@ class TuningConfig(Stage):
     epochs: int | None = Field(None, ge=1, description="by default the base's preset")
     learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
     networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; default: preset")
-    examples_per_step: int = Field(64, ge=1, description="about how many examples an optimiser step averages")
-    row_tokens: int = Field(2048, ge=64, description="tokens of one forward pass")
+    examples_per_step: int | None = Field(
+        None, ge=1, description="about how many examples an optimiser step averages; by default the base's preset"
+    )
+    row_tokens: int | None = Field(
+        None, ge=64, description="tokens of one forward pass; by default 2,048, on a CUDA device 8,192"
+    )
     warmup: float = Field(0.05, ge=0.0, le=1.0, description="share of the steps in which the rate rises")
     weight_decay: float = Field(0.0, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)
-    gradient_checkpointing: bool | None = Field(None, description="by default on a CUDA device only")
+    gradient_checkpointing: bool | None = Field(
+        None, description="by default on a CUDA device whose memory might not suffice without"
+    )
     engine: Literal["shared", "masked", "plain"] = Field(
         "shared", description="shared prefixes, the same behind one dense mask, or one example a row"
     )
@@ -141,10 +148,21 @@ class ResolvedModel(ModelConfig):
 
 
 class ResolvedTuning(TuningConfig):
-    """`tuning`, every default decided; `networks_per_epoch` None stands for all networks."""
+    """`tuning`, every default decided; `networks_per_epoch` None stands for all networks.
+
+    What suits the device stays undecided until the base model is loaded (`DecidedTuning`).
+    """
 
     epochs: int
     learning_rate: float
+    examples_per_step: int
+
+
+class DecidedTuning(ResolvedTuning):
+    """`tuning` for a loaded base model, on its device."""
+
+    row_tokens: int
+    gradient_checkpointing: bool
 
 
 class ResolvedConfig(TaskConfig):
@@ -153,3 +171,19 @@ class ResolvedConfig(TaskConfig):
     data: ResolvedData
     model: ResolvedModel
     tuning: ResolvedTuning
+
+    def decided(self, on_cuda: bool = False, fits: Callable[[int], bool] = lambda tokens: True) -> DecidedConfig:
+        """The configuration on a device; `fits` says whether its memory holds the activations of so many tokens."""
+        content = self.model_dump()
+        tuning = content["tuning"]
+        if tuning["row_tokens"] is None:  # long rows repeat few prefixes, and fill a GPU
+            tuning["row_tokens"] = 8192 if on_cuda else 2048
+        if tuning["gradient_checkpointing"] is None:
+            tuning["gradient_checkpointing"] = on_cuda and not fits(tuning["row_tokens"])
+        return DecidedConfig.model_validate(content)
+
+
+class DecidedConfig(ResolvedConfig):
+    """The configuration of a run whose base model is loaded."""
+
+    tuning: DecidedTuning

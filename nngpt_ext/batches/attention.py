@@ -6,13 +6,12 @@ The parts of a softmax are combined by their log-sum-exps, as in FlashAttention 
 Attention (Liu et al. 2023): out = Σ exp(lse_i − lse) out_i with lse = log Σ exp(lse_i). In the backward pass, each
 part's kernel receives the combined output and lse, so the sum of its gradients is the gradient of the whole.
 
-On a CPU each part is a call of torch's flash kernel; on CUDA the whole is one FlexAttention call (Dong et al. 2024)
-whose block mask skips what no token sees.
+On a CPU each part is a call of torch's flash kernel; on CUDA, parts of the same kind are one call
+(`nngpt_ext.batches.flash`).
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from nngpt_ext.batches.flash import flash_attention
 from nngpt_ext.batches.layout import Layout
 
 NAME = "nngpt_ext_shared_prefix"
@@ -91,38 +91,9 @@ def attend(
     groups = query.shape[1] // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda:
-        return _flexible(query, key, value, layout, scale).transpose(1, 2).contiguous(), None
+        return flash_attention(query, key, value, layout, scale), None
     result: torch.Tensor = _Parts.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), layout, scale)
     return result.transpose(1, 2).contiguous(), None
-
-
-def _flexible(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
-) -> torch.Tensor:
-    """FlexAttention with the row's block mask, which all layers share."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    if "mask" not in layout.kept:
-        segments, above, cached = layout.segments, layout.above, layout.cached
-
-        def sees(_b: Any, _h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-            own = torch.clamp(k - cached, min=0)
-            return (k < cached) | (above[segments[q], segments[own]] & (own <= q))
-
-        lengths = query.shape[2], key.shape[2]
-        layout.kept["mask"] = create_block_mask(sees, None, None, *lengths, device=str(query.device))
-    flex = _flex_attention(compiled=query.is_cuda)
-    grouped = query.shape[1] != key.shape[1]
-    result: torch.Tensor = flex(query, key, value, block_mask=layout.kept["mask"], scale=scale, enable_gqa=grouped)
-    return result
-
-
-@cache
-def _flex_attention(compiled: bool) -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    # Rows differ in length: one kernel for all of them.
-    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

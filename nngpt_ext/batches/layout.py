@@ -34,8 +34,7 @@ class Layout:
     places: torch.Tensor  # (block tokens,): which of these, flattened, are not padding
     inside: torch.Tensor | None  # (blocks, longest, longest), bool: who sees whom; None if a causal mask suffices
     tokens: torch.Tensor  # (block tokens,): the index in the row of the tokens at these places
-    segments: torch.Tensor  # (length,)
-    above: torch.Tensor  # (segments, segments), bool: [a, b] is true if b is a or one of its ancestors
+    row: Row
     reach: int  # number of tokens that the last token of the longest question sees
     cached: int = 0  # keys before the row's own, which all its tokens see
     kept: dict[str, Any] = field(default_factory=dict, compare=False)  # masks that attention computes once
@@ -78,8 +77,7 @@ def layout_of(row: Row, cached: int = 0) -> Layout:
         torch.from_numpy(np.flatnonzero(real)),
         None if causal else torch.from_numpy(seen),
         torch.from_numpy(blocks[real]),
-        torch.from_numpy(row.segments.astype("int64")),
-        torch.from_numpy(above),
+        row,
         int(row.positions.max()) + 1,
         cached,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,10 +98,11 @@ def answer_log_probs(model: Any, batch: Batch, cache: Any = None) -> torch.Tenso
     `cache` contains the keys and values of a prefix of the batch, if it has been computed before.
     """
     inputs = _inputs(model, batch, cache)
-    if takes_positions(model):
-        logits = model(**inputs, use_cache=False, logits_to_keep=batch.keep).logits
-    else:
-        logits = model(**inputs, use_cache=False).logits[:, batch.keep]
+    with compute_context(model):
+        if takes_positions(model):
+            logits = model(**inputs, use_cache=False, logits_to_keep=batch.keep).logits
+        else:
+            logits = model(**inputs, use_cache=False).logits[:, batch.keep]
     chosen = logits[batch.row, batch.column].float()
     each = torch.log_softmax(chosen, dim=-1).gather(1, batch.targets[:, None])[:, 0]
     return each.new_zeros(batch.n_answers).index_add(0, batch.answers, each)
@@ -118,7 +120,8 @@ def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
         cache: keys and values of a prefix of the batch, if it has been computed before.
     """
     inner = bare(model)
-    states = inner.base_model(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
+    with compute_context(model):
+        states = inner.base_model(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
     read = states[batch.row, batch.keep[batch.column]].to(inner.score.weight.dtype)
     scores: torch.Tensor = inner.score(read)[:, 0]
     return scores
@@ -128,6 +131,12 @@ def _inputs(model: Any, batch: Batch, cache: Any) -> dict[str, Any]:
     if "layout" in batch.inputs and not installed(model):  # it would ignore the layout and see everything
         raise RuntimeError("this model does not attend in parts; see nngpt_ext.batches.engine.checked_engine")
     return batch.inputs if cache is None else {**batch.inputs, "past_key_values": cache}
+
+
+def compute_context(model: Any) -> AbstractContextManager[Any]:
+    """How a model computes in training, validation and scoring alike: on a GPU in its own 16-bit dtype, LoRA too."""
+    device, dtype = next(model.parameters()).device.type, mask_dtype(model)
+    return torch.autocast(device, dtype, enabled=device == "cuda" and dtype != torch.float32)
 
 
 def takes_positions(model: Any) -> bool:

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 # exchanged functions behind, so that all later loads fail too.
 LOADING = threading.RLock()
 
+ACTIVATION_BYTES = 48  # of a layer, for each token and unit of its width: estimated
+
 
 @dataclass(frozen=True, eq=False)
 class Base:
@@ -53,6 +55,14 @@ class Base:
         """The maximum number of tokens."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+    def holds_activations(self, tokens: int) -> bool:
+        """Whether half of the GPU's free memory holds the activations of a row of that many tokens."""
+        import torch
+
+        config = self.model.config.get_text_config()
+        needed = tokens * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
+        return bool(needed < torch.cuda.mem_get_info(self.device)[0] / 2)
 
 
 def base_folder(base: str, *, revision: str | None = None, configured: bool = False) -> Path:

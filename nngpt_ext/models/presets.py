@@ -16,6 +16,7 @@ class Preset:
     learning_rate: float
     epochs: int
     networks_per_epoch: int | None  # None: all of them
+    examples_per_step: int
     r: int
     alpha: int
     dropout: float
@@ -27,12 +28,13 @@ EMBEDDED_2 = EMBEDDED.with_name("embedded_2")
 SHIPPED = (EMBEDDED, EMBEDDED_SMALL, EMBEDDED_2)
 
 # The host's settings: its rate for LoRA, its rank, alpha and dropout; the paper trains 15 epochs. 1,500 tokens
-# are about twice what the host shows of a source (2,000 characters). All networks are drawn in each epoch.
-_HOST = Preset("", 1500, 1e-4, 15, None, 32, 32, 0.05)
+# are about twice what the host shows of a source (2,000 characters). All networks are drawn in each epoch. A step of
+# 256 examples (about six networks) fills the rows of a GPU (`tuning.row_tokens`).
+_HOST = Preset("", 1500, 1e-4, 15, None, 256, 32, 32, 0.05)
 # 512 tokens are two thirds of the median compacted source (750). A small model learns fast, so a high rate (2e-3; 4e-3
 # with rank 64 started worse) and few epochs of all networks; dropout would cost a third of its speed (docs/LOG.md),
 # and validation after each epoch prevents overfitting. Rank 32 is a quarter of its width.
-_SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 32, 32, 0.0)
+_SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 64, 32, 32, 0.0)
 
 PRESETS: dict[str, Preset] = {
     "embedded": _SMALL,

@@ -143,7 +143,7 @@ def _with_cache(
     import torch
     from transformers import DynamicCache
 
-    from nngpt_ext.batches.tensors import mask_dtype, parts_batch, takes_positions
+    from nngpt_ext.batches.tensors import compute_context, mask_dtype, parts_batch, takes_positions
 
     device, dtype = next(model.parameters()).device, mask_dtype(model)
     shared = shared_length([example.prompt for example in group])
@@ -154,7 +154,8 @@ def _with_cache(
             cache: Any = DynamicCache()
             prefix = torch.from_numpy(group[0].prompt[:shared]).long()[None].to(device)
             last = {"logits_to_keep": 1} if takes_positions(model) else {}
-            model(input_ids=prefix, past_key_values=cache, use_cache=True, **last)
+            with compute_context(model):
+                model(input_ids=prefix, past_key_values=cache, use_cache=True, **last)
             layers.extend((layer.keys, layer.values) for layer in cache.layers)
         again: Any = DynamicCache()  # a pass adds its own keys, and cropping differs between transformers versions
         for layer, (keys, values) in enumerate(layers):

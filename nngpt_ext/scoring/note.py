@@ -41,7 +41,7 @@ class Net(nn.Module):
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 ACCURACIES = (0.75, 0.5)
 # Absolute tolerance, and tolerance relative to the known log-odds. On one kind of device, fp32 sums differ by 1e-5 with
-# the number of threads or the CPU. A bf16 log-probability may differ by 0.3 (nngpt_ext.batches.engine.TOLERANCE), and
+# the number of threads or the CPU. A bf16 log-probability of a large model may differ by 0.3 from the fp32 one, and
 # log-odds are the difference of two. Other devices also round some weights to 4 bits differently.
 SAME, OTHER = (1e-3, 1e-3), (0.6, 0.1)
 

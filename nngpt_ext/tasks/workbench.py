@@ -39,12 +39,12 @@ class Workbench:
     """A base model, its encoder and the data of one run."""
 
     def __init__(self, config: ResolvedConfig, template: Template, base: Base, data: PairData) -> None:
-        self.config = config
+        self.config = config = config.decided(base.device.type == "cuda", base.holds_activations)
         self.template = template
         self.base = base
         self.data = data = with_structures(data, template, config.networks.run_code)
         tuning = config.tuning
-        budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
+        budget = Budget(config.data.code_tokens, config.data.compact_code, config.tuning.row_tokens, tuning.engine)
         self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
         kinds = {data.sources[nn]: kind for nn, kind in data.kinds.items()}
         self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior, kind_of=kinds.get)
@@ -79,12 +79,8 @@ class Workbench:
 
     def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
         """Train this run's adapter with the configured fine-tuner, which may continue from checkpoints there."""
-        tuning = self.config.tuning
-        checkpointing = tuning.gradient_checkpointing
-        if checkpointing is None:
-            checkpointing = self.base.device.type == "cuda"
-        decided = tuning.model_copy(update={"engine": self.engine, "gradient_checkpointing": checkpointing})
-        config, validation = self.config.model_copy(update={"tuning": decided}), Validation(self._validate, on_epoch)
+        tuning = self.config.tuning.model_copy(update={"engine": self.engine})
+        config, validation = self.config.model_copy(update={"tuning": tuning}), Validation(self._validate, on_epoch)
         made = Path(finetuners.get(tuning.finetuner)(self.base, self.training, validation, config, folder))
         adapter = inside(folder, ADAPTER)
         if made.resolve() != adapter.resolve():  # a plugin's fine-tuner may write it elsewhere
@@ -151,7 +147,7 @@ class Workbench:
             code_tokens=config.data.code_tokens,
             compact_code=config.data.compact_code,
             epoch=config.data.epoch,
-            row_tokens=config.tuning.row_tokens,
+            row_tokens=self.scorer.budget.row_tokens,
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
             facts={name: asdict(facts) for name, facts in data.facts.items()},
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nngpt_ext.batches.rows import Group, own_length, pack
-from nngpt_ext.config import ResolvedConfig
+from nngpt_ext.config import DecidedConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Draw:
         return [self.members[place][next(found[place])] if isinstance(place, str) else place for place in drawn]
 
 
-def make_plan(groups: Sequence[Group], config: ResolvedConfig) -> Plan:
+def make_plan(groups: Sequence[Group], config: DecidedConfig) -> Plan:
     """Draw the examples of all epochs and divide them into steps.
 
     Every network is drawn once before any is drawn twice, except that an epoch draws at most `data.family_cap` networks

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nngpt_ext.config import ResolvedConfig
+from nngpt_ext.config import DecidedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
@@ -31,7 +31,7 @@ def fit(
     base: Base,
     examples: Sequence[Group],
     validation: Validation,
-    config: ResolvedConfig,
+    config: DecidedConfig,
     output_dir: Path,
 ) -> Path:
     """Train an adapter and select the epoch that is best on validation.

@@ -23,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from nngpt_ext.batches.encode import Example, LinePair
 from nngpt_ext.batches.rows import Group, distinct, halves, tokens_of
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, line_scores, make_batch
-from nngpt_ext.config import ResolvedConfig
+from nngpt_ext.config import DecidedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
@@ -46,7 +46,7 @@ def train(
     base: Base,
     examples: Sequence[Group],
     validation: Validation,
-    config: ResolvedConfig,
+    config: DecidedConfig,
     checkpoints: Path,
 ) -> list[dict[str, Any]]:
     """Train LoRA weights for all epochs and return the history, one entry an epoch (see `read_history`)."""
@@ -99,7 +99,7 @@ class AnswerTrainer(SFTTrainer):
         model: PeftModel,
         examples: Sequence[Group],
         plan: Plan,
-        config: ResolvedConfig,
+        config: DecidedConfig,
         checkpoints: Path,
     ) -> None:
         tuning = config.tuning
@@ -119,10 +119,10 @@ class AnswerTrainer(SFTTrainer):
             warmup_steps=round(tuning.warmup * len(plan.steps)),
             weight_decay=tuning.weight_decay,
             max_grad_norm=tuning.max_grad_norm,
-            optim="adamw_torch",
+            optim="adamw_torch_fused" if on_cuda else "adamw_torch",
             seed=tuning.seed,
             data_seed=tuning.seed,
-            bf16=on_cuda and base.model.dtype == torch.bfloat16,
+            bf16=False,  # batches.tensors decides the type of a pass, in scoring too
             fp16=False,
             use_cpu=not on_cuda,
             gradient_checkpointing=bool(tuning.gradient_checkpointing),
@@ -147,6 +147,7 @@ class AnswerTrainer(SFTTrainer):
             processing_class=base.tokenizer,
         )
         self.remove_callback(PrinterCallback)
+        self.trained: list[torch.nn.Parameter] = []  # listed once, at the first step
         self.loss_sum = 0.0
         self.n_examples = 0
         self.n_tokens = 0
@@ -172,7 +173,12 @@ class AnswerTrainer(SFTTrainer):
         model.train()
         rows = self.plan.steps[inputs["step"]]
         n = sum(len(numbers) for row in rows for _, *numbers in row)
-        loss = sum(self._add_gradients(model, row, n) for row in rows) / n
+        if not self.trained:
+            self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # One wait for the device a step.
+        total = float(sum(self._add_gradients(model, row, n) for row in rows))
+        loss = total / n
+        self.loss_sum += total
         if not math.isfinite(loss):
             raise UserError(
                 f"training diverged at step {self.state.global_step + 1} (loss {loss}): lower tuning.learning_rate "
@@ -180,12 +186,12 @@ class AnswerTrainer(SFTTrainer):
             )
         return torch.tensor(loss, dtype=torch.float32, device=self.args.device)
 
-    def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> float:
+    def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> torch.Tensor:
         """Add the gradients of a row's share in a mean over `n` examples, and return its sum of losses."""
         alone = sum(len(numbers) for _, *numbers in row) == 1
         length = tokens_of(self.examples, row, share=self.engine != "plain")
         if not alone and length > self.row_tokens:
-            return sum(self._add_gradients(model, half, n) for half in halves(row))
+            return torch.stack([self._add_gradients(model, half, n) for half in halves(row)]).sum()
         found = self._gradients(model, row, n, alone)
         if found is None:  # only now are the failed pass and its error gone from memory
             self.row_tokens = min(self.row_tokens, length) // 2
@@ -193,38 +199,35 @@ class AnswerTrainer(SFTTrainer):
             torch.cuda.empty_cache()
             return self._add_gradients(model, row, n)
         loss, n_examples, n_tokens, gradients = found
-        for parameter, gradient in gradients:
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self.loss_sum += loss
         self.n_examples += n_examples
         self.n_tokens += n_tokens
         return loss
 
     def _gradients(
         self, model: Any, row: list[list[int]], n: int, alone: bool
-    ) -> tuple[float, int, int, list[tuple[Any, torch.Tensor | None]]] | None:
+    ) -> tuple[torch.Tensor, int, int, tuple[torch.Tensor | None, ...]] | None:
         """A row's loss, examples, tokens, and gradient of each trained parameter; None if memory did not suffice.
 
         Raises:
             torch.OutOfMemoryError: if the row is a single example.
         """
-        trained = [p for p in model.parameters() if p.requires_grad]
         try:
             chosen = [[self.examples[g][e] for e in numbers] for g, *numbers in row]
             parts = [distinct(group) for group in chosen]  # type: ignore[arg-type]
             batch = make_batch(parts, self.engine, self.mask_dtype, self.pad).to(self.args.device)
             pairs = [one for group in chosen for one in group if isinstance(one, LinePair)]
-            with self.compute_loss_context_manager():
-                total = self._pair_loss(model, batch, parts, pairs) if pairs else -answer_log_probs(model, batch).sum()
+            total = self._pair_loss(model, batch, parts, pairs) if pairs else -answer_log_probs(model, batch).sum()
             # Not backward(): a pass that runs out of memory halfway must leave no gradients behind.
-            gradients = torch.autograd.grad(total / n, trained, allow_unused=True)
+            gradients = torch.autograd.grad(total / n, self.trained, allow_unused=True)
         except torch.OutOfMemoryError:
             if alone:
                 raise
             return None
         n_examples = sum(len(group) for group in chosen)
-        return float(total.detach()), n_examples, batch.n_tokens, list(zip(trained, gradients, strict=True))
+        return total.detach().double(), n_examples, batch.n_tokens, gradients
 
     def _pair_loss(
         self, model: Any, batch: Batch, parts: Sequence[Sequence[Example]], pairs: Sequence[LinePair]

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nngpt_ext.batches import attention
 from nngpt_ext.batches.attention import attend, install, installed
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.layout import Layout, layout_of
@@ -41,11 +40,11 @@ def in_parts(tensors: tuple[torch.Tensor, ...], layout: Layout) -> torch.Tensor:
     return attend(torch.nn.Module(), *tensors, None, scaling=0.3, layout=layout)[0]
 
 
-def behind_a_mask(tensors: tuple[torch.Tensor, ...], visible: np.ndarray) -> torch.Tensor:
+def behind_a_mask(tensors: tuple[torch.Tensor, ...], visible: np.ndarray, scale: float = 0.3) -> torch.Tensor:
     """By definition: softmax(q kᵀ · scale) v over what is visible."""
     query, key, value = tensors
     key, value = (x.repeat_interleave(HEADS // KEY_HEADS, dim=1).double() for x in (key, value))
-    scores = (query.double() @ key.transpose(2, 3)) * 0.3
+    scores = (query.double() @ key.transpose(2, 3)) * scale
     weights = torch.softmax(scores.masked_fill(~torch.from_numpy(visible), -torch.inf), dim=-1)
     return (weights @ value).transpose(1, 2)
 
@@ -81,19 +80,6 @@ def test_behind_cached_keys(groups: list[list[tuple[int, list[int]]]], cached: i
     visible = np.hstack([np.ones((n, cached), dtype=bool), row.visible()])
     found = in_parts(tensors, layout_of(row, cached))
     assert (found - behind_a_mask(tensors, visible)).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("cached", [0, 4])
-def test_the_block_mask_for_cuda_says_the_same(cached: int) -> None:
-    row = row_of([[(2, [1, 3]), (5, [2, 2])], [(1, [2])]][: 1 if cached else 2], cached)
-    n = len(row.ids)
-    tensors = tuple(x.detach() for x in drawn(n, cached + n))  # FlexAttention has no backward on a CPU
-    layout = layout_of(row, cached)
-    with torch.no_grad():
-        found = attention._flexible(*tensors, layout, 0.3).transpose(1, 2)
-        assert (found - in_parts(tensors, layout)).abs().max() < 1e-5
-        attention._flexible(*tensors, layout, 0.3)
-    assert list(layout.kept) == ["mask"] if layout.inside is None else "mask" in layout.kept
 
 
 def test_half_precision() -> None:

@@ -21,6 +21,7 @@ from nngpt_ext.batches.engine import (
     largest_difference,
     leak,
     positions_matter,
+    rounding,
 )
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import quiet_transformers
@@ -129,6 +130,19 @@ def test_an_engine_without_a_way_back_is_found(group: list[Example], monkeypatch
 
     monkeypatch.setattr("nngpt_ext.batches.attention._flash_backward", no_way_back)
     assert checked_engine(made("wide window"), group, 0, "shared") == "masked"
+
+
+@pytest.mark.parametrize("coarse", [0.2, 0.001])
+def test_in_16_bits_what_rounding_explains_is_measured(
+    coarse: float, group: list[Example], caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made("wide window").bfloat16()
+    assert 0 <= rounding(model, group, 0) < 0.1
+    # An engine whose answers differ by half: rounding of 0.2 explains it (four times), of 0.001 not.
+    monkeypatch.setattr("nngpt_ext.batches.engine.largest_difference", lambda *_: 0.5)
+    monkeypatch.setattr("nngpt_ext.batches.engine.rounding", lambda *_: coarse)
+    assert checked_engine(model, group, 0, "masked") == ("masked" if coarse == 0.2 else "plain")
+    assert ("answers differ by 0.5" in caplog.text) == (coarse != 0.2)
 
 
 def test_what_is_caught_is_far_above_the_tolerance(group: list[Example]) -> None:

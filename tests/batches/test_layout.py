@@ -111,5 +111,5 @@ def test_it_moves_as_one() -> None:
     assert layout.inside is not None
     layout.kept["made here"] = 1
     moved = layout.to(torch.device("meta"))
-    assert moved.blocks.device.type == moved.above.device.type == moved.inside.device.type == "meta"
+    assert moved.blocks.device.type == moved.tokens.device.type == moved.inside.device.type == "meta"
     assert (moved.trees, moved.cached, moved.reach, moved.kept) == (layout.trees, 0, layout.reach, {})

@@ -11,7 +11,7 @@ import torch
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import checked_engine
 from nngpt_ext.batches.rows import Group
-from nngpt_ext.config import ResolvedConfig
+from nngpt_ext.config import DecidedConfig
 from nngpt_ext.models.base import Base, quiet_transformers
 from nngpt_ext.tuning.plan import make_plan
 from nngpt_ext.tuning.trainer import AnswerTrainer
@@ -31,7 +31,7 @@ class Stepping:
 
     def __init__(
         self, base: Base, model: Any, groups: Sequence[Group], asked: Sequence[Example], n_examples: int,
-        settings: Callable[..., ResolvedConfig], folder: Path,
+        settings: Callable[..., DecidedConfig], folder: Path,
     ) -> None:  # fmt: skip
         self.base, self.model, self.groups = base, model, groups
         self._asked, self._n_examples, self._settings, self._folder = asked, n_examples, settings, folder

@@ -31,7 +31,7 @@ def groups_of(sizes: list[int], own: int = 3) -> list[list[Example]]:
 def plan(groups: list[list[Example]], **changes: Any) -> Plan:
     """The plan of three epochs; a row may have fewer tokens here than a configuration allows."""
     data = {name: changes.pop(name) for name in ("pairs_per_network", "family_cap", "split") if name in changes}
-    config = TaskConfig.model_validate({"data": data}).resolved(Path())
+    config = TaskConfig.model_validate({"data": data}).resolved(Path()).decided()
     tuning = {"epochs": 3, "examples_per_step": 4, "row_tokens": 40, **changes}
     return make_plan(groups, config.model_copy(update={"tuning": config.tuning.model_copy(update=tuning)}))
 

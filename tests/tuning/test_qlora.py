@@ -139,7 +139,7 @@ def _base_probabilities(result):
     from nngpt_ext.tasks.pipeline import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
-    config = build_config(TaskConfig, SMALL).resolved(result.output_dir)
+    config = build_config(TaskConfig, SMALL).resolved(result.output_dir).decided()
     data, base = Loader().data(config.data), load_base("embedded")
     bench = Workbench(config, get_template("code_only"), base, data)
     parts = [bench.predict(base.model, part, 0) for part in ("validation", "test")]
@@ -176,7 +176,7 @@ def _training_accuracy(config, result, checkpoint):
     from nngpt_ext.tasks.pipeline import Loader
     from nngpt_ext.tasks.workbench import Workbench
 
-    built = build_config(TaskConfig, config).resolved(result.output_dir)
+    built = build_config(TaskConfig, config).resolved(result.output_dir).decided()
     data, base = Loader().data(built.data), load_base("embedded")
     bench = Workbench(built, get_template("code_only"), base, data)
     with adapted(base, result.output_dir / "checkpoints" / checkpoint) as model:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from nngpt_ext.batches.encode import Example, training_example
 from nngpt_ext.batches.engine import ENGINES, checked_engine
 from nngpt_ext.batches.tensors import answer_log_probs, plain_batch
-from nngpt_ext.config import ResolvedConfig, ResolvedLora, TaskConfig
+from nngpt_ext.config import DecidedConfig, ResolvedLora, TaskConfig
 from nngpt_ext.models.base import Base
 from nngpt_ext.tuning import trainer as training
 from nngpt_ext.tuning.history import Validation
@@ -28,14 +28,14 @@ from tests.tuning.stepping import Stepping, mean_by_hand, relative
 LORA = ResolvedLora(r=4, alpha=8, dropout=0.0)
 
 
-def config(dropout: float = 0.0, **changes: Any) -> ResolvedConfig:
+def config(dropout: float = 0.0, **changes: Any) -> DecidedConfig:
     """Settings of two epochs with a small adapter; changes are of `tuning`."""
     tuning = {
         "epochs": 2, "learning_rate": 1e-3, "examples_per_step": 100, "warmup": 0.0, "gradient_checkpointing": False,
         **changes,
     }  # fmt: skip
     lora = {"r": LORA.r, "alpha": LORA.alpha, "dropout": dropout}
-    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path())
+    return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path()).decided()
 
 
 UNMEASURED = Validation(lambda _: {"accuracy": 0.5, "log_loss": 0.7})
