@@ -5,7 +5,8 @@
 
 Speed and memory do not depend on the values of weights, so none are loaded: they are drawn on the device and the
 output says so. Needs torch, transformers, peft and this tree; bitsandbytes for NF4 (else bf16, and the output says
-so). Steps are taken by a plain loop; where trl is there too, once more by the package's own trainer.
+so). Steps are taken by a plain loop; where trl is there too, once more by the package's own trainer. Each result is
+printed and written as it is measured, so that a run that is cut off has kept it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import checked_engine
-from nngpt_ext.batches.rows import own_length, pack, shared_length
+from nngpt_ext.batches.rows import own_length, pack, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
+from nngpt_ext.io import write_text
 from nngpt_ext.models.base import keep_compute_dtype
+from nngpt_ext.version import __version__
 
 # hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
 # deepseek-coder-7b-instruct-v1.5.
@@ -43,8 +46,8 @@ SHAPES = {
 }
 STOP = 1
 
-
-Rates = dict[str, Any]  # examples_per_second, tokens_per_second (that went through the model), peak_gb
+# examples_per_second, tokens_per_second (that went through the model), tokens_per_row (or batch), peak_gb
+Rates = dict[str, Any]
 
 
 def base_model(shape: str, device: torch.device, four_bits: bool, dtype: torch.dtype | None = None) -> Any:
@@ -138,6 +141,17 @@ def questions(networks: int, each: int, prefix: int, own: int, vocabulary: int) 
     return groups
 
 
+def tokens_of_network(group: list[Example], share: bool = True) -> int:
+    """Tokens of all questions about a network, with the prefix once or in each."""
+    return tokens_of([group], [[0, *range(len(group))]], share=share)
+
+
+def filling(groups: list[list[Example]], row_tokens: int, rows: int | None = None) -> list[list[Example]]:
+    """The networks of full rows: of that many, or of as many as hold all. If there are too few, they come again."""
+    held = max(1, row_tokens // max(map(tokens_of_network, groups)))
+    return list(itertools.islice(itertools.cycle(groups), held * (rows or math.ceil(len(groups) / held))))
+
+
 def passes(model: Any, groups: list[list[Example]], engine: str, row_tokens: int) -> list[Any]:
     """The batches of one pass over the examples."""
     device, dtype = next(model.parameters()).device, mask_dtype(model)
@@ -195,7 +209,7 @@ def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: in
     cuda = next(model.parameters()).is_cuda
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-5)
-    batches = passes(model, groups, engine, row_tokens)
+    batches = passes(model, filling(groups, row_tokens), engine, row_tokens)
     model.train()
 
     def step(batch: Any) -> None:
@@ -219,13 +233,14 @@ def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: in
         done, tokens, number = done + batch.n_answers, tokens + batch.n_tokens, number + 1
     elapsed = now(cuda) - began
     model.eval()
-    return rates(done, tokens, elapsed, cuda)
+    return rates(done, tokens, number, elapsed, cuda)
 
 
-def rates(examples: float, tokens: float, seconds: float, cuda: bool) -> Rates:
+def rates(examples: float, tokens: float, rows: float, seconds: float, cuda: bool) -> Rates:
     return {
         "examples_per_second": examples / seconds,
         "tokens_per_second": tokens / seconds,
+        "tokens_per_row": tokens / rows,
         "peak_gb": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
     }
 
@@ -250,10 +265,13 @@ def matrix_rate(device: torch.device, size: int) -> float:
 
 
 def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens: int, rank: int) -> Rates:
-    """An epoch over the examples with the package's own trainer, on trl; its first step warms up.
+    """Three equal steps of the package's own trainer, on trl, of which the first warms up.
+
+    A step has as many networks as a row of shared prefixes holds.
 
     Raises:
         ImportError: if trl or one of its requirements is not installed.
+        OutOfMemoryError: also if the trainer went on with shorter rows.
     """
     from transformers import AutoTokenizer, TrainerCallback
 
@@ -264,9 +282,10 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
     from nngpt_ext.tuning.trainer import AnswerTrainer
 
     cuda = next(tuned.parameters()).is_cuda
+    groups = filling(groups, row_tokens, rows=3)
     tuning = {
-        "epochs": 1, "learning_rate": 1e-5, "examples_per_step": 2 * (len(groups[0]) // 2), "row_tokens": row_tokens,
-        "warmup": 0.0, "gradient_checkpointing": True, "engine": engine,
+        "epochs": 1, "learning_rate": 1e-5, "examples_per_step": len(groups) // 3 * 2 * (len(groups[0]) // 2),
+        "row_tokens": row_tokens, "warmup": 0.0, "gradient_checkpointing": True, "engine": engine,
     }  # fmt: skip
     lora = {"r": rank, "alpha": rank, "dropout": 0.0}
     config = TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path()).decided()
@@ -289,9 +308,11 @@ def by_trainer(tuned: Any, groups: list[list[Example]], engine: str, row_tokens:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
-    seconds = ends[-1] - ends[0]
+    if trainer.row_tokens < row_tokens:
+        raise torch.OutOfMemoryError
     share = (len(plan.steps) - 1) / len(plan.steps)
-    return rates(trainer.n_examples * share, trainer.n_tokens * share, seconds, cuda)
+    measured = (trainer.n_examples * share, trainer.n_tokens * share, sum(map(len, plan.steps[1:])))
+    return rates(*measured, ends[-1] - ends[0], cuda)
 
 
 def attempt(way: Callable[..., Rates], *given: Any) -> Rates:
@@ -300,6 +321,8 @@ def attempt(way: Callable[..., Rates], *given: Any) -> Rates:
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return {"failed": "out of memory"}
+    except ImportError as missing:
+        return {"failed": str(missing)}
 
 
 def main() -> None:
@@ -319,75 +342,72 @@ def main() -> None:
         given.shape, given.prefix, given.row_tokens, given.seconds = "tiny", 200, [512, 1024], 0.5
     if not given.tiny and not torch.cuda.is_available():
         parser.exit(2, "no CUDA device found; --tiny runs the same code on a CPU\n")
-    device = torch.device("cpu" if given.tiny else "cuda")
-    four_bits = importlib.util.find_spec("bitsandbytes") is not None
-    found = run(given, device, four_bits)
-    text = json.dumps(found, indent=2)
-    print(text)
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
-        name = f"gpu-{given.shape}-{found['device']}".lower().replace(" ", "-")
-        (given.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    device = torch.device("cpu" if given.tiny else "cuda")
+    four_bits = importlib.util.find_spec("bitsandbytes") is not None
+    print(json.dumps(run(given, device, four_bits), indent=2))
 
 
 def run(given: argparse.Namespace, device: torch.device, four_bits: bool) -> dict[str, Any]:
-    """Everything that is measured, as one mapping."""
-    vocabulary = SHAPES[given.shape][-1]
-    groups = questions(given.networks, given.questions, given.prefix, given.own, vocabulary)
+    """Everything that is measured, as one mapping, which is written anew after each result."""
+    groups = questions(given.networks, given.questions, given.prefix, given.own, SHAPES[given.shape][-1])
     rate = matrix_rate(device, 8192 if device.type == "cuda" else 1024)
     model = base_model(given.shape, device, four_bits)
     engine = checked_engine(model, groups[0], 0, "shared")
     tuned = with_lora(model, given.rank)
     tuned.train()  # no dropout: only so that activations are recomputed
-    error, yardstick = gradient_error(tuned, groups, engine), rounding(tuned, groups)
-    ways, table = dict.fromkeys([engine, "plain"]), []
-    for row_tokens, way in itertools.product(given.row_tokens, ways):
-        found = attempt(by_loop, tuned, groups, way, row_tokens, given.seconds)
-        table.append({"engine": way, "row_tokens": row_tokens, **found})
-    best: dict[str, Rates] = {}  # of each way that ran at all
-    for row in table:
-        if "failed" not in row:
-            best[row["engine"]] = max(best.get(row["engine"], row), row, key=lambda one: one["examples_per_second"])
-    steps, row_tokens = "a plain loop, and the package's trainer on trl", given.row_tokens[-1]
-    try:
-        for way in ways:
-            found = attempt(by_trainer, tuned, groups, way, row_tokens, given.rank)
-            table.append({"engine": f"{way}, the package's trainer", "row_tokens": row_tokens, **found})
-    except ImportError as missing:
-        steps = f"a plain loop only: {missing}"
     frozen = sum(
         math.prod(layer.weight.quant_state.shape if four_bits else layer.weight.shape)
         for layer in (m.base_layer for m in tuned.modules() if hasattr(m, "base_layer"))
     )
-    lengths = [sum(own_length(e, 0) for e in g) for g in groups]
-    once = [s + sum(own_length(e, s) for e in g) for g in groups for s in [shared_length([e.prompt for e in g])]]
-    # Forward, forward again (recomputed), and backward to the activations: 2 FLOP a weight each; frozen weights
-    # have no gradient, and attention and LoRA are left out.
-    used = 6 * frozen * best[engine]["tokens_per_second"] / 1e12 if engine in best else None
-    return {
+    names = ("torch", "triton", "transformers", "peft", "accelerate", "bitsandbytes", "trl")
+    table: list[dict[str, Any]] = []
+    found = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "shape": given.shape,
         "weights": "random, drawn on the device",
         "base": "NF4, double quantisation" if four_bits else "not quantised: bitsandbytes is not installed",
-        "steps": steps,
         "engine": engine,
         "lora_rank": given.rank,
         "gradient_checkpointing": True,
         "lengths": {"networks": given.networks, "questions": given.questions, "prefix": given.prefix, "own": given.own},
-        "bound": sum(lengths) / sum(once),
-        "gradient_relative_error": error,
-        "gradient_rounding": yardstick,
+        "bound": sum(tokens_of_network(g, share=False) for g in groups) / sum(map(tokens_of_network, groups)),
+        "gradient_relative_error": gradient_error(tuned, groups, engine),
+        "gradient_rounding": rounding(tuned, groups),
         "gradient_relative_error_tiny_fp32": gradient_error_in_fp32(device, four_bits, given.rank),
         "results": table,
-        "examples_ratio": (
-            best[engine]["examples_per_second"] / best["plain"]["examples_per_second"]
-            if engine in best and "plain" in best
-            else None
-        ),
         "matrix_tflops": rate,
-        "share_of_matrix_rate": None if used is None else used / rate,
-        "versions": {name: _version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "trl")},
+        "versions": {"nngpt_ext": __version__, **{name: _version(name) for name in names}, "cuda": torch.version.cuda},
         "python": sys.version.split()[0],
+    }
+    file = f"gpu-{given.shape}-{found['device']}.json".lower().replace(" ", "-")
+
+    def measure(name: str, row_tokens: int, way: Callable[..., Rates], *more: Any) -> None:
+        table.append({"engine": name, "row_tokens": row_tokens, **attempt(way, tuned, groups, *more)})
+        print(json.dumps(table[-1]), file=sys.stderr, flush=True)
+        found.update(summary(table, engine, frozen, rate))
+        if given.out:
+            write_text(given.out / file, json.dumps(found, indent=2) + "\n")
+
+    ways = dict.fromkeys([engine, "plain"])
+    for row_tokens, way in itertools.product(given.row_tokens, ways):
+        measure(way, row_tokens, by_loop, way, row_tokens, given.seconds)
+    for way in ways:
+        measure(f"{way}, the package's trainer", row_tokens, by_trainer, way, row_tokens, given.rank)
+    return found
+
+
+def summary(table: list[dict[str, Any]], engine: str, frozen: int, rate: float) -> dict[str, float | None]:
+    """What the loop's fastest rows say; `frozen` weights have LoRA, and `rate` is of matrix products, in TFLOP/s."""
+    ran = sorted((row for row in table if "failed" not in row), key=lambda row: row["examples_per_second"])
+    best = {row["engine"]: row for row in ran}
+    ours, plain = best.get(engine), best.get("plain")
+    # Forward, forward again (recomputed), and backward to the activations: 2 FLOP a weight each; frozen weights
+    # have no gradient, and attention and LoRA are left out.
+    return {
+        "examples_ratio": ours["examples_per_second"] / plain["examples_per_second"] if ours and plain else None,
+        "share_of_matrix_rate": 6 * frozen * ours["tokens_per_second"] / 1e12 / rate if ours else None,
     }
 
 

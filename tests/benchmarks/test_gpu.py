@@ -42,6 +42,16 @@ def test_gradients_in_4_bits_are_those_of_the_weights(monkeypatch: pytest.Monkey
     assert float((found[0] - found[1]).norm() / found[1].norm()) < 1e-5
 
 
+@pytest.mark.parametrize(("row_tokens", "held"), [(150, 1), (300, 2), (500, 4)])
+def test_rows_are_full(row_tokens: int, held: int) -> None:
+    groups = gpu.questions(3, 4, 60, 12, 100)  # 60 + 4 * (12 + 3) = 120 tokens each
+    model = gpu.base_model("tiny", torch.device("cpu"), False)
+    for rows in (3, None):
+        batches = gpu.passes(model, gpu.filling(groups, row_tokens, rows), "shared", row_tokens)
+        assert len(batches) == (rows or -(-3 // held))
+        assert {batch.n_tokens for batch in batches} == {120 * held}
+
+
 @pytest.mark.slow
 def test_it_runs_on_a_cpu(tmp_path: Path) -> None:
     command = [sys.executable, gpu.__file__, "--tiny", "--networks", "3", "--questions", "6", "--out", str(tmp_path)]
@@ -55,3 +65,7 @@ def test_it_runs_on_a_cpu(tmp_path: Path) -> None:
         "shared", "plain", "shared, the package's trainer", "plain, the package's trainer"
     }  # fmt: skip
     assert not [row for row in found["results"] if "failed" in row]
+    assert all(row["row_tokens"] / 2 < row["tokens_per_row"] <= row["row_tokens"] for row in found["results"])
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('{"engine"')]
+    assert told == found["results"]
+    assert found["versions"]["torch"] == torch.__version__
