@@ -8,14 +8,14 @@ each depth of the second, and one for cached keys. Their results are combined by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from nngpt_ext.batches.layout import Layout
-from nngpt_ext.batches.rows import Row
+from nngpt_ext.batches.rows import NO_PARENT, Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Call:
 
 def calls_of(row: Row, cached: int, device: torch.device) -> list[Call]:
     """The calls for a row behind `cached` keys: the first has all queries, and none has a query or a key twice."""
+    row = _merged(row)
     starts = np.searchsorted(row.segments, np.arange(len(row.parents)))  # segments are in order
     lengths = np.diff(np.append(starts, len(row.ids)))
     above = row.above()
@@ -48,6 +49,15 @@ def calls_of(row: Row, cached: int, device: torch.device) -> list[Call]:
             [len(each) for each in below], lengths[seen], False, device,
         ))  # fmt: skip
     return calls
+
+
+def _merged(row: Row) -> Row:
+    """The row with only children, such as a single answer, merged into their parents, which they follow."""
+    numbers, parents = np.arange(len(row.parents)), row.parents
+    children = np.bincount(parents[parents != NO_PARENT], minlength=len(parents))
+    merged = (parents != NO_PARENT) & (parents == numbers - 1) & (children[parents] == 1)
+    places = np.append(np.cumsum(~merged) - 1, NO_PARENT)  # NO_PARENT is the last place
+    return replace(row, segments=places[row.segments], parents=places[parents[~merged]])
 
 
 def _call(
@@ -102,15 +112,18 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         query, key, value, out, lse = ctx.saved_tensors
-        d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
+        totals = [torch.zeros_like(x) for x in (query, key, value)]
         for call in ctx.calls:
             at = slice(None) if call.queries is None else call.queries
             parts = _backward(
                 grad[at], query[at], key[call.keys], value[call.keys], out[at], lse[:, at], call, ctx.scale, ctx.state
             )
-            for total, place, part in zip((d_query, d_key, d_value), (at, call.keys, call.keys), parts, strict=True):
-                total[place] += part  # no place is there twice
-        return d_query, d_key, d_value, None, None
+            for total, place, part in zip(totals, (at, call.keys, call.keys), parts, strict=True):
+                if isinstance(place, slice):
+                    total[place].add_(part)
+                else:
+                    total.index_add_(0, place, part)  # no place is there twice
+        return *totals, None, None
 
 
 def _forward(

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 # exchanged functions behind, so that all later loads fail too.
 LOADING = threading.RLock()
 
-ACTIVATION_BYTES = 48  # of a layer, for each token and unit of its width: estimated
+# Of a layer, for each token and unit of its width; 42 were measured on a Llama of 7B parameters in NF4 with LoRA.
+ACTIVATION_BYTES = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,12 @@ class Base:
         return int(getattr(config, "max_position_embeddings", None) or 2048)
 
     def holds_activations(self, tokens: int) -> bool:
-        """Whether half of the GPU's free memory holds the activations of a row of that many tokens."""
+        """Whether three quarters of the GPU's free memory hold the activations of a row of that many tokens."""
         import torch
 
         config = self.model.config.get_text_config()
         needed = tokens * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
-        return bool(needed < torch.cuda.mem_get_info(self.device)[0] / 2)
+        return bool(needed < torch.cuda.mem_get_info(self.device)[0] * 0.75)
 
 
 def base_folder(base: str, *, revision: str | None = None, configured: bool = False) -> Path:
@@ -231,7 +232,10 @@ def with_trained_adapter(base: Base, folder: Path) -> Any:
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error below
         if has_head(folder):
             add_head(base.model)
+        from nngpt_ext.models.fused import fuse
+
         model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
+        fuse(model)
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(weights.keys())
     if missing:  # PEFT leaves them at their initial values

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.base import LOADING, quiet_transformers
+from nngpt_ext.models.fused import fuse
 from nngpt_ext.models.heads import NAME as HEAD
 from nngpt_ext.models.heads import TASK_TYPE, add_head, remove_head
 from nngpt_ext.models.presets import preset
@@ -37,6 +38,7 @@ def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterat
         if scores:
             add_head(base.model)
         model = get_peft_model(base.model, peft)
+    fuse(model)
     settings: Any = model.peft_config["default"]
     settings.target_modules.discard(HEAD)  # it is linear too, but trained whole
     # PEFT records the local folder of a hub model's snapshot, which means nothing on another machine.

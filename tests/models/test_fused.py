@@ -1,0 +1,59 @@
+"""LoRA layers that add in one step compute what PEFT's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from nngpt_ext.models.base import load_base
+from nngpt_ext.models.fused import fuse
+
+
+def tuned(load_in_4bit: bool, **lora: Any) -> Any:
+    base = load_base("embedded", load_in_4bit=load_in_4bit)
+    config = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", **{"lora_alpha": 24, **lora})
+    model = get_peft_model(base.model, config)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def loss_and_gradient(model: Any) -> tuple[float, torch.Tensor]:
+    torch.manual_seed(0)  # of the dropout
+    ids = torch.arange(5, 200)[None]
+    loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return float(loss.detach()), torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)])
+
+
+@pytest.fixture(params=[True, False], ids=["NF4", "fp32"])
+def models(request: Any) -> Any:
+    return lambda **lora: tuned(request.param, **lora)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_loss_and_gradients(models: Any, dropout: float) -> None:
+    model = models(lora_dropout=dropout).train()
+    before, gradient = loss_and_gradient(model)
+    fuse(model)
+    after, fused = loss_and_gradient(model)
+    assert after == pytest.approx(before, rel=1e-6)
+    assert (fused - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_an_adapter_that_is_off_or_not_plain_is_left_to_peft(models: Any) -> None:
+    model = models(use_dora=True).eval()
+    before, _ = loss_and_gradient(model)
+    fuse(model)
+    assert loss_and_gradient(model)[0] == before
+    with model.disable_adapter(), torch.no_grad():
+        ids = torch.arange(5, 200)[None]
+        off = model(input_ids=ids, labels=ids).loss
+    bare = model.unload()
+    assert float(off) == float(bare(input_ids=ids, labels=ids).loss)
+    assert not any(hasattr(layer, "lora_A") for layer in bare.modules())
