@@ -15,9 +15,11 @@ import torch
 
 from nngpt_ext import doctor
 from nngpt_ext.errors import UserError
+from nngpt_ext.host.conversion import llm_preset
 from nngpt_ext.models.base import base_folder, base_hash, load_base
 from nngpt_ext.models.gguf import NOTE, copy_place, gguf_file, packaged_file, quantised_before
 from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.study.grid import Block
 from tests import models_made
 
 gguf = pytest.importorskip("gguf")
@@ -108,6 +110,8 @@ def test_a_file_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     before = {place: place.stat().st_mtime_ns for place in first.iterdir()}
     assert base_folder(str(file)) == first
     assert base_folder(str(tmp_path)) == first  # the only GGUF file of a folder
+    assert llm_preset(str(file))["base_model_name"] == f"bases/{first.name}"  # NNGPT gets the copy
+    assert Block(prompts=["code_only"], bases=[str(file)]).bases == [str(file)]
     assert {place: place.stat().st_mtime_ns for place in first.iterdir()} == before
     assert caplog.text.count("reading 'once.gguf' once") == 1
     assert quantised_before(first) is None
