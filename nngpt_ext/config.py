@@ -29,7 +29,8 @@ class ModelConfig(Stage):
     """The base model."""
 
     base: FileName = Field(
-        "deepseek-coder-7b", description="embedded, embedded-2, deepseek-coder-1.3b, …-7b, a hub id or a folder"
+        "deepseek-coder-7b",
+        description="embedded, embedded-2, smollm2-135m, deepseek-coder-7b, a hub id, folder or GGUF file",
     )
     load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
     lora: LoraConfig = LoraConfig()

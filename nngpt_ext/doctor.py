@@ -280,6 +280,21 @@ def check_hub() -> str:
     return "the model hub can be reached"
 
 
+def check_smollm2() -> str:
+    """Where the weights of the preset smollm2-135m would come from."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from nngpt_ext.models.gguf import packaged_file
+    from nngpt_ext.models.presets import PRESETS
+
+    found = PRESETS["smollm2-135m"]
+    if file := packaged_file(str(found.package)):
+        return f"weights in {file}"
+    if isinstance(try_to_load_from_cache(found.location, "config.json"), str):
+        return f"weights of {found.location} in the hub's cache"
+    raise Note(f"its weights are not here{_BEFORE_CURE}{pip(f'install --no-deps {found.package}')}")
+
+
 def check_host() -> str:
     """Which NNGPT is installed; the task runs without it."""
     from nngpt_ext.host.installation import find_host
@@ -329,6 +344,7 @@ OTHERS: dict[str, tuple[Callable[[], str], str | None]] = {
     "disk": (check_disk, "nngpt-ext run dataset_compare --set model.base=embedded --out /a/folder/with/room"),
     "cache": (check_cache, "export NNGPT_EXT_CACHE=/a/folder/with/room"),
     "hub": (check_hub, "nngpt-ext run dataset_compare --set model.base=embedded"),
+    "base smollm2-135m": (check_smollm2, None),
     "host": (check_host, None),
 }
 

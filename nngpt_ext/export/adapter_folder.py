@@ -105,9 +105,9 @@ def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
             )
         # A hub repository cannot name one of its own folders as base_model, but it can name itself.
         return _Base(name, repo or BASE_FOLDER, ships)
-    if Path(location).is_dir() and base_id is None:
+    if Path(location).exists() and base_id is None:
         raise UserError(
-            f"the base model '{name}' is a folder of this machine, where nobody else can find it; give its name on the "
+            f"the base model '{name}' is on this machine only, where nobody else can find it; give its name on the "
             f"hub: {typed('--base-id OWNER/NAME', 'base_id=OWNER/NAME')}"
         )
     return _Base(base_id or name, base_id or location)

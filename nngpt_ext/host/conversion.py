@@ -11,6 +11,7 @@ from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError, nearest
 from nngpt_ext.host.installation import CONF, Host
 from nngpt_ext.io import replacing
+from nngpt_ext.models.base import local_base
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, Question, Shown
 from nngpt_ext.prompts.render import Renderer
@@ -87,15 +88,17 @@ def dataset_meta() -> str:
 
 
 def llm_preset(base: str) -> dict[str, Any]:
-    """The content of NNGPT's LLM preset for a base model: one of our names, a hub id or a local folder.
+    """The content of NNGPT's LLM preset for a base model: one of our names, a hub id, a local folder or a GGUF file.
 
     A local base is named relatively, through a link `bases/<its name>`: NNGPT writes adapters to
     `<epoch>/<the base's name>`, which for an absolute path is the base's own folder.
     """
-    location = preset(base).location
-    folder = Path(location)
-    content: dict[str, Any] = {"base_model_name": location, "load_in_4bit": True, "default_context_length": CONTEXT}
-    if folder.is_dir():
+    content: dict[str, Any] = {
+        "base_model_name": preset(base).location,
+        "load_in_4bit": True,
+        "default_context_length": CONTEXT,
+    }
+    if (folder := local_base(base)) is not None:
         config, tokenizer = (_json_of(folder / name) for name in ("config.json", "tokenizer_config.json"))
         content["base_model_name"] = f"bases/{folder.name}"
         content["default_context_length"] = int(config.get("max_position_embeddings") or 2048)

@@ -19,7 +19,7 @@ from nngpt_ext.host.conversion import llm_preset, prompt_file, to_json
 from nngpt_ext.host.installation import CONF, find_host
 from nngpt_ext.host.process import obstacles
 from nngpt_ext.io import cannot_write, inside, text_digest, write_text
-from nngpt_ext.models.presets import preset
+from nngpt_ext.models.base import local_base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.template import load_template
 
@@ -63,7 +63,7 @@ def enable(
     Args:
         task: `dataset_compare`.
         prompts: registered prompts or prompt files; the same JSON is written for training and for measuring.
-        base: base model of the LLM preset: one of our names, a hub id or a folder.
+        base: base model of the LLM preset: one of our names, a hub id, a folder or a GGUF file.
         folder: the folder of the user's project that is written to.
         dry_run: only return what would change.
 
@@ -93,7 +93,7 @@ def enable(
             wanted[str(CONF / "prompt" / part / prompt_file(template.name))] = conversion.prompt_json(template)
     if "chat_template_path" in chosen:
         wanted[str(CONF / "chat_template" / conversion.CHAT_TEMPLATE_FILE)] = conversion.CHAT_TEMPLATE
-    if (local := Path(preset(base).location)).is_dir():
+    if (local := local_base(base)) is not None:
         wanted[chosen["base_model_name"]] = local.resolve()
     _check_inside(root, wanted)
     changes, ours = [], dict(note["files"])

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, setting, typed, unknown
+from nngpt_ext.extras import pip
+from nngpt_ext.models.gguf import copy_place, gguf_file, make_copy, packaged_file, quantised_before
 from nngpt_ext.models.heads import add_head, has_head, remove_head
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 # functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
 # exchanged functions behind, so that all later loads fail too.
 LOADING = threading.RLock()
+LOCATIONS = "a folder, a GGUF file, a hub id (owner/name)"  # of base models, beside the presets
 
 # Of a layer, for each token and unit of its width; 42 were measured on a Llama of 7B parameters in NF4 with LoRA.
 ACTIVATION_BYTES = 48
@@ -67,30 +70,55 @@ class Base:
 
 
 def base_folder(base: str, *, revision: str | None = None, configured: bool = False) -> Path:
-    """The local folder of a base model; a hub id is downloaded (safetensors and JSON only).
+    """The local folder of a base model; a hub id is downloaded (safetensors and JSON only), a GGUF file is copied once.
 
     Args:
         base, revision: as in `load_base`.
         configured: whether the base is the key `model.base` of a configuration, which errors then say how to set.
 
     Raises:
-        UserError: if it is neither a preset, nor a folder, nor reachable on the hub.
+        UserError: if it is neither a preset, nor a folder or GGUF file, nor reachable on the hub.
     """
-    location = preset(base).location
-    folder = Path(location)
-    if folder.is_dir():
+    chosen = preset(base)
+    location = chosen.location
+    if (folder := local_base(base, revision=revision)) is not None:
         if not (folder / "config.json").is_file():
             raise UserError(f"'{folder}' is not a model: it has no config.json")
         if not list(folder.glob("*.safetensors")):
             raise UserError(f"'{folder}' has no *.safetensors; other weights are not read, because they may run code")
         return folder
     if not is_hub_id(location):
-        raise unknown("base model", base, PRESETS, "a folder, a hub id (owner/name)")
+        raise unknown("base model", base, PRESETS, LOCATIONS)
     advice = f"download it and give its folder: {typed('--base FOLDER', 'base=FOLDER')}"
     if configured:
         own = f"or use the model in the package: {setting('model.base', 'embedded')}"
         advice = f"give a local folder: {setting('model.base', 'FOLDER')}, {own}"
+    if chosen.package:
+        advice = f"a package has its weights: {pip(f'install --no-deps {chosen.package}')}"
     return hub_folder(location, "base model", revision, advice)
+
+
+def local_base(base: str, *, revision: str | None = None) -> Path | None:
+    """The folder of a base model that is on this machine outside the hub's cache, or None.
+
+    The weights that an installed package ships precede those on the hub, unless a revision of the latter is asked for.
+
+    Raises:
+        UserError: for a GGUF file that cannot be read.
+    """
+    chosen = preset(base)
+    file = gguf_file(Path(chosen.location))
+    if file is None and chosen.package and revision is None:
+        file = packaged_file(chosen.package)
+    if file is None:
+        return Path(chosen.location) if Path(chosen.location).is_dir() else None
+    place = copy_place(file)
+    with LOADING:
+        if not place.is_dir():
+            check_libraries(load_in_4bit=False)
+            with quiet_transformers():
+                make_copy(file.absolute(), place)
+    return place
 
 
 def is_hub_id(name: str) -> bool:
@@ -137,7 +165,7 @@ def load_base(
     """Load a base model and its tokenizer.
 
     Args:
-        base: a preset's name, a folder, or a hub id.
+        base: a preset's name, a folder, a GGUF file, or a hub id.
         load_in_4bit: NF4 with double quantisation (Dettmers et al. 2023), on CUDA and on the CPU.
         revision: of a hub id.
         trust_remote_code: run code that comes with the model; only if the user says so.
@@ -190,6 +218,8 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer of '{base}' is not a fast one, so sources cannot be cut by tokens")
     check_text(tokenizer, base)
+    if load_in_4bit and (before := quantised_before(folder)):
+        log.info("model.base %s: %s; they were read back, and are quantised again to NF4", base, before)
     model.eval()
     model.requires_grad_(False)
     keep_compute_dtype(model)

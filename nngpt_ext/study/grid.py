@@ -17,7 +17,8 @@ from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.io import text_digest
-from nngpt_ext.models.base import is_hub_id
+from nngpt_ext.models.base import LOCATIONS, is_hub_id
+from nngpt_ext.models.gguf import gguf_file
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.settings import Stage, build_config, read_project
 from nngpt_ext.study.outcome import RANDOM, Place
@@ -37,8 +38,8 @@ def _known_prompt(name: str) -> str:
 
 def _known_base(name: str) -> str:
     """Allow a base that is known but not available here: its cells are recorded as not run."""
-    if name not in PRESETS and not is_hub_id(name) and not Path(name).is_dir():
-        raise unknown("base model", name, PRESETS, "a folder, a hub id (owner/name)")
+    if name not in PRESETS and not is_hub_id(name) and not Path(name).is_dir() and not gguf_file(Path(name)):
+        raise unknown("base model", name, PRESETS, LOCATIONS)
     return name
 
 

@@ -126,7 +126,7 @@ def test_unknown_base_lists_the_presets(base: str) -> None:
     message = str(caught.value)
     assert message == (
         f"unknown base model '{base}'; known: deepseek-coder-1.3b, deepseek-coder-7b, embedded, embedded-2, "
-        "embedded-small, a folder, a hub id (owner/name)"
+        "embedded-small, smollm2-135m, a folder, a GGUF file, a hub id (owner/name)"
     )
     assert all(name in message for name in PRESETS)
 

@@ -11,7 +11,10 @@ from nngpt_ext.models.presets import EMBEDDED, EMBEDDED_2, EMBEDDED_SMALL, PRESE
 
 
 def test_the_presets() -> None:
-    assert list(PRESETS) == ["embedded", "embedded-small", "embedded-2", "deepseek-coder-1.3b", "deepseek-coder-7b"]
+    assert list(PRESETS) == [
+        "embedded", "embedded-small", "embedded-2", "smollm2-135m", "deepseek-coder-1.3b", "deepseek-coder-7b",
+    ]  # fmt: skip
+    assert preset("smollm2-135m").location == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert preset("deepseek-coder-1.3b").location == "deepseek-ai/deepseek-coder-1.3b-instruct"
     assert preset("deepseek-coder-7b").location == "deepseek-ai/deepseek-coder-7b-instruct-v1.5"
 
