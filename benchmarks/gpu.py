@@ -35,6 +35,7 @@ from nngpt_ext.batches.rows import own_length, pack, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import keep_compute_dtype
+from nngpt_ext.models.fused import fuse
 from nngpt_ext.version import __version__
 
 # hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
@@ -116,6 +117,7 @@ def with_lora(model: Any, rank: int) -> Any:
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
     tuned = get_peft_model(model, lora)
+    fuse(tuned)
     for name, parameter in tuned.named_parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -170,16 +172,10 @@ def gradients(model: Any, batches: list[Any]) -> torch.Tensor:
     n = sum(batch.n_answers for batch in batches)
     sums = [torch.zeros_like(p) for p in trained]
     for batch in batches:
-        with autocast(model):
-            loss = -answer_log_probs(model, batch).sum() / n
+        loss = -answer_log_probs(model, batch).sum() / n
         for total, gradient in zip(sums, torch.autograd.grad(loss, trained), strict=True):
             total += gradient
     return torch.cat([one.flatten() for one in sums])
-
-
-def autocast(model: Any) -> Any:
-    device = next(model.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and mask_dtype(model) == torch.bfloat16)
 
 
 def gradient_error(model: Any, groups: list[list[Example]], engine: str) -> float:
@@ -208,13 +204,12 @@ def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: in
     """Optimiser steps over the examples for about that long, after one that warms up."""
     cuda = next(model.parameters()).is_cuda
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-5)
+    optimiser = torch.optim.AdamW(trained, lr=1e-5, fused=cuda)
     batches = passes(model, filling(groups, row_tokens), engine, row_tokens)
     model.train()
 
     def step(batch: Any) -> None:
-        with autocast(model):
-            loss = -answer_log_probs(model, batch).sum() / batch.n_answers
+        loss = -answer_log_probs(model, batch).sum() / batch.n_answers
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
