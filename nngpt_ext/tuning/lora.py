@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -43,6 +44,9 @@ def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterat
     settings.target_modules.discard(HEAD)  # it is linear too, but trained whole
     # PEFT records the local folder of a hub model's snapshot, which means nothing on another machine.
     settings.base_model_name_or_path = preset(base.name).location
+    # Embeddings are not trained; to find that out, PEFT would look for the base on the hub at each checkpoint.
+    saved: Any = partial(model.save_pretrained, save_embedding_layers=False)
+    model.save_pretrained = saved  # type: ignore[method-assign]
     try:
         yield model
     finally:
