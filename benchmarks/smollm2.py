@@ -3,7 +3,7 @@
     python benchmarks/smollm2.py --out benchmarks/results/smollm2-cpu.json
 
 Each base is measured in 4 bits (NF4) and not, with one thread and with two, on the same networks with shared prefixes;
-tokens are those that went through the model. Run it on an idle machine: 20 minutes on two cores. The shares are of
+tokens are those that went through the model. Run it on an idle machine: 10 minutes on two cores. The shares are of
 twenty questions about one network, forward and backward, on one thread.
 """
 
