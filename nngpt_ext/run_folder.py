@@ -48,6 +48,7 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
 _ELSEWHERE = {"output_dir", "store", "workers"}  # where results go, and how many folds at a time, changes no result
+_ON_DEVICE = ("tuning.row_tokens", "tuning.gradient_checkpointing")  # None: as suits the device, for the same results
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
     "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",
@@ -174,7 +175,11 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
         UserError: if not; the line names the first keys that differ.
     """
     there, wanted = (_flat({k: v for k, v in c.items() if k not in _ELSEWHERE}) for c in (found, wanted))
-    other = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    other = [
+        key for key in {**there, **wanted}
+        if there.get(key) != wanted.get(key)
+        and not (key.endswith(_ON_DEVICE) and None in (there.get(key, ""), wanted.get(key, "")))
+    ]  # fmt: skip
     if other:
         shown = ", ".join(f"{key} {there.get(key)} there, {wanted.get(key)} now" for key in other[:3])
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
