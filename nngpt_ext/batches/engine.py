@@ -44,11 +44,23 @@ def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: s
 
 
 def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
-    """Largest difference between plain answers one at a time and in one batch, which only rounding explains."""
-    examples, dtype = list(group[:QUESTIONS]), mask_dtype(model)
-    together = _scores(model, make_batch([examples], "plain", dtype, pad))
-    alone = torch.cat([_scores(model, make_batch([[one]], "plain", dtype, pad)) for one in examples])
-    return float((together - alone).abs().max())
+    """Largest difference between plain answers computed in several ways, which only rounding explains.
+
+    One at a time, in one batch, and with attention as matrix products (`eager`), which rounds differently.
+    """
+    examples, dtype, before = list(group[:QUESTIONS]), mask_dtype(model), model.config._attn_implementation
+
+    def alone() -> torch.Tensor:
+        return torch.cat([_scores(model, make_batch([[one]], "plain", dtype, pad)) for one in examples])
+
+    found = [alone(), _scores(model, make_batch([examples], "plain", dtype, pad))]
+    try:
+        with quiet_transformers():
+            model.set_attn_implementation("eager")
+        found.append(alone())
+    finally:
+        model.set_attn_implementation(before)
+    return float(max((other - found[0]).abs().max() for other in found[1:]))
 
 
 def leak(model: Any, group: Sequence[Example], engine: str) -> float:

@@ -1,0 +1,67 @@
+"""Runs beside each other on the same test pairs: accuracies, and differences with intervals over families.
+
+    python benchmarks/versus.py smollm2-near smollm2-random-near families-near --out benchmarks/results/pretraining.json
+
+A run is a folder below `benchmarks/results/runs`, or any other, with `predictions.parquet` or one in each fold. The
+first run is compared with each of the others, on the test pairs that all of them have.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.figures import publish
+from nngpt_ext.data.load import load_pairs
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.evaluation import slices
+from nngpt_ext.evaluation.statistics import bootstrap_networks
+from nngpt_ext.run_folder import KEYS
+
+RUNS = Path(__file__).parent / "results" / "runs"
+
+
+def answers(run: str) -> pd.Series:
+    """Whether each test answer of a run is correct, by network, epoch and datasets in the order of their names."""
+    folder = RUNS / run if (RUNS / run).is_dir() else Path(run)
+    files = sorted(folder.glob("fold-*/predictions.parquet")) or [folder / "predictions.parquet"]
+    found = pd.concat([pd.read_parquet(file) for file in files])
+    return found[found["split"] == "test"].set_index(KEYS)["correct"].astype(bool)
+
+
+def compare(runs: Sequence[str], level: str) -> dict[str, Any]:
+    """The figures of each run on the common test pairs, and of the first minus each other one."""
+    found = pd.concat({run: answers(run) for run in runs}, axis=1, join="inner")
+    family = load_pairs(DataConfig(split="by_family", fold=0, family_level=level)).families
+    units = found.index.get_level_values("nn").map(family).to_numpy()
+    first = runs[0]
+    return {
+        "n_test_pairs": len(found),
+        "families": len(set(units)),
+        "family_level": level,
+        "accuracy": {
+            run: {"value": round(float(found[run].mean()), 4), "ci95": bootstrap_networks(found[run], units)}
+            for run in runs
+        },
+        f"{first} minus": {
+            run: slices.difference(found[first].to_numpy(), found[run].to_numpy(), units).model_dump(mode="json")
+            for run in runs[1:]
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="two or more")
+    parser.add_argument("--family-level", default="near", choices=("near", "strict"))
+    parser.add_argument("--out", type=Path, help="JSON file to write as well")
+    given = parser.parse_args()
+    publish(compare(given.runs, given.family_level), given.out)
+
+
+if __name__ == "__main__":
+    main()
