@@ -8,8 +8,10 @@ docs/LOG.md, whose entries are dated.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,11 +31,13 @@ PAGES = sorted(
 FIXED: Mapping[str, set[str]] = {
     "*": {"3.10", "0.85", "95 %"},
     "CONTRIBUTING.md": {"90 minutes"},
-    "docs/base_models.md": {"0.13 B", "1.3 B", "6.9 B", "4 GB", "12 GB", "93 MB"},
+    "docs/base_models.md": {"1,024", "80 %", "5e-4", "0.13 B", "1.3 B", "6.9 B", "4 GB", "12 GB", "93 MB"},
     "docs/concepts.md": {"0.9", "0.5"},
     "docs/embedded.md": {"1.000"},
     "docs/first_steps.md": {"2.2"},
-    "docs/gpu.md": {"1.3B", "2 ×", "2,048", "2,413", "2,341", "7.4 GiB", "2.0", "1.5"},
+    "docs/gpu.md": {
+        "80 GB", "1.3B", "2,048", "8,192", "1,500", "10,567", "44.7 GB", "0.2 %", "2.0", "1.5", "2.11", "13.0"
+    },
     "docs/host.md": {
         "1.0.6", "2.2.11", "2.1.2", "4,096", "2,000", "1.5", "0.55 %", "96 %", "77 %", "635 MB", "1.7", "5.15", "5.22",
         "0.99", "5 minutes",
@@ -41,7 +45,7 @@ FIXED: Mapping[str, set[str]] = {
     "docs/predictions.md": {"0.5", "0.95"},
     "docs/prompts.md": {"80 %", "-6.5", "-0.5"},
     "docs/publishing.md": {"0.4.13", "1.0.0", "2.6"},
-    "docs/shared_prefix.md": {"2,048", "0.1", "0.3"},
+    "docs/shared_prefix.md": {"2,048", "0.1", "0.3", "1.3B"},
     "docs/splits.md": {"0.5", "10 %", "20 %", "2,000", "2.1.2"},
     "docs/structure.md": {"5.13", "0.5", "4 kB", "4 GB", "10 s", "20 s"},
 }  # fmt: skip
@@ -127,6 +131,7 @@ def readme() -> list[str]:
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
     levels = ("near", "strict")
     runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
+    trained = [read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in levels]
     found = [BASELINES["splits"][level] for level in levels]
 
     def by_trees(name: str, *, beyond: bool) -> str:
@@ -147,6 +152,7 @@ def readme() -> list[str]:
         " | ".join(
             f"**{accuracy(one)} | {better(one['skill_beyond_best_prior'])}".replace(" (", "** (", 1) for one in runs
         ),
+        " | ".join(f"{accuracy(one)} | {better(one['skill_beyond_best_prior'])}" for one in trained),
         " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
         " and ".join(
             better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"])
@@ -349,7 +355,11 @@ def shared_prefix() -> list[str]:
 
     last = [one["by_questions"][-1] for one in both]
     alone = [max(v["examples_per_second"] for k, v in one["training"].items() if "one a row" in k) for one in both]
+    times_7b, times_1b = (
+        f"{read(f'{RESULTS}gpu-{size}-nvidia-h100-80gb-hbm3.json')['examples_ratio']:.1f}" for size in ("7b", "1.3b")
+    )
     return [
+        f"{times_7b} (7B) and {times_1b} times (1.3B) as many",
         f"on {found['lengths']['networks']} real networks with all their pairs in both orders"
         f" ({found['lengths']['questions']:.0f} questions a network)",
         columns(lambda one: f"{one['training_ratio']:.1f}×"),
@@ -448,20 +458,70 @@ def study() -> list[str]:
 
 
 def gpu() -> list[str]:
-    """The estimates, which are derived in a comment."""
+    """What was measured on a card, and the estimates, which are derived in a comment."""
     derived = (ROOT / "examples" / "study_deepseek.yaml").read_text(encoding="utf-8")
-    small, large = (match(rf"{size},.*?(\d+) GB +([\d.]+ h) +(\d+ h)", derived) for size in ("1.3B", "7B"))
+    cells = [match(rf"{size} +\d+ GB +([\d.]+ h) +([\d.]+ h)", derived) for size in ("1.3B", "7B")]
+    cards = [read(f"{RESULTS}gpu-{size}-nvidia-h100-80gb-hbm3.json") for size in ("1.3b", "7b")]
+
+    def best(card: Any, engine: str, figure: str = "tokens_per_second") -> float:
+        trainer = f"{engine}, the package's trainer"
+        return float(next(one[figure] for one in card["results"] if one["engine"] == trainer))
+
+    def per_second(engine: str, digits: int) -> str:
+        return row(*(f"{best(card, engine, 'examples_per_second'):.{digits}f}" for card in cards))[2:]
+
+    short = next(one for one in cards[1]["results"] if one["row_tokens"] == 2048)
+    large, small = (f"{best(card, 'shared'):,.0f}" for card in cards[::-1])
+    hours = [(24e6 + 10e6 / 3) / best(card, "shared") / 3600 for card in cards]  # scoring is a third of the work
+    assert [f"{each:.1f} h" for each in hours] == [each[1] for each in cells]
+    assert f"reached {large} (7B) and {small} tokens/s (1.3B)" in derived
     return [
-        row(f"{small[1]} GB", f"{large[1]} GB")[:-2],
-        row(small[2], large[2])[:-2],
-        row(small[3], large[3])[:-2],
+        row(small, large)[2:],
+        per_second("shared", 0),
+        per_second("plain", 1),
+        row(*(f"{card['examples_ratio']:.1f}×" for card in cards))[2:],
+        row(*(f"{best(card, 'shared', 'peak_gb'):.1f} GB" for card in cards))[2:],
+        row(*(f"{card['share_of_matrix_rate']:.0%}".replace("%", " %") for card in cards))[2:],
+        row(*(f"{c['gradient_relative_error']:.3f}; {c['gradient_rounding']:.3f}" for c in cards))[2:],
+        f"7B has {short['tokens_per_second']:,.0f} tokens/s: the CPU takes "
+        f"{short['tokens_per_row'] / short['tokens_per_second']:.1f} s",
+        *(row(*(each[n] for each in cells))[2:-2] for n in (1, 2)),
         f"{1.35 * 2:.1f} GB | {6.9 * 2:.0f} GB",  # two bytes a parameter
     ]
 
 
+def base_models() -> list[str]:
+    pretrained = read(RESULTS + "pretraining.json")
+    near, strict = (read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in ("near", "strict"))
+    beyond = [found["skill_beyond_best_prior"] for found in (near, strict)]
+    code = [read(f"{RESULTS}runs/smollm2-code_only-near/fold-{fold}/report.json") for fold in range(1, 5)]
+    weights = [found["n_test_pairs"] for found in code]
+
+    def mean(*keys: str) -> float:
+        values = [functools.reduce(operator.getitem, keys, found) for found in code]
+        return sum(n * value for n, value in zip(weights, values, strict=True)) / sum(weights)
+
+    one, random, made = (f"{found['value']:.3f} {between(found['ci95'])}" for found in pretrained["accuracy"].values())
+    against = [
+        f"{found['value']:+.3f} {between(found['ci95'], '+')}" for found in pretrained["smollm2-near minus"].values()
+    ]
+    return [
+        *(f"{parameters(base) / 1e6:.1f} M" for base in ("embedded", "embedded_small")),
+        row(one, "")[:-2], row(random, against[0])[:-2], row(made, against[1])[:-2],
+        f"{pretrained['n_test_pairs']:,} test pairs of {pretrained['families']} families",
+        f"The kind prior has {near['baselines']['kind_prior']['accuracy']:.3f}",
+        "({}; `strict` {})".format(
+            *(f"{found['value']:+.3f}, {found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}" for found in beyond)
+        ),
+        f"it has {mean('accuracy', 'value'):.3f} on four of the five folds ({sum(weights):,} pairs",
+        f"the pair prior has {mean('baselines', 'pair_prior', 'accuracy'):.3f} and the kind prior "
+        f"{mean('baselines', 'kind_prior', 'accuracy'):.3f}",
+    ]  # fmt: skip
+
+
 FIGURES: Mapping[str, Callable[[], list[str]]] = {
     "README.md": readme,
-    "docs/base_models.md": lambda: [f"{parameters(base) / 1e6:.1f} M" for base in ("embedded", "embedded_small")],
+    "docs/base_models.md": base_models,
     "docs/embedded.md": embedded,
     "docs/first_steps.md": lambda: [f"({demo_time()})"],
     "docs/gpu.md": gpu,
