@@ -10,6 +10,7 @@ import pytest
 from benchmarks.smollm2 import PARTS, main
 
 
+@pytest.mark.slow
 def test_rates_and_shares(tmp_path: Path) -> None:
     out = tmp_path / "rates.json"
     sizes = ["--networks", "2", "--code-tokens", "64", "--rounds", "1"]

@@ -47,6 +47,7 @@ def check_quiet(notebook: Any) -> None:
     assert [line for line in left.splitlines() if not line.endswith("every answer abstains")] == []
 
 
+@pytest.mark.slow
 def test_first_look(place: Path) -> None:
     done = tool.execute(FOLDER / "first_look.ipynb", place, {"TINY": {**FEW, "code_tokens": 64}})
     check_quiet(done)

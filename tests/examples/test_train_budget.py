@@ -112,6 +112,7 @@ def test_the_datasets_of_held_out_networks_can_be_named(installed: Path, run: Ru
         )
 
 
+@pytest.mark.slow
 def test_generated_networks(installed: Path, run: RunResult, tmp_path: Path, lemur_sources: dict[str, str]) -> None:
     codes = tmp_path / "codes"
     codes.mkdir()
@@ -141,6 +142,7 @@ def recipe_run(run: RunResult, asking: Callable[[str], Path], tmp_path: Path) ->
     return folder
 
 
+@pytest.mark.slow
 def test_networks_with_recipes(
     installed: Path, recipe_run: Path, tmp_path: Path, lemur_sources: dict[str, str]
 ) -> None:

@@ -17,6 +17,7 @@ SET = ["data.train_networks=4", "data.validation_networks=2", "tuning.epochs=2",
        "tuning.examples_per_step=16", "tuning.warmup=0.2", "model.lora.r=8", "model.load_in_4bit=false"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_hosts_own_main_gets_what_we_hand_it(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (host.folder / "brute").is_dir():
         pytest.skip(f"'{host.folder}' is a part of the host: its tuner cannot be imported")

@@ -77,6 +77,7 @@ def test_rows_are_those_of_the_predictor(run: RunResult, codes: Path, whole: pd.
     assert (whole["probability_1"] != whole["calibrated_1"]).all()
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_run_again(run: RunResult, codes: Path, whole: pd.DataFrame, tmp_path: Path) -> None:
     out = tmp_path / "p.parquet"
     started = subprocess.Popen(command(run, codes, out), stderr=subprocess.DEVNULL)

@@ -25,6 +25,7 @@ def test_the_table_is_what_the_command_measures():
     assert {(key, Shape(*shape)) for key, *shape in rows} == wanted
 
 
+@pytest.mark.slow
 def test_it_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lemur_sources: dict[str, str]) -> None:
     jobs = [
         ("a", lemur_sources["AlexNet"], [Shape(3, 32, 32, 10), Shape(3, 64, 64, 10)]),

@@ -156,6 +156,7 @@ def test_an_adapter_belongs_to_its_base(run, tmp_path):
         check_base(run.output_dir / "adapter", replace(base, name="other", sha256="0" * 64))
 
 
+@pytest.mark.slow
 def test_it_learns_eight_networks_by_heart(tmp_path):
     from nngpt_ext.tuning.history import read_history
 
