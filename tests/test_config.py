@@ -417,7 +417,7 @@ URLS = [
     f"postgresql://me:{SECRET}", f"postgresql://me:{SECRET}/x", f"me:{SECRET}@host/x", f"postgresql:me:{SECRET}@host",
     f"postgresql:/me:{SECRET}@host", f"sqlite:///p.db?password={SECRET}", f"postgresql://me:a\n{SECRET}@host/x",
     f"postgresql://me:{SECRET}@host:port/x", f"postgresql://me:/{SECRET}@host/x",
-    f"host=h password={SECRET} dbname=x", f"postgresql://host/x;PASSWORD = {SECRET}",
+    f"//me:{SECRET}@h/x", f"host=h password={SECRET} dbname=x", f"postgresql://host/x;PASSWORD = {SECRET}",
 ]  # fmt: skip
 
 

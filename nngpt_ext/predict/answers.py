@@ -117,7 +117,7 @@ class Ranking:
         if self.unseen:
             return not_trained_on(self.unseen)
         own = abstentions(self.datasets[0], self.comparisons)
-        below = f"{sum(own)} of the {len(own)} comparisons of {self.datasets[0]} abstain"
+        below = f"it abstains in {sum(own)} of {count(len(own), 'comparison')} of {self.datasets[0]}"
         return below if self.abstain else None
 
     @property
@@ -148,7 +148,7 @@ class Ranking:
     def remarks(self) -> list[str]:
         """What the table means, and what a reader must know of it, in sentences."""
         abstaining = sum(c.abstain for c in self.comparisons)
-        of = f"{abstaining} of {count(len(self.comparisons), 'comparison')} abstain; " if abstaining else ""
+        of = f"It abstains in {abstaining} of {count(len(self.comparisons), 'comparison')}; " if abstaining else ""
         found = [
             "Strength (Bradley–Terry): log-odds with mean zero. P(best of all) is computed from the strengths, "
             "P(better than next) is that of one comparison.",

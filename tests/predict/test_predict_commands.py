@@ -85,9 +85,8 @@ def test_rank(run: RunResult) -> None:
         assert int(row[4]) == sum(
             c["abstain"] for c in found["comparisons"] if name in (c["dataset_1"], c["dataset_2"])
         )
-    assert (
-        f"{sum(c['abstain'] for c in found['comparisons'])} of {len(found['comparisons'])} comparisons abstain" in said
-    )
+    abstaining = sum(c["abstain"] for c in found["comparisons"])
+    assert f"abstains in {abstaining} of {len(found['comparisons'])} comparisons" in said
     assert (found["abstain"], found["reason"] is None) == (found["reason"] is not None, not found["abstain"])
     assert ("but the model abstains: " in said) == found["abstain"]
     assert sum(found["probabilities"].values()) == pytest.approx(1)

@@ -82,7 +82,7 @@ def test_a_ranking_abstains_where_that_of_its_best_dataset_does(sure: Sure, code
     (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 1.0}))
     found = Predictor.from_pretrained(adapter).rank(code, ["mnist", "svhn", "cifar-10"])
     assert (found.abstain, found.unseen) == (True, ())
-    assert found.reason == f"2 of the 2 comparisons of {found.datasets[0]} abstain"
+    assert found.reason == f"it abstains in 2 of 2 comparisons of {found.datasets[0]}"
 
 
 def test_a_dataset_of_lemur_that_it_was_not_trained_on(sure: Sure, code: str, caplog: pytest.LogCaptureFixture) -> None:
