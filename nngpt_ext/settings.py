@@ -48,7 +48,7 @@ def hide_password(url: str) -> str:
         return f"{url[:20].partition('://')[0]}://***"
     place, query, _ = url.partition("?")
     place = re.sub(r"(passw\w*[\s=:]+).*", r"\1***", place, flags=re.DOTALL | re.IGNORECASE)
-    place = re.sub(r"(^[^/@:]*(?!://)|//[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
+    place = re.sub(r"(^[^/@:]*(?!://)|(?<!/)//(?!/)[^/@:]*):.*@", r"\1:***@", place, flags=re.DOTALL)
     place = re.sub(r"(://[^/@:]*):(?!\*|\d*(?:/|$))[^/]*", r"\1:***", place)  # where the port belongs
     return f"{place}?***" if query else place
 
