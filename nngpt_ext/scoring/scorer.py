@@ -62,20 +62,6 @@ class Budget:
     engine: str = "shared"
 
 
-class MeanScorer:
-    """The mean of several scorers' log-odds, for example of adapters that differ in their seeds only."""
-
-    def __init__(self, scorers: Sequence[Scorer]) -> None:
-        self.scorers = list(scorers)
-
-    def log_odds(
-        self, questions: Sequence[Question], sources: Mapping[str, str], advance: Advance | None = None
-    ) -> np.ndarray:
-        """See `Scorer.log_odds`."""
-        found = [scorer.log_odds(questions, sources, advance) for scorer in self.scorers]
-        return np.asarray(np.mean(found, axis=0))
-
-
 class LocalScorer:
     """A scorer on a base model in this process; threads may share it and take turns.
 

@@ -22,7 +22,7 @@ from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.scoring.lines import Prior, encode_lines, line_log_odds, line_pairs, read_prior
 from nngpt_ext.scoring.log_odds import scores
-from nngpt_ext.scoring.scorer import Budget, LocalScorer, MeanScorer
+from nngpt_ext.scoring.scorer import Budget, LocalScorer
 from nngpt_ext.tuning.lora import with_adapter
 from tests import models_made
 from tests.batches.asked import encoder, questions
@@ -162,14 +162,6 @@ def test_pairs_to_train_on_have_the_better_line_first(base: Base) -> None:
     assert lines == [q.dataset_1 if r else q.dataset_2 for q, r in zip(ASKED, right[:21], strict=False)]
     assert [pair.offset for pair in groups[0][:3]] == [1.25, 0.5, 0.0]
     assert groups[0][0].better is encoded.groups[0][0]  # not a copy: a row contains each line once
-
-
-def test_several_scorers_are_averaged(base: Base, model: Any) -> None:
-    one, other = scorer(base, model), scorer(base, model, prior=PRIOR)
-    found = MeanScorer([one, other]).log_odds(ASKED, models_made.sources())
-    each = [made.log_odds(ASKED, models_made.sources()) for made in (one, other)]
-    assert np.array_equal(found, (each[0] + each[1]) / 2)
-    assert found[0, 0] == pytest.approx(each[0][0, 0] + 0.625)
 
 
 def test_a_prior_is_read_as_it_was_written(tmp_path: Any) -> None:
