@@ -214,7 +214,7 @@ def by_loop(model: Any, groups: list[list[Example]], engine: str, row_tokens: in
         optimiser.step()
         optimiser.zero_grad()
 
-    for batch in {batch.n_tokens: batch for batch in batches}.values():  # every length once: kernels are compiled
+    for batch in {batch.n_tokens: batch for batch in batches}.values():  # every length once, to warm up
         step(batch)
     if cuda:
         torch.cuda.reset_peak_memory_stats()

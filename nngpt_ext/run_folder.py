@@ -48,7 +48,8 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
 _ELSEWHERE = {"output_dir", "store", "workers"}  # where results go, and how many folds at a time, changes no result
-_ON_DEVICE = ("tuning.row_tokens", "tuning.gradient_checkpointing")  # None: as suits the device, for the same results
+# None: as suits the device. Results differ by rounding and, with dropout, by what each row drops.
+_ON_DEVICE = ("tuning.row_tokens", "tuning.gradient_checkpointing")
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
 _LIBRARIES = (
     "nngpt-ext", "torch", "transformers", "peft", "trl", "bitsandbytes", "tokenizers", "scikit-learn", "numpy",

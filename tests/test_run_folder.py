@@ -103,6 +103,16 @@ def test_where_results_go_does_not_make_another_config(claimed):
     assert claim(claimed, moved, resume=True) is False
 
 
+def test_a_run_continues_on_another_device(claimed):
+    """None stands for what suits the device; two numbers that somebody chose are another matter."""
+    chosen = build_config(TaskConfig, {"tuning": {"row_tokens": 512, "gradient_checkpointing": True}})
+    config = CONFIG.model_copy(update={"tuning": chosen.tuning})
+    assert claim(claimed, config, resume=True) is False
+    other = config.model_copy(update={"tuning": config.tuning.model_copy(update={"row_tokens": 256})})
+    assert "(tuning.row_tokens 512 there, 256 now)" in line(claim, claimed, other, True)
+    assert claim(claimed, CONFIG, resume=True) is False
+
+
 def test_another_config_names_the_keys_that_differ(claimed):
     before = (claimed / "config.yaml").read_text()
     other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"epochs": 2}, "model": {"lora": {"r": 8}}})

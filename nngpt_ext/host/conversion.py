@@ -12,6 +12,7 @@ from nngpt_ext.errors import UserError, nearest
 from nngpt_ext.host.installation import CONF, Host
 from nngpt_ext.io import replacing
 from nngpt_ext.models.base import local_base
+from nngpt_ext.models.gguf import copy_place, packaged_file
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, Question, Shown
 from nngpt_ext.prompts.render import Renderer
@@ -139,9 +140,12 @@ def base_of(file: Path) -> str:
     """
     base = str(read_llm_preset(file)["base_model_name"])
     root = next((place for place in file.parents if place / CONF / "llm" == file.parent), file.parent)
+    names = {known.location: name for name, known in PRESETS.items()}
     if (root / base).is_dir():
         base = str((root / base).resolve())
-    return {known.location: name for name, known in PRESETS.items()}.get(base, base)
+        packaged = {packaged_file(known.package): name for name, known in PRESETS.items() if known.package}
+        names |= {str(copy_place(file).resolve()): name for file, name in packaged.items() if file is not None}
+    return names.get(base, base)
 
 
 def row_limit(preset: Mapping[str, Any], folder: Path) -> int:

@@ -28,14 +28,15 @@ class _Fused:
 
     def __call__(self, x: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
         layer = self.layer
-        plain = len(layer.active_adapters) == 1 and not (layer.disable_adapters or layer.merged or layer.lora_variant)
-        if given or named or not plain:
+        off = layer.disable_adapters or layer.merged or layer.lora_variant
+        names = [] if off else [name for name in layer.active_adapters if name in layer.lora_A]
+        if given or named or len(names) != 1 or layer.lora_B[names[0]].bias is not None:
             return self.separate(x, *given, **named)  # type: ignore[no-any-return]
-        (name,) = layer.active_adapters
+        (name,) = names
         down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-        result: torch.Tensor = layer.base_layer(x)
-        if not torch.is_autocast_enabled(x.device.type) and not (x.dtype == result.dtype == down.dtype):
+        if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
             return self.separate(x)  # type: ignore[no-any-return]
+        result: torch.Tensor = layer.base_layer(x)
         low = torch.nn.functional.linear(layer.lora_dropout[name](x), down)
         added = torch.addmm(result.flatten(0, -2), low.flatten(0, -2), up.T, alpha=layer.scaling[name])
         return added.view(result.shape)

@@ -10,7 +10,7 @@ import io
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,21 +72,31 @@ def copy_place(file: Path) -> Path:
 def make_copy(file: Path, target: Path) -> None:
     """Write the model of a GGUF file as a folder: bf16 safetensors, configuration, tokenizer, chat template, note.
 
-    The caller holds `models.base.LOADING` and keeps transformers quiet. 9 seconds of one core for 135 M weights.
+    Of several processes that want it, such as the folds of a run, one writes and the others wait. The caller holds
+    `models.base.LOADING` and keeps transformers quiet. 9 seconds of one core for 135 M weights.
 
     Raises:
         UserError: if the file is damaged, incomplete or of an architecture that transformers does not read, if a
             library is missing, or if the folder cannot be written; there is no folder then.
     """
     import_library("gguf", f"type: {install_extra(EXTRA)}")
+    from huggingface_hub.utils import WeakFileLock
+
+    with ExitStack() as held:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(WeakFileLock(f"{target.parent}.lock"))
+        except OSError as error:
+            raise cannot_write(target, error) from None
+        if not target.is_dir():
+            _copy(file, target)
+
+
+def _copy(file: Path, target: Path) -> None:
     began = time.monotonic()
     log.info("reading '%s' once; its copy for later is '%s'", file.name, target)
     with parsing(f"cannot read '{file}'"), _read_once(), _no_bars():
         model, tokenizer, types = _read(file)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(target, error) from None
     with replacing_folder(target) as folder, _no_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

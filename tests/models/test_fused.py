@@ -18,7 +18,7 @@ def tuned(load_in_4bit: bool, **lora: Any) -> Any:
     model = get_peft_model(base.model, config)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name:  # its bias, too
             torch.nn.init.normal_(parameter, std=0.05)
     return model
 
@@ -44,6 +44,36 @@ def test_loss_and_gradients(models: Any, dropout: float) -> None:
     after, fused = loss_and_gradient(model)
     assert after == pytest.approx(before, rel=1e-6)
     assert (fused - gradient).norm() < 1e-5 * gradient.norm()
+
+
+@pytest.mark.parametrize("other", [{"lora_bias": True}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}])
+def test_other_kinds_of_lora(other: dict[str, Any]) -> None:
+    model = tuned(False, **other)
+    before, gradient = loss_and_gradient(model)
+    fuse(model)
+    after, fused = loss_and_gradient(model)
+    assert after == pytest.approx(before, rel=1e-6)
+    assert (fused - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_weights_of_another_type_are_left_to_peft() -> None:
+    model = tuned(False).bfloat16()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    before, gradient = loss_and_gradient(model)
+    fuse(model)
+    after, fused = loss_and_gradient(model)
+    assert (after, fused.tolist()) == (before, gradient.tolist())
+
+
+def test_a_second_adapter_of_fewer_layers() -> None:
+    model = tuned(False)
+    model.add_adapter("few", LoraConfig(task_type="CAUSAL_LM", r=8, target_modules=["q_proj"]))
+    model.set_adapter("few")
+    before, _ = loss_and_gradient(model)
+    fuse(model)
+    assert loss_and_gradient(model)[0] == pytest.approx(before, rel=1e-6)
 
 
 def test_an_adapter_that_is_off_or_not_plain_is_left_to_peft(models: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -15,7 +17,9 @@ import torch
 
 from nngpt_ext import doctor
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.conversion import llm_preset
+from nngpt_ext.host.conversion import base_of, llm_preset
+from nngpt_ext.host.installation import CONF
+from nngpt_ext.host.integration import enable
 from nngpt_ext.models.base import base_folder, base_hash, load_base
 from nngpt_ext.models.gguf import NOTE, copy_place, gguf_file, packaged_file, quantised_before
 from nngpt_ext.models.presets import PRESETS
@@ -121,6 +125,33 @@ def test_a_file_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert base_hash(base_folder(str(file))) == weights  # the same bytes
 
 
+def test_of_processes_at_once_one_reads_it(tmp_path: Path, cache: Path) -> None:
+    """As the folds of a run begin: a folder that is replaced under a process that loads it would be missing files."""
+    file = write(tmp_path / "wanted.gguf")
+    code = (
+        "import logging, sys; from nngpt_ext.models.base import base_folder, check_libraries; check_libraries(False);"
+        "logging.basicConfig(format='%(message)s'); logging.getLogger('nngpt_ext').setLevel('INFO');"
+        "print('ready', flush=True); input(); print(base_folder(sys.argv[1]))"
+    )
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "NNGPT_EXT_CACHE": str(cache)},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in begun:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in begun:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate() for process in begun]
+    assert [Path(out.strip()) for out, _ in told] == [copy_place(file)] * 2
+    assert sum(err.count("reading 'wanted.gguf' once") for _, err in told) == 1
+
+
 def test_which_file_of_a_folder(tmp_path: Path) -> None:
     assert gguf_file(tmp_path) is None
     assert gguf_file(tmp_path / "none.gguf") is None
@@ -179,6 +210,9 @@ def test_a_package_that_ships_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     assert packaged_file(PACKAGE) == file
     assert base_folder("smollm2-135m") == copy_place(file)
     assert doctor.check_smollm2() == f"weights in {file}"
+    enable("dataset_compare", ["code_only"], base="smollm2-135m", folder=tmp_path / "root")
+    (preset_file,) = (tmp_path / "root" / CONF / "llm").glob("*weights-*")
+    assert base_of(preset_file) == "smollm2-135m"  # with the preset's settings
     with pytest.raises(UserError, match="cannot get base model"):
         base_folder("smollm2-135m", revision="main")  # of the hub
 
