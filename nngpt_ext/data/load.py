@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 import pandas as pd
 
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.evidence import Best, EarlyTrials, normalized
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.families import with_near_duplicate
 from nngpt_ext.data.lineage import families, kinds
@@ -40,6 +42,9 @@ class PairData:
         kinds: the kind of each network that has one; of a test network only what its source says.
         families: the family of each network, in a split that keeps families together; empty in others.
         weights: how much each training network weighs; 1 for those that are not named.
+        early_best: the best early accuracies of training networks, by which evidence is divided; empty without any.
+        evidence: as `EarlyTrials.trained` counts the test pairs.
+        without_evidence: number of pairs that were left out for lack of evidence, by reason.
     """
 
     pairs: pd.DataFrame
@@ -55,6 +60,9 @@ class PairData:
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    early_best: Best = field(default_factory=dict)
+    evidence: Mapping[str, int] = field(default_factory=dict)
+    without_evidence: Mapping[str, int] = field(default_factory=dict)
 
     def part(self, name: str) -> pd.DataFrame:
         """The pairs of one part, with a new index."""
@@ -68,10 +76,11 @@ class PairData:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one epoch, from which pairs of any label and split are made."""
+    """The records of one epoch, from which pairs of any label and split are made, and those of epochs of evidence."""
 
     source: Source
     trials: Trials
+    early: Mapping[int, Trials] = field(default_factory=dict)
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Source text of the named networks, without byte order marks, as questions show it.
@@ -89,7 +98,8 @@ def read_records(config: DataConfig) -> Records:
         UserError: if the records are missing or broken.
     """
     source = open_source(config.source, config.path)
-    return Records(source, read_trials(source, config.epoch))
+    early = {epoch: read_trials(source, epoch) for epoch in config.evidence.epochs}
+    return Records(source, read_trials(source, config.epoch), early)
 
 
 def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
@@ -112,12 +122,16 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     records = records or read_records(config)
     trials = records.trials.frame
     build = partial(build_pairs, trials, config.epoch, label=config.label, seed=config.seed)
-    pairs = build(use="random" if config.trials == "random" else "best")
+    pairs = build(use=config.tested_trials)
     pairs["split"] = parts_of(pairs, config, records)
     sources = records.sources(sorted(pairs["nn"].unique()))
     networks = {str(part): int(n) for part, n in pairs.groupby("split")["nn"].nunique().items()}
     unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - pairs["nn"].nunique()
     family = families(sources, config.family_level) if SPLITS[config.split].by_families else {}
+    early = {epoch: found.frame for epoch, found in records.early.items()}
+    evidence = EarlyTrials(config.evidence, trials, early, config.seed) if early else None
+    if evidence is not None:
+        pairs = evidence.join(pairs)
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:
@@ -130,22 +144,32 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
                 f"split {config.split} leaves no {part} pairs at epoch {config.epoch}; choose another split or epoch"
             )
     training = pairs[pairs["split"] == "train"]
-    if config.trials == "all":
-        keys = ["nn", "dataset_1", "dataset_2"]
-        training = build(use="all").merge(training[[*keys, "split"]], on=keys)
+    if config.trials != config.tested_trials:
+        keys, every = ["nn", "dataset_1", "dataset_2"], build(use=config.trials)
+        every = every if evidence is None else evidence.join(every)
+        training = every.merge(training[[*keys, "split"]], on=keys)
     trained = set(pairs.loc[pairs["split"] == "train", "nn"])
+    best: Best = {} if evidence is None else evidence.best(trained)
+    if evidence is not None:
+        pairs, training = normalized(pairs, best), normalized(training, best)
+    read = [trials, *early.values()]
     return PairData(
         pairs=pairs,
         training=training.reset_index(drop=True),
         sources=sources,
         facts=records.source.facts,
-        excluded=records.trials.excluded,
+        excluded=dict(sum((Counter(one.excluded) for one in (records.trials, *records.early.values())), Counter())),
         source=records.source.kind,
-        fingerprint=hashlib.sha256(pd.util.hash_pandas_object(trials, index=False).to_numpy().tobytes()).hexdigest(),
+        fingerprint=hashlib.sha256(
+            b"".join(pd.util.hash_pandas_object(one, index=False).to_numpy().tobytes() for one in read)
+        ).hexdigest(),
         place=own_place(records.source),
         networks=networks,
         unpaired=unpaired,
         kinds=kinds({nn: sources[nn] for nn in pairs["nn"].unique()}, trained),
         families=family,
         weights=family_weights(family, config.family_cap),
+        early_best=best,
+        evidence={} if evidence is None else evidence.trained(pairs[pairs["split"] == "test"]),
+        without_evidence={} if evidence is None else dict(evidence.excluded),
     )

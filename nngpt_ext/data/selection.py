@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from nngpt_ext.data.evidence import EvidenceConfig
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.sources.discovery import KINDS
@@ -24,6 +25,11 @@ class DataConfig(Stage):
     epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
     label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
+    test_trials: Literal["best", "random"] | None = Field(
+        None,
+        description="trials that validation and test pairs are made of; by default as trials, and best for all",
+    )
+    evidence: EvidenceConfig = EvidenceConfig()
     split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)
     hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
     fold: int | None = Field(None, ge=0, description="by_family: the fold that tests, counted from 0")
@@ -45,12 +51,19 @@ class DataConfig(Stage):
     @model_validator(mode="after")
     def _options_fit(self) -> DataConfig:
         check_options(self.split, self.options)
+        if self.evidence.epochs and self.evidence.epochs[-1] >= self.epoch:
+            raise ValueError(f"evidence.epochs are earlier than epoch {self.epoch}, not {self.evidence.epochs[-1]}")
         return self
 
     @property
     def options(self) -> SplitOptions:
         """What the split takes besides the seed."""
         return SplitOptions(**{field.name: getattr(self, field.name) for field in fields(SplitOptions)})
+
+    @property
+    def tested_trials(self) -> str:
+        """The trials that validation and test pairs are made of, and the priors."""
+        return self.test_trials or ("random" if self.trials == "random" else "best")
 
     def per_fold(self) -> list[DataConfig]:
         """One configuration for each fold of a split with folds, unless a fold is chosen; otherwise this one."""

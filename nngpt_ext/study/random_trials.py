@@ -38,7 +38,7 @@ def ask_random_trials(run: Path, config: TaskConfig, folder: Path, loader: Loade
     resolved = config.resolved(run)
     record = read_record(run, NEEDED, [ADAPTER])
     best = loader.data(config.data)
-    drawn = loader.data(config.data.model_copy(update={"trials": "random"}))
+    drawn = loader.data(config.data.model_copy(update={"trials": "random", "test_trials": None}))
     asked = same_pairs(best.part("test"), drawn.pairs)
     base = loader.base(config.model)
     adapter = run / ADAPTER

@@ -67,7 +67,7 @@ class Loader:
     """
 
     def __init__(self) -> None:
-        self._records: dict[tuple[str, str | None, int], Records] = {}
+        self._records: dict[tuple[Any, ...], Records] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._data: dict[str, PairData] = {}
         self._base: dict[str, Base] = {}
@@ -78,7 +78,7 @@ class Loader:
         Raises:
             UserError: as `load_pairs`.
         """
-        key, place = _key(config), (config.source, config.path, config.epoch)
+        key, place = _key(config), (config.source, config.path, config.epoch, config.evidence.epochs)
         if key not in self._data:
             self._data.clear()  # before the next pairs are loaded
             if place not in self._records:
