@@ -155,7 +155,19 @@ def baselines(
     family_level: FamilyLevel = SplitOptions.family_level,
     epoch: Epoch = 5,
     label: Label = "normalized",
-    trials: TrialsOf = "best",
+    trials: Annotated[
+        str | None, typer.Option(help=f"{USES.help('Trials that training pairs are made of')}; default: as tested")
+    ] = None,
+    test_trials: Annotated[
+        str | None, typer.Option(help="Trials that test pairs are made of: best, or one random one a dataset.")
+    ] = None,
+    evidence: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="With accuracies at this earlier epoch: of the very trials with --test-trials random, else of the "
+            "best of all trials; may be repeated."
+        ),
+    ] = None,
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
@@ -164,9 +176,11 @@ def baselines(
     """Measure the baselines, which use no language model, on held-out pairs; by_family: of all folds without --fold."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
+    of = "same" if "random" in (trials, test_trials) else "best"
     options = _data(
         split=split, hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch, label=label,
-        trials=trials, source=source, path=lemur, seed=seed,
+        trials=trials or test_trials or "best", test_trials=test_trials, source=source, path=lemur, seed=seed,
+        evidence={"epochs": evidence or (), "of": of},
     )  # fmt: skip
     found = evaluate_baselines(options)
     if as_json:

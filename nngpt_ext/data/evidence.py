@@ -52,15 +52,22 @@ class EvidenceConfig(Stage):
             raise ValueError("epochs are counted from 1")
         return tuple(sorted(set(epochs)))
 
-    def cost(self, epoch: int, trials: float) -> str:
-        """A sentence: how much training evidence takes, if `trials` were trained on a dataset on average."""
-        last = self.epochs[-1]
+    def note(self, epoch: int, trained: Mapping[str, int], left_out: Mapping[str, int]) -> str:
+        """Sentences for a reader: how much training the evidence took, and how many pairs had none.
+
+        Args:
+            epoch: the epoch that is compared.
+            trained: as `EarlyTrials.trained` counts.
+            left_out: numbers of pairs by reason.
+        """
+        last, trials = self.epochs[-1], trained["trials"] / trained["sides"]
         sides = "both datasets" if self.sides == "both" else "one of the two datasets"
-        trained = "the trial that is compared" if self.of == "same" else f"all trials ({trials:.1f} a dataset)"
+        whose = "the trial that is compared" if self.of == "same" else f"all trials ({trials:.1f} a dataset)"
+        without = "; ".join(f"{reason} ({n:,})" for reason, n in left_out.items())
         return (
             f"Evidence: accuracies at epoch {' and '.join(map(str, self.epochs))} on {sides}, which took {last} of "
-            f"{epoch} epochs of {trained}: {trials * last / epoch:.2g} whole trainings on each dataset trained."
-        )
+            f"{epoch} epochs of {whose}, as much as {trials * last / epoch:.1f} whole trainings on each dataset."
+        ) + (f" Pairs that were left out: {without}." if without else "")
 
 
 class EarlyTrials:

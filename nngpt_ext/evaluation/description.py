@@ -50,8 +50,17 @@ def summary(report: Report) -> str:
         f"{f' ({len(report.folds)} folds)' if report.folds else ''}, {correct} of "
         f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
         f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
-        f"pair prior{few}) is {gain}: {verdict}."
+        f"pair prior{few}) is {gain}: {verdict}.{_early(report)}"
     )
+
+
+def _early(report: Report) -> str:
+    """The sentence about the early rule, where there is early evidence."""
+    rule = report.baselines.get("early_rule")
+    if rule is None or rule.difference is None:
+        return ""
+    gain = with_interval(rule.difference.value, rule.difference.ci95, sign=True)
+    return f" The early rule alone has {share(rule.accuracy)}; accuracy minus that is {gain}."
 
 
 def _few(report: Report) -> str:

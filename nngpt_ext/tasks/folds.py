@@ -53,7 +53,10 @@ log = logging.getLogger(__name__)
 
 Runs = Mapping[int, TaskConfig]  # by fold; each has its `output_dir`
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_SAME = ("task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "near_duplicate_threshold")
+_SAME = (
+    "task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "without_evidence",
+    "near_duplicate_threshold",
+)  # fmt: skip
 
 
 def run_folds(
@@ -243,7 +246,7 @@ def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
         for name, version in record["versions"].items():
             versions.setdefault(name, {})[version] = None
     pooled: dict[str, Any] = {
-        **{name: records[0][name] for name in _SAME},
+        **{name: records[0][name] for name in _SAME if name in records[0]},
         "versions": {name: " and ".join(known) for name, known in versions.items()},
         "split_hash": digest([record["split_hash"] for record in records]),
         "parts": _sum(record["parts"] for record in records),
@@ -252,6 +255,7 @@ def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
         "near_duplicates": sorted({nn for record in records for nn in record["near_duplicates"]}),
         "families": {nn: family for record in records for nn, family in record["families"].items()},
         "folds": chosen,
+        **({"evidence": _sum(record["evidence"] for record in records)} if "evidence" in records[0] else {}),
         "epochs": [],
         "selected_epoch": None,
         "cut_networks": len(cut),

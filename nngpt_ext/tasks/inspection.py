@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,11 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         UserError: if the records are missing or broken, or a part of the split would be empty.
     """
     records, tested, folds, fold_options = read_records(config), [], [], config.per_fold()
+    trained: Counter[str] = Counter()
     for one in fold_options:
         data = load_pairs(one, records)
         test = data.part("test")
+        trained.update(data.evidence)
         units = np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object)
         tested.append(FoldAnswers(test, baseline_probabilities(data), units))
         parts = {part: data.part(part) for part in PARTS}
@@ -104,13 +107,19 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
 
     tested_networks = int(pool.test["nn"].nunique())
     options = sorted(SPLITS[config.split].options)
+    found = {name: getattr(config, name) for name in ("split", *options, "epoch", "label", "trials")}
+    notes = [SPLITS[config.split].warning, few_networks(tested_networks)]
+    if trained:
+        more = {**config.evidence.model_dump(mode="json"), **trained, "left_out": dict(data.without_evidence)}
+        found |= {"test_trials": config.tested_trials, "evidence": more}
+        notes.append(config.evidence.note(config.epoch, trained, data.without_evidence))
     return {
-        **{name: getattr(config, name) for name in ("split", *options, "epoch", "label", "trials")},
+        **found,
         **(folds[0] if len(folds) == 1 else {"parts": folds}),
         "n_test_pairs": len(pool.test),
         "n_test_networks": tested_networks,
         "intervals_over": "families" if by_families else "networks",
         "excluded": records.trials.excluded,
         "baselines": {name: figures(answer) for name, answer in right.items()},
-        "note": " ".join(filter(None, (SPLITS[config.split].warning, few_networks(tested_networks)))) or None,
+        "note": " ".join(filter(None, notes)) or None,
     }

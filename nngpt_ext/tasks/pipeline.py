@@ -274,6 +274,7 @@ def _run(
         "training_pairs": len(data.training),
         "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // config.tuning.orders,
         "excluded": data.excluded,
+        **({"evidence": dict(data.evidence), "without_evidence": dict(data.without_evidence)} if data.evidence else {}),
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
         "families": {nn: data.families[nn] for nn in sorted(set(data.part("test")["nn"])) if nn in data.families},

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.labels import LABELS
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import BASELINES as DECLARED
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
@@ -78,8 +79,15 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
             f"{count(record['unpaired_networks'], 'network')} with trials on one dataset only at epoch {data['epoch']} "
             "are in no pair."
         )
-    if data["trials"] == "all":
-        notes.append("Trained on all trials; the prior is that of the best trials, and the test pairs are of the best.")
+    config = DataConfig.model_validate(data)
+    if config.trials != config.tested_trials:
+        every = {"all": "all trials", "best": "the best trials", "random": "random trials"}
+        tested = every[config.tested_trials]
+        notes.append(
+            f"Trained on {every[config.trials]}; the prior is that of {tested}, and the test pairs are of them."
+        )
+    if "evidence" in record:
+        notes.append(config.evidence.note(config.epoch, record["evidence"], record["without_evidence"]))
     of_folds = " of all folds" if record.get("folds") else ""
     drawn = {
         "data.pairs_per_network": data["pairs_per_network"],

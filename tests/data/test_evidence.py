@@ -135,10 +135,10 @@ def test_what_evidence_costs(tree: Path) -> None:
     data = load_pairs(config(tree, of="best"))
     counted = data.evidence
     assert counted["trials"] > counted["sides"] > 0
-    said = EvidenceConfig(epochs=[1], of="best").cost(5, 8.6)
+    said = EvidenceConfig(epochs=[1], of="best").note(5, {"sides": 10, "trials": 86}, {"no accuracy at epoch 1": 1200})
     assert said == (
-        "Evidence: accuracies at epoch 1 on both datasets, which took 1 of 5 epochs of all trials (8.6 a dataset): "
-        "1.7 whole trainings on each dataset trained."
+        "Evidence: accuracies at epoch 1 on both datasets, which took 1 of 5 epochs of all trials (8.6 a dataset), as "
+        "much as 1.7 whole trainings on each dataset. Pairs that were left out: no accuracy at epoch 1 (1,200)."
     )
 
 

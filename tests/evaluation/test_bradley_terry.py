@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,10 @@ from nngpt_ext.evaluation.baselines.bradley_terry import (
     _inner_folds,
     bradley_terry,
     log_odds,
+    ridge_scores,
     sigmoid,
 )
-from nngpt_ext.evaluation.baselines.features import recipe_features, structure_features
+from nngpt_ext.evaluation.baselines.features import Side, recipe_features, structure_features
 from nngpt_ext.evaluation.metrics import first_wins
 
 from .conftest import RECIPE_A, pair_rows
@@ -113,6 +115,30 @@ def test_the_gradient_is_that_of_the_loss(rows: list[tuple[int, int, bool, float
         up, down, here = contest.loss(scores + step), contest.loss(scores - step), contest.loss(scores)
         assert slope[i] == pytest.approx((up - down) / 2e-4, abs=1e-5)
         assert curve[i] == pytest.approx((up - 2 * here + down) / 1e-8, abs=1e-4, rel=1e-2)
+
+
+def test_a_ridge_regression_is_the_penalised_optimum() -> None:
+    rng = np.random.default_rng(0)
+    features, sides = rng.normal(size=(40, 3)), rng.integers(0, 40, (2, 300))
+    won = rng.random(300) < sigmoid((features[sides[0]] - features[sides[1]]) @ np.array([1.0, -0.5, 0.0]))
+    contest = Contest(sides, won, np.ones(300), np.zeros(300))
+    weak, strong = (np.linalg.lstsq(features, one, rcond=None)[0] for one in ridge_scores(features, contest, (1, 1000)))
+    assert weak == pytest.approx([1.0, -0.5, 0.0], abs=0.35)
+    assert np.linalg.norm(strong) < 0.5 * np.linalg.norm(weak)
+    slope = features.T @ contest.gradient(features @ weak)[0] + weak
+    assert np.abs(slope).max() < 0.05
+
+
+def test_inner_folds_choose_between_trees_and_a_ridge_regression() -> None:
+    data = with_pairs(learnable(240, 0))
+    noise = np.random.default_rng(0).normal(size=(10_000, 1))
+
+    def line(_: PairData, sides: Sequence[Side]) -> np.ndarray:
+        return np.array([[np.log10(one.recipe["lr"])] for one in sides])
+
+    wins = first_wins(data.part("test"))
+    assert (((bradley_terry(data, lambda _, sides: noise[: len(sides)], line)) >= 0.5) == wins).mean() > 0.95
+    assert (((bradley_terry(data, line, lambda _, sides: noise[: len(sides)])) >= 0.5) == wins).mean() > 0.95
 
 
 @given(st.floats(1e-9, 1 - 1e-9))

@@ -46,7 +46,7 @@ def test_baselines_of_all_folds_are_pooled() -> None:
     assert [part["fold"] for part in found["parts"]] == [0, 1]
     assert found["n_test_networks"] == sum(part["n_test_networks"] for part in found["parts"]) == 337
     assert found["intervals_over"] == "families"
-    assert set(found["baselines"]) == set(BASELINES)
+    assert set(found["baselines"]) == {name for name, one in BASELINES.items() if not one.evidence}
     for figures in found["baselines"].values():
         assert figures["beyond_best_prior"]["prior"] in ("pair_prior", "kind_prior")
         assert figures["families"]["families"] == 203
@@ -54,3 +54,15 @@ def test_baselines_of_all_folds_are_pooled() -> None:
     alone = evaluate_baselines(config.model_copy(update={"fold": 1}))
     assert alone["n_test_pairs"] == found["parts"][1]["n_test_pairs"]
     assert "parts" not in alone
+
+
+def test_baselines_with_early_evidence() -> None:
+    data = {"train_networks": 60, "test_networks": 30, "trials": "random", "evidence": {"epochs": [1]}}
+    found = evaluate_baselines(DataConfig.model_validate(data))
+    assert set(found["baselines"]) == set(BASELINES)
+    assert found["test_trials"] == "random"
+    evidence = found["evidence"]
+    assert evidence["trials"] == evidence["sides"] > 60
+    assert set(evidence["left_out"]) == {"no accuracy at epoch 1", "several trials with one recipe"}
+    assert "took 1 of 5 epochs of the trial that is compared, as much as 0.2 whole trainings" in found["note"]
+    assert found["baselines"]["early_rule"]["difference"]["value"] > 0

@@ -1,9 +1,9 @@
-"""Bradley–Terry boosted trees: a score for each network and dataset, whose differences are log-odds of pairs.
+"""Bradley–Terry models: a score for each network and dataset, whose differences are log-odds of pairs.
 
     log-odds(dataset_1 is better) = log-odds(kind prior) + score(network, dataset_1) − score(network, dataset_2)
 
-Turning a pair changes only the sign, whatever the trees learn (Bradley & Terry 1952). The trees are LightGBM's, boosted
-by Newton steps on the logistic loss of the pairs.
+Turning a pair changes only the sign, whatever is learned (Bradley & Terry 1952). The scores are those of boosted trees,
+LightGBM's with Newton steps on the logistic loss of the pairs, or of a ridge regression.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize
 
 from nngpt_ext.data.splits import even_folds
-from nngpt_ext.evaluation.baselines.features import Side, recipe_features, recipe_structure_features, structure_features
+from nngpt_ext.evaluation.baselines.features import (
+    Side,
+    all_features,
+    evidence_features,
+    linear_all,
+    linear_evidence,
+    recipe_features,
+    recipe_structure_features,
+    structure_features,
+)
 from nngpt_ext.evaluation.baselines.priors import Baseline, kind_prior, pair_weights
 from nngpt_ext.evaluation.metrics import first_wins
 
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 # LightGBM is imported in the function that fits: printing a finished run does not need it.
 
 ROUNDS = (40, 80, 160, 320, 640)  # numbers of trees to choose from
+PENALTIES = (10.0, 100.0, 1000.0)  # of a ridge regression, on the weights of pairs
 INNER_FOLDS = 3
 LEAST_CURVATURE = 1e-3  # of a pair's loss, where the prediction is all but certain
 _TREES = {
@@ -45,17 +56,18 @@ class Sides:
 
     def of(self, pairs: pd.DataFrame) -> np.ndarray:
         """The numbers of both sides of each pair, shape (2, rows)."""
+        known = [name for name in ("dataset", "recipe", "evidence") if f"{name}_1" in pairs.columns]
         rows = [
             [
                 self._number(Side(*row))
-                for row in zip(pairs["nn"], pairs[f"dataset_{i}"], pairs[f"recipe_{i}"], strict=True)
+                for row in zip(pairs["nn"], *(pairs[f"{name}_{i}"] for name in known), strict=True)
             ]
             for i in (1, 2)
         ]
         return np.array(rows, dtype="int64").reshape(2, len(pairs))
 
     def _number(self, side: Side) -> int:
-        key = (side.nn, side.dataset, *sorted((name, str(value)) for name, value in side.recipe.items()))
+        key = (side.nn, side.dataset, str(side.evidence), *sorted((n, str(value)) for n, value in side.recipe.items()))
         if key not in self._numbers:
             self._numbers[key] = len(self.items)
             self.items.append(side)
@@ -129,15 +141,33 @@ def boosted_scores(features: np.ndarray, contest: Contest, rounds: Sequence[int]
     return [np.asarray(model.predict(features, num_iteration=n, raw_score=True)) for n in rounds]
 
 
-def bradley_terry(data: PairData, features: Callable[[PairData, Sequence[Side]], np.ndarray]) -> np.ndarray:
+def ridge_scores(features: np.ndarray, contest: Contest, penalties: Sequence[float]) -> list[np.ndarray]:
+    """Scores of all rows of `features` by ridge regression with each penalty; other arguments as `boosted_scores`."""
+
+    def loss(weights: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        scores = features @ weights
+        slope = features.T @ contest.gradient(scores)[0] + penalty * weights
+        return contest.loss(scores) + penalty / 2 * float(weights @ weights), slope
+
+    start = np.zeros(features.shape[1])
+    fitted = [minimize(loss, start, (penalty,), method="L-BFGS-B", jac=True) for penalty in penalties]
+    return [features @ one.x for one in fitted]
+
+
+Features = Callable[["PairData", Sequence[Side]], np.ndarray]
+
+
+def bradley_terry(data: PairData, features: Features, linear: Features | None = None) -> np.ndarray:
     """P(dataset_1) for the test pairs, shape (test pairs,).
 
-    The number of trees is chosen by log loss in folds of the training networks, whose families stay together if the
-    split keeps them together; the networks of giant families are in every fold's training part.
+    The number of trees, or a ridge regression with a penalty instead, is chosen by log loss in folds of the training
+    networks, whose families stay together if the split keeps them together; the networks of giant families are in every
+    fold's training part.
 
     Args:
         data: pairs with their split.
-        features: called with the data and its sides; returns the shape (sides, features).
+        features: of trees; called with the data and its sides; returns the shape (sides, features).
+        linear: of a ridge regression, without NaN; None for trees only.
     """
     best, training, test = data.part("train"), data.training, data.part("test")
     sides = Sides()
@@ -145,7 +175,8 @@ def bradley_terry(data: PairData, features: Callable[[PairData, Sequence[Side]],
     prior = kind_prior(best, test, data.kinds, data.weights)
     if not len(test) or not len(training):
         return prior
-    table = features(data, sides.items)
+    models: list[tuple[Any, np.ndarray, Sequence[float]]] = [(boosted_scores, features(data, sides.items), ROUNDS)]
+    models += [] if linear is None else [(ridge_scores, linear(data, sides.items), PENALTIES)]
     names = training["nn"].to_numpy(dtype=object)
 
     def contest(known: pd.DataFrame) -> Contest:
@@ -153,14 +184,15 @@ def bradley_terry(data: PairData, features: Callable[[PairData, Sequence[Side]],
         return Contest(learned, first_wins(training), pair_weights(training, data.weights), offset)
 
     fold = _inner_folds(data, names)
-    losses = np.zeros(len(ROUNDS))
+    choices = [(fit, table, option) for fit, table, options in models for option in options]
+    losses = np.zeros(len(choices))
     for i in range(INNER_FOLDS):
         held, rest = fold == i, contest(best[~best["nn"].isin(set(names[fold == i]))])
         if held.any() and not held.all():
-            scores = boosted_scores(table, rest.rows(~held), ROUNDS)
+            scores = [one for fit, table, options in models for one in fit(table, rest.rows(~held), options)]
             losses += [rest.rows(held).loss(one) for one in scores]
-    rounds = ROUNDS[int(losses.argmin())]
-    [found] = boosted_scores(table, contest(best), [rounds])
+    fit, table, option = choices[int(losses.argmin())]
+    [found] = fit(table, contest(best), [option])
     return sigmoid(log_odds(prior) + found[asked[0]] - found[asked[1]])
 
 
@@ -194,5 +226,17 @@ BRADLEY_TERRY = (
         "bt_recipe_structure",
         "Bradley–Terry trees on recipes and structure",
         lambda data: bradley_terry(data, recipe_structure_features),
+    ),
+    Baseline(
+        "bt_evidence",
+        "Bradley–Terry trees, or a ridge regression, on the early accuracies",
+        lambda data: bradley_terry(data, evidence_features, linear_evidence),
+        evidence=True,
+    ),
+    Baseline(
+        "bt_all",
+        "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
+        lambda data: bradley_terry(data, all_features, linear_all),
+        evidence=True,
     ),
 )

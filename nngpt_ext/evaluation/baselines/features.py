@@ -1,16 +1,17 @@
-"""What the Bradley–Terry trees see of a network on a dataset: the numbers of its recipe, and of its structure."""
+"""What Bradley–Terry models see of a network on a dataset: numbers of its recipe, its structure, early accuracies."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from nngpt_ext.data.lineage import is_known, source_keys
 from nngpt_ext.networks.catalogue import shipped, structures
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData
 
 _CODES = ("normalisation", "forward")  # of a structure: these are not sizes
+_CERTAIN = 0.003, 0.997  # accuracies beyond have no useful logit
 _WORDS = ("flip", "echo", "bf", "complex")  # parts of the names of LEMUR's transforms
 
 
@@ -32,6 +34,7 @@ class Side:
     nn: str
     dataset: str
     recipe: Mapping[str, Any]
+    evidence: Mapping[int, float] = field(default_factory=dict)
 
 
 def recipe_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
@@ -48,6 +51,50 @@ def structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
 def recipe_structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """Both, shape (sides, features)."""
     return np.column_stack([recipe_features(data, sides), _structures(data, sides)])
+
+
+def evidence_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """The dataset and the early accuracies, shape (sides, features); NaN where the network is not trained."""
+    return np.column_stack([_datasets(sides), _evidence(data, sides)])
+
+
+def all_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """Recipe, structure and early accuracies, shape (sides, features)."""
+    return np.column_stack([recipe_structure_features(data, sides), _evidence(data, sides)])
+
+
+def linear_evidence(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """`evidence_features` for a linear model, with a slope for each dataset beside the common one."""
+    flags, own = _datasets(sides)[:, 1:], _scaled(data, sides, _evidence(data, sides))
+    each = [flags * column[:, None] for column in own.T]
+    return np.column_stack([flags, own, *each])
+
+
+def linear_all(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """`all_features` for a linear model."""
+    rest = _scaled(data, sides, recipe_structure_features(data, sides))
+    return np.column_stack([linear_evidence(data, sides), rest])
+
+
+def _evidence(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """At each epoch the relative accuracy, and the accuracy's logit as training networks on the dataset have it."""
+    epochs = sorted({epoch for best in data.early_best.values() for epoch in best})
+    shares = np.array([[one.evidence.get(epoch, math.nan) for epoch in epochs] for one in sides], dtype="float64")
+    tops = np.array([[data.early_best.get(one.dataset, {}).get(epoch, 1.0) for epoch in epochs] for one in sides])
+    logits = logit(np.clip(shares * tops, *_CERTAIN))
+    names = np.array([one.dataset for one in sides], dtype=object)
+    for dataset in set(names):
+        rows = names == dataset
+        logits[rows] = _scaled(data, [one for one in sides if one.dataset == dataset], logits[rows], math.nan)
+    return np.column_stack([shares, logits])
+
+
+def _scaled(data: PairData, sides: Sequence[Side], table: np.ndarray, unknown: float = 0.0) -> np.ndarray:
+    """Columns in standard deviations from the mean of the training networks, five at most."""
+    trained = set(data.training["nn"])
+    own = pd.DataFrame(table[[one.nn in trained for one in sides]])
+    spread = own.std(ddof=0).replace(0.0, math.nan)
+    return (pd.DataFrame(table) - own.mean()).div(spread).clip(-5, 5).fillna(unknown).to_numpy()
 
 
 def _structures(data: PairData, sides: Sequence[Side]) -> np.ndarray:
