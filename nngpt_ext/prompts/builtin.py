@@ -1,4 +1,4 @@
-"""The built-in prompts: four equivalent to the paper's, and three of ours. They are registered like a plugin's."""
+"""The built-in prompts: four equivalent to the paper's, and five of ours. They are registered like a plugin's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from nngpt_ext.prompts.template import Template, checked, load_template
 from nngpt_ext.registry import prompts, register_prompt
 
 NAMES = (
-    "code_only", "metadata", "metadata_only", "normalized_accuracy", "recipe", "recipe_structure", "structure",
+    "code_only", "evidence", "metadata", "metadata_only", "normalized_accuracy", "recipe", "recipe_structure",
+    "recipe_structure_evidence", "structure",
 )  # fmt: skip
 FOLDER = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
 

@@ -11,7 +11,7 @@ from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks.structure import input_shape
 from nngpt_ext.prompts.recipe import recipe_text
-from nngpt_ext.prompts.scales import INPUT, pace_plain, pace_tenths, structure_plain, structure_tenths
+from nngpt_ext.prompts.scales import INPUT, early_hundredths, pace_plain, pace_tenths, structure_plain, structure_tenths
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Side:
 
     Attributes:
         dataset: its name.
-        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`.
+        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`,
+            `evidence` (relative accuracies by epoch, none before training).
     """
 
     dataset: str
@@ -146,6 +147,12 @@ GIVEN = {
             """--recipe '{{"lr": 0.01, "batch": 64, "momentum": 0.9, "transform": "norm_32"}}'""",
         ),
         Given("structure", "a structure", "structure='measure'", "--structure measure"),
+        Given(
+            "evidence",
+            "early accuracies",
+            "evidence={{'{dataset}': {{1: 0.91}}, '{other}': {{1: 0.55}}}}",
+            """--evidence '{{"{dataset}": {{"1": 0.91}}, "{other}": {{"1": 0.55}}}}' (of compare and rank)""",
+        ),
     )
 }
 
@@ -206,6 +213,7 @@ FIELDS = Declarations(
         _input("input_tenths", "the same in tenths of a fixed range", INPUT.text, recipe=False),
         _input("recipe_input", "height of the images that the recipe gives in pixels", "input {}".format, recipe=True),
         _input("recipe_input_tenths", "the same in tenths of a fixed range", INPUT.text, recipe=True),
+        _of_side("evidence", "relative accuracies at earlier epochs, in hundredths", "evidence", early_hundredths),
         *FACT_FIELDS,
     ],
 )  # fmt: skip

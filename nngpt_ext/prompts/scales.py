@@ -16,7 +16,8 @@ from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.recipe import learning_rate_text, recipe_text
 
 UNKNOWN = "unknown"  # what could not be measured
-NONE = "none"  # what does not exist: the last feature map of a network without convolutions, the pace without a batch
+EARLY = "early"  # before relative accuracies at earlier epochs
+NONE = "none"  # what does not exist, such as the pace without a batch, or the early accuracy before training
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ def pace_plain(recipe: Mapping[str, Any]) -> str:
     """The pace in fifths of a decade: `pace 1e-3`."""
     value = pace(recipe)
     return f"pace {NONE if value is None else learning_rate_text(value)}"
+
+
+def early_hundredths(evidence: Mapping[int, float]) -> str:
+    """Relative accuracies by epoch as `early 0.71 0.83`, `early none` without any; above 1 as 1."""
+    written = [f"{min(share, 1.0):.2f}" for _, share in sorted(evidence.items())]
+    return " ".join([EARLY, *(written or [NONE])])
 
 
 def structure_tenths(structure: Structure) -> str:

@@ -67,6 +67,7 @@ class KnownAnswer(Stage):
         question = Question.of(
             "network", *self.datasets, note.epoch, norm_acc=self.accuracies, recipe=(self.recipe,) * 2,
             structure=(Structure(**self.structure),) * 2,
+            evidence=[dict.fromkeys(note.early_epochs, accuracy) for accuracy in self.accuracies],
         )  # fmt: skip
         return np.asarray(scorer.log_odds([question], {"network": self.source})[0])
 
@@ -109,6 +110,9 @@ class Note(Stage):
     row_tokens: int = Field(ge=64)
     datasets: list[str] = Field(description="the datasets that it was trained on")
     facts: dict[str, dict[str, int]] = Field({}, description="of the datasets in its records; empty in older adapters")
+    early_best: dict[str, dict[int, float]] = Field(
+        {}, description="by dataset and epoch, what early accuracies are divided by; empty for a prompt without them"
+    )
     known_answer: KnownAnswer | None = Field(None, description="None in older adapters, which are not checked")
 
     @model_validator(mode="after")
@@ -125,7 +129,13 @@ class Note(Stage):
     def prompt_hash(self) -> str:
         """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
         text = [self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch]
-        return digest(text if self.line is None else [*text, self.line])
+        # An older adapter, which has none of these, keeps its hash.
+        return digest([*text, *(part for part in (self.line, self.early_best) if part)])
+
+    @property
+    def early_epochs(self) -> list[int]:
+        """The epochs whose accuracies its questions show."""
+        return sorted({epoch for best in self.early_best.values() for epoch in best})
 
     @property
     def budget(self) -> Budget:

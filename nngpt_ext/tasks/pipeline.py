@@ -16,7 +16,7 @@ from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import pairs_hash, split_hash
-from nngpt_ext.errors import UserError, resuming
+from nngpt_ext.errors import UserError, resuming, typed
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, file_digest, inside, remove, replacing
@@ -148,7 +148,10 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
         UserError: as `is_finished`; for all faults of the configuration at once; for a store that cannot be used.
     """
     model, head = config.model, config.tuning.head
-    faults = _faults(lambda: find_template(config.prompt, head), lambda: finetuners.get(config.tuning.finetuner))
+    faults = _faults(
+        lambda: _check_evidence(find_template(config.prompt, head), config.data),
+        lambda: finetuners.get(config.tuning.finetuner),
+    )
     if not faults and is_finished(folder, config, resume):
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
         return finished(folder)
@@ -182,6 +185,12 @@ def find_template(prompt: str, head: str = "answer") -> Template:
             f"with lines ({having}), or set tuning.head=answer"
         )
     return found.lines
+
+
+def _check_evidence(template: Template, data: DataConfig) -> None:
+    if template.takes(GIVEN["evidence"]) and not data.evidence.epochs:
+        example = typed("--set data.evidence.epochs=[1]", 'data={"evidence": {"epochs": [1]}}')
+        raise UserError(f"prompt '{template.name}' shows early accuracies: set their epochs, for example {example}")
 
 
 def _faults(*checks: Callable[[], Any]) -> list[str]:

@@ -19,6 +19,7 @@ from nngpt_ext.evaluation.metrics import accuracy, log_loss
 from nngpt_ext.io import inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.inputs import filled_digest, given_texts
 from nngpt_ext.prompts.structures import with_structures
 from nngpt_ext.prompts.template import Template
@@ -150,6 +151,7 @@ class Workbench:
             row_tokens=self.scorer.budget.row_tokens,
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
             facts={name: asdict(facts) for name, facts in data.facts.items()},
+            early_best=data.early_best if self.template.takes(GIVEN["evidence"]) else {},
         )
         if self.prior is not None:
             self.prior.save(adapter)

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from nngpt_ext.prompts.recipe import recipe_text
-from nngpt_ext.prompts.scales import INPUT, LAST, LAYERS, NONE, PACE, PARAMETERS, UNKNOWN, Scale, pace
-from research.embedded.tokenizer import EARLY
+from nngpt_ext.prompts.scales import EARLY, INPUT, LAST, LAYERS, NONE, PACE, PARAMETERS, UNKNOWN, Scale, pace
 
 RULES = 128
 # What rules are about: pace, structure, recipe, early accuracies (as they are, and stretched towards 0 and 1).

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.prompts.recipe import KEYS, LR_STEPS
-from nngpt_ext.prompts.scales import SCALES, UNKNOWN
+from nngpt_ext.prompts.scales import EARLY, SCALES, UNKNOWN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 4096
 FURTHER_VOCABULARY = 4352  # of `embedded-2`
-EARLY = "early"  # the word before accuracies after the first epochs, in hundredths
 STOP = "<|end|>"
 PAD = "<|pad|>"
 BLANK = "Ġ"  # a blank as byte-level BPE writes it

@@ -18,7 +18,10 @@ STRUCTURES = (
     Structure(parameters=57_044_810, layers=8, last_map=17, forward=1),
     Structure(parameters=57_029_322, layers=8, last_map=31, forward=1),
 )
-QUESTION = Question.of("AlexNet", "cifar-10", "mnist", 5, norm_acc=ACCURACIES, recipe=RECIPES, structure=STRUCTURES)
+EVIDENCE = ({1: 0.5713 / 0.6732}, {1: 0.9871 / 0.9924})
+QUESTION = Question.of(
+    "AlexNet", "cifar-10", "mnist", 5, norm_acc=ACCURACIES, recipe=RECIPES, structure=STRUCTURES, evidence=EVIDENCE
+)
 
 # How AlexNet's source begins.
 CODE = """\

@@ -57,6 +57,15 @@ MNIST_BOTH = (
     "mnist: step 0.9 params 0.9 layers 0.4 last 0.6 input 1.0 "
     "lr 2.5e-3 batch 1 momentum 1.0 dropout 0.5 transform norm 512"
 )
+EARLY_PART = """\
+{who} is trained for 5 epochs on each dataset. An accuracy is relative to the best one known for its dataset.
+early: its relative accuracies so far, none where it is not trained yet.
+Which dataset has the higher relative accuracy?
+"""
+CIFAR_EARLY, MNIST_EARLY = "cifar-10: early 0.85", "mnist: early 0.99"
+CIFAR_ALL, MNIST_ALL = (CIFAR_BOTH.replace("cifar-10:", CIFAR_EARLY), MNIST_BOTH.replace("mnist:", MNIST_EARLY))
+EVIDENCE_PART = EARLY_PART.format(who="A neural network")
+ALL_PART = CODE_PART[: CODE_PART.index("It was trained")] + EARLY_PART.format(who="It")
 
 # (as asked, turned)
 USER = {
@@ -74,6 +83,10 @@ USER = {
     "recipe_structure": (
         f"{CODE_PART}{CIFAR_BOTH}\n{MNIST_BOTH}", f"{CODE_PART}{MNIST_BOTH}\n{CIFAR_BOTH}",
     ),
+    "evidence": (
+        f"{EVIDENCE_PART}{CIFAR_EARLY}\n{MNIST_EARLY}", f"{EVIDENCE_PART}{MNIST_EARLY}\n{CIFAR_EARLY}",
+    ),
+    "recipe_structure_evidence": (f"{ALL_PART}{CIFAR_ALL}\n{MNIST_ALL}", f"{ALL_PART}{MNIST_ALL}\n{CIFAR_ALL}"),
 }  # fmt: skip
 # What `tuning.head: lines` scores: what all datasets of a network share, then one line.
 LINE_SYSTEM = "You rate how well one neural network does on an image-classification dataset."
@@ -83,10 +96,20 @@ PyTorch source of the network:
 
 It was trained for {epoch} epochs. An accuracy is relative to the best one known for its dataset.
 How high is the relative accuracy?"""
+EARLY_LINES = """\
+{who} is trained for {epoch} epochs. An accuracy is relative to the best one known for its dataset.
+early: its relative accuracies so far, none where it is not trained yet.
+How high is the relative accuracy?"""
+LINE_PROMPTS = {
+    "evidence": EARLY_LINES.replace("{who}", "A neural network"),
+    "recipe_structure_evidence": LINE_PROMPT[: LINE_PROMPT.index("It was")] + EARLY_LINES.replace("{who}", "It"),
+}
 LINES = {
     "recipe": (CIFAR_RECIPE, MNIST_RECIPE),
     "structure": (CIFAR_STRUCTURE, MNIST_STRUCTURE),
     "recipe_structure": (CIFAR_BOTH, MNIST_BOTH),
+    "evidence": (CIFAR_EARLY, MNIST_EARLY),
+    "recipe_structure_evidence": (CIFAR_ALL, MNIST_ALL),
 }
 
 
@@ -124,7 +147,7 @@ def test_all_are_registered() -> None:
 
 
 def test_unknown_prompt_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"unknown prompt 'recipes'.*code_only, metadata, metadata_only"):
+    with pytest.raises(UserError, match=r"unknown prompt 'recipes'.*code_only, evidence, metadata, metadata_only"):
         get_template("recipes")
 
 
@@ -169,9 +192,9 @@ def test_the_hosts_way_of_filling_gives_our_text(name: str) -> None:
 def test_code_comes_before_the_datasets(name: str) -> None:
     prompt = "\n".join(content(name)["prompt"])
     first_dataset = min(prompt.index("{dataset_1}"), prompt.index("{dataset_2}"))
-    if name == "metadata_only":
+    if name in ("metadata_only", "evidence"):
         assert "{nn_code}" not in prompt
-        assert "{epoch}" not in prompt
+        assert ("{epoch}" in prompt) == (name == "evidence")
     else:
         assert 0 < prompt.index("{nn_code}") < first_dataset
     # What all questions share stands before what differs.
@@ -189,9 +212,10 @@ def test_only_normalized_accuracy_tells_accuracies() -> None:
 def test_line_forms(name: str) -> None:
     template = get_template(name).lines
     assert template is not None
-    assert (template.system, template.prompt) == (LINE_SYSTEM, LINE_PROMPT)
+    expected = LINE_PROMPTS.get(name, LINE_PROMPT)
+    assert (template.system, template.prompt) == (LINE_SYSTEM, expected)
     renderer = Renderer(template, models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
-    shared = LINE_PROMPT.replace("{nn_code}", CODE).replace("{epoch}", "5")
+    shared = expected.replace("{nn_code}", CODE).replace("{epoch}", "5")
     one, other = (f"{LINE_SYSTEM}\n\n{shared}\n{line}\n" for line in LINES[name])
     assert renderer.line_texts(QUESTION, CODE) == (one, other)
     assert renderer.line_texts(QUESTION.turned(), CODE) == (other, one)
@@ -216,7 +240,7 @@ def test_what_is_missing_is_named(name: str, missing: str) -> None:
 def test_a_structure_is_at_the_resolution_of_the_recipe_where_one_is_shown() -> None:
     assert {name: get_template(name).at_resolution for name in NAMES} == {
         "code_only": False, "metadata": False, "metadata_only": False, "normalized_accuracy": False, "recipe": True,
-        "recipe_structure": True, "structure": False,
+        "recipe_structure": True, "structure": False, "evidence": False, "recipe_structure_evidence": True,
     }  # fmt: skip
 
 
@@ -229,3 +253,12 @@ def test_an_unmeasured_structure_has_a_word_of_its_own() -> None:
         f"{CODE_PART}mnist: params unknown layers unknown last unknown input 0.2\n"
         "svhn: params none layers none last none input 0.2"
     )
+
+
+def test_what_is_not_trained_yet_has_a_word_and_what_is_better_than_known_has_the_highest() -> None:
+    question = Question.of("n", "mnist", "svhn", 5, evidence=({}, {1: 0.914, 2: 1.07}))
+    check_given(get_template("evidence"), question)
+    renderer = Renderer(get_template("evidence"), models_made.tokenizer(), code_tokens=100, facts=LEMUR_FACTS)
+    assert renderer.messages(question, None).user == EVIDENCE_PART + "mnist: early none\nsvhn: early 0.91 1.00"
+    with pytest.raises(UserError, match=r"needs early accuracies for 'mnist': evidence=\{'mnist': \{1: 0.91\}"):
+        check_given(get_template("evidence"), Question.of("n", "mnist", "svhn", 5))

@@ -18,7 +18,10 @@ from tests import models_made
 
 RECIPES = ({"lr": 0.01, "batch": 64}, {"lr": 0.001, "batch": 8, "transform": "norm_64_flip"})
 STRUCTURES = (Structure(parameters=57_029_322, layers=8), Structure(parameters=4_400, layers=101, last_map=7))
-QUESTION = Question.of("AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES, structure=STRUCTURES)
+EVIDENCE = ({1: 0.914, 2: 0.996}, {})
+QUESTION = Question.of(
+    "AlexNet", "mnist", "cifar-100", 5, norm_acc=(0.9, 0.5), recipe=RECIPES, structure=STRUCTURES, evidence=EVIDENCE
+)
 # What each column shows of QUESTION.
 TEXTS = {
     "nn": "AlexNet",
@@ -46,6 +49,8 @@ TEXTS = {
     "recipe_input_2": "input 64",
     "recipe_input_tenths_1": "input 0.2",
     "recipe_input_tenths_2": "input 0.4",
+    "evidence_1": "early 0.91 1.00",
+    "evidence_2": "early none",
     "num_train_images_1": "60000",
     "num_train_images_2": "50000",
     "img_size_1": "28",
@@ -106,7 +111,8 @@ def test_everything_given_says_how_to_give_it() -> None:
         if isinstance(value, str):
             assert text == value
         else:
-            assert {key: one for key, one in value.items() if one is not None} == json.loads(text)
+            value = {key: one for key, one in value.items() if one is not None}
+            assert json.loads(json.dumps(value)) == json.loads(text)  # whose keys are text
 
 
 def test_an_invalid_recipe_names_network_and_dataset_in_every_field() -> None:

@@ -19,7 +19,7 @@ from nngpt_ext.prompts.render import Code, Renderer
 from tests import models_made
 from tests.deadline import deadline
 
-from .real import ACCURACIES, CODE, QUESTION, RECIPES, STRUCTURES
+from .real import ACCURACIES, CODE, EVIDENCE, QUESTION, RECIPES, STRUCTURES
 
 ENDS = {
     False: "\ncifar-10 or mnist?\n",
@@ -45,7 +45,8 @@ def test_turned_twice_is_the_same() -> None:
     assert turned.nn == QUESTION.nn
     assert turned.epoch == QUESTION.epoch
     assert turned.second == QUESTION.first
-    assert turned.first.given == {"norm_acc": ACCURACIES[1], "recipe": RECIPES[1], "structure": STRUCTURES[1]}
+    given = {"norm_acc": ACCURACIES[1], "recipe": RECIPES[1], "structure": STRUCTURES[1], "evidence": EVIDENCE[1]}
+    assert turned.first.given == given
 
 
 @pytest.mark.parametrize("network", models_made.NETWORKS)

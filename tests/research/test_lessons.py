@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.prompts.builtin import get_template
+from nngpt_ext.prompts.builtin import NAMES, get_template
+from nngpt_ext.prompts.fields import Shown, column_values
 from research.embedded.lessons import CLOSE, KINDS, MEASURES, PARTS, RATED, Lessons
 from research.embedded.questions import ASKED
 from research.embedded.reading import explained
 from research.embedded.rules import RULES
 from research.embedded.tokenizer import extended_tokenizer
+from tests.prompts.real import QUESTION, RECIPES
+
+RECIPE = RECIPES[1]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +76,16 @@ def test_the_answer_is_the_higher_line_by_the_rule_that_is_asked_for(
     assert asked == set(MEASURES)
 
 
-def test_the_words_are_the_prompts_own(lessons: Lessons, tokenizer: Any) -> None:
-    template = get_template("recipe_structure")
+@pytest.mark.parametrize("kind", sorted({*KINDS} & {*NAMES}))
+def test_the_words_are_the_prompts_own(lessons: Lessons, tokenizer: Any, kind: str) -> None:
+    template = get_template(kind)
+    values = column_values(Shown(QUESTION, None, "", LEMUR_FACTS), template.shown)
+    names = {"early", "step", "params", "layers", "last", "input", "lr", "batch", "momentum", "dropout", "transform"}
+    asked, taught = (
+        [word for word in text.split() if word in names]
+        for text in (template.fill(values).user.splitlines()[-1], lessons.lines.draw("mnist", PARTS[kind], RECIPE).text)
+    )
+    assert asked == taught
     assert MEASURES[0] in ASKED
     assert ASKED in template.prompt + "\n"
     assert template.lines is not None
