@@ -29,9 +29,9 @@ from nngpt_ext.io import parse_mapping, text_digest
 from nngpt_ext.models.presets import EMBEDDED
 from nngpt_ext.networks.codes import read_codes
 from nngpt_ext.networks.source import is_name
-from nngpt_ext.predict.question import filled_digest
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.fields import Question
+from nngpt_ext.prompts.inputs import filled_digest
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template, checked
 from nngpt_ext.run_folder import versions

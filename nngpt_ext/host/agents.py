@@ -19,6 +19,7 @@ _FIELDS: dict[str, Any] = {
     "recipe": dict[str, Any],
     "accuracies": dict[str, float],
     "structure": str | dict[str, Any],
+    "evidence": dict[str, dict[int, float]],
     "nn_name": str,
     "dataset_compare_run": str,
     "dataset_ranking": list[str],

@@ -28,8 +28,8 @@ def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str,
     """A node that uses this predictor.
 
     The node reads `nn_code` from the state (a mapping, or an object such as a pydantic model), and `datasets`,
-    `recipe`, `accuracies`, `structure` and `nn_name` where the state has them; with the structure `measure`, the
-    network's code runs in a sandbox. It returns
+    `recipe`, `accuracies`, `structure`, `evidence` and `nn_name` where the state has them; with the structure
+    `measure`, the network's code runs in a sandbox. It returns
 
     - `dataset_ranking`: names of datasets, best first;
     - `predicted_best_dataset`: the first of them;
@@ -60,7 +60,7 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
             raise ValueError("the state has no nn_code")
         ranking = predictor().rank(
             code, _field(state, "datasets"), _field(state, "recipe"), accuracies=_field(state, "accuracies"),
-            nn=_field(state, "nn_name"), structure=_field(state, "structure"),
+            nn=_field(state, "nn_name"), structure=_field(state, "structure"), evidence=_field(state, "evidence"),
         )  # fmt: skip
     except Exception as error:  # the agent's loop continues without an answer
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -29,6 +29,10 @@ Accuracies = Annotated[
     str | None,
     typer.Option("--accuracies", metavar="JSON", help="For a prompt with accuracies: the normalised one on each."),
 ]
+EvidenceText = Annotated[
+    str | None,
+    typer.Option("--evidence", metavar="JSON", help="For a prompt with early accuracies: by dataset and epoch."),
+]
 StructureText = Annotated[
     str | None,
     typer.Option(
@@ -46,6 +50,7 @@ Facts = Annotated[
 ]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
+EVIDENCE = "the value of --evidence", '{"mnist": {"1": 0.91}, "svhn": {"1": 0.55}}'
 ACCURACIES = "the value of --accuracies", '{"mnist": 0.9, "svhn": 0.8}'
 
 
@@ -64,6 +69,7 @@ def compare(
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
+    evidence: EvidenceText = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
@@ -71,7 +77,7 @@ def compare(
 ) -> None:
     """On which of two datasets the network does better."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = {"recipe": _mapping(recipe, RECIPE), "accuracies": _mapping(accuracies, ACCURACIES)}
+    given = _given(recipe, accuracies, evidence)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
@@ -106,6 +112,7 @@ def rank(
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
+    evidence: EvidenceText = None,
     store: Store = None,
     base: Base = None,
     facts: Facts = None,
@@ -113,12 +120,10 @@ def rank(
 ) -> None:
     """Rank datasets by how well the network does on them."""
     text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = _mapping(recipe, RECIPE)
-    known = _structures(structure, predictor, text, datasets or None, given, code.stem)
-    found = predictor.rank(
-        text, datasets or None, given, accuracies=_mapping(accuracies, ACCURACIES), nn=code.stem, structure=known
-    )
-    basis = predictor.basis(text, datasets or None, given, structure=known)
+    given = _given(recipe, accuracies, evidence)
+    given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
+    found = predictor.rank(text, datasets or None, nn=code.stem, **given)
+    basis = predictor.basis(text, datasets or None, given["recipe"], structure=given["structure"])
     if as_json:
         more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
         print_json(dataclasses.asdict(found) | more)
@@ -184,6 +189,11 @@ def _source(code: Path) -> str:
 
 def _mapping(text: str | None, name_and_example: tuple[str, str]) -> Any:
     return None if text is None else parse_mapping(text, *name_and_example)
+
+
+def _given(recipe: str | None, accuracies: str | None, evidence: str | None) -> dict[str, Any]:
+    given = {"recipe": (recipe, RECIPE), "accuracies": (accuracies, ACCURACIES), "evidence": (evidence, EVIDENCE)}
+    return {name: _mapping(*one) for name, one in given.items()}
 
 
 def _structures(

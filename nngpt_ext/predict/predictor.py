@@ -21,7 +21,7 @@ from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
-from nngpt_ext.prompts.inputs import Recipe
+from nngpt_ext.prompts.inputs import Evidence, Recipe
 from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.basis import Basis
@@ -152,16 +152,10 @@ class Predictor:
         return self._files.note.prompt
 
     def compare(
-        self,
-        nn_code: str,
-        dataset_1: str,
-        dataset_2: str,
-        *,
-        recipe: Recipe | None = None,
-        accuracies: Mapping[str, float] | None = None,
-        nn: str | None = None,
-        structure: GivenStructure | None = None,
-    ) -> Comparison:
+        self, nn_code: str, dataset_1: str, dataset_2: str, *, recipe: Recipe | None = None,
+        accuracies: Mapping[str, float] | None = None, nn: str | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None,
+    ) -> Comparison:  # fmt: skip
         """On which of two datasets the network does better.
 
         The probabilities of `compare(code, a, b)` and `compare(code, b, a)` add up to 1. Arguments as in `Query`.
@@ -170,7 +164,8 @@ class Predictor:
             UserError: for a source that is not Python, an unknown dataset, the same dataset twice, missing values that
                 the prompt needs, and a structure that cannot be measured.
         """
-        return next(self.compare_many([Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn, structure)]))
+        query = Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn, structure, evidence)
+        return next(self.compare_many([query]))
 
     def compare_many(self, queries: Iterable[Query | Sequence[Any]]) -> Iterator[Comparison]:
         """Answer a stream of questions in order; those about one network share the computation of its source.
@@ -196,36 +191,29 @@ class Predictor:
         yield from self._answer(window)
 
     def rank(
-        self,
-        nn_code: str,
-        datasets: Iterable[str] | None = None,
-        recipe: Recipe | None = None,
-        *,
-        accuracies: Mapping[str, float] | None = None,
-        nn: str | None = None,
-        structure: GivenStructure | None = None,
-    ) -> Ranking:
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        accuracies: Mapping[str, float] | None = None, nn: str | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None,
+    ) -> Ranking:  # fmt: skip
         """Rank datasets by how well the network does on them, by comparing all pairs.
 
         Args:
             nn_code: the network's source.
             datasets: two or more; by default those the adapter was trained on.
-            recipe, accuracies, nn, structure: as in `Query`.
+            recipe, accuracies, nn, structure, evidence: as in `Query`.
 
         Raises:
             UserError: as `compare`.
         """
-        return next(self.rank_many([(nn_code, nn)], datasets, recipe, accuracies=accuracies, structure=structure))
+        given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
+        return next(self.rank_many([(nn_code, nn)], datasets, recipe, **given))
 
     def rank_many(
-        self,
-        networks: Iterable[tuple[str, str | None] | tuple[str, str | None, Any]],
-        datasets: Iterable[str] | None = None,
-        recipe: Recipe | None = None,
-        *,
-        accuracies: Mapping[str, float] | None = None,
-        structure: GivenStructure | None = None,
-    ) -> Iterator[Ranking]:
+        self, networks: Iterable[tuple[str, str | None] | tuple[str, str | None, Any]],
+        datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
+        accuracies: Mapping[str, float] | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None,
+    ) -> Iterator[Ranking]:  # fmt: skip
         """Rank datasets for a stream of networks, several of them in one pass; other arguments as in `rank`.
 
         Args:
@@ -234,7 +222,7 @@ class Predictor:
         names = self.check_datasets(datasets)
         pairs = list(itertools.combinations(names, 2))
         queries = (
-            Query(code, a, b, own[0] if own and own[0] is not None else recipe, accuracies, nn, structure)
+            Query(code, a, b, own[0] if own and own[0] is not None else recipe, accuracies, nn, structure, evidence)
             for code, nn, *own in networks
             for a, b in pairs
         )
@@ -243,19 +231,15 @@ class Predictor:
             yield ranking_of(names, comparisons)
 
     def prior(
-        self,
-        dataset_1: str,
-        dataset_2: str,
-        *,
-        recipe: Recipe | None = None,
-        accuracies: Mapping[str, float] | None = None,
-        structure: GivenStructure | None = None,
-    ) -> Comparison:
+        self, dataset_1: str, dataset_2: str, *, recipe: Recipe | None = None,
+        accuracies: Mapping[str, float] | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None,
+    ) -> Comparison:  # fmt: skip
         """The answer to the same question without source code: what the model expects of any network.
 
         A structure is given, for example as `structures` returns it: without a source, none can be measured.
         """
-        query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE, structure)
+        query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE, structure, evidence)
         return self._answer([self._check(query, source_shown=False)])[0]
 
     def structures(

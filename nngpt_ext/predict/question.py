@@ -13,8 +13,9 @@ from nngpt_ext.io import text_digest
 from nngpt_ext.networks.source import is_name, read_source
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles
+from nngpt_ext.prompts import inputs
 from nngpt_ext.prompts.fields import GIVEN, Question, Side
-from nngpt_ext.prompts.inputs import Recipe, accuracy_of, check_given, filled_digest, given_texts, recipe_of, unused
+from nngpt_ext.prompts.inputs import Evidence, Recipe, recipe_of
 from nngpt_ext.prompts.recipe import recipe_text
 from nngpt_ext.prompts.structures import GivenStructure, StructureReader
 from nngpt_ext.prompts.template import Template
@@ -34,6 +35,8 @@ class Query:
         nn: the network's name in the store; by default it is made from the source's hash.
         structure: for a prompt that shows structures: `measure`, which runs the network's code in a sandbox; one for
             each dataset; or what `nngpt-ext structure --json` prints. See `nngpt_ext.prompts.structures`.
+        evidence: for a prompt that shows early accuracies: `{dataset: {epoch: accuracy}}`, without those on which the
+            network is not trained yet.
     """
 
     nn_code: str
@@ -43,6 +46,7 @@ class Query:
     accuracies: Mapping[str, float] | None = None
     nn: str | None = None
     structure: GivenStructure | None = None
+    evidence: Evidence | None = None
 
     @property
     def network(self) -> str:
@@ -100,24 +104,24 @@ class QueryChecker:
             raise UserError(f"a network's name must be printable text on one line, not {shown(query.nn)}")
         code, source = self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code))
         query = replace(query, nn_code=code)
-        one, two = sorted((query.dataset_1, query.dataset_2))
-        structures = self.structures(query, (one, two), source_shown)
-        question = Question.of(
-            source, one, two, self._files.note.epoch,
-            recipe=tuple(recipe_of(query.recipe, name) for name in (one, two)),
-            norm_acc=tuple(accuracy_of(query.accuracies, name) for name in (one, two)),
-            structure=tuple(structures.get(name) for name in (one, two)),
-        )  # fmt: skip
-        check_given(self._template, question)
-        if (idle := ", ".join(unused(self._template, query))) and idle not in self._idle:
+        names = sorted((query.dataset_1, query.dataset_2))
+        structures, note = self.structures(query, names, source_shown), self._files.note
+        known = {*names, *note.datasets, *self.facts}
+        one, two = (
+            Side(name, inputs.given_for(query, name, note.early_best, known) | {"structure": structures.get(name)})
+            for name in names
+        )
+        question = Question(source, one, two, note.epoch)
+        inputs.check_given(self._template, question)
+        if (idle := ", ".join(inputs.unused(self._template, query))) and idle not in self._idle:
             self._idle.add(idle)
             log.warning("prompt '%s' does not show what was given and is not used: %s", self._template.name, idle)
         try:
-            filled = filled_digest(self._template, question, code, self.facts)
+            filled = inputs.filled_digest(self._template, question, code, self.facts)
         except UserError as error:  # which calls the network as the question does
             raise UserError(str(error).replace(f"network '{source}'", query.network)) from None
         key = self._files.question_key(source, filled)
-        return CheckedQuery(query, question, source, given_texts(self._template, question, self.facts), key)
+        return CheckedQuery(query, question, source, inputs.given_texts(self._template, question, self.facts), key)
 
     def structures(self, query: Query, datasets: Iterable[str], source_shown: bool = True) -> dict[str, Structure]:
         """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
+from nngpt_ext.data.evidence import Best, relative
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.errors import UserError, shown, typed
+from nngpt_ext.errors import UserError, shown, typed, unknown
 from nngpt_ext.io import digest
 from nngpt_ext.prompts.fields import FIELDS, GIVEN, Given, PromptField, Question, Shown, Side, column_values
 from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.template import Template
 
 Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
+Evidence = Mapping[str, Mapping[int, float]]  # accuracies by dataset and epoch; an epoch may be text, as in JSON
 
 
 def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
@@ -35,9 +38,65 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
     if not isinstance(accuracies, Mapping):
         raise UserError(f"accuracies must be one for each dataset, {{'mnist': 0.9, …}}, not {shown(accuracies)}")
     found = accuracies.get(dataset)
-    if found is not None and (isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= 1):
-        raise UserError(f"the accuracy of '{dataset}' must be a number from 0 to 1, not {shown(found)}")
+    if found is not None:
+        _check_accuracy(found, f"the accuracy of '{dataset}'")
     return None if found is None else float(found)
+
+
+def _check_accuracy(value: object, what: str) -> None:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 <= number <= 1:
+        percent = f"; if it is in percent, give {number / 100:.4g}" if 1 < number <= 100 else ""
+        raise UserError(f"{what} must be a number from 0 to 1, not {shown(value)}{percent}")
+
+
+def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int, float] | None:
+    """The relative accuracies of a dataset by epoch, none if it is not trained yet; None if no evidence was given.
+
+    Args:
+        evidence: what was given.
+        dataset: one of the question's.
+        best: by which accuracies are divided, with the epochs that the prompt shows; empty if it shows none.
+    """
+    if evidence is None or not best:
+        return None
+    example = "{'mnist': {1: 0.91}, …}"
+    if not isinstance(evidence, Mapping):
+        raise UserError(f"evidence must be accuracies by dataset and epoch, {example}, not {shown(evidence)}")
+    found = evidence.get(dataset)
+    if found is None or found == {}:
+        return {}
+    if not isinstance(found, Mapping):
+        raise UserError(f"the evidence of '{dataset}' must be accuracies by epoch, as in {example}, not {shown(found)}")
+    epochs = sorted({epoch for known in best.values() for epoch in known})
+    given, named = {str(epoch): accuracy for epoch, accuracy in found.items()}, list(map(str, epochs))
+    if sorted(given) != sorted(named):
+        raise UserError(
+            f"the evidence of '{dataset}' is of epoch {' and '.join(sorted(given))[:40]}; the adapter was trained with "
+            f"accuracies at epoch {' and '.join(named)}"
+        )
+    for epoch, accuracy in given.items():
+        _check_accuracy(accuracy, f"the accuracy of '{dataset}' at epoch {epoch}")
+    return relative({epoch: float(given[str(epoch)]) for epoch in epochs}, dataset, best)
+
+
+def given_for(query: Any, dataset: str, best: Best, known: Collection[str]) -> dict[str, Any]:
+    """What a query (`recipe`, `accuracies`, `evidence`) gives for a dataset, by the names in `GIVEN`.
+
+    Args:
+        query: of a user.
+        dataset: one of the question's.
+        best: as in `evidence_of`.
+        known: names of datasets; another one in evidence is misspelt, and would count as not trained yet.
+    """
+    for name in query.evidence if best and isinstance(query.evidence, Mapping) else ():
+        if name not in known:
+            raise unknown("dataset", str(name), known)
+    return {
+        "recipe": recipe_of(query.recipe, dataset),
+        "norm_acc": accuracy_of(query.accuracies, dataset),
+        "evidence": evidence_of(query.evidence, dataset, best),
+    }
 
 
 def check_given(template: Template, question: Question) -> None:
@@ -53,7 +112,7 @@ def check_given(template: Template, question: Question) -> None:
 
 
 def unused(template: Template, given: object) -> list[str]:
-    """Which of a question's `recipe`, `accuracies` and `structure` are given, and the prompt does not show them."""
+    """Which of a query's `recipe`, `accuracies`, `structure` and `evidence` are given, and the prompt does not show."""
     names = [one.example.partition("=")[0] for one in GIVEN.values() if not template.takes(one)]
     return [name for name in names if getattr(given, name) is not None]
 

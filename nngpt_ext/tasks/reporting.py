@@ -82,10 +82,7 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
     config = DataConfig.model_validate(data)
     if config.trials != config.tested_trials:
         every = {"all": "all trials", "best": "the best trials", "random": "random trials"}
-        tested = every[config.tested_trials]
-        notes.append(
-            f"Trained on {every[config.trials]}; the prior is that of {tested}, and the test pairs are of them."
-        )
+        notes.append(f"Trained on {every[config.trials]}; priors and test pairs are of {every[config.tested_trials]}.")
     if "evidence" in record:
         notes.append(config.evidence.note(config.epoch, record["evidence"], record["without_evidence"]))
     of_folds = " of all folds" if record.get("folds") else ""

@@ -13,9 +13,9 @@ from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.conversion import HOST_COLUMNS
 from nngpt_ext.networks.structure import Structure
-from nngpt_ext.predict.question import check_given
 from nngpt_ext.prompts.builtin import FOLDER, NAMES, get_template
 from nngpt_ext.prompts.fields import COLUMNS, Question, Shown, Side, column_values
+from nngpt_ext.prompts.inputs import check_given
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Messages
 from nngpt_ext.registry import prompts

@@ -1,0 +1,139 @@
+"""A run with early evidence, from records to answers about a user's own accuracies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nngpt_ext import PredictionStore, Predictor, Query, RunResult, TaskConfig
+from nngpt_ext.data.evidence import relative
+from nngpt_ext.evaluation.description import summary
+from nngpt_ext.host.node import make_dataset_compare_node
+from nngpt_ext.settings import build_config
+from nngpt_ext.tasks.pipeline import run_pipeline
+from nngpt_ext.tasks.reporting import rebuild_report
+from tests import models_made
+from tests.tasks.conftest import LOADER, line
+
+TASK: dict[str, Any] = {
+    "prompt": "evidence",
+    "model": {"base": "embedded-2"},
+    "data": {
+        "train_networks": 8, "validation_networks": 6, "test_networks": 5, "code_tokens": 32, "trials": "all",
+        "test_trials": "random", "pairs_per_network": 12, "evidence": {"epochs": [1]},
+    },
+    "tuning": {"epochs": 1, "head": "lines", "offset": "pair_prior"},
+}  # fmt: skip
+CODE = models_made.sources()["AlexNet"]
+SEEN = {"mnist": {1: 0.91}, "svhn": {1: 0.55}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Do not change its folder."""
+    folder = tmp_path_factory.mktemp("evidence") / "run"
+    return run_pipeline(build_config(TaskConfig, TASK), folder, resume=True, loader=LOADER)
+
+
+@pytest.fixture
+def predictor(run: RunResult) -> Predictor:
+    return Predictor.from_run(run.output_dir)
+
+
+def test_the_report_has_the_rule_to_beat_and_the_cost(run: RunResult) -> None:
+    assert {"early_rule", "bt_evidence", "bt_all"} < set(run.report.baselines)
+    assert run.report.baselines["early_rule"].difference is not None
+    assert "The early rule alone has " in summary(run.report)
+    [cost] = [note for note in run.report.notes if note.startswith("Evidence: ")]
+    assert "took 1 of 5 epochs of the trial that is compared, as much as 0.2 whole trainings" in cost
+    assert "Trained on all trials; priors and test pairs are of random trials." in run.report.notes
+    assert rebuild_report(run.output_dir) == run.report
+
+
+def test_own_accuracies_are_divided_as_those_of_the_run_were(run: RunResult, predictor: Predictor) -> None:
+    """What the run's test pairs were asked is asked again with the records' raw accuracies."""
+    data = LOADER.data(build_config(TaskConfig, TASK).resolved(Path()).data)
+    note = json.loads((run.output_dir / "adapter" / "task.json").read_text())
+    assert note["early_best"] == {
+        dataset: {str(epoch): value for epoch, value in best.items()} for dataset, best in data.early_best.items()
+    }
+    for row in data.part("test").head(4).itertuples():
+        raw = {
+            dataset: {1: known[1] * data.early_best[dataset][1]}
+            for dataset, known in ((row.dataset_1, row.evidence_1), (row.dataset_2, row.evidence_2))
+        }
+        found = predictor.compare(data.sources[row.nn], row.dataset_1, row.dataset_2, evidence=raw)
+        keys = run.predictions[["nn", "dataset_1", "dataset_2"]] == [row.nn, row.dataset_1, row.dataset_2]
+        assert found.log_odds == pytest.approx(run.predictions.loc[keys.all(axis=1), "log_odds"].item(), abs=1e-5)
+
+
+def test_an_epoch_is_a_number_or_text_and_answers_depend_on_accuracies(predictor: Predictor) -> None:
+    one = predictor.compare(CODE, "mnist", "svhn", evidence=SEEN)
+    text = json.loads(json.dumps(SEEN))
+    assert predictor.compare(CODE, "mnist", "svhn", evidence=text) == one
+    turned = predictor.compare(CODE, "svhn", "mnist", evidence=SEEN)
+    assert turned.probability == pytest.approx(1 - one.probability)
+    assert predictor.compare(CODE, "mnist", "svhn", evidence={**SEEN, "mnist": {1: 0.2}}).log_odds != one.log_odds
+    alone = predictor.compare(CODE, "mnist", "svhn", evidence={"svhn": {1: 0.55}})
+    assert alone == predictor.compare(CODE, "mnist", "svhn", evidence={"svhn": {1: 0.55}, "mnist": {}})
+    assert alone.log_odds != one.log_odds
+
+
+def test_the_store_keeps_answers_by_what_was_shown(run: RunResult, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    predictor = Predictor.from_run(run.output_dir, store=url)
+    other = {**SEEN, "mnist": {1: 0.2}}
+    answers = [predictor.compare(CODE, "mnist", "svhn", evidence=seen) for seen in (SEEN, other)]
+    again = Predictor.from_run(run.output_dir, store=url)
+    assert [again.compare(CODE, "mnist", "svhn", evidence=seen) for seen in (SEEN, other)] == answers
+    stored = PredictionStore.open(url).query()
+    best = json.loads((run.output_dir / "adapter" / "task.json").read_text())["early_best"]
+    share = relative({1: 0.55}, "svhn", {"svhn": {1: best["svhn"]["1"]}})[1]
+    assert set(stored["given_2"]) == {f"early {share:.2f}"}
+    assert stored["given_1"].nunique() == 2
+
+
+def test_a_ranking_and_the_node_take_evidence(predictor: Predictor) -> None:
+    found = predictor.rank(CODE, ["mnist", "svhn", "cifar-10"], evidence=SEEN)
+    [one] = predictor.compare_many([Query(CODE, "mnist", "svhn", evidence=SEEN)])
+    assert next(c for c in found.comparisons if (c.dataset_1, c.dataset_2) == ("mnist", "svhn")).log_odds == (
+        pytest.approx(one.log_odds)
+    )
+    state = {"nn_code": CODE, "datasets": ["mnist", "svhn"], "evidence": SEEN}
+    answer = make_dataset_compare_node(predictor)(state)
+    assert answer["predicted_best_dataset"] == one.winner
+    assert "needs early accuracies" in make_dataset_compare_node(predictor)({**state, "evidence": None})[
+        "dataset_compare_error"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        (None, "prompt 'evidence' needs early accuracies for 'mnist': evidence={'mnist': {1: 0.91}, 'svhn': {1: 0.5"),
+        (0.9, "evidence must be accuracies by dataset and epoch, {'mnist': {1: 0.91}, …}, not 0.9"),
+        ({"mnist": 0.9}, "the evidence of 'mnist' must be accuracies by epoch, as in {'mnist': {1: 0.91}, …}, not 0.9"),
+        ({"mnist": {1: 91.2}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not 91.2; if it is in "
+                               "percent, give 0.912"),
+        ({"mnist": {"1": -0.1}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not -0.1"),
+        ({"mnist": {1: "0.9"}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not '0.9'"),
+        ({"mnist": {1: float("nan")}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not nan"),
+        ({"mnist": {3: 0.9}}, "the evidence of 'mnist' is of epoch 3; the adapter was trained with accuracies at"),
+        ({"mnist": {1: 0.9, 2: 0.9}}, "the evidence of 'mnist' is of epoch 1 and 2; the adapter was trained with "
+                                      "accuracies at epoch 1"),
+        ({"mnsit": {1: 0.9}}, "unknown dataset 'mnsit' (did you mean 'mnist'?)"),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_one_clear_line(predictor: Predictor, evidence: Any, said: str) -> None:
+    assert line(lambda: predictor.compare(CODE, "mnist", "svhn", evidence=evidence)).startswith(said)
+
+
+def test_a_prompt_with_evidence_needs_its_epochs(tmp_path: Path) -> None:
+    config = build_config(TaskConfig, TASK, {"data": {"evidence": {"epochs": []}}})
+    said = (
+        'prompt \'evidence\' shows early accuracies: set their epochs, for example data={"evidence": {"epochs": [1]}}'
+    )
+    assert line(lambda: run_pipeline(config, tmp_path / "run", resume=False, loader=LOADER)) == said
