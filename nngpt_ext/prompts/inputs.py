@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
 from typing import Any
@@ -16,7 +15,7 @@ from nngpt_ext.prompts.recipe import KEYS
 from nngpt_ext.prompts.template import Template
 
 Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
-Evidence = Mapping[str, Mapping[int, float]]  # accuracies by dataset and epoch; an epoch may be text, as in JSON
+Evidence = Mapping[str, Mapping[Any, float]]  # accuracies by dataset and epoch, a number or, as in JSON, its text
 
 
 def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
@@ -43,10 +42,10 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
     return None if found is None else float(found)
 
 
-def _check_accuracy(value: object, what: str) -> None:
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not 0 <= number <= 1:
-        percent = f"; if it is in percent, give {number / 100:.4g}" if 1 < number <= 100 else ""
+def _check_accuracy(value: Any, what: str) -> None:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        percent = f"; if it is in percent, give {value / 100:.4g}" if number and 1 < value <= 100 else ""
         raise UserError(f"{what} must be a number from 0 to 1, not {shown(value)}{percent}")
 
 
@@ -69,15 +68,15 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
     if not isinstance(found, Mapping):
         raise UserError(f"the evidence of '{dataset}' must be accuracies by epoch, as in {example}, not {shown(found)}")
     epochs = sorted({epoch for known in best.values() for epoch in known})
-    given, named = {str(epoch): accuracy for epoch, accuracy in found.items()}, list(map(str, epochs))
-    if sorted(given) != sorted(named):
+    given: dict[int, Any] = {epoch: found.get(epoch, found.get(str(epoch))) for epoch in epochs}
+    if any(key not in (*epochs, *map(str, epochs)) for key in found) or None in given.values():
         raise UserError(
-            f"the evidence of '{dataset}' is of epoch {' and '.join(sorted(given))[:40]}; the adapter was trained with "
-            f"accuracies at epoch {' and '.join(named)}"
+            f"the evidence of '{dataset}' is of epoch {shown(list(found))[1:-1]}; the adapter was trained with "
+            f"accuracies at epoch {' and '.join(map(str, epochs))}"
         )
     for epoch, accuracy in given.items():
         _check_accuracy(accuracy, f"the accuracy of '{dataset}' at epoch {epoch}")
-    return relative({epoch: float(given[str(epoch)]) for epoch in epochs}, dataset, best)
+    return relative({epoch: float(accuracy) for epoch, accuracy in given.items()}, dataset, best)
 
 
 def given_for(query: Any, dataset: str, best: Best, known: Collection[str]) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from nngpt_ext.prompts.template import Template, checked
 RECIPE = {"lr": 0.0039, "batch": 32, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 STRUCTURES = (Structure(parameters=60_000, layers=5, last_map=10), Structure(parameters=60_000, layers=5, last_map=12))
 QUESTION = Question.of(
-    "n", "mnist", "svhn", 5, norm_acc=(0.9, 0.8), recipe=(RECIPE, RECIPE | {"batch": 64}), structure=STRUCTURES
-)
+    "n", "mnist", "svhn", 5, norm_acc=(0.9, 0.8), recipe=(RECIPE, RECIPE | {"batch": 64}), structure=STRUCTURES,
+    evidence=({1: 0.914}, {}),
+)  # fmt: skip
 SOURCE = "import torch"
 
 
@@ -45,6 +46,10 @@ def test_each_prompt_gives_texts_of_what_it_shows_of_a_side() -> None:
     shown = "params 0.4 layers 0.3 last 0.4; input 0.2"
     first, second = found["recipe"]
     assert found["recipe_structure"] == (f"{first}; step 0.6; {shown}", f"{second}; step 0.5; {shown}")
+    assert found["evidence"] == ("early 0.91", "early none")
+    assert found["recipe_structure_evidence"] == (
+        f"{first}; step 0.6; {shown}; early 0.91", f"{second}; step 0.5; {shown}; early none",
+    )  # fmt: skip
 
 
 def test_recipes_that_are_written_alike_are_alike() -> None:
@@ -68,8 +73,9 @@ def test_every_field_that_a_prompt_shows_counts(column: str) -> None:
         "y": DatasetFacts(13, 14, 15, 16),
     }  # fmt: skip
     other = Question.of(
-        "m", "x", "y", 6, norm_acc=(0.1, 0.2), recipe=({"lr": 1.0}, {"lr": 2.0}), structure=STRUCTURES[::-1]
-    )
+        "m", "x", "y", 6, norm_acc=(0.1, 0.2), recipe=({"lr": 1.0}, {"lr": 2.0}), structure=STRUCTURES[::-1],
+        evidence=({1: 0.1}, {1: 0.2}),
+    )  # fmt: skip
     one, two = (filled_digest(template, question, SOURCE, facts) for question in (QUESTION, other))
     assert one != two
 

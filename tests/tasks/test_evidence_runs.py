@@ -122,8 +122,10 @@ def test_a_ranking_and_the_node_take_evidence(predictor: Predictor) -> None:
         ({"mnist": {1: "0.9"}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not '0.9'"),
         ({"mnist": {1: float("nan")}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not nan"),
         ({"mnist": {3: 0.9}}, "the evidence of 'mnist' is of epoch 3; the adapter was trained with accuracies at"),
-        ({"mnist": {1: 0.9, 2: 0.9}}, "the evidence of 'mnist' is of epoch 1 and 2; the adapter was trained with "
+        ({"mnist": {1: 0.9, 2: 0.9}}, "the evidence of 'mnist' is of epoch 1, 2; the adapter was trained with "
                                       "accuracies at epoch 1"),
+        ({"mnist": {10**5000: 0.9}}, "the evidence of 'mnist' is of epoch "),
+        ({"mnist": {1: 10**5000}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not "),
         ({"mnsit": {1: 0.9}}, "unknown dataset 'mnsit' (did you mean 'mnist'?)"),
     ],
 )  # fmt: skip
