@@ -89,7 +89,7 @@ def default(field: FieldInfo) -> str:
     value = field.default
     if value is None:
         return "*preset*" if "preset" in (field.description or "") else "`null`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else list(value) if isinstance(value, tuple) else value}`"
 
 
 def allowed(field: FieldInfo) -> str:

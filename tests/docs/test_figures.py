@@ -270,6 +270,7 @@ def splits() -> list[str]:
             if name in ("by_network", "by_cluster", "random_pairs")
         ),
         *families(),
+        *early(),
         f"about {(half[1] - half[0]) / 2:.3f}",
         f"varies by {seeds['deviation']:.3f}",
         f"mean is {seeds['mean']:.3f}",
@@ -318,6 +319,30 @@ def families() -> list[str]:
         "near {} and {}, strict\n{} and {}".format(
             *(f"{one['value']:+.3f} {between(one['ci95'], '+')}" for one in shuffled)
         ),
+    ]
+
+
+def early() -> list[str]:
+    """Of docs/splits.md: what baselines reach with early evidence."""
+    kinds = [(level, trials) for trials in ("best", "random") for level in ("near", "strict")]
+    found = [read(f"{RESULTS}evidence-{level}-{trials}.json") for level, trials in kinds]
+    best, random = found[0], found[2]
+
+    def cells(name: str) -> str:
+        own = [one["baselines"][name] for one in found]
+        prior = [one["beyond_best_prior"]["prior"] == name for one in own]
+        return row(
+            f"`{name}`",
+            *(
+                f"{one['accuracy']:.3f}" + ("" if is_prior else f" {between(one['beyond_best_prior']['ci95'], '+')}")
+                for one, is_prior in zip(own, prior, strict=True)
+            ),
+        )
+
+    return [
+        *map(cells, ("pair_prior", "kind_prior", "early_rule", "bt_recipe_structure", "bt_evidence", "bt_all")),
+        f"({best['evidence']['trials'] / best['evidence']['sides']:.1f} trials a dataset)",
+        f"{random['n_test_pairs']:,} of the {best['n_test_pairs']:,} pairs (near)",
     ]
 
 
