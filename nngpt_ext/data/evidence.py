@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import AfterValidator, Field, field_validator
 
 from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.declaration import Declarations, Named, choice
 from nngpt_ext.errors import UserError
 from nngpt_ext.settings import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Best = Mapping[str, Mapping[int, float]]  # by dataset and epoch, the best accuracy of any training network
 COLUMNS = ("evidence_1", "evidence_2")
