@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,6 +27,7 @@ from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
+from nngpt_ext.tuning.ranks import joined, launched
 from nngpt_ext.version import __version__
 from nngpt_ext.views.wording import count, excluded, with_interval
 
@@ -86,9 +88,10 @@ def run(
     """Run a task: fine-tune, score, report; by_family without data.fold: all folds, as one report."""
     from nngpt_ext.tasks.run import run_task
 
-    result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])
-    _print_report(result.report, as_json)
-    typer.echo(f"The run is in {result.output_dir}", err=True)
+    with joined() if task == "dataset_compare" else nullcontext():
+        result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])
+        _print_report(result.report, as_json)
+        typer.echo(f"The run is in {result.output_dir}", err=True)
 
 
 @app.command(epilog="Example: nngpt-ext tasks")
@@ -348,5 +351,6 @@ def _call() -> Any:
 
 
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
+    if launched()[0] == 0:  # processes that were not joined make the same mistake
+        typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
     raise SystemExit(2) from None
