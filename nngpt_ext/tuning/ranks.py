@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from nngpt_ext.errors import UserError, resuming
+from nngpt_ext.errors import UserError, reason, resuming
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +74,7 @@ def joined() -> Iterator[None]:
     global _rank, _size
     rank, n = launched()
     if n == 1:
+        _forget_launcher()
         yield
         return
     local = int(os.environ.get("LOCAL_RANK", rank))
@@ -85,8 +86,7 @@ def joined() -> Iterator[None]:
     from torch import distributed
 
     store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(minutes=5)))
-    for name in [name for name in os.environ if name.startswith(_LAUNCHER)]:
-        del os.environ[name]
+    _forget_launcher()
     has_card = torch.cuda.is_available()
     _rank, _size = rank, n
     try:
@@ -102,6 +102,11 @@ def joined() -> Iterator[None]:
         _end(store, error)
     distributed.destroy_process_group()
     _rank, _size = 0, 1
+
+
+def _forget_launcher() -> None:
+    for name in [name for name in os.environ if name.startswith(_LAUNCHER)]:
+        del os.environ[name]
 
 
 def _end(store: Any, error: BaseException) -> NoReturn:
@@ -140,7 +145,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"another process of this run ended ({str(error).splitlines()[0]}); {resuming()}") from None
+        why = "" if "gloo" in str(error) else f" ({reason(error)})"  # gloo tells of its sockets only
+        raise UserError(f"another process of this run ended{why}; {resuming()}") from None
 
 
 def of_first(compute: Callable[[], T]) -> T:
