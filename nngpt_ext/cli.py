@@ -281,6 +281,29 @@ def examples(
         typer.echo(out / name)
 
 
+@app.command(
+    epilog="Example: nngpt-ext bundle --platform manylinux_2_28_x86_64 --python 3.12 --out bundle --torch none"
+)
+def bundle(
+    out: Annotated[Path, typer.Option(help="Folder to write; it may not have files.")],
+    platform: Annotated[str, typer.Option(help="Of the other machine, as pip names it.")] = "manylinux_2_28_x86_64",
+    python: Annotated[str, typer.Option(help="The other machine's version of Python.")] = "3.12",
+    base: Annotated[str, typer.Option(help="Base model to include, as model.base.")] = "embedded",
+    torch: Annotated[str, typer.Option(help="tested: include torch; none: the other machine has its own.")] = "tested",
+    as_json: AsJson = False,
+) -> None:
+    """Write all that a machine without a package registry needs, with a script that installs it there."""
+    from nngpt_ext.export.bundle import INSTALLER, make_bundle
+
+    sizes = make_bundle(out, platform=platform, python=python, base=base, torch=torch)
+    if as_json:
+        print_json(sizes)
+        return
+    for name, size in sizes.items():
+        typer.echo(f"{name}: {size / 1e6:,.1f} MB")
+    typer.echo(f"copy {out} to the other machine and type there: sh {out.name}/{INSTALLER} ENVIRONMENT", err=True)
+
+
 doctor.register(app)
 
 
