@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,6 +27,7 @@ from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
+from nngpt_ext.tuning.ranks import joined, launched
 from nngpt_ext.version import __version__
 from nngpt_ext.views.wording import count, excluded, with_interval
 
@@ -86,9 +88,10 @@ def run(
     """Run a task: fine-tune, score, report; by_family without data.fold: all folds, as one report."""
     from nngpt_ext.tasks.run import run_task
 
-    result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])
-    _print_report(result.report, as_json)
-    typer.echo(f"The run is in {result.output_dir}", err=True)
+    with joined() if task == "dataset_compare" else nullcontext():
+        result = run_task(task, config, output_dir=out, resume=resume, settings=settings or [])
+        _print_report(result.report, as_json)
+        typer.echo(f"The run is in {result.output_dir}", err=True)
 
 
 @app.command(epilog="Example: nngpt-ext tasks")
@@ -292,6 +295,29 @@ def examples(
         typer.echo(out / name)
 
 
+@app.command(
+    epilog="Example: nngpt-ext bundle --platform manylinux_2_28_x86_64 --python 3.12 --out bundle --torch none"
+)
+def bundle(
+    out: Annotated[Path, typer.Option(help="Folder to write; it may not have files.")],
+    platform: Annotated[str, typer.Option(help="Of the other machine, as pip names it.")] = "manylinux_2_28_x86_64",
+    python: Annotated[str, typer.Option(help="The other machine's version of Python.")] = "3.12",
+    base: Annotated[str, typer.Option(help="Base model to include, as model.base.")] = "embedded",
+    torch: Annotated[str, typer.Option(help="tested: include torch; none: the other machine has its own.")] = "tested",
+    as_json: AsJson = False,
+) -> None:
+    """Write all that a machine without a package registry needs, with a script that installs it there."""
+    from nngpt_ext.export.bundle import INSTALLER, make_bundle
+
+    sizes = make_bundle(out, platform=platform, python=python, base=base, torch=torch)
+    if as_json:
+        print_json(sizes)
+        return
+    for name, size in sizes.items():
+        typer.echo(f"{name}: {size / 1e6:,.1f} MB")
+    typer.echo(f"copy {out} to the other machine and type there: sh {out.name}/{INSTALLER} ENVIRONMENT", err=True)
+
+
 doctor.register(app)
 
 
@@ -362,5 +388,6 @@ def _call() -> Any:
 
 
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
+    if launched()[0] == 0:  # processes that were not joined make the same mistake
+        typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
     raise SystemExit(2) from None

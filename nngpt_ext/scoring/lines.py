@@ -94,11 +94,11 @@ def encode_lines(
 def line_log_odds(
     model: Any, encoded: EncodedLines, *, row_tokens: int, engine: str = "shared", progress: Any = None
 ) -> np.ndarray:
-    """Log-odds of dataset_1, shape (questions, 2): the same in both orders of the datasets."""
+    """Log-odds of dataset_1, shape (questions, 2): the same in both orders of the datasets, zeros if in no row."""
     found = scores(
         model, encoded.groups, row_tokens=row_tokens, pad=encoded.pad, engine=engine, head="lines", advance=progress
     )
-    result = np.empty((len(encoded.offsets), 2))
+    result = np.zeros((len(encoded.offsets), 2))
     for numbers, sides, values in zip(encoded.rows, encoded.sides, found, strict=True):
         difference = values[sides[:, 0], 0] - values[sides[:, 1], 0] + encoded.offsets[numbers]
         result[numbers] = difference[:, None]

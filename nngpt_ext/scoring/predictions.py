@@ -77,9 +77,12 @@ def training_pairs(encoder: Encoder, questions: Sequence[Question], first_is_bet
 def pair_log_odds(
     model: Any, encoded: EncodedPairs, *, row_tokens: int, engine: str = "shared", progress: Any = None
 ) -> np.ndarray:
-    """Log-odds of dataset_1 in each order of the datasets, shape (questions, 2): the given one first."""
+    """Log-odds of dataset_1 in each order of the datasets, shape (questions, 2): the given one first.
+
+    Questions that are in no row have zeros.
+    """
     scored = log_odds(model, encoded.groups, row_tokens=row_tokens, pad=encoded.pad, engine=engine, advance=progress)
-    result = np.empty((sum(len(numbers) for numbers in encoded.rows), 2))
+    result = np.zeros((1 + max(int(numbers.max()) for numbers in encoded.rows), 2))
     for numbers, values in zip(encoded.rows, scored, strict=True):
         n = len(numbers)
         result[numbers, 0] = values[:n]

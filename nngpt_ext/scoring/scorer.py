@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
 
 Encoded = EncodedPairs | EncodedLines
+
+
+def of_networks(encoded: Encoded, numbers: Sequence[int]) -> Encoded:
+    """The questions about some of the networks, given by their numbers in `encoded.groups`."""
+    names = [name for name in ("rows", "groups", "sides") if hasattr(encoded, name)]
+    kept: dict[str, Any] = {name: [getattr(encoded, name)[i] for i in numbers] for name in names}
+    return replace(encoded, **kept)
+
 
 Advance = Callable[[int], None]
 

@@ -34,6 +34,7 @@ from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
 from nngpt_ext.study.sections import write_study
 from nngpt_ext.tasks.folds import run_folds
 from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
+from nngpt_ext.tuning.ranks import one_process
 from nngpt_ext.views.drawing import check_installed
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
         UserError: before anything is computed: for faults in the file (all unknown names in one line), if the folder
             holds something else, and if matplotlib is not installed.
     """
+    one_process("a study", "its runs follow one another: start it without torchrun or accelerate launch")
     grid = read_grid(config)
     check_installed("the study's pictures", "study", "matplotlib")
     if not draw_only:

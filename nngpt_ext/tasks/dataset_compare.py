@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.errors import setting
 from nngpt_ext.registry import register_task
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tuning.history import OnEpoch
+from nngpt_ext.tuning.ranks import launched, one_process
 
 if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
@@ -28,9 +30,12 @@ class DatasetCompare:
         self, config: TaskConfig, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
     ) -> RunResult[Report]:
         """Run all stages from records to report, for each fold of a split with folds; a finished run is returned."""
+        if launched()[1] > 1:
+            one_process("run_task", "type: torchrun --nproc-per-node N $(which nngpt-ext) run dataset_compare …")
         if len(config.data.per_fold()) > 1:
             from nngpt_ext.tasks.folds import run_folds
 
+            one_process("a run of all folds", f"give each one fold, such as {setting('data.fold', '0')}")
             return run_folds(config, Path(output_dir), resume, on_epoch)
         from nngpt_ext.tasks.pipeline import run_pipeline
 

@@ -16,7 +16,7 @@ from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import pairs_hash, split_hash
-from nngpt_ext.errors import UserError, resuming, typed
+from nngpt_ext.errors import UserError, resuming, setting, typed
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.io import digest, file_digest, inside, remove, replacing
@@ -49,6 +49,7 @@ from nngpt_ext.run_folder import (
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import LEMUR, rebuild_report
 from nngpt_ext.tuning.history import OnEpoch, read_history
+from nngpt_ext.tuning.ranks import is_first, of_first, one_process, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,9 +117,9 @@ def _key(config: DataConfig) -> str:
 def run_pipeline(
     config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None, on_epoch: OnEpoch | None = None
 ) -> RunResult[Report]:
-    """Run `dataset_compare`; see the task class. Several runs may share a loader."""
+    """Run `dataset_compare`; see the task class. Several runs may share a loader, and several processes one run."""
     timings, loader, resolved = Timings(), loader or Loader(), config.resolved(folder)
-    if (done := begin(resolved, folder, resume)) is not None:
+    if (done := of_first(lambda: begin(resolved, folder, resume))) is not None:
         return done
     template = find_template(config.prompt, config.tuning.head)
     with timings.stage("data"):
@@ -130,11 +131,14 @@ def run_pipeline(
 
     with timings.stage("tokens"):  # a question that is too long is reported here, before a folder is made
         bench = Workbench(resolved, template, base, data)
-    if claim(folder, resolved, resume):
+    if of_first(lambda: claim(folder, resolved, resume)):
         return finished(folder)
     try:
         with kept_threads():
-            return _run(bench, folder, timings, loader, on_epoch)
+            if not is_first():
+                bench.tune(folder)
+                bench.score(folder)
+            return of_first(lambda: _run(bench, folder, timings, loader, on_epoch))
     except Exception as error:  # a full disk is an OSError, a RuntimeError (torch) or a SafetensorError
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no space left on the disk for '{folder}'; free some, then {resuming()}") from error
@@ -150,7 +154,7 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
     model, head = config.model, config.tuning.head
     faults = _faults(
         lambda: _check_evidence(find_template(config.prompt, head), config.data),
-        lambda: finetuners.get(config.tuning.finetuner),
+        lambda: _check_finetuner(config.tuning.finetuner),
     )
     if not faults and is_finished(folder, config, resume):
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
@@ -191,6 +195,12 @@ def _check_evidence(template: Template, data: DataConfig) -> None:
     if template.takes(GIVEN["evidence"]) and not data.evidence.epochs:
         example = typed("--set data.evidence.epochs=[1]", 'data={"evidence": {"epochs": [1]}}')
         raise UserError(f"prompt '{template.name}' shows early accuracies: set their epochs, for example {example}")
+
+
+def _check_finetuner(name: str) -> None:
+    finetuners.get(name)
+    if name != "qlora":
+        one_process(f"the fine-tuner '{name}'", f"use {setting('tuning.finetuner', 'qlora')}, or start the run alone")
 
 
 def _faults(*checks: Callable[[], Any]) -> list[str]:
@@ -271,6 +281,7 @@ def _run(
         "versions": {name: found for name, found in versions().items() if name != LEMUR or data.place is None},
         "device": torch.cuda.get_device_name() if base.device.type == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),  # after training, which may have chosen fewer; see history.json
+        "processes": size(),
         "seeds": {"data": config.data.seed, "tuning": config.tuning.seed},
         "split_hash": split_hash(data.pairs),
         "data": {"source": data.source, "fingerprint": data.fingerprint} | ({"path": data.place} if data.place else {}),

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import logit
 
 from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.rows import tokens_of
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
 from nngpt_ext.evaluation.baselines import kind_prior, pair_prior
@@ -30,10 +31,11 @@ from nngpt_ext.scoring.calibration import fit_calibration, with_calibration
 from nngpt_ext.scoring.lines import Prior
 from nngpt_ext.scoring.note import Note, known_answer, read_note
 from nngpt_ext.scoring.predictions import group_by_network, predicted_pairs, questions_of
-from nngpt_ext.scoring.scorer import Budget, Encoded, LocalScorer
+from nngpt_ext.scoring.scorer import Budget, Encoded, LocalScorer, of_networks
 from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_epoch
 from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
+from nngpt_ext.tuning.ranks import add_up, deal, own_number, size
 
 
 class Workbench:
@@ -106,8 +108,19 @@ class Workbench:
     def predict(self, model: Any, part: str, epoch: int) -> pd.DataFrame:
         """Predictions of a model for the pairs of a part (`train`, `validation`, `test`)."""
         pairs, encoded = self.data.part(part), self._encode(part)
+        if size() > 1:
+            rows = ([[g, *range(len(group))]] for g, group in enumerate(encoded.groups))
+            amounts = [tokens_of(encoded.groups, row, share=self.engine != "plain") for row in rows]
+            encoded = of_networks(encoded, deal(amounts, size())[own_number()])
         with Progress("scoring", sum(map(len, encoded.groups)), unit="questions") as progress:
             odds = self.scorer.score(encoded, model, progress.advance)
+        if size() > 1:
+            import torch
+
+            every = torch.zeros((len(pairs), 2), dtype=torch.float64)
+            every[: len(odds)] = torch.from_numpy(odds)
+            add_up(every)
+            odds = every.numpy()
         return predicted_pairs(odds, pairs, prompt=self.config.prompt, base_model=self.base.name, tuning_epoch=epoch)
 
     def score(self, folder: Path) -> tuple[pd.DataFrame, list[dict[str, Any]], int | None]:

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nngpt_ext.batches.rows import Group, own_length, pack
+from nngpt_ext.batches.rows import Group, halves, own_length, pack, tokens_of
 from nngpt_ext.config import DecidedConfig
+from nngpt_ext.tuning.ranks import deal
+
+Rows = list[list[list[int]]]  # as batches.rows.pack returns them
 
 
 @dataclass(frozen=True)
 class Plan:
     """The rows of each optimiser step. The engine decides a step's rows, but not its examples."""
 
-    steps: list[list[list[list[int]]]]  # rows as batches.rows.pack returns them
+    steps: list[Rows]
     epoch_ends: list[int]  # the number of steps after which each epoch ends
 
 
@@ -90,7 +93,7 @@ def make_plan(groups: Sequence[Group], config: DecidedConfig) -> Plan:
     draw = _Draw(
         groups.families if isinstance(groups, CappedNetworks) else [None] * len(groups), config.data.family_cap, rng
     )
-    steps: list[list[list[list[int]]]] = []
+    steps: list[Rows] = []
     ends: list[int] = []
     for _ in range(tuning.epochs):
         drawn = draw.epoch(tuning.networks_per_epoch)
@@ -126,16 +129,16 @@ def _steps(
     return [[pieces[i] for i in np.flatnonzero(number == step)] for step in np.unique(number)]
 
 
-def _shared_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> list[list[list[int]]]:
+def _shared_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> Rows:
     chosen: list[Group] = [[groups[g][e] for e in numbers] for g, *numbers in dealt]  # type: ignore[misc]
     return [
         [[dealt[part[0]][0], *(dealt[part[0]][1 + e] for e in part[1:])] for part in row] for row in pack(chosen, limit)
     ]
 
 
-def _plain_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> list[list[list[int]]]:
+def _plain_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: int) -> Rows:
     """Batches of as many single examples as fit into the limit when padded."""
-    rows: list[list[list[int]]] = []
+    rows: Rows = []
     longest = 0
     for g, e in ((g, e) for g, *numbers in dealt for e in numbers):
         parts = groups[g][e].parts
@@ -146,3 +149,43 @@ def _plain_rows(groups: Sequence[Group], dealt: Sequence[Sequence[int]], limit: 
             longest = length
         rows[-1].append([g, e])
     return rows
+
+
+def deal_rows(groups: Sequence[Group], rows: Rows, n: int, *, share: bool) -> list[Rows]:
+    """Deal the rows of a step to `n` processes, about the same number of tokens to each.
+
+    A row is divided by network, and a network's examples are halved where this makes the largest share smaller,
+    although their prefix is then computed twice.
+
+    Args:
+        groups: a network's examples.
+        rows: of the step.
+        n: the number of processes.
+        share: whether the engine shares prefixes.
+    """
+
+    def dealt(pieces: Sequence[tuple[int, list[int]]]) -> tuple[int, list[list[int]], int]:
+        """The tokens of the largest share, all shares, and the largest piece of that share."""
+        amounts = [tokens_of(groups, [part], share=share) for _, part in pieces]
+        shares = deal(amounts, n)
+        total, numbers = max((sum(amounts[i] for i in numbers), numbers) for numbers in shares)
+        return total, shares, max(numbers, key=lambda i: amounts[i])
+
+    pieces = [(r, part) for r, row in enumerate(rows) for part in row]
+    total, shares, largest = dealt(pieces)
+    while len(pieces[largest][1]) > 2:  # the network's number, and more than one example
+        r, part = pieces[largest]
+        finer = [*pieces[:largest], *((r, half) for (half,) in halves([part])), *pieces[largest + 1 :]]
+        found = dealt(finer)
+        if found[0] >= total:
+            break
+        pieces, (total, shares, largest) = finer, found
+    return [_joined([pieces[i] for i in numbers]) for numbers in shares]
+
+
+def _joined(pieces: Sequence[tuple[int, list[int]]]) -> Rows:
+    """The rows that pieces of rows make: `(row, part)` each."""
+    rows: dict[int, dict[int, list[int]]] = {}
+    for r, (g, *numbers) in pieces:
+        rows.setdefault(r, {}).setdefault(g, [g]).extend(numbers)
+    return [list(parts.values()) for parts in rows.values()]

@@ -18,6 +18,7 @@ from nngpt_ext.io import inside, replacing_folder, write_text
 from nngpt_ext.registry import register_finetuner
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, CHECKPOINTS
 from nngpt_ext.tuning.history import ADAPTER_FILES, Validation, select_epoch
+from nngpt_ext.tuning.ranks import of_first
 
 if TYPE_CHECKING:
     from nngpt_ext.batches.rows import Group
@@ -60,13 +61,17 @@ def fit(
     history = train(base, examples, validation, config, checkpoints)
     best = select_epoch(history)
     log.info("epoch %d of %d is best on validation", best["epoch"], len(history))
+    of_first(lambda: _write_adapter(adapter, checkpoints / best["checkpoint"], base))
+    return adapter
+
+
+def _write_adapter(adapter: Path, checkpoint: Path, base: Base) -> None:
     with replacing_folder(adapter) as folder:
-        for file in (checkpoints / best["checkpoint"]).iterdir():
+        for file in checkpoint.iterdir():
             if file.name in ADAPTER_FILES:
                 shutil.copy2(file, folder / file.name)
         base.tokenizer.save_pretrained(folder)
         write_base_note(folder, base)
-    return adapter
 
 
 def write_base_note(folder: Path, base: Base) -> None:

@@ -25,14 +25,15 @@ from nngpt_ext.batches.rows import Group, distinct, halves, tokens_of
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, line_scores, make_batch
 from nngpt_ext.config import DecidedConfig
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import inside, remove, write_text
+from nngpt_ext.io import digest, inside, remove, write_text
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.heads import NAME as HEAD
 from nngpt_ext.progress import Progress
 from nngpt_ext.run_folder import HISTORY
 from nngpt_ext.tuning.history import Validation, checkpoint_files, read_history, usable_entries
 from nngpt_ext.tuning.lora import with_adapter
-from nngpt_ext.tuning.plan import Plan, make_plan
+from nngpt_ext.tuning.plan import Plan, deal_rows, make_plan
+from nngpt_ext.tuning.ranks import add_up, is_first, of_first, own_number, size
 from nngpt_ext.tuning.thread_choice import ThreadChoice
 from nngpt_ext.tuning.threads import kept_environment
 
@@ -51,15 +52,9 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train LoRA weights for all epochs and return the history, one entry an epoch (see `read_history`)."""
     plan = make_plan(examples, config)
-    history = usable_entries(read_history(checkpoints.parent), checkpoints, plan.epoch_ends)
-    names = {entry["checkpoint"] for entry in history}
-    # Checkpoints of epochs that are trained again, or that were cut off while they were written.
-    found = [place.name for place in checkpoints.glob("checkpoint-*") if place.name not in names]
-    stray = [inside(checkpoints.parent, checkpoints.name, name) for name in found]
-    if (checkpoints / HISTORY).is_file():
-        _write_history(checkpoints, history)  # first: no entry is ever without its checkpoint
-    for place in stray:
-        remove(place)
+    if of_first(lambda: digest(plan.steps)) != digest(plan.steps):
+        raise UserError("the processes of this run prepared different steps: use the same GPUs and libraries for all")
+    history = of_first(lambda: _kept_history(checkpoints, plan))
     if len(history) == config.tuning.epochs:
         return history
     set_seed(config.tuning.seed)
@@ -79,6 +74,20 @@ def train(
         changed = any(p.any() for name, p in model.named_parameters() if "lora_B" in name or f".{HEAD}." in name)
         if config.tuning.learning_rate > 0 and not changed:
             raise RuntimeError("training did not change the adapter")
+    return history
+
+
+def _kept_history(checkpoints: Path, plan: Plan) -> list[dict[str, Any]]:
+    """The history from which training continues; checkpoints that are not in it are removed."""
+    history = usable_entries(read_history(checkpoints.parent), checkpoints, plan.epoch_ends)
+    names = {entry["checkpoint"] for entry in history}
+    # Checkpoints of epochs that are trained again, or that were cut off while they were written.
+    found = [place.name for place in checkpoints.glob("checkpoint-*") if place.name not in names]
+    stray = [inside(checkpoints.parent, checkpoints.name, name) for name in found]
+    if (checkpoints / HISTORY).is_file():
+        _write_history(checkpoints, history)  # first: no entry is ever without its checkpoint
+    for place in stray:
+        remove(place)
     return history
 
 
@@ -175,16 +184,35 @@ class AnswerTrainer(SFTTrainer):
         n = sum(len(numbers) for row in rows for _, *numbers in row)
         if not self.trained:
             self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        own, before = rows, self.n_tokens
+        if size() > 1:
+            own = deal_rows(self.examples, rows, size(), share=self.engine != "plain")[own_number()]
+            if not is_first():  # another dropout than in the first process
+                torch.manual_seed(self.args.seed + self.state.global_step * size() + own_number())
         # One wait for the device a step.
-        total = float(sum(self._add_gradients(model, row, n) for row in rows))
+        total = float(sum(self._add_gradients(model, row, n) for row in own))
+        if size() > 1:
+            figures = torch.tensor([total, self.n_tokens - before], dtype=torch.float64)
+            add_up(figures)
+            total, self.n_tokens = figures[0].item(), before + int(figures[1])
+            self._add_up_gradients()
         loss = total / n
         self.loss_sum += total
+        self.n_examples += n
         if not math.isfinite(loss):
             raise UserError(
                 f"training diverged at step {self.state.global_step + 1} (loss {loss}): lower tuning.learning_rate "
                 f"(now {self.args.learning_rate:g}) and start over in another folder"
             )
         return torch.tensor(loss, dtype=torch.float32, device=self.args.device)
+
+    def _add_up_gradients(self) -> None:
+        """Replace the gradients by their sums over all processes; one that got no rows has none."""
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.trained]
+        flat = torch.cat([gradient.flatten() for gradient in own])
+        add_up(flat)
+        for parameter, gradient in zip(self.trained, flat.split([p.numel() for p in self.trained]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     def _add_gradients(self, model: Any, row: list[list[int]], n: int) -> torch.Tensor:
         """Add the gradients of a row's share in a mean over `n` examples, and return its sum of losses."""
@@ -198,18 +226,17 @@ class AnswerTrainer(SFTTrainer):
             log.warning("out of memory: continuing with %d tokens a forward pass (tuning.row_tokens)", self.row_tokens)
             torch.cuda.empty_cache()
             return self._add_gradients(model, row, n)
-        loss, n_examples, n_tokens, gradients = found
+        loss, n_tokens, gradients = found
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self.n_examples += n_examples
         self.n_tokens += n_tokens
         return loss
 
     def _gradients(
         self, model: Any, row: list[list[int]], n: int, alone: bool
-    ) -> tuple[torch.Tensor, int, int, tuple[torch.Tensor | None, ...]] | None:
-        """A row's loss, examples, tokens, and gradient of each trained parameter; None if memory did not suffice.
+    ) -> tuple[torch.Tensor, int, tuple[torch.Tensor | None, ...]] | None:
+        """A row's loss, tokens, and gradient of each trained parameter; None if memory did not suffice.
 
         Raises:
             torch.OutOfMemoryError: if the row is a single example.
@@ -226,8 +253,7 @@ class AnswerTrainer(SFTTrainer):
             if alone:
                 raise
             return None
-        n_examples = sum(len(group) for group in chosen)
-        return total.detach().double(), n_examples, batch.n_tokens, gradients
+        return total.detach().double(), batch.n_tokens, gradients
 
     def _pair_loss(
         self, model: Any, batch: Batch, parts: Sequence[Sequence[Example]], pairs: Sequence[LinePair]
@@ -238,6 +264,10 @@ class AnswerTrainer(SFTTrainer):
         scores = line_scores(model, batch)
         offset = scores.new_tensor([pair.offset for pair in pairs])
         return -logsigmoid(offset + scores[better] - scores[worse]).sum()
+
+    def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+        if is_first():
+            super()._save_checkpoint(*given, **named)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card beside a checkpoint: the run writes one for the adapter."""
@@ -295,6 +325,8 @@ class EpochEnd(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the epoch's entry; an epoch without one is trained again."""
+        if not is_first():
+            return
         checkpoints, entry = Path(args.output_dir), self.history[-1]
         entry["files"] = checkpoint_files(checkpoints / entry["checkpoint"])
         _write_history(checkpoints, self.history)

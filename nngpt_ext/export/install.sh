@@ -1,0 +1,19 @@
+#!/bin/sh
+# Installs nngpt-ext into a new environment from this folder, without a network: sh install.sh ENVIRONMENT
+# PYTHON is the Python to use (python3); if the folder has no torch, the environment uses the one of that Python.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+target=${1:?type: sh install.sh ENVIRONMENT}
+python=${PYTHON:-python3}
+"$python" -m venv --without-pip "$target"
+"$python" -m pip --python "$target/bin/python" --disable-pip-version-check install -q --no-index --no-deps "$here"/wheels/*.whl
+site=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+if ! ls "$here"/wheels/torch-*.whl > /dev/null 2>&1; then
+  # Behind the environment's own libraries on the path.
+  "$python" -c 'import torch; print(torch.__path__[0].rpartition("/")[0])' > "$site/torch.pth"
+fi
+tar -xJf "$here/lemur.tar.xz" -C "$site"
+for base in "$here"/base/*; do
+  [ ! -d "$base" ] || echo "the base model: --set model.base=$base"
+done
+echo "installed; type: $target/bin/nngpt-ext doctor"

@@ -1,0 +1,210 @@
+"""Several processes train one run: what is dealt to each, the same gradients and winners as one, and one that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from nngpt_ext.batches.rows import tokens_of
+from nngpt_ext.errors import UserError
+from nngpt_ext.io import read_text
+from nngpt_ext.run_folder import CHECKPOINTS, HISTORY, PREDICTIONS, read_record, read_table
+from nngpt_ext.tuning.plan import deal_rows, make_plan
+from nngpt_ext.tuning.ranks import deal, launched, of_first, one_process, size
+from tests import models_made
+from tests.docs.blocks import ROOT
+from tests.tuning.dealt_step import gradients
+from tests.tuning.stepping import relative
+from tests.tuning.test_trainer import config, groups_of
+
+BIN = Path(sys.executable).parent
+SMALL = [
+    "dataset_compare", "--set", "model.base=embedded", "--set", "data.train_networks=16", "--set",
+    "data.validation_networks=8", "--set", "data.test_networks=12", "--set", "data.code_tokens=128", "--set",
+    "tuning.epochs=2",
+]  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 5))
+def test_every_item_is_dealt_once_and_no_pile_is_much_larger(amounts: list[int], n: int) -> None:
+    dealt = deal(amounts, n)
+    assert sorted(i for items in dealt for i in items) == list(range(len(amounts)))
+    totals = [sum(amounts[i] for i in items) for items in dealt]
+    assert max(totals) - min(totals) <= max(amounts, default=0)
+
+
+@pytest.mark.parametrize("engine", ["shared", "plain"])
+@pytest.mark.parametrize("row_tokens", [300, 4096])
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_the_rows_of_a_step_are_dealt_evenly(engine: str, row_tokens: int, n: int) -> None:
+    groups = groups_of(models_made.base("llama", load_in_4bit=False))
+    (rows,) = make_plan(groups, config(epochs=1, engine=engine, row_tokens=row_tokens)).steps
+    share = engine == "shared"
+    dealt = deal_rows(groups, rows, n, share=share)
+
+    def examples(rows: Any) -> list[tuple[int, int]]:
+        return sorted((g, e) for row in rows for g, *numbers in row for e in numbers)
+
+    assert examples(row for own in dealt for row in own) == examples(rows)
+    totals = [sum(tokens_of(groups, row, share=share) for row in own) for own in dealt]
+    parts = [tokens_of(groups, [part], share=share) for row in rows for part in row]
+    assert max(totals) <= max(sum(parts[i] for i in numbers) for numbers in deal(parts, n))
+    assert max(totals) <= {2: 0.6, 3: 0.5, 8: 0.4}[n] * sum(parts)
+
+
+def test_a_process_of_its_own_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (launched(), size(), of_first(lambda: 3)) == ((0, 1), 1, 3)
+    one_process("a study", "")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert launched() == (1, 4)
+    with pytest.raises(UserError, match="4 processes cannot share a study; start it alone"):
+        one_process("a study", "start it alone")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def torchrun(*command: str, launcher: str = "torchrun") -> subprocess.CompletedProcess[str]:
+    options = ["--nproc-per-node", "2"]
+    if launcher == "accelerate":
+        options = ["launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "bf16"]
+    return subprocess.run(
+        [BIN / launcher, *options, *command], env=environment(), capture_output=True, text=True, timeout=600
+    )
+
+
+def cli(folder: Path, *more: str) -> list[str]:
+    return [str(BIN / "nngpt-ext"), "run", *SMALL, "--out", str(folder), *more]
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    done = torchrun("-m", "tests.tuning.dealt_step", str(tmp_path / "two.safetensors"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = load_file(tmp_path / "two.safetensors")
+    for name, one in gradients(models_made.base("llama", load_in_4bit=False)).items():
+        assert two[name][0].item() == pytest.approx(one[0].item(), rel=1e-6)
+        assert relative(two[name][1:], one[1:]) <= 1e-6, name
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    done = subprocess.run(cli(folder), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def assert_same(folder: Path, alone: Path) -> None:
+    """The same files and, but for 0.2 %, the same winners."""
+    assert {f.relative_to(folder) for f in folder.rglob("*")} == {f.relative_to(alone) for f in alone.rglob("*")}
+    one, two = (read_table(run / PREDICTIONS) for run in (alone, folder))
+    assert (one["predicted"] != two["predicted"]).mean() <= 0.002
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes_run_as_one(alone: Path, tmp_path: Path, launcher: str) -> None:
+    command = cli(tmp_path / "two")
+    if launcher == "accelerate":
+        command[0:0] = ["--no_python"]
+    done = torchrun(*command, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("\nHeadline") == 1
+    assert done.stderr.count("The run is in") == done.stderr.count("epoch 2: training loss") == 1
+    assert_same(tmp_path / "two", alone)
+    assert read_record(tmp_path / "two")["processes"] == 2
+    again = torchrun(*cli(tmp_path / "two", "--resume"))  # prints it again
+    assert (again.returncode, again.stdout.count("\nHeadline")) == (0, 1)
+
+
+class Pair:
+    """Two processes of a run, started without a launcher that would end one when the other fails."""
+
+    def __init__(self, folder: Path, of_the_second: list[str]) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self.folder, self.processes = folder, []
+        for rank, more in enumerate(([], of_the_second)):
+            own = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment() | own}
+            self.processes.append(subprocess.Popen(cli(folder, *more), text=True, **pipes))
+
+    def after_an_epoch(self, of: int, number: signal.Signals) -> None:
+        """Send a signal to one of them when the first epoch is over."""
+        deadline = time.monotonic() + 300
+        while not (self.folder / CHECKPOINTS / HISTORY).is_file():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.processes[of].send_signal(number)
+
+    def ends(self) -> tuple[list[int], list[str]]:
+        """The exit codes, and all lines that are errors."""
+        said = [process.communicate(timeout=120)[1] for process in self.processes]
+        assert "Traceback" not in "".join(said), said
+        lines = [line for text in said for line in text.splitlines() if line.startswith(("error:", "interrupted"))]
+        return [process.returncode for process in self.processes], lines
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Any]:
+    made: list[Pair] = []
+    yield lambda *of_the_second: made.append(Pair(tmp_path / "pair", list(of_the_second))) or made[-1]
+    for process in (process for one in made for process in one.processes):
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_mistake_of_one_process_ends_both_with_its_line(pair: Any) -> None:
+    codes, lines = pair("--set", "tuning.epochz=3").ends()
+    assert codes == [2, 2]
+    assert lines == ["error: configuration: unknown key 'tuning.epochz' (did you mean 'tuning.epochs'?)"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_one_process_ends_both(pair: Any) -> None:
+    started = pair()
+    started.after_an_epoch(1, signal.SIGINT)
+    assert started.ends() == ([130, 130], ["interrupted; continue a run with --resume"])
+
+
+@pytest.mark.slow
+def test_one_process_finishes_what_a_kill_left_of_two(pair: Any, alone: Path) -> None:
+    started = pair()
+    started.after_an_epoch(1, signal.SIGKILL)
+    assert started.ends() == ([2, -9], ["error: another process of this run ended; continue with --resume"])
+    before = read_text(started.folder / CHECKPOINTS / HISTORY)
+    subprocess.run(cli(started.folder, "--resume"), env=environment(), capture_output=True, check=True)
+    assert read_text(started.folder / CHECKPOINTS / HISTORY).startswith(before.rstrip("\n]").rstrip())
+    assert_same(started.folder, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (["run", *SMALL, "--set", "data.split=by_family"], "a run of all folds; give each one fold, such as --set"),
+        (["study", "--config", "examples/study_quick.yaml"], "a study; its runs follow one another: start it without"),
+    ],
+)
+def test_what_is_not_divided_says_so_once(tmp_path: Path, command: list[str], what: str) -> None:
+    done = torchrun(str(BIN / "nngpt-ext"), *command, "--out", str(tmp_path / "out"))
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: 2 processes cannot share {what}")
+    assert not (tmp_path / "out").exists()
