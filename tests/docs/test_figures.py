@@ -129,7 +129,7 @@ def readme() -> list[str]:
     first, last = (round(s / 60) for s in (min(SECONDS["idle"]), max(SECONDS["idle"])))
     best = measured(cell("recipe")).replace(" (", "** (", 1)
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
-    levels = ("near", "strict")
+    levels, early = ("near", "strict"), read(RESULTS + "evidence-near-random.json")
     runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
     trained = [read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in levels]
     found = [BASELINES["splits"][level] for level in levels]
@@ -158,6 +158,10 @@ def readme() -> list[str]:
             better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"])
             for seed in (1, 2)
         ),
+        "is right with {:.3f} by the higher accuracy so far, and with {:.3f} by boosted trees".format(
+            *(early["baselines"][name]["accuracy"] for name in ("early_rule", "bt_all"))
+        ),
+        f"the best prior has {max(early['baselines'][name]['accuracy'] for name in ('pair_prior', 'kind_prior')):.3f}",
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
         f"right for {BASELINES['pairs']['pair_prior']:.0%} of".replace("%", " %"),
