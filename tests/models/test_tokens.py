@@ -27,8 +27,8 @@ FIB = "def fib(n):\n    return n"
 BEGIN, STOP = "<｜begin▁of▁sentence｜>", "<|EOT|>"
 # DeepSeek-Coder's tokenizer_config.json, and what its config.json has beside a Llama's usual keys.
 LABELS = {
-    "tokenizer_class": "LlamaTokenizerFast", "legacy": True, "bos_token": BEGIN, "unk_token": None, "add_bos_token": True,
-    "add_eos_token": False,
+    "tokenizer_class": "LlamaTokenizerFast", "legacy": True, "bos_token": BEGIN, "unk_token": None,
+    "add_bos_token": True, "add_eos_token": False,
 }  # fmt: skip
 CONFIG = {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 100000, "max_position_embeddings": 16384}
 
