@@ -14,7 +14,9 @@ import pytest
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from nngpt_ext import Predictor, run_task
 from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import load_base
 from nngpt_ext.models.presets import SHIPPED
@@ -23,6 +25,12 @@ from tests.deadline import deadline
 
 FIB = "def fib(n):\n    return n"
 BEGIN, STOP = "<｜begin▁of▁sentence｜>", "<|EOT|>"
+# DeepSeek-Coder's tokenizer_config.json, and what its config.json has beside a Llama's usual keys.
+LABELS = {
+    "tokenizer_class": "LlamaTokenizerFast", "legacy": True, "bos_token": BEGIN, "unk_token": None,
+    "add_bos_token": True, "add_eos_token": False,
+}  # fmt: skip
+CONFIG = {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 100000, "max_position_embeddings": 16384}
 
 
 def trained(core: Tokenizer, alphabet: list[str], special: tuple[str, ...] = ("<unk>", STOP)) -> Tokenizer:
@@ -133,12 +141,31 @@ def line(place: Path) -> str:
 
 
 def test_deepseek_coders_layout_in_a_local_folder_is_read_right(tmp_path: Path) -> None:
-    labels = {"tokenizer_class": "LlamaTokenizerFast", "legacy": True, "bos_token": BEGIN, "unk_token": None}
-    place = folder(tmp_path, deepseek_coder(), **labels, add_bos_token=True, add_eos_token=False)
+    place = folder(tmp_path, deepseek_coder(), **LABELS)
     tokenizer = load_base(str(place), load_in_4bit=False).tokenizer
     ids = tokenizer(FIB, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == FIB
     assert ids == deepseek_coder().encode(FIB, add_special_tokens=False).ids
+
+
+def test_deepseek_coders_layout_takes_the_whole_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run, its adapter, and a predictor on it: shared prefixes, and answers of as many tokens as its words have."""
+    place = folder(tmp_path, deepseek_coder(), **LABELS)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "rope_parameters": None, **CONFIG}))
+    caplog.set_level("INFO", logger="nngpt_ext")
+    run = run_task(
+        "dataset_compare", {"model": {"base": str(place)}}, output_dir=tmp_path / "run", prompt="code_only",
+        data={"train_networks": 6, "validation_networks": 3, "test_networks": 3, "code_tokens": 96},
+        tuning={"epochs": 1, "learning_rate": 1e-3, "examples_per_step": 16},
+    )  # fmt: skip
+    assert not [record.message for record in caplog.records if record.levelname == "WARNING"]
+    saved = transformers.AutoTokenizer.from_pretrained(run.output_dir / "adapter")
+    assert saved.decode(saved(FIB, add_special_tokens=False)["input_ids"], clean_up_tokenization_spaces=False) == FIB
+    row = run.predictions.iloc[0]
+    code = open_source().sources([row["nn"]])[row["nn"]]
+    found = Predictor.from_run(run.output_dir).compare(code, row["dataset_1"], row["dataset_2"])
+    assert found.log_odds == pytest.approx(row["log_odds"], abs=1e-4)
 
 
 def test_what_older_versions_made_of_it_is_refused_with_the_version_that_reads_it(tmp_path: Path) -> None:
