@@ -82,7 +82,7 @@ def pair_log_odds(
     Questions that are in no row have zeros.
     """
     scored = log_odds(model, encoded.groups, row_tokens=row_tokens, pad=encoded.pad, engine=engine, advance=progress)
-    result = np.zeros((1 + max(int(numbers.max()) for numbers in encoded.rows), 2))
+    result = np.zeros((1 + max((int(numbers.max()) for numbers in encoded.rows), default=-1), 2))
     for numbers, values in zip(encoded.rows, scored, strict=True):
         n = len(numbers)
         result[numbers, 0] = values[:n]
