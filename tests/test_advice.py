@@ -562,7 +562,7 @@ STRINGS = [
     for inside, text in strings(ast.parse(file.read_text()))
 ]
 # The command line itself, and commands of other programs.
-OF_THE_SHELL = ("cli.py", "bench.py", "doctor.py", "shell.py", "extras.py", "_commands.py")
+OF_THE_SHELL = ("cli.py", "bench.py", "doctor.py", "shell.py", "extras.py", "bundle.py", "_commands.py")
 
 
 def test_options_are_named_to_the_shell_only() -> None:
@@ -574,7 +574,7 @@ def test_options_are_named_to_the_shell_only() -> None:
         if re.search(r"(^|[^\w-])--[a-z]", text)
         and not module.endswith(OF_THE_SHELL)
         and not inside & {"typed", "pip", "Given"}
-        and not re.search(r"nngpt-ext \w|^--shape|nn-dataset==|--include_path|--model hf", text)
+        and not re.search(r"nngpt-ext \w|^--shape|nn-dataset==|--include_path|--model hf|torchrun --nproc", text)
     ]
     assert elsewhere == []
 

@@ -202,7 +202,7 @@ def _drawn(*found: Picture | None) -> list[Picture]:
 
 def families(study: Study) -> list[Table]:
     """The cells that test on families never seen, beside the strongest baselines; empty if there are none."""
-    names = [baseline.name for baseline in (*PRIORS, *BRADLEY_TERRY)]
+    names = [baseline.name for baseline in (*PRIORS, *BRADLEY_TERRY) if not baseline.evidence]
     rows: list[tuple[str, ...]] = []
     single: list[tuple[str, ...]] = []
     marked: set[int] = set()

@@ -35,6 +35,7 @@ def questions(nn: str, pairs: int = 21) -> list[Question]:
         given = {
             "norm_acc": (i / 21, 1 - i / 21), "recipe": (RECIPES[one], RECIPES[two]),
             "structure": (Structure(parameters=10_000 * i, layers=i, last_map=i), Structure(parameters=300, layers=2)),
+            "evidence": ({1: i / 21}, {}),
         }  # fmt: skip
         question = Question.of(nn, one, two, 5, **given)
         asked += [question, question.turned()]
