@@ -5,13 +5,18 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 target=${1:?type: sh install.sh ENVIRONMENT}
 python=${PYTHON:-python3}
+torch=
+if ! ls "$here"/wheels/torch-*.whl > /dev/null 2>&1; then
+  find='import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0].rpartition("/")[0])'
+  torch=$("$python" -c "$find" 2> /dev/null) || {
+    echo "error: $python has no torch; give one that has it: PYTHON=… sh install.sh, or make the bundle with --torch tested" >&2
+    exit 2
+  }
+fi
 "$python" -m venv --without-pip "$target"
 "$python" -m pip --python "$target/bin/python" --disable-pip-version-check install -q --no-index --no-deps "$here"/wheels/*.whl
 site=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-if ! ls "$here"/wheels/torch-*.whl > /dev/null 2>&1; then
-  # Behind the environment's own libraries on the path.
-  "$python" -c 'import torch; print(torch.__path__[0].rpartition("/")[0])' > "$site/torch.pth"
-fi
+[ -z "$torch" ] || echo "$torch" > "$site/torch.pth"  # behind the environment's own libraries on the path
 tar -xJf "$here/lemur.tar.xz" -C "$site"
 for base in "$here"/base/*; do
   [ ! -d "$base" ] || echo "the base model: --set model.base=$base"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,8 @@ import pytest
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.trials import collect
 from nngpt_ext.errors import UserError
-from nngpt_ext.export.bundle import _older, _pack_lemur, _slim, _stand_in, make_bundle
+from nngpt_ext.export import bundle as made
+from nngpt_ext.export.bundle import INSTALLER, _older, _pack_lemur, _slim, _stand_in, make_bundle
 
 HERE = {"platform": "manylinux_2_28_x86_64", "python": "3.12"}
 
@@ -80,6 +82,19 @@ def test_mistakes_are_lines(tmp_path: Path, changes: dict[str, Any], line: str) 
     with pytest.raises(UserError, match="is not an empty folder"):
         make_bundle(tmp_path, **HERE)
     assert [place.name for place in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_python_without_torch_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "wheels").mkdir(parents=True)
+    shutil.copy(Path(made.__file__).with_name(INSTALLER), bundle)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    outside = {**os.environ, "PYTHON": str(tmp_path / "bare" / "bin" / "python"), "PYTHONPATH": ""}
+    command = ["sh", str(bundle / INSTALLER), str(tmp_path / "node")]
+    done = subprocess.run(command, env=outside, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"error: {outside['PYTHON']} has no torch; give one that has it")
+    assert not (tmp_path / "node").exists()
 
 
 @pytest.mark.slow
