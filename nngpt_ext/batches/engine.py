@@ -35,12 +35,9 @@ HEAD, TAIL = 48, 16  # tokens of a shortened question
 
 def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: str = "shared") -> float:
     """Largest difference between an engine's log-probabilities of answers and the plain ones, without dropout."""
-    examples = list(group[:QUESTIONS])
-    dtype = mask_dtype(model)
-    found = _scores(model, make_batch([examples], engine, dtype, pad))
-    # One at a time, so that the check takes no more memory than a step of the plain engine.
-    plain = torch.cat([_scores(model, make_batch([[one]], "plain", dtype, pad)) for one in examples])
-    return float((found - plain).abs().max())
+    examples = group[:QUESTIONS]
+    found = _scores(model, make_batch([examples], engine, mask_dtype(model), pad))
+    return float((found - _one_by_one(model, examples, pad)).abs().max())
 
 
 def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
@@ -48,16 +45,15 @@ def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
 
     One at a time, in one batch, and with attention as matrix products (`eager`), which rounds differently.
     """
-    examples, dtype, before = list(group[:QUESTIONS]), mask_dtype(model), model.config._attn_implementation
-
-    def alone() -> torch.Tensor:
-        return torch.cat([_scores(model, make_batch([[one]], "plain", dtype, pad)) for one in examples])
-
-    found = [alone(), _scores(model, make_batch([examples], "plain", dtype, pad))]
+    examples, before = group[:QUESTIONS], model.config._attn_implementation
+    found = [
+        _one_by_one(model, examples, pad),
+        _scores(model, make_batch([examples], "plain", mask_dtype(model), pad)),
+    ]
     try:
         with quiet_transformers():
             model.set_attn_implementation("eager")
-        found.append(alone())
+        found.append(_one_by_one(model, examples, pad))
     finally:
         model.set_attn_implementation(before)
     return float(max((other - found[0]).abs().max() for other in found[1:]))
@@ -107,6 +103,11 @@ def _change(model: Any, group: Sequence[Example], engine: str, other: Callable[[
     lay, dtype = parts_batch if engine == "shared" else masked_batch, mask_dtype(model)
     one, two = (_scores(model, lay(each, dtype)) for each in (row, other(row, seen)))
     return float((one - two)[torch.from_numpy(last).to(one.device)].abs().max())
+
+
+def _one_by_one(model: Any, examples: Sequence[Example], pad: int) -> torch.Tensor:
+    """Plain log-probabilities of answers, computed in no more memory than a step of the plain engine takes."""
+    return torch.cat([_scores(model, make_batch([[one]], "plain", mask_dtype(model), pad)) for one in examples])
 
 
 def _scores(model: Any, batch: Batch) -> torch.Tensor:

@@ -22,7 +22,7 @@ from nngpt_ext.batches.rows import NO_PARENT, Row
 class Call:
     """Sequences of queries, each of which sees one range of keys: the arguments of one call of a kernel."""
 
-    queries: torch.Tensor | None  # (n,): the index in the row of each query; None: all tokens
+    queries: torch.Tensor | slice  # the index in the row of each query
     keys: torch.Tensor | slice  # the keys' indices: cached ones first, then the row's own
     query_ends: torch.Tensor  # (sequences + 1,), int32, from 0
     key_ends: torch.Tensor  # likewise
@@ -37,9 +37,9 @@ def calls_of(row: Row, cached: int, device: torch.device) -> list[Call]:
     lengths = np.diff(np.append(starts, len(row.ids)))
     above = row.above()
     depths = above.sum(axis=1) - 1
-    calls = [_call(None, slice(cached, None), lengths, lengths, True, device)]
+    calls = [_call(slice(None), slice(cached, None), lengths, lengths, True, device)]
     if cached:
-        calls.append(_call(None, slice(0, cached), [len(row.ids)], [cached], False, device))
+        calls.append(_call(slice(None), slice(0, cached), [len(row.ids)], [cached], False, device))
     for depth in range(depths.max()):
         seen = [s for s in np.flatnonzero(depths == depth) if above[:, s].sum() > 1]
         below = [np.flatnonzero(above[row.segments, s] & (row.segments != s)) for s in seen]
@@ -61,7 +61,7 @@ def _merged(row: Row) -> Row:
 
 
 def _call(
-    queries: torch.Tensor | None, keys: torch.Tensor | slice, n_queries: Any, n_keys: Any, causal: bool,
+    queries: torch.Tensor | slice, keys: torch.Tensor | slice, n_queries: Any, n_keys: Any, causal: bool,
     device: torch.device,
 ) -> Call:  # fmt: skip
     query_ends, key_ends = (
@@ -98,7 +98,7 @@ class _Flash(torch.autograd.Function):
         first, *others = calls
         out, lse, state = _forward(query, key[first.keys], value[first.keys], first, scale)
         for call in others:
-            at = slice(None) if call.queries is None else call.queries
+            at = call.queries
             part, part_lse, _ = _forward(query[at], key[call.keys], value[call.keys], call, scale)
             before = lse[:, at]
             both = torch.logaddexp(before, part_lse)
@@ -114,7 +114,7 @@ class _Flash(torch.autograd.Function):
         query, key, value, out, lse = ctx.saved_tensors
         totals = [torch.zeros_like(x) for x in (query, key, value)]
         for call in ctx.calls:
-            at = slice(None) if call.queries is None else call.queries
+            at = call.queries
             parts = _backward(
                 grad[at], query[at], key[call.keys], value[call.keys], out[at], lse[:, at], call, ctx.scale, ctx.state
             )

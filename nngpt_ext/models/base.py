@@ -259,11 +259,11 @@ def with_trained_adapter(base: Base, folder: Path) -> Any:
     with LOADING, quiet_transformers():
         from peft import PeftModel, get_peft_model_state_dict
 
+        from nngpt_ext.models.fused import fuse
+
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error below
         if has_head(folder):
             add_head(base.model)
-        from nngpt_ext.models.fused import fuse
-
         model: Any = PeftModel.from_pretrained(base.model, str(folder))  # type: ignore[arg-type]
         fuse(model)
     with safe_open(folder / WEIGHTS, framework="pt") as weights:

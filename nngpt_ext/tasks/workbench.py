@@ -47,7 +47,7 @@ class Workbench:
         self.base = base
         self.data = data = with_structures(data, template, config.networks.run_code)
         tuning = config.tuning
-        budget = Budget(config.data.code_tokens, config.data.compact_code, config.tuning.row_tokens, tuning.engine)
+        budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
         kinds = {data.sources[nn]: kind for nn, kind in data.kinds.items()}
         self.scorer = LocalScorer(base, template, budget, data.facts, prior=self.prior, kind_of=kinds.get)
@@ -161,7 +161,7 @@ class Workbench:
             code_tokens=config.data.code_tokens,
             compact_code=config.data.compact_code,
             epoch=config.data.epoch,
-            row_tokens=self.scorer.budget.row_tokens,
+            row_tokens=config.tuning.row_tokens,
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
             facts={name: asdict(facts) for name, facts in data.facts.items()},
             early_best=data.early_best if self.template.takes(GIVEN["evidence"]) else {},

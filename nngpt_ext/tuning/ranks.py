@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # What launchers set. transformers and accelerate would wrap the model and divide the steps if they saw it.
-_LAUNCHER = ("ACCELERATE_", "FSDP_", "GROUP_", "LOCAL_", "MASTER_", "RANK", "ROLE_", "TORCHELASTIC_", "WORLD_SIZE")
+_LAUNCHER = {
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK",
+    "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
+}  # fmt: skip
+_LAUNCHERS = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")  # beginnings of further ones
 _LONGEST = timedelta(days=1)  # that a process waits for the others, for example while the first one fits baselines
 _rank, _size = 0, 1
 
@@ -105,7 +109,7 @@ def joined() -> Iterator[None]:
 
 
 def _forget_launcher() -> None:
-    for name in [name for name in os.environ if name.startswith(_LAUNCHER)]:
+    for name in [name for name in os.environ if name in _LAUNCHER or name.startswith(_LAUNCHERS)]:
         del os.environ[name]
 
 

@@ -52,7 +52,7 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train LoRA weights for all epochs and return the history, one entry an epoch (see `read_history`)."""
     plan = make_plan(examples, config)
-    if of_first(lambda: digest(plan.steps)) != digest(plan.steps):
+    if size() > 1 and of_first(lambda: digest(plan.steps)) != digest(plan.steps):
         raise UserError("the processes of this run prepared different steps: use the same GPUs and libraries for all")
     history = of_first(lambda: _kept_history(checkpoints, plan))
     if len(history) == config.tuning.epochs:
@@ -134,7 +134,7 @@ class AnswerTrainer(SFTTrainer):
             bf16=False,  # batches.tensors decides the type of a pass, in scoring too
             fp16=False,
             use_cpu=not on_cuda,
-            gradient_checkpointing=bool(tuning.gradient_checkpointing),
+            gradient_checkpointing=tuning.gradient_checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False} if tuning.gradient_checkpointing else None,
             save_strategy="no",  # EpochEnd requests checkpoints
             logging_steps=1,
@@ -156,7 +156,7 @@ class AnswerTrainer(SFTTrainer):
             processing_class=base.tokenizer,
         )
         self.remove_callback(PrinterCallback)
-        self.trained: list[torch.nn.Parameter] = []  # listed once, at the first step
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.loss_sum = 0.0
         self.n_examples = 0
         self.n_tokens = 0
@@ -182,8 +182,6 @@ class AnswerTrainer(SFTTrainer):
         model.train()
         rows = self.plan.steps[inputs["step"]]
         n = sum(len(numbers) for row in rows for _, *numbers in row)
-        if not self.trained:
-            self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         own, before = rows, self.n_tokens
         if size() > 1:
             own = deal_rows(self.examples, rows, size(), share=self.engine != "plain")[own_number()]

@@ -22,7 +22,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import read_text
 from nngpt_ext.run_folder import CHECKPOINTS, HISTORY, PREDICTIONS, read_record, read_table
 from nngpt_ext.tuning.plan import deal_rows, make_plan
-from nngpt_ext.tuning.ranks import deal, launched, of_first, one_process, size
+from nngpt_ext.tuning.ranks import deal, joined, launched, of_first, one_process, size
 from tests import models_made
 from tests.docs.blocks import ROOT
 from tests.tuning.dealt_step import gradients
@@ -72,6 +72,16 @@ def test_a_process_of_its_own_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     assert launched() == (1, 4)
     with pytest.raises(UserError, match="4 processes cannot share a study; start it alone"):
         one_process("a study", "start it alone")
+
+
+def test_only_the_launchers_own_variables_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    launchers = ("LOCAL_RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+    kept = ("LOCAL_NOTES", "MASTER_KEY", "RANKING", "ROLE_OF_USER", "GROUP_NAME")
+    for name in launchers + kept:
+        monkeypatch.setenv(name, "1")
+    with joined():
+        assert not [name for name in launchers if name in os.environ]
+        assert all(name in os.environ for name in kept)
 
 
 def environment() -> dict[str, str]:
