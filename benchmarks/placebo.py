@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import publish
-from nngpt_ext.data.load import PairData, load_pairs, read_records
+from nngpt_ext.data.load import PairData, load_pairs, per_fold, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import BASELINES
@@ -82,7 +82,7 @@ def measure(level: str, seed: int = 0) -> dict[str, object]:
     """Accuracy and skill beyond the best prior, over all folds, of the trees on true and on shuffled inputs."""
     config = DataConfig(split="by_family", family_level=level)
     records, folds = read_records(config), []
-    for one in config.per_fold():
+    for one in per_fold(config, lambda: records):
         data = load_pairs(one, records)
         answers = {name: BASELINES[name].fit(data) for name in (*PRIORS, *TREES)}
         answers["bt_recipe, recipes shuffled"] = bradley_terry(with_shuffled_recipes(data, seed), recipe_features)

@@ -29,7 +29,7 @@ from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.tuning.ranks import joined, launched
 from nngpt_ext.version import __version__
-from nngpt_ext.views.wording import count, excluded, with_interval
+from nngpt_ext.views.wording import count, excluded, number, with_interval
 
 app = typer.Typer(
     name="nngpt-ext",
@@ -51,7 +51,7 @@ Source = Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from")
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
 TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]
 HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
-Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family tests on, counted from 0.")]
+Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")]
 Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
 
@@ -85,7 +85,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run; print a finished one.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a task: fine-tune, score, report; by_family without data.fold: all folds, as one report."""
+    """Run a task: fine-tune, score, report; without data.fold: all folds of a split with folds."""
     from nngpt_ext.tasks.run import run_task
 
     with joined() if task == "dataset_compare" else nullcontext():
@@ -176,7 +176,7 @@ def baselines(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the baselines, which use no language model, on held-out pairs; by_family: of all folds without --fold."""
+    """Measure the baselines, which use no language model, on held-out pairs; without --fold, of all folds."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
     of = "same" if "random" in (trials, test_trials) else "best"
@@ -190,8 +190,13 @@ def baselines(
         print_json(found)
         return
     tested = f"{count(found['n_test_pairs'], 'test pair')} of {count(found['n_test_networks'], 'network')}"
-    typer.echo(f"{found['split']}: {tested}; 95 % intervals over {found['intervals_over']}")
+    intervals = f"95 % intervals over {found['intervals_over']}" if found["intervals_over"] else "each dataset in turn"
+    typer.echo(f"{found['split']}: {tested}; {intervals}")
     for name, figures in found["baselines"].items():
+        if "datasets" in figures:
+            each = ", ".join(f"{dataset} {number(value)}" for dataset, value in figures["datasets"].items())
+            typer.echo(f"  {name}: median {number(figures['median'])} ({each})")
+            continue
         line = f"  {name}: {with_interval(figures['accuracy'], figures['ci95'])}"
         if name != "pair_prior":
             difference = figures["difference"]

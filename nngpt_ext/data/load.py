@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +18,7 @@ from nngpt_ext.data.lineage import families, kinds
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_source, own_place
-from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, family_weights, shuffled
+from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, datasets_in, family_weights, shuffled
 from nngpt_ext.data.trials import Source, Trials
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import as_text
@@ -41,6 +41,7 @@ class PairData:
         unpaired: the number of networks that have usable trials, but on one dataset only, and so are in no pair.
         kinds: the kind of each network that has one; of a test network only what its source says.
         families: the family of each network, in a split that keeps families together; empty in others.
+        held_out: the dataset that `by_dataset` tests on; None in other splits.
         weights: how much each training network weighs; 1 for those that are not named.
         early_best: the best early accuracies of training networks, by which evidence is divided; empty without any.
         evidence: as `EarlyTrials.trained` counts the test pairs.
@@ -59,6 +60,7 @@ class PairData:
     unpaired: int
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
+    held_out: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     early_best: Best = field(default_factory=dict)
     evidence: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +111,17 @@ def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Se
     return assign_split(pairs, config.split, seed=config.seed, sources=sources, options=config.options)
 
 
+def per_fold(config: DataConfig, records: Callable[[], Records]) -> list[DataConfig]:
+    """One configuration for each fold, or this one alone; `records` are called only if their datasets are the folds."""
+    if not config.all_folds:
+        return [config]
+    folds = config.folds
+    if SPLITS[config.split].by_datasets:
+        trials = records().trials.frame
+        folds = len(datasets_in(build_pairs(trials, config.epoch, label=config.label, use=config.tested_trials)))
+    return [config.model_copy(update={"fold": i}) for i in range(folds)]
+
+
 def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     """Read records, build pairs and split them.
 
@@ -127,6 +140,8 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
     sources = records.sources(sorted(pairs["nn"].unique()))
     networks = {str(part): int(n) for part, n in pairs.groupby("split")["nn"].nunique().items()}
     unpaired = trials.loc[trials["epoch"] == config.epoch, "nn"].nunique() - pairs["nn"].nunique()
+    held_out = datasets_in(pairs)[config.fold or 0] if SPLITS[config.split].by_datasets else None
+    pairs = pairs.dropna(subset="split")
     family = families(sources, config.family_level) if SPLITS[config.split].by_families else {}
     early = {epoch: found.frame for epoch, found in records.early.items()}
     evidence = EarlyTrials(config.evidence, trials, early, config.seed) if early else None
@@ -168,6 +183,7 @@ def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
         unpaired=unpaired,
         kinds=kinds({nn: sources[nn] for nn in pairs["nn"].unique()}, trained),
         families=family,
+        held_out=held_out,
         weights=family_weights(family, config.family_cap),
         early_best=best,
         evidence={} if evidence is None else evidence.trained(pairs[pairs["split"] == "test"]),

@@ -32,7 +32,7 @@ class DataConfig(Stage):
     evidence: EvidenceConfig = EvidenceConfig()
     split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)
     hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
-    fold: int | None = Field(None, ge=0, description="by_family: the fold that tests, counted from 0")
+    fold: int | None = Field(None, ge=0, description="by_family, by_dataset: the fold that tests, from 0")
     folds: int = Field(SplitOptions.folds, ge=2, le=100, description="by_family: how many folds there are")
     family_level: Annotated[str, AfterValidator(LEVELS.check)] = choice(
         SplitOptions.family_level, "by_family: what makes a family", LEVELS
@@ -53,6 +53,11 @@ class DataConfig(Stage):
         check_options(self.split, self.options)
         if self.evidence.epochs and self.evidence.epochs[-1] >= self.epoch:
             raise ValueError(f"evidence.epochs are earlier than epoch {self.epoch}, not {self.evidence.epochs[-1]}")
+        if self.evidence.epochs and SPLITS[self.split].by_datasets:
+            raise ValueError(
+                f"evidence.epochs do not go with split {self.split}: early accuracies are divided by the best of "
+                "training, which a dataset that is held out does not have"
+            )
         return self
 
     @property
@@ -65,11 +70,10 @@ class DataConfig(Stage):
         """The trials that validation and test pairs are made of, and the priors."""
         return self.test_trials or ("random" if self.trials == "random" else "best")
 
-    def per_fold(self) -> list[DataConfig]:
-        """One configuration for each fold of a split with folds, unless a fold is chosen; otherwise this one."""
-        if "fold" not in SPLITS[self.split].options or self.fold is not None:
-            return [self]
-        return [self.model_copy(update={"fold": i}) for i in range(self.folds)]
+    @property
+    def all_folds(self) -> bool:
+        """Whether it stands for all folds of a split with folds, because none is chosen."""
+        return "fold" in SPLITS[self.split].options and self.fold is None
 
     def networks(self, part: str) -> int | None:
         """How many networks of a part to use; None for all of them."""

@@ -29,7 +29,7 @@ class SplitOptions:
 
     Attributes:
         hold_out: the origin that `by_origin` tests on.
-        fold: the fold that `by_family` tests on, from 0.
+        fold: the fold that `by_family` or `by_dataset` tests on, from 0.
         folds: how many folds `by_family` has.
         family_level: a name in `lineage.LEVELS`.
         family_cap: how many networks a giant family weighs at most in `by_family`.
@@ -70,8 +70,11 @@ class Split:
         warning: what a reader of its figures has to know, or None.
         options: keys of the configuration that only some splits take.
         needs_sources: whether it looks at the networks' source code.
-        of_pairs: whether it assigns pairs, not networks; the keys of `deal` are then `NN DATASET_1 DATASET_2`.
+        of_pairs: whether it assigns pairs, not networks; the keys of `deal` are then `NN DATASET_1 DATASET_2`, and
+            pairs that it does not name are in no part.
         by_families: whether families stay together, intervals are over families, and giant ones are capped.
+        by_datasets: whether a dataset is held out, so that each fold's test pairs have a dataset that does not train.
+        leaky: whether a network may be in training and in test.
     """
 
     name: str
@@ -82,6 +85,8 @@ class Split:
     needs_sources: bool = False
     of_pairs: bool = False
     by_families: bool = False
+    by_datasets: bool = False
+    leaky: bool = False
 
 
 def assign_split(
@@ -92,7 +97,7 @@ def assign_split(
     sources: Mapping[str, str] | None = None,
     options: SplitOptions | None = None,
 ) -> pd.Series:
-    """The part of each pair: `train`, `validation` or `test`.
+    """The part of each pair: `train`, `validation` or `test`; missing for a pair that `by_dataset` leaves out.
 
     Args:
         pairs: as `build_pairs` returns them.
@@ -103,7 +108,7 @@ def assign_split(
 
     Raises:
         UserError: for an unknown split, if `hold_out` is missing or no network has this origin, or if `fold` is missing
-            or there are fewer families than folds.
+            or there are fewer families or datasets than folds.
     """
     chosen = SPLITS[split]
     if chosen.needs_sources and sources is None:
@@ -161,6 +166,27 @@ def _by_network(request: SplitRequest) -> dict[str, str]:
         strata[datasets].append(name)
     # Dealing one stratum after the other keeps the shares exact overall and nearly so within each stratum.
     return _dealt([name for key in sorted(strata) for name in shuffled(strata[key], request.seed)])
+
+
+def datasets_in(pairs: pd.DataFrame) -> list[str]:
+    """The datasets of pairs in text order; `by_dataset` holds out the first one in fold 0."""
+    return sorted({*pairs["dataset_1"], *pairs["dataset_2"]})
+
+
+def _by_dataset(request: SplitRequest) -> dict[str, str]:
+    pairs, fold, datasets = request.pairs, request.options.fold, datasets_in(request.pairs)
+    if fold is None or fold >= len(datasets):
+        folds = ", ".join(f"{i} ({name})" for i, name in enumerate(datasets))
+        example = f"{typed('--fold 0, in a run ', '')}{setting('data.fold', '0')}"
+        given = "" if fold is None else f"; there is no fold {fold}"
+        raise UserError(f"split by_dataset holds out one dataset at a time: fold {folds}{given}; for example {example}")
+    held_out, next_one, part = datasets[fold], datasets[(fold + 1) % len(datasets)], _by_network(request)
+    found = {}
+    for key, nn, one, two in zip(_pair_keys(pairs), pairs["nn"], pairs["dataset_1"], pairs["dataset_2"], strict=True):
+        own = "test" if held_out in (one, two) else "validation" if next_one in (one, two) else "train"
+        if part[nn] == own:
+            found[key] = own
+    return found
 
 
 def _by_cluster(request: SplitRequest) -> dict[str, str]:
@@ -292,12 +318,24 @@ SPLITS = Declarations(
             by_families=True,
         ),
         Split(
+            "by_dataset",
+            "one dataset is held out (data.fold, in text order): its pairs of by_network's test networks test, pairs "
+            "of the validation networks with the next dataset validate, and neither dataset trains",
+            _by_dataset,
+            "by_dataset: the datasets tested are in no training pair. The pair prior and the kind prior therefore know "
+            "nothing and always name the first dataset: compare with the better of opponent_prior and facts_prior.",
+            options=frozenset({"fold"}),
+            of_pairs=True,
+            by_datasets=True,
+        ),
+        Split(
             "random_pairs",
             "pairs at random, so the same network is in training and in test (leaky)",
             _random_pairs,
             "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
             "Use its numbers only beside published figures made that way; by_network is the honest split.",
             of_pairs=True,
+            leaky=True,
         ),
     ],
 )
@@ -309,7 +347,7 @@ def check_options(split: str, options: SplitOptions) -> None:
         if getattr(options, field.name) != field.default and field.name not in SPLITS[split].options:
             takers = ", ".join(one.name for one in SPLITS.values() if field.name in one.options)
             raise UserError(f"{field.name} goes with split {takers}, not {split}")
-    if options.fold is not None and options.fold >= options.folds:
+    if options.fold is not None and options.fold >= options.folds and "folds" in SPLITS[split].options:
         raise UserError(
             f"fold {options.fold} does not exist; with {options.folds} folds they are 0 to {options.folds - 1}"
         )

@@ -26,7 +26,9 @@ _SIDES = {
 
 def summary(report: Report) -> str:
     """One sentence: what was measured, and whether skill was shown."""
-    skill = report.skill
+    skill, than = report.skill, "pair prior"
+    if report.split in SPLITS and SPLITS[report.split].by_datasets and report.skill_beyond_best_prior:
+        skill, than = report.skill_beyond_best_prior, report.skill_beyond_best_prior.prior
     gain = with_interval(skill.value, skill.ci95, sign=True, name="95 % interval ")
     correct = share(report.accuracy.value)
     if report.answers_only:
@@ -37,7 +39,15 @@ def summary(report: Report) -> str:
             "different network. The rows include those that it trains on, so this says nothing about networks that "
             "training never saw."
         )
-    leaky = report.split in SPLITS and SPLITS[report.split].of_pairs
+    if report.held_out:
+        values = report.held_out.datasets.values()
+        return (
+            f"With the prompt {report.prompt} and the base model {report.base_model}, {count(len(values), 'dataset')} "
+            f"held out in turn: the accuracy on a dataset that training never saw is {share(report.held_out.median)} "
+            f"in the median ({share(min(values))} to {share(max(values))}), and better than both opponent_prior and "
+            f"facts_prior on {report.held_out.beating} of {len(values)}. So few datasets show no significance."
+        )
+    leaky = report.split in SPLITS and SPLITS[report.split].leaky
     few = f", on fewer than {FEW} networks" if _few(report) else ""
     # A single network, or family, has no spread: its interval is a point and says nothing about others.
     units = report.families.families if report.families else report.n_test_networks or 0
@@ -50,7 +60,7 @@ def summary(report: Report) -> str:
         f"{f' ({len(report.folds)} folds)' if report.folds else ''}, {correct} of "
         f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
         f"{'' if leaky else ' that training never saw'} were answered correctly; the skill (accuracy minus that of the "
-        f"pair prior{few}) is {gain}: {verdict}.{_early(report)}"
+        f"{than}{few}) is {gain}: {verdict}.{_early(report)}"
     )
 
 
@@ -250,6 +260,14 @@ def _folds(report: Report) -> Table:
         for fold in report.folds
     ]  # fmt: skip
     header = ("fold", "accuracy", "95 % interval", "skill", "95 % interval", "epoch", "test pairs")
+    if report.held_out:
+        header = ("held-out dataset", *header[1:3], "accuracy − better prior", *header[4:])
+        gains = [(fold, fold.beyond) for fold in report.folds if fold.beyond is not None]
+        rows = [
+            (str(fold.held_out), *row[1:3], f"{number(gain.value, sign=True)} ({gain.prior})",
+             interval(gain.ci95, sign=True), *row[5:])
+            for row, (fold, gain) in zip(rows, gains, strict=True)
+        ]  # fmt: skip
     return Table("Folds", header, rows, "Each fold's validation pairs select its epoch, temperature and threshold.")
 
 

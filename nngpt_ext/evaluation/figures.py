@@ -86,8 +86,22 @@ class FamilyFigures(_Part):
     mean: OverFamilies
 
 
+class HeldOutFigures(_Part):
+    """Each dataset held out in turn: the accuracies, their median, and on how many the better prior's is beaten.
+
+    The better prior is `opponent_prior` or `facts_prior`, for each dataset the one with more correct answers.
+    """
+
+    median: float
+    beating: int
+    datasets: dict[str, float]
+
+
 class FoldFigures(_Part):
-    """The test pairs of one fold, and what was chosen on its validation pairs."""
+    """The test pairs of one fold, and what was chosen on its validation pairs.
+
+    `held_out` and `beyond`, the accuracy minus that of the better prior, are of a split that holds out datasets.
+    """
 
     fold: int
     accuracy: Accuracy
@@ -95,6 +109,8 @@ class FoldFigures(_Part):
     selected_epoch: int | float | None
     temperature: Number = None
     threshold: Number = None
+    held_out: str | None = None
+    beyond: SkillBeyondPrior | None = None
 
 
 class Baseline(_Part):

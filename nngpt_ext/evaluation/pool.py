@@ -11,7 +11,8 @@ import pandas as pd
 
 from nngpt_ext.evaluation import slices
 from nngpt_ext.evaluation.baselines.priors import PRIORS
-from nngpt_ext.evaluation.figures import Accuracy, FamilyFigures, OverFamilies
+from nngpt_ext.evaluation.baselines.unseen import UNSEEN
+from nngpt_ext.evaluation.figures import Accuracy, FamilyFigures, HeldOutFigures, OverFamilies
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 
 _PAIR = ["nn", "dataset_1", "dataset_2"]
@@ -36,10 +37,10 @@ def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
     """The test pairs of all folds, one fold after the other.
 
     Raises:
-        ValueError: if a pair is tested twice, or the folds have other predictors.
+        ValueError: if a pair is tested twice with one dataset held out, or the folds have other predictors.
     """
     test = pd.concat([fold.test for fold in folds], ignore_index=True)
-    if test.duplicated(_PAIR).any():
+    if test.duplicated([name for name in (*_PAIR, "held_out") if name in test]).any():
         raise ValueError("a pair is in the test part of more than one fold")
     if any(list(fold.answers) != list(folds[0].answers) for fold in folds):
         raise ValueError("the folds have answers of other predictors")
@@ -48,12 +49,31 @@ def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
 
 
 def best_prior(correct: Mapping[str, np.ndarray]) -> str:
-    """The more accurate of the priors, chosen once on all rows; the pair prior where they are equal.
+    """The more accurate of the priors, chosen once on all rows; the first where they are equal.
+
+    If a dataset is held out, it is one of those that say something about it: `opponent_prior` or `facts_prior`.
 
     Args:
         correct: whether each answer is correct, by predictor.
     """
-    return max((one.name for one in PRIORS if one.name in correct), key=lambda name: correct[name].mean())
+    known = [one.name for one in UNSEEN if one.name in correct] or [one.name for one in PRIORS if one.name in correct]
+    return max(known, key=lambda name: correct[name].mean())
+
+
+def held_out_figures(correct: Mapping[str, np.ndarray], name: str, held_out: np.ndarray) -> HeldOutFigures:
+    """A predictor's accuracy on each dataset that was held out, beside the better prior's on the same pairs.
+
+    Args:
+        correct: whether each answer is correct, by predictor.
+        name: the predictor.
+        held_out: the dataset that was held out for each row.
+    """
+    datasets, beating = {}, 0
+    for dataset in sorted(set(held_out)):
+        rows = {one: answers[held_out == dataset] for one, answers in correct.items()}
+        datasets[dataset] = rows[name].mean()
+        beating += rows[name].mean() > rows[best_prior({one: rows[one] for one in rows if one != name})].mean()
+    return HeldOutFigures(median=float(np.median([*datasets.values()])), beating=beating, datasets=datasets)
 
 
 def family_figures(correct: np.ndarray, prior: np.ndarray, families: np.ndarray) -> FamilyFigures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nngpt_ext.evaluation.figures import (
     FamilyFigures,
     FoldFigures,
     Group,
+    HeldOutFigures,
     LeftOut,
     NearDuplicates,
     Number,
@@ -31,7 +32,7 @@ from nngpt_ext.evaluation.figures import (
     Skill,
     SkillBeyondPrior,
 )
-from nngpt_ext.evaluation.pool import best_prior, family_figures
+from nngpt_ext.evaluation.pool import best_prior, family_figures, held_out_figures
 from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import (
@@ -80,6 +81,7 @@ class Report(BaseModel):
     skill_beyond_best_prior: SkillBeyondPrior | None = None  # None in reports of older versions
     families: FamilyFigures | None = None  # where families stay together: all intervals are then over families
     folds: list[FoldFigures] = []  # if several are pooled; numbers of training and validation pairs are then sums
+    held_out: HeldOutFigures | None = None  # of all datasets in turn; other intervals are then points, and p is 1
     near_duplicates: NearDuplicates
     within_pair_auc: Number
     within_pair_auc_left_out: LeftOut = LeftOut()
@@ -183,14 +185,16 @@ def read_answers(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         UserError: if predictions.parquet or baselines.parquet is missing, damaged or of other pairs.
     """
     predictions, baselines = read_table(folder / PREDICTIONS), read_table(folder / BASELINES)
-    test = predictions.loc[predictions["split"] == "test", KEYS]
-    matched = test.merge(baselines, on=KEYS, how="left", validate="one_to_one")
+    # Two folds of by_dataset test the same pair; older versions had no folds in baselines.parquet.
+    keys = [name for name in (*KEYS, "fold") if name in predictions and name in baselines]
+    test = predictions.loc[predictions["split"] == "test", keys]
+    matched = test.merge(baselines, on=keys, how="left", validate="one_to_one")
     if matched.isna().to_numpy().any():
         raise UserError(
             f"'{folder / BASELINES}' has other pairs than '{folder / PREDICTIONS}'; remove "
             f"'{folder / REPORT}' and {finishing(folder)}"
         )
-    return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=KEYS).items()}
+    return predictions, {str(name): column.to_numpy() for name, column in matched.drop(columns=keys).items()}
 
 
 def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[str, np.ndarray]) -> Report:
@@ -213,8 +217,11 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         raise ValueError(f"baselines lack '{PRIOR}', which skill is measured against")
     first = metrics.first_wins(test)
     correct = {name: metrics.correct(probability, first) for name, probability in baselines.items()}
-    answers = slices.Answers.of(test, correct[PRIOR], run.families)
+    answers = own = slices.Answers.of(test, correct[PRIOR], run.families)
     best = best_prior(correct)
+    turns = {fold["fold"]: fold["held_out"] for fold in run.folds if "held_out" in fold}
+    if turns:  # a few datasets are no sample of all: no interval, and no p
+        answers = replace(own, units=np.zeros(len(test), dtype=int))
     beyond = slices.difference(answers.correct, correct[best], answers.units)
     validation = predictions[predictions["split"] == "validation"]
     tested = [epoch["test_accuracy"] for epoch in run.epochs if epoch.get("test_accuracy") is not None]
@@ -234,7 +241,10 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         "skill": slices.difference(answers.correct, answers.prior, answers.units),
         "skill_beyond_best_prior": SkillBeyondPrior(prior=best, **beyond.model_dump()),
         "families": family_figures(answers.correct, correct[best], answers.units) if run.families else None,
-        "folds": [_fold(fold, answers.part((test["fold"] == fold["fold"]).to_numpy())) for fold in run.folds],
+        "folds": [_fold(fold, (test["fold"] == fold["fold"]).to_numpy(), own, correct) for fold in run.folds],
+        "held_out": held_out_figures({**correct, "": own.correct}, "", test["fold"].map(turns).to_numpy())
+        if turns
+        else None,
         "near_duplicates": slices.near_duplicates(run.near_duplicates, run.near_duplicate_threshold, answers),
         "within_pair_auc_left_out": metrics.within_pair_auc(test)[1],
         "calibration": None if run.calibration is None else slices.calibration(run.calibration, test, answers.units),
@@ -259,10 +269,18 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
     return Report(**found)
 
 
-def _fold(chosen: Mapping[str, Any], answers: slices.Answers) -> FoldFigures:
+def _fold(
+    chosen: Mapping[str, Any], rows: np.ndarray, every: slices.Answers, correct: Mapping[str, np.ndarray]
+) -> FoldFigures:
+    answers = every.part(rows)
     own, n = answers.correct, len(answers.correct)
     accuracy = Accuracy(value=own.mean(), ci95=bootstrap_networks(own, answers.units), n=n)
-    return FoldFigures(**chosen, accuracy=accuracy, skill=slices.difference(own, answers.prior, answers.units))
+    skill, beyond = slices.difference(own, answers.prior, answers.units), None
+    if "held_out" in chosen:
+        best = best_prior({name: one[rows] for name, one in correct.items()})
+        found = slices.difference(own, correct[best][rows], answers.units)
+        beyond = SkillBeyondPrior(prior=best, **found.model_dump())
+    return FoldFigures(**chosen, accuracy=accuracy, skill=skill, beyond=beyond)
 
 
 def write_report(report: Report, folder: str | Path) -> None:

@@ -132,6 +132,8 @@ def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
     if block.family_levels != Block.model_fields["family_levels"].default and not any(level for _, level in splits):
         takers = ", ".join(split.name for split in SPLITS.values() if split.by_families)
         raise UserError(f"family_levels goes with split {takers}, not {', '.join(block.splits)}")
+    if any(SPLITS[split].by_datasets for split, _ in splits):
+        raise UserError("by_dataset has a value for each dataset and no verdict, so it is no cell of a study: use run")
     lists = block.prompts, block.bases, splits, block.labels, block.seeds, block.train_networks, block.tested_on
     for prompt, base, (split, level), label, seed, size, tested_on in itertools.product(*lists):
         own: dict[str, Any] = {
@@ -150,7 +152,7 @@ def _cells(block: Block, common: Mapping[str, Any]) -> Iterator[Cell]:
         if block.tag is not None:
             parts.append(block.tag)
         config = build_config(TaskConfig, common, block.settings, own)
-        if tested_on == "random" and len(config.data.per_fold()) > 1:
+        if tested_on == "random" and config.data.all_folds:
             raise UserError(
                 f"tested_on: random needs the adapter of one run, and {split} has one for each fold; choose a fold "
                 "(settings: {data: {fold: 0}}), or leave random out"

@@ -143,7 +143,7 @@ class CellResult(Place):
             return None
         if self.shows_answer:
             return "answer in prompt"
-        if SPLITS[self.split].of_pairs:
+        if SPLITS[self.split].leaky:
             return "leaky split"
         return self._judged(self.figures.skill, self.figures.n_test_networks)
 

@@ -150,7 +150,7 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader) -> None:
             if cell.run in failed:
                 raise UserError(f"the run that this cell uses has failed: {cell.run}")
             run = inside(folder, "cells", cell.run)
-            if len(cell.config.data.per_fold()) > 1:
+            if cell.config.data.all_folds:
                 run_folds(cell.config, run, resume=True, loader=loader)
             else:
                 run_pipeline(cell.config, run, resume=True, loader=loader)

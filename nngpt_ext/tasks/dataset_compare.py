@@ -32,7 +32,7 @@ class DatasetCompare:
         """Run all stages from records to report, for each fold of a split with folds; a finished run is returned."""
         if launched()[1] > 1:
             one_process("run_task", "type: torchrun --nproc-per-node N $(which nngpt-ext) run dataset_compare …")
-        if len(config.data.per_fold()) > 1:
+        if config.data.all_folds:
             from nngpt_ext.tasks.folds import run_folds
 
             one_process("a run of all folds", f"give each one fold, such as {setting('data.fold', '0')}")

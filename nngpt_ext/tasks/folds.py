@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.load import per_fold
 from nngpt_ext.errors import UserError, for_shell, resuming, typed
 from nngpt_ext.evaluation.report import Report, read_answers
 from nngpt_ext.io import digest, inside, remove, replacing, write_text
@@ -76,8 +77,8 @@ def run_folds(
     if (done := begin(resolved, folder, resume)) is not None:
         return done
     claim(folder, resolved, resume)
-    runs: dict[int, TaskConfig] = {}
-    for fold, data in enumerate(config.data.per_fold()):
+    loader, runs = loader or Loader(), {}
+    for fold, data in enumerate(per_fold(config.data, lambda: loader.records(config.data))):
         own = {"data": data, "store": resolved.store, "output_dir": str(inside(folder, fold_name(fold)))}
         runs[fold] = config.model_copy(update=own)
     waiting = {
@@ -114,15 +115,15 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, RuntimeError)) else f"{type(error).__name__}: {error}"
 
 
-def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader | None) -> dict[int, Exception]:
+def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader) -> dict[int, Exception]:
     """Run folds one after another in this process, and return the errors of those that failed."""
     import torch
 
     from nngpt_ext.tuning.threads import kept_threads
 
-    loader, failed = loader or Loader(), {}
+    failed: dict[int, Exception] = {}
     for fold, config in runs.items():
-        log.info("fold %d of %d", fold, config.data.folds)
+        log.info("fold %d", fold)
         with kept_threads(), part_of(f"fold {fold}"):
             torch.set_num_threads(1)
             try:
@@ -239,6 +240,7 @@ def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
         tested.append(predictions[predictions["split"] == "test"].assign(fold=fold))
         calibration = read_calibration(run / ADAPTER)
         found = {} if calibration is None else calibration.model_dump(include={"temperature", "threshold"})
+        found |= {"held_out": record["held_out"]} if "held_out" in record else {}
         chosen.append({"fold": fold, "selected_epoch": record["selected_epoch"], **found})
     cut = sorted({nn for record in records for nn in record["cut"]})
     versions: dict[str, dict[str, None]] = {}
@@ -266,7 +268,7 @@ def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:
     write_text(folder / INPUTS, json.dumps(inputs, indent=2) + "\n")
     predictions = pd.concat(tested, ignore_index=True)
     for name, table in (
-        (BASELINES, pd.concat([read_table(run / BASELINES) for run in runs], ignore_index=True)),
+        (BASELINES, pd.concat([read_table(run / BASELINES).assign(fold=i) for i, run in enumerate(runs)])),
         (PREDICTIONS, predictions),
     ):
         with replacing(folder / name) as temporary:

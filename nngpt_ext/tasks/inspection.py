@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nngpt_ext.data.load import load_pairs, parts_of, read_records
+from nngpt_ext.data.load import load_pairs, parts_of, per_fold, read_records
 from nngpt_ext.data.pairs import build_pairs, usual_winner_share
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
-from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, pooled
+from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, held_out_figures, pooled
 from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import replacing
 
@@ -66,23 +66,27 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     Returns:
         The split and its options, the numbers of pairs, and for each baseline `accuracy`, `ci95`, `difference` (its
         accuracy minus the pair prior's) and `beyond_best_prior`. Where families stay together, intervals are over
-        families, and `families` has the figures without the largest family and as a mean over families.
+        families, and `families` has the figures without the largest family and as a mean over families. Of all folds
+        of `by_dataset`, a baseline has no interval, but the figures of `HeldOutFigures`.
 
     Raises:
         UserError: if the records are missing or broken, or a part of the split would be empty.
     """
-    records, tested, folds, fold_options = read_records(config), [], [], config.per_fold()
+    records, tested, folds = read_records(config), [], []
     trained: Counter[str] = Counter()
-    for one in fold_options:
+    for one in per_fold(config, lambda: records):
         data = load_pairs(one, records)
         test = data.part("test")
         trained.update(data.evidence)
+        if data.held_out:
+            test["held_out"] = data.held_out
         units = np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object)
         tested.append(FoldAnswers(test, baseline_probabilities(data), units))
         parts = {part: data.part(part) for part in PARTS}
         folds.append(
             {
                 **({"fold": one.fold} if one.fold is not None else {}),
+                **({"held_out": data.held_out} if data.held_out else {}),
                 "n_train_pairs": len(data.training),
                 "n_validation_pairs": len(parts["validation"]),
                 "n_test_pairs": len(test),
@@ -91,9 +95,12 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         )
     pool, by_families = pooled(tested), SPLITS[config.split].by_families
     right = {name: metrics.correct(p, metrics.first_wins(pool.test)) for name, p in pool.answers.items()}
-    best = best_prior(right)
+    best, in_turn = best_prior(right), config.all_folds and SPLITS[config.split].by_datasets
 
-    def figures(answer: np.ndarray) -> dict[str, Any]:
+    def figures(name: str, answer: np.ndarray) -> dict[str, Any]:
+        if in_turn:
+            turns = held_out_figures(right, name, pool.test["held_out"].to_numpy())
+            return {"accuracy": round(float(answer.mean()), 4), **turns.model_dump(mode="json")}
         beyond = slices.difference(answer, right[best], pool.units)
         found = {
             "accuracy": round(float(answer.mean()), 4),
@@ -118,8 +125,8 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         **(folds[0] if len(folds) == 1 else {"parts": folds}),
         "n_test_pairs": len(pool.test),
         "n_test_networks": tested_networks,
-        "intervals_over": "families" if by_families else "networks",
+        "intervals_over": None if in_turn else "families" if by_families else "networks",
         "excluded": records.trials.excluded,
-        "baselines": {name: figures(answer) for name, answer in right.items()},
+        "baselines": {name: figures(name, answer) for name, answer in right.items()},
         "note": " ".join(filter(None, notes)) or None,
     }

@@ -73,18 +73,23 @@ class Loader:
         self._data: dict[str, PairData] = {}
         self._base: dict[str, Base] = {}
 
+    def records(self, config: DataConfig) -> Records:
+        """The records of a configuration."""
+        place = config.source, config.path, config.epoch, config.evidence.epochs
+        if place not in self._records:
+            self._records[place] = read_records(config)
+        return self._records[place]
+
     def data(self, config: DataConfig) -> PairData:
         """The pairs of a configuration.
 
         Raises:
             UserError: as `load_pairs`.
         """
-        key, place = _key(config), (config.source, config.path, config.epoch, config.evidence.epochs)
+        key = _key(config)
         if key not in self._data:
             self._data.clear()  # before the next pairs are loaded
-            if place not in self._records:
-                self._records[place] = read_records(config)
-            self._data[key] = load_pairs(config, self._records[place])
+            self._data[key] = load_pairs(config, self.records(config))
         return self._data[key]
 
     def baselines(self, config: DataConfig) -> dict[str, np.ndarray]:
@@ -297,6 +302,7 @@ def _run(
         **({"evidence": dict(data.evidence), "without_evidence": dict(data.without_evidence)} if data.evidence else {}),
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
+        **({"held_out": data.held_out} if data.held_out else {}),
         "families": {nn: data.families[nn] for nn in sorted(set(data.part("test")["nn"])) if nn in data.families},
         "epochs": epochs,
         "selected_epoch": selected,

@@ -53,9 +53,9 @@ def test_options_of_families_belong_to_by_family(key: str, value: object) -> Non
 
 def test_a_configuration_for_each_fold() -> None:
     config = DataConfig(split="by_family", folds=3)
-    assert [one.fold for one in config.per_fold()] == [0, 1, 2]
-    assert DataConfig(split="by_family", fold=2).per_fold() == [DataConfig(split="by_family", fold=2)]
-    assert DataConfig().per_fold() == [DataConfig()]
+    assert config.all_folds
+    assert not DataConfig(split="by_family", fold=2).all_folds
+    assert not DataConfig().all_folds
     with pytest.raises(UserError) as error:
         build_config(DataConfig, {"split": "by_family", "fold": 5})
     assert one_line(error.value) == "configuration: fold 5 does not exist; with 5 folds they are 0 to 4"

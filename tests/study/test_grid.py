@@ -230,7 +230,7 @@ def test_the_study_tests_families_as_their_example_does():
         assert (cell.config.tuning.head, cell.config.tuning.offset) == (
             ("lines", "kind_prior") if lines else ("answer", "none")
         )
-        assert len(cell.config.data.per_fold()) == 5
+        assert cell.config.data.all_folds
 
 
 def test_what_runs_on_a_card_fits_into_the_study(small_preset, tmp_path):

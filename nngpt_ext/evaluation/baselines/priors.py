@@ -26,12 +26,14 @@ class Baseline:
         fit: returns P(dataset_1 is the better one) for the test pairs, in their order, shape (test pairs,). It uses
             only the training pairs, the source code of the networks and what a prompt may show of the test pairs.
         evidence: whether it is of pairs with early evidence only.
+        unseen: whether it is of a split that holds out a dataset only.
     """
 
     name: str
     description: str
     fit: Callable[[PairData], np.ndarray]
     evidence: bool = False
+    unseen: bool = False
 
 
 def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame, weights: Mapping[str, float] | None = None) -> np.ndarray:
