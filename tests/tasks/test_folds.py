@@ -28,6 +28,7 @@ from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import KEYS, read_config, read_record, read_table, write_record
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.reporting import rebuild_report
+from tests.data.small import write_tree
 from tests.tasks.conftest import line
 
 TASK: dict[str, Any] = {
@@ -49,6 +50,18 @@ def started(folder: Path, **changes: Any) -> RunResult:
 def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A finished run of two folds, in two processes. Do not change its folder."""
     return started(tmp_path_factory.mktemp("folds") / "run", workers=2)
+
+
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A finished run that held out each of four datasets in turn. Do not change its folder."""
+    place = tmp_path_factory.mktemp("in turn")
+    tree = write_tree(place)
+    for records in (tree / "stat" / "train").iterdir():
+        if records.name.split("_")[1] in ("celeba-gender", "imagenette", "places365"):
+            shutil.rmtree(records)
+    data = {**TASK["data"], "split": "by_dataset", "folds": 5, "source": "package", "path": str(tree)}
+    return started(place / "run", prompt="metadata_only", data=data, workers=1)
 
 
 @pytest.fixture
@@ -118,6 +131,28 @@ def test_its_figures_are_those_of_all_test_pairs(result: RunResult) -> None:
     text = (result.output_dir / "report.md").read_text()
     assert "split by_family (2 folds)" in text
     assert "| fold | accuracy | 95 % interval | skill | 95 % interval | epoch | test pairs |" in text
+
+
+def test_each_dataset_is_held_out_in_turn(in_turn: RunResult) -> None:
+    found, test, datasets = in_turn.report, in_turn.predictions, ["cifar-10", "cifar-100", "mnist", "svhn"]
+    assert [fold.held_out for fold in found.folds] == datasets
+    right = test["predicted"] == test["better_dataset"]
+    values = {name: right[test["fold"] == i].mean() for i, name in enumerate(datasets)}
+    assert found.held_out.datasets == pytest.approx(values)
+    assert found.held_out.median == pytest.approx(np.median([*values.values()]))
+    assert found.held_out.beating == sum(fold.beyond.value > 0 for fold in found.folds)
+    assert {fold.beyond.prior for fold in found.folds} <= {"opponent_prior", "facts_prior"}
+    assert (found.skill.p, found.accuracy.ci95) == (1.0, (found.accuracy.value,) * 2)  # no significance
+    assert "4 datasets held out in turn: the accuracy on a dataset" in (in_turn.output_dir / "report.md").read_text()
+    assert rebuild_report(in_turn.output_dir) == found
+    for i, name in enumerate(datasets):
+        own, following = in_turn.output_dir / f"fold-{i}", datasets[(i + 1) % 4]
+        rows = read_table(own / "predictions.parquet")
+        sides = {part: rows[rows["split"] == part][["dataset_1", "dataset_2"]] for part in ("validation", "test")}
+        assert (sides["test"] == name).any(axis=1).all()
+        assert (sides["validation"] == following).any(axis=1).all()
+        assert not (sides["validation"] == name).any(axis=None)
+        assert Predictor.from_run(own).datasets == sorted({*datasets} - {name, following})
 
 
 def test_the_store_has_the_answers_of_each_adapter(result: RunResult) -> None:

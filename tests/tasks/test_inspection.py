@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import BASELINES
@@ -46,7 +47,7 @@ def test_baselines_of_all_folds_are_pooled() -> None:
     assert [part["fold"] for part in found["parts"]] == [0, 1]
     assert found["n_test_networks"] == sum(part["n_test_networks"] for part in found["parts"]) == 337
     assert found["intervals_over"] == "families"
-    assert set(found["baselines"]) == {name for name, one in BASELINES.items() if not one.evidence}
+    assert set(found["baselines"]) == {name for name, one in BASELINES.items() if not (one.evidence or one.unseen)}
     for figures in found["baselines"].values():
         assert figures["beyond_best_prior"]["prior"] in ("pair_prior", "kind_prior")
         assert figures["families"]["families"] == 203
@@ -54,6 +55,23 @@ def test_baselines_of_all_folds_are_pooled() -> None:
     alone = evaluate_baselines(config.model_copy(update={"fold": 1}))
     assert alone["n_test_pairs"] == found["parts"][1]["n_test_pairs"]
     assert "parts" not in alone
+
+
+def test_baselines_of_datasets_held_out_in_turn() -> None:
+    config = DataConfig(split="by_dataset", train_networks=40)
+    found = evaluate_baselines(config)
+    assert [part["held_out"] for part in found["parts"]] == list(LEMUR_FACTS)
+    assert (found["n_test_networks"], found["intervals_over"]) == (388, None)
+    assert set(found["baselines"]) == {name for name, one in BASELINES.items() if not one.evidence}
+    for figures in found["baselines"].values():
+        values = figures["datasets"]
+        assert list(values) == list(LEMUR_FACTS)
+        assert figures["median"] == sorted(values.values())[3]
+    alone = evaluate_baselines(config.model_copy(update={"fold": 4}))
+    assert (alone["held_out"], alone["n_test_pairs"]) == ("mnist", found["parts"][4]["n_test_pairs"])
+    for name, figures in alone["baselines"].items():
+        assert figures["accuracy"] == pytest.approx(found["baselines"][name]["datasets"]["mnist"], abs=1e-4)
+        assert figures["beyond_best_prior"]["prior"] in ("opponent_prior", "facts_prior")
 
 
 def test_baselines_with_early_evidence() -> None:
