@@ -102,7 +102,8 @@ def plain(name: str) -> str:
 def nearest_name(word: str, known: Iterable[str], others: Collection[str] = ()) -> str | None:
     """The known name nearest to `word`, or None.
 
-    Case and separators do not count, numbers must be the same, and what is in `others` is not misspelt.
+    Case and separators do not count, and numbers must be the same. What is in `others` is not misspelt, and with them
+    neither is a known name with one more word, such as fashion-mnist or cifar-10-c.
     """
     names, own = {plain(name): name for name in known}, plain(word)
     if own in names:
@@ -110,7 +111,9 @@ def nearest_name(word: str, known: Iterable[str], others: Collection[str] = ()) 
     if own in map(plain, others):
         return None
     numbers = re.findall(r"\d+", own)
-    alike = [name for name in names if re.findall(r"\d+", name) == numbers]
+    parts = re.split(r"[\s_-]+", word.casefold()) if others else []
+    longer = {"".join(some) for i in range(1, len(parts)) for some in (parts[:i], parts[i:])}
+    alike = [name for name in names if re.findall(r"\d+", name) == numbers and name not in longer]
     matches = difflib.get_close_matches(own, alike, n=1, cutoff=_ALIKE)
     return names[matches[0]] if matches else None
 

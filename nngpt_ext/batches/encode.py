@@ -91,6 +91,10 @@ class Encoder:
         """Networks seen so far whose source did not fit into the code budget."""
         return {name for name, code in self._codes.items() if code.cut}
 
+    def source_tokens(self) -> dict[str, int]:
+        """The number of tokens of each of these networks' sources."""
+        return {name: code.tokens for name, code in self._codes.items()}
+
     def option(self, dataset: str) -> np.ndarray:
         """The tokens of a dataset's name as an answer, with the stop token."""
         if dataset not in self._options:

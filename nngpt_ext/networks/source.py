@@ -25,7 +25,8 @@ def read_source(given: object, name: str = "the network's source") -> str:
         name: what an error calls it.
 
     Raises:
-        UserError: if it cannot be read, is missing, empty, longer than `LIMIT`, not Python, or too deeply nested.
+        UserError: if it cannot be read, is missing, empty, longer than `LIMIT`, not Python, too deeply nested, or
+            without any statement but texts and values.
     """
     if given is None or (isinstance(given, float) and given != given):  # NaN, in tables
         raise UserError(f"{name} is missing")
@@ -41,7 +42,7 @@ def read_source(given: object, name: str = "the network's source") -> str:
     try:
         with no_warnings():  # such as those about invalid escapes
             refuse_depth(code)
-            ast.parse(code)
+            tree = ast.parse(code)
     except (RecursionError, MemoryError):
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None
     except Exception as error:  # ValueError: a null character, or half of a surrogate pair
@@ -49,7 +50,20 @@ def read_source(given: object, name: str = "the network's source") -> str:
         fenced = any(line.lstrip().startswith(("```", "~~~")) for line in code.splitlines())
         advice = "; it has Markdown fences: give only the lines between ```python and ```" if fenced else ""
         raise UserError(f"{name} is not Python ({why}){advice}") from None
+    if all(isinstance(statement, ast.Expr) for statement in tree.body):
+        raise UserError(
+            f"{name} is no network: it has only comments, texts or values, as a notebook or requirements.txt has; give "
+            "Python code with a class derived from nn.Module"
+        )
     return code
+
+
+def defines_module(code: str) -> bool:
+    """Whether a source that `read_source` accepts defines a class derived from `nn.Module`, by its base's name."""
+    with no_warnings():
+        classes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ClassDef)]
+    names = (getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases)
+    return any(name.endswith("Module") for name in names)
 
 
 def _without_fences(text: str) -> str:

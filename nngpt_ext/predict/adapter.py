@@ -79,8 +79,9 @@ class AdapterFiles:
         return self.kinds or read_seen(self.folder)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
-        """The given datasets that the adapter was not trained on."""
-        return tuple(name for name in datasets if name not in self.note.datasets)
+        """The given datasets that it was not trained on; none if it was tested on datasets held out from training."""
+        tested = self.calibration is not None and self.calibration.unseen
+        return () if tested else tuple(name for name in datasets if name not in self.note.datasets)
 
     def probability(self, log_odds: float) -> float:
         """Probability of the first dataset, calibrated if there is a calibration."""

@@ -13,6 +13,8 @@ from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import beginning, count, number, share
 
+NO_MODULE = "The source defines no class derived from nn.Module"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -29,9 +31,12 @@ class Comparison:
             adapter was not trained on one of the datasets.
         model: which model answered: base model and the first digits of its adapter's hash.
         nn: the network's name.
-        unseen: those of the two datasets that the adapter was not trained on.
+        unseen: those of the two datasets about which it abstains, because it was neither trained on them nor tested on
+            unseen datasets.
         cut_to: how many tokens of the source were read, if it was longer; None if it was read whole, or if that is
             unknown (an answer that an older version stored, or another scorer's).
+        source_tokens: how many tokens the source has, if it was longer and that is known.
+        is_module: whether the source defines a class derived from `nn.Module`.
     """
 
     dataset_1: str
@@ -45,6 +50,8 @@ class Comparison:
     nn: str
     unseen: tuple[str, ...] = ()
     cut_to: int | None = None
+    source_tokens: int | None = None
+    is_module: bool = True
 
     @property
     def confidence(self) -> float:
@@ -59,15 +66,16 @@ class Comparison:
         below = "the confidence is below the adapter's threshold, or it has no threshold"
         return below if self.abstain else None
 
+    def limits(self) -> list[str]:
+        """What makes the answer doubtful besides its probability, in sentences."""
+        return [*(["The answer depends on the order of the two names."] if self.flipped else []), *_of_source(self)]
+
     def _repr_html_(self) -> str:
         sides = ((self.dataset_1, self.probability), (self.dataset_2, 1.0 - self.probability))
         remarks = [f"Log-odds of {self.dataset_1}, uncalibrated: {self.log_odds:+.3f}; answered by {self.model}."]
-        if self.flipped:
-            remarks.append("The two orders of the names gave different winners.")
         if self.abstain and not self.unseen:
             remarks.append(f"It abstains: {self.reason}.")
-        if self.cut_to is not None:
-            remarks.append(beginning(self.cut_to))
+        remarks += self.limits()
         rows = [(name, f"{value:.3f}") for name, value in sides]
         table = Table("", ("dataset", "probability"), rows, bars=[p for _, p in sides])
         return to_cell(_opening(self, f"does better on {self.winner}"), [table], remarks)
@@ -89,7 +97,7 @@ class Ranking:
         model: which model answered.
         nn: the network's name.
         abstain: whether a comparison of the first dataset with another abstains, or `unseen` is not empty.
-        unseen: the datasets that the adapter was not trained on.
+        unseen: the datasets about which it abstains, as in `Comparison`.
         flipped: the number of comparisons in which the two orders of the names gave different winners.
     """
 
@@ -117,7 +125,7 @@ class Ranking:
         if self.unseen:
             return not_trained_on(self.unseen)
         own = abstentions(self.datasets[0], self.comparisons)
-        below = f"it abstains in {sum(own)} of {count(len(own), 'comparison')} of {self.datasets[0]}"
+        below = f"it is too unsure in {sum(own)} of {count(len(own), 'comparison')} of {self.datasets[0]}"
         return below if self.abstain else None
 
     @property
@@ -165,9 +173,7 @@ class Ranking:
             )
         if self.intransitive:
             found.append(f"The ranking is inconsistent in {share(self.intransitive)} of the triples of datasets.")
-        if self.cut_to is not None:
-            found.append(beginning(self.cut_to))
-        return found
+        return [*found, *_of_source(self.comparisons[0])]
 
     def _repr_html_(self) -> str:
         return to_cell(self.summary, [self.table()], self.remarks())
@@ -180,7 +186,14 @@ def _opening(found: Comparison | Ranking, answer: str) -> str:
 
 def not_trained_on(unseen: Sequence[str]) -> str:
     """The reason for abstaining about these datasets."""
-    return f"the adapter was not trained on {', '.join(unseen)}"
+    names = ", ".join(f"'{name}'" for name in unseen)
+    return f"never trained on {names}; this adapter was not tested on unseen datasets"
+
+
+def _of_source(found: Comparison) -> list[str]:
+    """What is doubtful about the source of a network, in sentences."""
+    cut = [] if found.cut_to is None else [beginning(found.cut_to, found.source_tokens)]
+    return cut if found.is_module else [*cut, f"{NO_MODULE}, so it may be no network."]
 
 
 def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:

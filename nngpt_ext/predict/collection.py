@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,8 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, replacing, write_text
 from nngpt_ext.networks.catalogue import Unmeasurable
 from nngpt_ext.networks.codes import Network, Refused, read_codes, said_of_skipped
-from nngpt_ext.predict.answers import not_trained_on
+from nngpt_ext.networks.source import defines_module
+from nngpt_ext.predict.answers import NO_MODULE, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SHARD = 20  # networks: about a minute of work
 COLUMNS = (
     "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "calibrated_1", "log_odds", "flipped", "abstain",
-    "cut_to", "model",
+    "cut_to", "source_tokens", "model",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Scored:
         unseen: the datasets that the adapter was not trained on: all rows about them abstain.
         skipped: number of `*.py` files of the folder that were not read, by place.
         same: groups of names under which one source was found.
-        classless: names of sources that define no class, which networks do.
+        classless: names of sources that define no class derived from `nn.Module`, as networks do.
         abstaining: rows that abstain.
         cut: networks of whose source only the beginning was read, to `cut_to` tokens.
     """
@@ -96,7 +96,7 @@ class Scored:
             found.append(f"{count(len(self.same), 'source')} occurred under several names, such as {one}.")
         if self.classless:
             names = ", ".join(self.classless[:3])
-            found.append(f"{count(len(self.classless), 'source')} without a class may be no network: {names}.")
+            found.append(f"{NO_MODULE}, so it may be no network, in {count(len(self.classless), 'network')}: {names}.")
         return found
 
 
@@ -212,7 +212,7 @@ def score_collection(
     return Scored(
         out, len(networks), len(rows), refused, unseen, dict(skipped),
         same=[group for group in names.values() if len(group) > 1],
-        classless=[one.nn for one in networks if not re.search(r"^\s*class\s", one.code, re.MULTILINE)],
+        classless=[one.nn for one in networks if not defines_module(one.code)],
         abstaining=int(rows["abstain"].sum()),
         cut=cut["nn"].nunique(),
         cut_to=None if cut.empty else int(cut["cut_to"].max()),
@@ -240,11 +240,13 @@ def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], tar
     rows = [
         (
             c.nn, c.dataset_1, c.dataset_2, c.winner, float(expit(c.log_odds)),
-            c.probability if predictor.calibrated else None, c.log_odds, c.flipped, c.abstain, c.cut_to, c.model,
+            c.probability if predictor.calibrated else None, c.log_odds, c.flipped, c.abstain, c.cut_to,
+            c.source_tokens, c.model,
         )
         for c in predictor.compare_many(queries)
     ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"calibrated_1": "float64", "cut_to": "Int64"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = frame.astype({"calibrated_1": "float64", "cut_to": "Int64", "source_tokens": "Int64"})
     with replacing(target) as temporary:
         frame.to_parquet(temporary, index=False)
 

@@ -39,6 +39,7 @@ predictions = sa.Table(
     sa.Column("flipped", sa.Boolean, nullable=False),
     sa.Column("abstain", sa.Boolean, nullable=False),
     sa.Column("cut", sa.Boolean),  # whether only the beginning of the source was read; NULL: unknown
+    sa.Column("source_tokens", sa.Integer),  # of the whole source; NULL: unknown, or the prompt shows no source
     sa.Column("predicted", sa.String, nullable=False),
     sa.Column("better_dataset", sa.String),  # the correct answer, only if it was requested
     sa.Column("prompt", sa.String, nullable=False),

@@ -12,7 +12,7 @@ import typer
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
-from nngpt_ext.views.wording import beginning, count
+from nngpt_ext.views.wording import count
 
 if TYPE_CHECKING:
     from nngpt_ext.networks.structure import Structure
@@ -96,10 +96,8 @@ def compare(
             threshold = f"this adapter {answers} {100 * predictor.threshold:.1f} %"
         typer.echo(f"{found.winner} ({100 * found.confidence:.1f} % confident; {threshold})")
         typer.echo(f"P({dataset_1}) = {found.probability:.3f}; without the source code {prior.probability:.3f}")
-    if found.flipped:
-        typer.echo("The answer depends on the order of the two names.")
-    if found.cut_to is not None:
-        typer.echo(beginning(found.cut_to))
+    for line in found.limits():
+        typer.echo(line)
     _print_basis(basis)
 
 

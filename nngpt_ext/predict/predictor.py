@@ -132,7 +132,7 @@ class Predictor:
         return list(self._files.note.datasets)
 
     def unseen(self, datasets: Iterable[str]) -> tuple[str, ...]:
-        """The given datasets that the adapter was not trained on; every answer about them abstains."""
+        """The given datasets about which every answer abstains: not trained on, and not tested on such datasets."""
         return self._files.unseen(datasets)
 
     @property
@@ -333,8 +333,8 @@ class Predictor:
         if odds.shape != (len(queries), 2) or not plausible(odds).all():  # whatever scorer it was
             raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
-        is_cut = getattr(self._scorer, "is_cut", None)  # another scorer may not know
-        cut = {source: None if is_cut is None else is_cut(code) for source, code in sources.items()}
+        counted = getattr(self._scorer, "source_tokens", None)  # another scorer may not know
+        tokens = {source: None if counted is None else counted(code) for source, code in sources.items()}
         rows: list[Row] = []
         for one, (straight, turned) in zip(queries, odds, strict=True):
             names = one.question.dataset_1, one.question.dataset_2
@@ -346,9 +346,10 @@ class Predictor:
                     "log_odds": mean, "probability_1": float(expit(mean)),
                     "calibrated_1": files.probability(mean) if self.calibrated else None,
                     "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names),
-                    "cut": cut[one.source], "predicted": names[0] if mean >= 0 else names[1], "prompt": note.prompt,
-                    "prompt_hash": note.prompt_hash, "adapter": files.hash, "calibration": files.calibration_hash,
-                    "base_model": files.base.base_model,
+                    "cut": None if counted is None else (tokens[one.source] or 0) > note.code_tokens,
+                    "source_tokens": tokens[one.source], "predicted": names[0] if mean >= 0 else names[1],
+                    "prompt": note.prompt, "prompt_hash": note.prompt_hash, "adapter": files.hash,
+                    "calibration": files.calibration_hash, "base_model": files.base.base_model,
                 }
             )  # fmt: skip
         return rows
@@ -369,6 +370,8 @@ class Predictor:
             nn=one.name,
             unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
             cut_to=self._files.note.code_tokens if row["cut"] else None,
+            source_tokens=row["source_tokens"] if row["cut"] else None,
+            is_module=one.is_module,
         )
 
 

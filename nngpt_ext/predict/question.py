@@ -10,7 +10,7 @@ from typing import Any
 from nngpt_ext.data.facts import OTHERS, DatasetFacts, GivenFacts, facts_of, unknown_dataset
 from nngpt_ext.errors import UserError, nearest, plain, shown, typed
 from nngpt_ext.io import text_digest
-from nngpt_ext.networks.source import is_name, read_source
+from nngpt_ext.networks.source import defines_module, is_name, read_source
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.prompts import inputs
@@ -61,6 +61,7 @@ class CheckedQuery:
     query: Query  # as it was given, its source as `read_source` returns it
     question: Question  # the same with its datasets in text order
     source: str  # sha256 of the network's source
+    is_module: bool  # whether the source, if it is shown, defines a class derived from nn.Module
     given: tuple[str, str]  # what the prompt shows of each dataset beside its name
     key: str  # in the store
 
@@ -80,7 +81,8 @@ class QueryChecker:
     def __init__(self, files: AdapterFiles, facts: GivenFacts | None) -> None:
         self._files = files
         self._template = files.note.template
-        self._read: tuple[str, str, str] | None = None  # the last source as it was given and was read, and its hash
+        # The last source as it was given and was read, its hash, and whether it defines a class derived from nn.Module.
+        self._read: tuple[str, str, str, bool] | None = None
         self._idle: set[str] = set()  # what the prompt does not show and was already warned about
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
@@ -102,7 +104,9 @@ class QueryChecker:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
         if query.nn and not is_name(query.nn):
             raise UserError(f"a network's name must be printable text on one line, not {shown(query.nn)}")
-        code, source = self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code))
+        code, source, is_module = (
+            self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code), True)
+        )
         query = replace(query, nn_code=code)
         names = sorted((query.dataset_1, query.dataset_2))
         structures, note = self.structures(query, names, source_shown), self._files.note
@@ -121,7 +125,8 @@ class QueryChecker:
         except UserError as error:  # which calls the network as the question does
             raise UserError(str(error).replace(f"network '{source}'", query.network)) from None
         key = self._files.question_key(source, filled)
-        return CheckedQuery(query, question, source, inputs.given_texts(self._template, question, self.facts), key)
+        given_texts = inputs.given_texts(self._template, question, self.facts)
+        return CheckedQuery(query, question, source, is_module, given_texts, key)
 
     def structures(self, query: Query, datasets: Iterable[str], source_shown: bool = True) -> dict[str, Structure]:
         """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""
@@ -156,16 +161,18 @@ class QueryChecker:
                 raise unknown_dataset(dataset, known)
             if dataset not in known and dataset not in self._said:
                 self._said.add(dataset)
-                hint = nearest(dataset, known, OTHERS)
-                log.warning("the adapter was not trained on '%s'%s: answers about it abstain", dataset, hint)
+                hint, so = nearest(dataset, known, OTHERS), "answers about it abstain"
+                if not self._files.unseen([dataset]):
+                    so = "answers about it are calibrated on datasets that training did not have either"
+                log.warning("the adapter was not trained on '%s'%s: %s", dataset, hint, so)
 
-    def _source(self, query: Query) -> tuple[str, str]:
+    def _source(self, query: Query) -> tuple[str, str, bool]:
         read = self._read  # read once: another thread may replace it
         if read is None or read[0] != query.nn_code:
             code = read_source(
                 query.nn_code, f"the source of {shown(query.nn)}" if query.nn else "the network's source"
             )
-            self._read = read = query.nn_code, code, text_digest(code)
+            self._read = read = query.nn_code, code, text_digest(code), defines_module(code)
         return read[1:]
 
 

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Code:
-    """A source as it is shown: its text, and whether it was truncated."""
+    """A source as it is shown: its text, whether it was truncated, and the number of tokens of the whole source."""
 
     text: str
     cut: bool
+    tokens: int
 
 
 class Renderer:
@@ -78,8 +79,8 @@ class Renderer:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = encoded["offset_mapping"]
         if len(offsets) <= self.code_tokens:
-            return Code(text, False)
-        return Code(text[: offsets[self.code_tokens - 1][1]] if self.code_tokens else "", True)
+            return Code(text, False, len(offsets))
+        return Code(text[: offsets[self.code_tokens - 1][1]] if self.code_tokens else "", True, len(offsets))
 
     def inert(self, text: str) -> str:
         """Break special tokens and the chat template's markers in text from outside by a space.

@@ -37,6 +37,7 @@ class Calibration(Stage):
     n_networks: int = Field(ge=1)
     share_answered: float = Field(ge=0.0, le=1.0, description="validation pairs at or above the threshold")
     accuracy_answered: float | None = Field(ge=0.0, le=1.0, description="their accuracy")
+    unseen: bool = Field(False, description="whether its pairs have a dataset that the adapter was not trained on")
 
     def probability(self, log_odds: Any) -> Any:
         """Calibrated probability of the first dataset, from log-odds (a number or an array)."""
@@ -49,8 +50,8 @@ class Calibration(Stage):
 
     @property
     def hash(self) -> str:
-        """Hash of temperature and threshold, which decide its answers."""
-        return digest([self.temperature, self.threshold])
+        """Hash of what decides its answers."""
+        return digest([self.temperature, self.threshold, *([True] if self.unseen else [])])
 
     def save(self, folder: Path) -> None:
         """Write it to an adapter's folder."""
@@ -118,7 +119,7 @@ def fit_calibration(
 
 
 def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained: Collection[str]) -> pd.DataFrame:
-    """Add `calibrated_1`, and `abstain` by the threshold and the datasets that the adapter was trained on (`trained`).
+    """Add `calibrated_1`, and `abstain` by the threshold and, for a calibration on seen datasets, by `trained`.
 
     Args:
         predicted: with `dataset_1`, `dataset_2` and `log_odds`.
@@ -126,5 +127,5 @@ def with_calibration(predicted: pd.DataFrame, calibration: Calibration, trained:
         trained: the datasets that the adapter was trained on.
     """
     probability = calibration.probability(predicted["log_odds"].to_numpy())
-    seen = predicted[["dataset_1", "dataset_2"]].isin(list(trained)).all(axis=1).to_numpy()
+    seen = predicted[["dataset_1", "dataset_2"]].isin(list(trained)).all(axis=1).to_numpy() | calibration.unseen
     return predicted.assign(calibrated_1=probability, abstain=calibration.abstains(probability) | ~seen)

@@ -126,10 +126,10 @@ class LocalScorer:
             return line_pairs(encode_lines(encoder, questions, self.prior, self.kind_of), first_is_better)
         return training_pairs(encoder, questions, first_is_better)
 
-    def is_cut(self, source: str) -> bool:
-        """Whether a question shows only the beginning of this source."""
+    def source_tokens(self, source: str) -> int | None:
+        """The number of tokens of a source, of which a question shows the first ones; None if it shows none."""
         with self._lock:
-            return self.renderer.template.needs("nn_code") and self.renderer.code(source).cut
+            return self.renderer.code(source).tokens if self.renderer.template.needs("nn_code") else None
 
     def check_engine(self, group: Sequence[Example]) -> str:
         """The engine that is exact on this model, determined with the first group that is given.

@@ -275,7 +275,8 @@ def _run(
     with timings.stage("scoring"):
         predictions, epochs, selected = bench.score(folder)
     bench.describe(adapter)
-    predictions = calibrated(bench.with_questions(predictions), adapter, config.calibration.target)
+    unseen = data.held_out is not None
+    predictions = calibrated(bench.with_questions(predictions), adapter, config.calibration.target, unseen=unseen)
     record_adapter(adapter)
     remove(folder / RECORD)  # of an earlier scoring, whose files are replaced
     with replacing(folder / PREDICTIONS) as temporary:

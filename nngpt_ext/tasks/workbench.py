@@ -182,6 +182,7 @@ class Workbench:
         return predictions.assign(
             source=predictions["nn"].map(hashes),
             cut=predictions["nn"].isin(self.encoder.cut_networks()),
+            source_tokens=predictions["nn"].map(self.encoder.source_tokens()).astype("Int64"),
             prompt_sha256=[filled_digest(self.template, q, sources[q.nn], self.data.facts) for q in questions],
             given_1=[one for one, _ in given],
             given_2=[two for _, two in given],
@@ -209,15 +210,17 @@ def prior_table(data: PairData, *, kinds: bool) -> Prior:
     return Prior(log_odds=common, kinds={kind: table(of_kind(kind)) for kind in known})
 
 
-def calibrated(predictions: pd.DataFrame, adapter: Path, target: float) -> pd.DataFrame:
+def calibrated(predictions: pd.DataFrame, adapter: Path, target: float, *, unseen: bool = False) -> pd.DataFrame:
     """Fit the calibration on the validation pairs, write it beside the adapter, and add its columns.
 
-    Without validation pairs, the predictions are returned unchanged.
+    `unseen` says that these pairs, and those of the test, have a dataset that was held out from training. Without
+    validation pairs, the predictions are returned unchanged.
     """
     validation = predictions[predictions["split"] == "validation"]
     if validation.empty:
         return predictions
     first_wins = (validation["better_dataset"] == validation["dataset_1"]).to_numpy()
     found = fit_calibration(validation["log_odds"].to_numpy(), first_wins, validation["nn"].to_numpy(), target)
+    found = found.model_copy(update={"unseen": unseen})
     found.save(adapter)
     return with_calibration(predictions, found, read_note(adapter).datasets)

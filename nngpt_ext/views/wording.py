@@ -29,9 +29,10 @@ def excluded(trials: Mapping[str, int]) -> str:
     return f"{count(total, 'trial')} {'was' if total == 1 else 'were'} excluded: {why}." if trials else ""
 
 
-def beginning(tokens: int) -> str:
-    """The sentence about a source of which only the beginning was read."""
-    return f"Only the first {count(tokens, 'token')} of the source were read."
+def beginning(tokens: int, of: int | None = None) -> str:
+    """The sentence about a source of which only the beginning was read; `of` are all its tokens, if that is known."""
+    first = count(tokens, "token") if of is None else f"{tokens:,} of {count(of, 'token')}"
+    return f"Only the first {first} of the source were read."
 
 
 def count(number: int, noun: str) -> str:

@@ -48,7 +48,8 @@ def test_options_of_families_belong_to_by_family(key: str, value: object) -> Non
     assert getattr(config.options, key) == value
     with pytest.raises(UserError) as error:
         build_config(DataConfig, {key: value})
-    assert one_line(error.value) == f"configuration: {key} goes with split by_family, not by_network"
+    takers = "by_family, by_dataset" if key == "fold" else "by_family"
+    assert one_line(error.value) == f"configuration: {key} goes with split {takers}, not by_network"
 
 
 def test_a_configuration_for_each_fold() -> None:
@@ -72,3 +73,9 @@ def test_limits_by_part() -> None:
 def test_numbers_out_of_range(key: str, value: int) -> None:
     with pytest.raises(UserError, match=key):
         build_config(DataConfig, {key: value})
+
+
+def test_early_accuracies_need_training_on_every_dataset() -> None:
+    with pytest.raises(UserError) as error:
+        build_config(DataConfig, {"split": "by_dataset", "evidence": {"epochs": [1]}})
+    assert one_line(error.value).startswith("configuration: evidence.epochs do not go with split by_dataset: ")

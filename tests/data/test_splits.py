@@ -17,6 +17,7 @@ from nngpt_ext.data.splits import (
     PARTS,
     SplitOptions,
     assign_split,
+    datasets_in,
     even_folds,
     family_weights,
     shuffled,
@@ -250,6 +251,37 @@ def test_any_by_cluster(families: list[int], seed: int) -> None:
         assert (part == "train") == (len(own) > 0.10 * len(families))
     dealt, largest = len(groups["validation"]) + len(groups["test"]), max(np.bincount(families))
     assert abs(len(groups["validation"]) - dealt / 3) <= largest
+
+
+BY_DATASET = [  # train, validation and test pairs
+    (5819, 521, 1153), (5653, 487, 1276), (5860, 481, 1216), (5684, 510, 1198), (8115, 128, 1282), (8097, 613, 336),
+    (5799, 459, 1285),
+]  # fmt: skip
+
+
+def test_by_dataset_holds_out_each_dataset(lemur_pairs: pd.DataFrame) -> None:
+    names, usual = datasets_in(lemur_pairs), assign_split(lemur_pairs, "by_network")
+    sizes = []
+    for fold, name in enumerate(names):
+        parts, following = assign_split(lemur_pairs, "by_dataset", options=SplitOptions(fold=fold)), names[fold - 6]
+        sides = lemur_pairs[["dataset_1", "dataset_2"]]
+        own, validates = (sides == name).any(axis=1), (sides == following).any(axis=1)
+        expected = usual.where(own, None).where(usual == "test", None)
+        expected = expected.mask((usual == "validation") & validates & ~own, "validation")
+        expected = expected.mask((usual == "train") & ~validates & ~own, "train")
+        assert parts.fillna("none").tolist() == expected.fillna("none").tolist()
+        sizes.append(tuple(parts.value_counts()[["train", "validation", "test"]]))
+    assert sizes == BY_DATASET
+
+
+@pytest.mark.parametrize(("fold", "given"), [(None, ""), (7, "; there is no fold 7")])
+def test_by_dataset_names_its_folds(lemur_pairs: pd.DataFrame, fold: int | None, given: str) -> None:
+    with pytest.raises(UserError) as error:
+        assign_split(lemur_pairs, "by_dataset", options=SplitOptions(fold=fold))
+    assert one_line(error.value) == (
+        "split by_dataset holds out one dataset at a time: fold 0 (celeba-gender), 1 (cifar-10), 2 (cifar-100), 3 "
+        f'(imagenette), 4 (mnist), 5 (places365), 6 (svhn){given}; for example data={{"fold": 0}}'
+    )
 
 
 @given(st.lists(st.text(max_size=3), unique=True, max_size=20), st.integers(), st.integers())

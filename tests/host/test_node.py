@@ -59,7 +59,7 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
             [*([f"abstains: {ranking.reason}."] if ranking.abstain else []), *ranking.limits()]
         ),
     }
-    assert found["dataset_compare_note"].endswith("Only the first 64 tokens of the source were read.")
+    assert found["dataset_compare_note"].endswith("Only the first 64 of 551 tokens of the source were read.")
 
 
 def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:
@@ -69,14 +69,18 @@ def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -
     (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 0.5}))
     node = make_dataset_compare_node(Predictor.from_pretrained(adapter))
     found = node({"nn_code": CODE, "datasets": ["flowers", "mnist"]})
-    assert found["dataset_compare_note"].startswith("abstains: the adapter was not trained on flowers. ")
+    assert found["dataset_compare_note"].startswith("abstains: never trained on 'flowers'; ")
     assert found["abstain"] is True
     assert found["dataset_probabilities"] is None
     assert found["dataset_compare_error"] is None
     assert sorted(found["dataset_ranking"]) == ["flowers", "mnist"]
     assert found["probability"] is None
     short = {"nn_code": "class Net: pass", "datasets": ["mnist", "svhn"]}
-    assert "abstains" not in (node(short)["dataset_compare_note"] or "")
+    note = node(short)["dataset_compare_note"]
+    assert note.endswith("The source defines no class derived from nn.Module, so it may be no network.")
+    assert "abstains" not in note
+    requirements = {"nn_code": "torch>=2.0\nnumpy\n", "datasets": ["mnist", "svhn"]}
+    assert "is no network" in node(requirements)["dataset_compare_error"]
     assert node(short)["abstain"] is False
     graph = pytest.importorskip("langgraph.graph")
     built = graph.StateGraph(State)

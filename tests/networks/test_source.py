@@ -9,7 +9,7 @@ import pytest
 
 from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.source import LIMIT, is_name, read_source
+from nngpt_ext.networks.source import LIMIT, defines_module, is_name, read_source
 from tests import models_made
 from tests.deadline import deadline
 
@@ -128,3 +128,19 @@ def test_a_long_f_string_stops_nothing() -> None:
             ):
                 read_source(code)
         assert compact_code(code) == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# a comment\n", '"""Only a docstring."""\n', '{"cells": [null], "nbformat": 4}', "torch>=2.0\nnumpy\n", "a; b"],
+)
+def test_what_defines_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"is no network: .* with a class derived from nn\.Module"):
+        read_source(text)
+
+
+def test_a_class_derived_from_module_is_found(lemur_sources: dict[str, str]) -> None:
+    assert all(map(defines_module, list(lemur_sources.values())[::20]))
+    assert defines_module("def made():\n    class Net(torch.nn.Module): pass")
+    for other in ("class Net: pass", "class Net(dict, metaclass=Module): pass", "Module = 1", "class A(b[0](), c): 1"):
+        assert not defines_module(other)

@@ -120,16 +120,18 @@ def test_what_the_answer_rests_on_is_said(run: RunResult) -> None:
 
 def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:
     """Also if the answer comes from the store, or from the run's own rows in it."""
-    sentence = "Only the first 64 tokens of the source were read."
+    sentence = "Only the first 64 of 551 tokens of the source were read."
     store = ("--store", f"sqlite:///{tmp_path}/p.db")
     (tmp_path / "small.py").write_text("class Net: pass")
+    no_module = "The source defines no class derived from nn.Module, so it may be no network."
     for _ in range(2):
         for code, cut in ((ALEXNET, 64), (tmp_path / "small.py", None)):
             words = ("--run", run.output_dir, "--code", code, *store)
             assert json.loads(asked("compare", *words, "--json", "mnist", "svhn"))["cut_to"] == cut
             assert json.loads(asked("rank", *words, "--json", "mnist", "svhn"))["cut_to"] == cut
-            assert (sentence in asked("compare", *words, "mnist", "svhn")) == (cut is not None)
-            assert (sentence in asked("rank", *words, "mnist", "svhn")) == (cut is not None)
+            for command in ("compare", "rank"):
+                said = asked(command, *words, "mnist", "svhn")
+                assert ((sentence in said), (no_module in said)) == (cut is not None, cut is None)
     predicted = pd.read_parquet(run.output_dir / "predictions.parquet")
     cut = set(json.loads((run.output_dir / "run.json").read_text())["cut"])
     assert cut
@@ -153,7 +155,7 @@ def test_what_score_left_out_is_said_at_its_end(run: RunResult, tmp_path: Path) 
         f"1 network could not be scored: see {out}.refused.json.",
         "1 file was skipped: '.venv/' 1; to score such a folder, give it itself.",
         "1 source occurred under several names, such as alexnet, copy.",
-        "1 source without a class may be no network: setup.",
+        "The source defines no class derived from nn.Module, so it may be no network, in 1 network: setup.",
     ]
     said = asked(*words, "mnist", "svhn")
     frame = pd.read_parquet(out)
@@ -170,6 +172,7 @@ def test_what_score_left_out_is_said_at_its_end(run: RunResult, tmp_path: Path) 
     [
         (["compare", "--run", "{run}", "--code", "{tmp}/none.py", "mnist", "svhn"], "cannot read '"),
         (["compare", "--run", "{run}", "--code", "{tmp}/bad.py", "mnist", "svhn"], "bad.py' is not Python (line 1"),
+        (["rank", "--run", "{run}", "--code", "{tmp}/net.ipynb"], "net.ipynb' is no network: it has only comments"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "mnist"], "'mnist' is compared with itself"),
         (["compare", "--run", "{run}", "--code", "{alexnet}", "mnist", "x", "--facts", "x=1,2"], "facts of 'x' are"),
         (["rank", "--run", "{tmp}", "--code", "{alexnet}"], "no run"),

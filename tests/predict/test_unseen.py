@@ -26,7 +26,7 @@ from tests import models_made
 FLOWERS = {"flowers": (1020, 224, 3, 102)}
 RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": None, "transform": "norm_32"}
 ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
-WHY = "the adapter was not trained on flowers"
+WHY = "never trained on 'flowers'; this adapter was not tested on unseen datasets"
 
 Sure = Callable[..., Path]
 
@@ -60,7 +60,7 @@ def test_a_comparison_abstains_in_either_order_and_without_a_source(sure: Sure, 
     assert [(c.abstain, c.unseen, c.reason) for c in found] == [(True, ("flowers",), WHY)] * 4
     both = predictor.compare(code, "pets", "flowers")
     assert (both.abstain, both.unseen) == (True, ("pets", "flowers"))
-    assert both.reason == "the adapter was not trained on pets, flowers"
+    assert both.reason == WHY.replace("'flowers'", "'pets', 'flowers'")
     known = predictor.compare(code, "mnist", "svhn")
     assert (known.abstain, known.unseen, known.reason) == (False, (), None)
 
@@ -69,7 +69,7 @@ def test_a_ranking_abstains_and_names_them(sure: Sure, code: str) -> None:
     predictor = Predictor.from_pretrained(sure(), facts=FLOWERS)
     found = predictor.rank(code, ["pets", "mnist", "flowers", "svhn"])
     assert (found.abstain, found.unseen) == (True, ("flowers", "pets"))
-    assert found.reason == "the adapter was not trained on flowers, pets"
+    assert found.reason == WHY.replace("'flowers'", "'flowers', 'pets'")
     assert [c.abstain for c in found.comparisons] == [bool(c.unseen) for c in found.comparisons]
     assert sum(c.abstain for c in found.comparisons) == 5
     known = predictor.rank(code)
@@ -82,7 +82,27 @@ def test_a_ranking_abstains_where_that_of_its_best_dataset_does(sure: Sure, code
     (adapter / "calibration.json").write_text(json.dumps(calibration | {"threshold": 1.0}))
     found = Predictor.from_pretrained(adapter).rank(code, ["mnist", "svhn", "cifar-10"])
     assert (found.abstain, found.unseen) == (True, ())
-    assert found.reason == f"it abstains in 2 of 2 comparisons of {found.datasets[0]}"
+    assert found.reason == f"it is too unsure in 2 of 2 comparisons of {found.datasets[0]}"
+
+
+def test_an_adapter_that_was_tested_on_unseen_datasets_answers_with_that_calibration(
+    sure: Sure, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = sure()
+    calibration = json.loads((adapter / "calibration.json").read_text())
+    before = Predictor.from_pretrained(adapter).fingerprint
+    (adapter / "calibration.json").write_text(json.dumps(calibration | {"unseen": True}))
+    predictor = Predictor.from_pretrained(adapter)
+    found = predictor.rank(code, ["flowers", "mnist", "svhn"])
+    assert (found.abstain, found.unseen, found.reason) == (False, (), None)
+    assert caplog.messages == [
+        "the adapter was not trained on 'flowers': answers about it are calibrated on datasets that training did not "
+        "have either"
+    ]
+    assert predictor.fingerprint != before
+    (adapter / "calibration.json").write_text(json.dumps(calibration | {"unseen": True, "threshold": 1.0}))
+    unsure = Predictor.from_pretrained(adapter).compare(code, "flowers", "mnist")
+    assert (unsure.abstain, unsure.unseen) == (True, ())
 
 
 def test_a_dataset_of_lemur_that_it_was_not_trained_on(sure: Sure, code: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -209,7 +229,7 @@ def asked(*arguments: object) -> Any:
 def test_compare_in_the_shell(sure: Sure) -> None:
     base = ("compare", "--run", sure(), "--code", ALEXNET, "flowers", "mnist", "--facts", "flowers=1020,224,3,102")
     said = asked(*base).stdout
-    assert re.match(r"(mnist|flowers) \(abstains: the adapter was not trained on flowers\)\n", said)
+    assert re.match(rf"(mnist|flowers) \(abstains: {WHY}\)\n", said)
     assert "threshold" not in said
     assert "probability" not in said
     assert "P(" not in said
@@ -270,4 +290,4 @@ def test_in_a_notebook(sure: Sure, code: str) -> None:
         assert "does best" not in found._repr_html_()
         assert "does better" not in found._repr_html_()
         assert "threshold" not in found._repr_html_()
-        assert "not trained" not in known._repr_html_()
+        assert "never trained" not in known._repr_html_()

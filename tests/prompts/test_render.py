@@ -68,7 +68,7 @@ def test_source_is_cut_by_tokens_and_nothing_else_is(network: str, budget: int) 
 def test_what_fits_is_whole() -> None:
     source = models_made.sources()["AlexNet"]
     n = len(ids(compact_code(source)))
-    assert renderer(code_tokens=n).code(source) == Code(compact_code(source), False)
+    assert renderer(code_tokens=n).code(source) == Code(compact_code(source), False, n)
     shorter = renderer(code_tokens=n - 1).code(source)
     assert shorter.cut
     assert len(ids(shorter.text)) == n - 1
@@ -76,8 +76,9 @@ def test_what_fits_is_whole() -> None:
 
 def test_no_budget_shows_no_code() -> None:
     chosen = renderer(code_tokens=0)
-    assert chosen.code(models_made.sources()["VGG"]) == Code("", True)
-    assert chosen.code("") == Code("", False)
+    vgg = models_made.sources()["VGG"]
+    assert chosen.code(vgg) == Code("", True, len(ids(compact_code(vgg))))
+    assert chosen.code("") == Code("", False, 0)
     assert "the network:\n\n\nIt was trained" in chosen.text(QUESTION, "")
 
 

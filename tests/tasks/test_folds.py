@@ -153,6 +153,7 @@ def test_each_dataset_is_held_out_in_turn(in_turn: RunResult) -> None:
         assert (sides["validation"] == following).any(axis=1).all()
         assert not (sides["validation"] == name).any(axis=None)
         assert Predictor.from_run(own).datasets == sorted({*datasets} - {name, following})
+        assert Predictor.from_run(own).unseen([name, "flowers"]) == ()  # its calibration is of unseen datasets
 
 
 def test_the_store_has_the_answers_of_each_adapter(result: RunResult) -> None:
