@@ -104,13 +104,6 @@ def read_records(config: DataConfig) -> Records:
     return Records(source, read_trials(source, config.epoch), early)
 
 
-def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
-    """The part of each pair under the configured split; raises what `assign_split` raises."""
-    needed = SPLITS[config.split].needs_sources
-    sources = records.sources(sorted(pairs["nn"].unique())) if needed else None
-    return assign_split(pairs, config.split, seed=config.seed, sources=sources, options=config.options)
-
-
 def per_fold(config: DataConfig, records: Callable[[], Records]) -> list[DataConfig]:
     """One configuration for each fold, or this one alone; `records` are called only if their datasets are the folds."""
     if not config.all_folds:
@@ -120,6 +113,13 @@ def per_fold(config: DataConfig, records: Callable[[], Records]) -> list[DataCon
         trials = records().trials.frame
         folds = len(datasets_in(build_pairs(trials, config.epoch, label=config.label, use=config.tested_trials)))
     return [config.model_copy(update={"fold": i}) for i in range(folds)]
+
+
+def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Series:
+    """The part of each pair under the configured split; raises what `assign_split` raises."""
+    needed = SPLITS[config.split].needs_sources
+    sources = records.sources(sorted(pairs["nn"].unique())) if needed else None
+    return assign_split(pairs, config.split, seed=config.seed, sources=sources, options=config.options)
 
 
 def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:

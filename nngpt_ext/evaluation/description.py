@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.evaluation.baselines import BASELINES
-from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, per_dataset_nested
+from nngpt_ext.evaluation.figures import PRIOR, SIDES, Group, Skill, per_dataset_nested
 from nngpt_ext.evaluation.metrics import METRICS
 from nngpt_ext.evaluation.statistics import FEW, few_networks
 from nngpt_ext.views.plot import Span
@@ -142,16 +142,23 @@ def _accuracies(report: Report) -> list[Row]:
         ("pair prior", number(prior.accuracy), interval(prior.ci95), BASELINES[PRIOR].description),
         (
             "skill", number(skill.value, sign=True), interval(skill.ci95, sign=True),
-            f"accuracy − pair prior; {p_value(skill.p)}{few}",
+            f"accuracy − pair prior; {_p(report, skill)}{few}",
         ),
         *_beyond(report),
     ]  # fmt: skip
+    if (turns := report.held_out) is not None:
+        beaten = f"both opponent_prior and facts_prior beaten on {turns.beating} of {len(turns.datasets)}"
+        rows.insert(0, ("median over datasets", number(turns.median), NO_NUMBER, beaten))
     for name, baseline in baselines.items():
         remarks = [BASELINES[name].description] if name in BASELINES else []
         if (gain := baseline.difference) is not None:
-            remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {p_value(gain.p)}")
+            remarks.append(f"accuracy − this {gain.value:+.3f} ({interval(gain.ci95, sign=True)}), {_p(report, gain)}")
         rows.append((name, number(baseline.accuracy), interval(baseline.ci95), "; ".join(remarks)))
     return rows
+
+
+def _p(report: Report, found: Skill) -> str:
+    return "no p for a few datasets" if report.held_out else p_value(found.p)
 
 
 def _spans(report: Report) -> list[Span]:
@@ -171,7 +178,7 @@ def _beyond(report: Report) -> list[Row]:
         rows.append(
             (
                 "skill beyond the best prior", number(beyond.value, sign=True), interval(beyond.ci95, sign=True),
-                f"accuracy − {beyond.prior}; {p_value(beyond.p)}",
+                f"accuracy − {beyond.prior}; {_p(report, beyond)}",
             )
         )  # fmt: skip
     if families is not None:

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.data.load import per_fold
+from nngpt_ext.data.load import per_fold, read_records
 from nngpt_ext.errors import UserError, for_shell, resuming, typed
 from nngpt_ext.evaluation.report import Report, read_answers
 from nngpt_ext.io import digest, inside, remove, replacing, write_text
@@ -77,8 +77,8 @@ def run_folds(
     if (done := begin(resolved, folder, resume)) is not None:
         return done
     claim(folder, resolved, resume)
-    loader, runs = loader or Loader(), {}
-    for fold, data in enumerate(per_fold(config.data, lambda: loader.records(config.data))):
+    runs: dict[int, TaskConfig] = {}
+    for fold, data in enumerate(per_fold(config.data, lambda: read_records(config.data))):
         own = {"data": data, "store": resolved.store, "output_dir": str(inside(folder, fold_name(fold)))}
         runs[fold] = config.model_copy(update=own)
     waiting = {
@@ -115,13 +115,13 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, RuntimeError)) else f"{type(error).__name__}: {error}"
 
 
-def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader) -> dict[int, Exception]:
+def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader | None) -> dict[int, Exception]:
     """Run folds one after another in this process, and return the errors of those that failed."""
     import torch
 
     from nngpt_ext.tuning.threads import kept_threads
 
-    failed: dict[int, Exception] = {}
+    loader, failed = loader or Loader(), {}
     for fold, config in runs.items():
         log.info("fold %d", fold)
         with kept_threads(), part_of(f"fold {fold}"):

@@ -73,23 +73,18 @@ class Loader:
         self._data: dict[str, PairData] = {}
         self._base: dict[str, Base] = {}
 
-    def records(self, config: DataConfig) -> Records:
-        """The records of a configuration."""
-        place = config.source, config.path, config.epoch, config.evidence.epochs
-        if place not in self._records:
-            self._records[place] = read_records(config)
-        return self._records[place]
-
     def data(self, config: DataConfig) -> PairData:
         """The pairs of a configuration.
 
         Raises:
             UserError: as `load_pairs`.
         """
-        key = _key(config)
+        key, place = _key(config), (config.source, config.path, config.epoch, config.evidence.epochs)
         if key not in self._data:
             self._data.clear()  # before the next pairs are loaded
-            self._data[key] = load_pairs(config, self.records(config))
+            if place not in self._records:
+                self._records[place] = read_records(config)
+            self._data[key] = load_pairs(config, self._records[place])
         return self._data[key]
 
     def baselines(self, config: DataConfig) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +38,8 @@ def facts_prior(train: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Da
     sides, asked = (
         np.array([[names.index(name) for name in rows[f"dataset_{i}"]] for i in (1, 2)]) for rows in (train, pairs)
     )
-    known, logs = np.unique(sides), np.log(np.array([astuple(facts[name]) for name in names], dtype="float64"))
+    numbers = [[value for value in vars(facts[name]).values() if isinstance(value, int)] for name in names]
+    known, logs = np.unique(sides), np.log(np.array(numbers, dtype="float64"))
     spread = logs[known].std(axis=0)
     table = (logs - logs[known].mean(axis=0)) / np.where(spread, spread, np.inf)
     contest = Contest(sides, first_wins(train), np.ones(len(train)), np.zeros(len(train)))
