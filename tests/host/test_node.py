@@ -59,7 +59,7 @@ def test_it_answers_as_the_predictor_does(run: RunResult) -> None:
             [*([f"abstains: {ranking.reason}."] if ranking.abstain else []), *ranking.limits()]
         ),
     }
-    assert found["dataset_compare_note"].endswith("Only the first 64 of 551 tokens of the source were read.")
+    assert found["dataset_compare_note"].endswith("Only the first 64 of 635 tokens of the source were read.")
 
 
 def test_it_says_in_the_state_that_it_abstains(run: RunResult, tmp_path: Path) -> None:

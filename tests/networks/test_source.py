@@ -94,7 +94,7 @@ def test_real_sources_are_taken_as_they_are() -> None:
 
 
 def test_strange_but_valid_sources() -> None:
-    for code in ("'\\d'", "# answer: mnist\nx = 1", "<|end|> = 1".replace("<|end|>", "end"), "é = 1"):
+    for code in ("x = '\\d'", "# answer: mnist\nx = 1", "<|end|> = 1".replace("<|end|>", "end"), "é = 1"):
         assert read_source(code) == code
 
 
