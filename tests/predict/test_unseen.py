@@ -8,12 +8,12 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from nngpt_ext import PredictionStore, Predictor, Query, RunResult, UserError

@@ -58,10 +58,11 @@ def test_baselines_of_all_folds_are_pooled() -> None:
 
 
 def test_baselines_of_datasets_held_out_in_turn() -> None:
-    config = DataConfig(split="by_dataset", train_networks=40)
+    config = DataConfig(split="by_dataset", train_networks=20, test_networks=10)
     found = evaluate_baselines(config)
     assert [part["held_out"] for part in found["parts"]] == list(LEMUR_FACTS)
-    assert (found["n_test_networks"], found["intervals_over"]) == (388, None)
+    assert [part["n_test_networks"] for part in found["parts"]] == [10] * 7
+    assert found["intervals_over"] is None
     assert set(found["baselines"]) == {name for name, one in BASELINES.items() if not one.evidence}
     for figures in found["baselines"].values():
         values = figures["datasets"]
