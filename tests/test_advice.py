@@ -25,12 +25,12 @@ from nngpt_ext.doctor import OTHERS
 from nngpt_ext.errors import for_shell, setting, typed
 from nngpt_ext.extras import install_library
 from nngpt_ext.models.presets import EMBEDDED_SMALL
-from nngpt_ext.predict.answers import not_trained_on
 from nngpt_ext.predict.database import predictions, readable_faults
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.settings import build_config, parse_settings
 from nngpt_ext.study.grid import read_grid
+from nngpt_ext.views.wording import not_trained_on
 from tests.predict.conftest import older
 
 ROOT = Path(__file__).parents[1]

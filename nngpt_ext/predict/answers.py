@@ -11,9 +11,7 @@ from scipy.special import softmax
 from nngpt_ext.scoring.strengths import intransitive_share, strengths
 from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
-from nngpt_ext.views.wording import beginning, count, number, share
-
-NO_MODULE = "The source defines no class derived from nn.Module"
+from nngpt_ext.views.wording import count, not_trained_on, number, share, source_limits
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ class Comparison:
 
     def limits(self) -> list[str]:
         """What makes the answer doubtful besides its probability, in sentences."""
-        return [*(["The answer depends on the order of the two names."] if self.flipped else []), *_of_source(self)]
+        flipped = ["The answer depends on the order of the two names."] if self.flipped else []
+        return [*flipped, *source_limits(self.cut_to, self.source_tokens, self.is_module)]
 
     def _repr_html_(self) -> str:
         sides = ((self.dataset_1, self.probability), (self.dataset_2, 1.0 - self.probability))
@@ -173,7 +172,8 @@ class Ranking:
             )
         if self.intransitive:
             found.append(f"The ranking is inconsistent in {share(self.intransitive)} of the triples of datasets.")
-        return [*found, *_of_source(self.comparisons[0])]
+        one = self.comparisons[0]
+        return [*found, *source_limits(one.cut_to, one.source_tokens, one.is_module)]
 
     def _repr_html_(self) -> str:
         return to_cell(self.summary, [self.table()], self.remarks())
@@ -182,18 +182,6 @@ class Ranking:
 def _opening(found: Comparison | Ranking, answer: str) -> str:
     """The first sentence in a notebook: the answer, or why there is none."""
     return f"About {found.nn} the model abstains: {found.reason}." if found.unseen else f"{found.nn} {answer}."
-
-
-def not_trained_on(unseen: Sequence[str]) -> str:
-    """The reason for abstaining about these datasets."""
-    names = ", ".join(f"'{name}'" for name in unseen)
-    return f"never trained on {names}; this adapter was not tested on unseen datasets"
-
-
-def _of_source(found: Comparison) -> list[str]:
-    """What is doubtful about the source of a network, in sentences."""
-    cut = [] if found.cut_to is None else [beginning(found.cut_to, found.source_tokens)]
-    return cut if found.is_module else [*cut, f"{NO_MODULE}, so it may be no network."]
 
 
 def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:

@@ -22,13 +22,12 @@ from nngpt_ext.io import digest, replacing, write_text
 from nngpt_ext.networks.catalogue import Unmeasurable
 from nngpt_ext.networks.codes import Network, Refused, read_codes, said_of_skipped
 from nngpt_ext.networks.source import defines_module
-from nngpt_ext.predict.answers import NO_MODULE, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.structures import GivenStructure
 from nngpt_ext.shards import Parts, part_file
-from nngpt_ext.views.wording import beginning, count
+from nngpt_ext.views.wording import NO_MODULE, beginning, count, not_trained_on
 
 log = logging.getLogger(__name__)
 

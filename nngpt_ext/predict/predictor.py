@@ -359,20 +359,13 @@ class Predictor:
         odds = float(row["log_odds"])
         probability = self._files.probability(odds)
         return Comparison(
-            dataset_1=one.query.dataset_1,
-            dataset_2=one.query.dataset_2,
-            winner=str(row["predicted"]),
-            probability=probability if same else 1.0 - probability,
-            log_odds=odds if same else -odds,
-            flipped=bool(row["flipped"]),
-            abstain=bool(row["abstain"]),
-            model=self._files.model,
-            nn=one.name,
+            dataset_1=one.query.dataset_1, dataset_2=one.query.dataset_2, winner=str(row["predicted"]),
+            probability=probability if same else 1.0 - probability, log_odds=odds if same else -odds,
+            flipped=bool(row["flipped"]), abstain=bool(row["abstain"]), model=self._files.model, nn=one.name,
             unseen=self._files.unseen((one.query.dataset_1, one.query.dataset_2)),
             cut_to=self._files.note.code_tokens if row["cut"] else None,
-            source_tokens=row["source_tokens"] if row["cut"] else None,
-            is_module=one.is_module,
-        )
+            source_tokens=row["source_tokens"] if row["cut"] else None, is_module=one.is_module,
+        )  # fmt: skip
 
 
 def _named(queries: Sequence[CheckedQuery], rows: Mapping[str, Row], stored: Sequence[Row]) -> list[Row]:

@@ -81,8 +81,7 @@ class QueryChecker:
     def __init__(self, files: AdapterFiles, facts: GivenFacts | None) -> None:
         self._files = files
         self._template = files.note.template
-        # The last source as it was given and was read, its hash, and whether it defines a class derived from nn.Module.
-        self._read: tuple[str, str, str, bool] | None = None
+        self._read: tuple[str, str, str, bool] | None = None  # the last source as given, and what `_source` returned
         self._idle: set[str] = set()  # what the prompt does not show and was already warned about
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
@@ -104,9 +103,8 @@ class QueryChecker:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
         if query.nn and not is_name(query.nn):
             raise UserError(f"a network's name must be printable text on one line, not {shown(query.nn)}")
-        code, source, is_module = (
-            self._source(query) if source_shown else (query.nn_code, text_digest(query.nn_code), True)
-        )
+        unread = query.nn_code, text_digest(query.nn_code), True
+        code, source, is_module = self._source(query) if source_shown else unread
         query = replace(query, nn_code=code)
         names = sorted((query.dataset_1, query.dataset_2))
         structures, note = self.structures(query, names, source_shown), self._files.note
@@ -161,10 +159,9 @@ class QueryChecker:
                 raise unknown_dataset(dataset, known)
             if dataset not in known and dataset not in self._said:
                 self._said.add(dataset)
-                hint, so = nearest(dataset, known, OTHERS), "answers about it abstain"
-                if not self._files.unseen([dataset]):
-                    so = "answers about it are calibrated on datasets that training did not have either"
-                log.warning("the adapter was not trained on '%s'%s: %s", dataset, hint, so)
+                so = "abstain" if self._files.unseen([dataset]) else "are calibrated on other unseen datasets"
+                hint = nearest(dataset, known, OTHERS)
+                log.warning("the adapter was not trained on '%s'%s: answers about it %s", dataset, hint, so)
 
     def _source(self, query: Query) -> tuple[str, str, bool]:
         read = self._read  # read once: another thread may replace it

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 NO_NUMBER = "–"
+NO_MODULE = "The source defines no class derived from nn.Module"
 
 
 def number(value: float | None, sign: bool = False) -> str:
@@ -33,6 +34,18 @@ def beginning(tokens: int, of: int | None = None) -> str:
     """The sentence about a source of which only the beginning was read; `of` are all its tokens, if that is known."""
     first = count(tokens, "token") if of is None else f"{tokens:,} of {count(of, 'token')}"
     return f"Only the first {first} of the source were read."
+
+
+def source_limits(read: int | None, of: int | None, is_module: bool) -> list[str]:
+    """What is doubtful about a source: how many of its tokens were read (None: all), and whether it is a module."""
+    cut = [] if read is None else [beginning(read, of)]
+    return cut if is_module else [*cut, f"{NO_MODULE}, so it may be no network."]
+
+
+def not_trained_on(unseen: Sequence[str]) -> str:
+    """The reason for abstaining about these datasets."""
+    names = ", ".join(f"'{name}'" for name in unseen)
+    return f"never trained on {names}; this adapter was not tested on unseen datasets"
 
 
 def count(number: int, noun: str) -> str:

@@ -120,7 +120,7 @@ def test_what_the_answer_rests_on_is_said(run: RunResult) -> None:
 
 def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:
     """Also if the answer comes from the store, or from the run's own rows in it."""
-    sentence = "Only the first 64 of 635 tokens of the source were read."
+    sentence = re.compile(r"Only the first 64 of \d{3} tokens of the source were read\.")
     store = ("--store", f"sqlite:///{tmp_path}/p.db")
     (tmp_path / "small.py").write_text("class Net: pass")
     no_module = "The source defines no class derived from nn.Module, so it may be no network."
@@ -131,7 +131,7 @@ def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:
             assert json.loads(asked("rank", *words, "--json", "mnist", "svhn"))["cut_to"] == cut
             for command in ("compare", "rank"):
                 said = asked(command, *words, "mnist", "svhn")
-                assert ((sentence in said), (no_module in said)) == (cut is not None, cut is None)
+                assert (sentence.search(said) is not None, no_module in said) == (cut is not None, cut is None)
     predicted = pd.read_parquet(run.output_dir / "predictions.parquet")
     cut = set(json.loads((run.output_dir / "run.json").read_text())["cut"])
     assert cut
