@@ -98,17 +98,14 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
     import torch
 
     found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
-    if run:
+    found += [host.missing[role] for role in ("main", "tune", "lora") if role in host.missing]
+    if run and (modules := [host.module(role) for role in ("main", "tune") if role in host.modules]):
         with bare_root(host) as root:
-            done = run_in(root, host, ["-m", __name__, "import", host.module("main"), host.module("tune")])
+            done = run_in(root, host, ["-m", __name__, "import", *modules])
         found += result_of(done, "importing NNGPT")
     for package, accepted, role, argument in _REMOVED:
         version = metadata.version(package)
-        try:
-            passed = argument in host.file(role).read_text(encoding="utf-8")
-        except UserError as error:  # a version of NNGPT without this module
-            found.append(str(error))
-            continue
+        passed = role in host.modules and argument in host.file(role).read_text(encoding="utf-8")
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "

@@ -207,7 +207,7 @@ def _warn(host: Host, config: TaskConfig, measure: bool) -> None:
         group, _, name = key.rpartition(".")
         if name in (getattr(config, group) if group else config).model_fields_set:
             idle.append(key)
-    if host.layout == "flat" and config.tuning.weight_decay:  # 1.0.6 drops it
+    if host.modules.get("main") == "TuneNNGen" and config.tuning.weight_decay:  # 1.0.6 drops it
         idle.append("tuning.weight_decay")
     if idle:
         log.warning("NNGPT's tuner has no counterpart for %s, which therefore has no effect", ", ".join(idle))

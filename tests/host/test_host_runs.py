@@ -65,7 +65,7 @@ def test_the_shipped_conf_gives_no_rows_where_it_defaults_to_one_dataset(
     out = tmp_path / "rows.parquet"
     arguments = [str(out), host.module("loader"), str(file), str(EMBEDDED), str(tmp_path / "template"), "8"]
     found = result_of(in_host(host_workload.__file__, "host-prompts", *arguments), "rendering")
-    assert (found["rows"] == 0) == (host.layout == "act")
+    assert (found["rows"] == 0) == (host.modules["main"] == "act.tune.Tune")
 
 
 def test_its_evaluation_of_what_our_model_says_is_imported(host: Host, in_host: Run, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_parallel_branches_of_a_graph(run: RunResult, made: list[Path], monkeypa
 
 def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -> None:
     graph = pytest.importorskip("langgraph.graph")
-    manager = host_object(imported, "manager", "manager_node")
+    manager = host_object(imported, "manager")
     codes = [models_made.sources()["AlexNet"], models_made.sources()["ResNet"]]
     seen: list[Any] = []
 
