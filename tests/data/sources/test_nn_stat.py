@@ -13,7 +13,7 @@ import pytest
 
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.statistics import stated_structures
+from nngpt_ext.data.sources.nn_stat import stated_structures
 from nngpt_ext.networks.catalogue import shipped
 from nngpt_ext.networks.structure import Structure, source_key
 from nngpt_ext.prompts.builtin import get_template
