@@ -47,7 +47,7 @@ def bench_host(
     found = {
         "epoch": EPOCH,
         "host_version": host.version,
-        "layout": host.layout,
+        "modules": host.modules,
         "pairs": figures | _same(ours, theirs),
     }
     if prompts:

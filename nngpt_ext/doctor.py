@@ -303,7 +303,7 @@ def check_host() -> str:
         found = find_host()
     except UserError as error:
         raise Note(str(error)) from None
-    return f"NNGPT {found.version or '(version unknown)'}, layout {found.layout}, in {found.folder}"
+    return f"NNGPT {found.version or '(version unknown)'} in {found.folder}"
 
 
 def check_requirements(extra: str = "") -> str:

@@ -140,7 +140,10 @@ def families(sources: Mapping[str, str], level: str) -> dict[str, str]:
     number = dict(zip(known["key"], known[level], strict=True))
     edges = [equal([number.get(keys[name], keys[name]) for name in names])]
     if joined.by_architecture:
-        edges.append(equal([name if origin(name) in GENERATED else origin(name) for name in names]))
+        # LEMUR renames networks: a known one has the origin of its source, whatever its name says.
+        origins = dict(zip(known["key"], known["origin"], strict=True))
+        own = {name: origins.get(keys[name]) or origin(name) for name in names}
+        edges.append(equal([name if own[name] in GENERATED else own[name] for name in names]))
     strange = np.array([i for i, name in enumerate(names) if keys[name] not in number], dtype="int64")
     if len(strange):
         values = signatures(sources, names, compact=True)

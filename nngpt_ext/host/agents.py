@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.host.installation import TESTED, Host, find_host, installed_host
+from nngpt_ext.host.installation import ROLES, Host, find_host, installed_host
 from nngpt_ext.host.node import dataset_compare_node
 
 NODE = "dataset_compare"
@@ -39,7 +39,7 @@ def make_state(host: Host | None = None) -> type[Any]:
     """
     from pydantic import create_model
 
-    state = host_object(host, "state", "AgentState")
+    state = host_object(host, "state")
     new: dict[str, Any] = {n: (kind | None, None) for n, kind in _FIELDS.items() if n not in state.model_fields}
     return create_model("DatasetCompareState", __base__=state, **new)
 
@@ -78,8 +78,8 @@ def add_to_graph(
     return workflow
 
 
-def host_object(host: Host | None, role: str, name: str) -> Any:
-    """Import an object of NNGPT's into this process; only from modules of its agents, which import nothing heavy."""
+def host_object(host: Host | None, role: str) -> Any:
+    """Import what defines a role into this process; only from NNGPT's agents, whose modules import nothing heavy."""
     host = host or find_host()
     module_name = host.module(role)
     try:
@@ -95,6 +95,4 @@ def host_object(host: Host | None, role: str, name: str) -> Any:
     place = Path(str(module.__file__)).resolve()
     if not place.is_relative_to(host.folder):
         raise UserError(f"this process has already imported {module_name} from '{place}', not from '{host.folder}'")
-    if not hasattr(module, name):
-        raise UserError(f"NNGPT's {module_name} has no {name}; {TESTED}")
-    return getattr(module, name)
+    return getattr(module, ROLES[role].defines)

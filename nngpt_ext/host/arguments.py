@@ -36,6 +36,7 @@ MAPPED = {
 JOINED = (
     "llm_conf", "llm_tune_conf", "output_dir", "num_train_epochs", "num_cycles", "cycles",
     "per_device_train_batch_size", "gradient_accumulation_steps", "classification_mode", "run_iterative_pipeline",
+    "skip_lm_finetune",
 )  # fmt: skip
 # The other arguments are ignored: reason -> names.
 _REASONS: dict[str, tuple[str, ...]] = {
@@ -58,7 +59,8 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "a run is not a graph; see nngpt_ext.host.agents": ("use_agents",),
     "the run is in output_dir": ("epoch_root",),
     "answers are scored, not generated": (
-        "save_llm_output", "max_new_tokens", "temperature", "top_k", "top_p", "prompt_batch",
+        "save_llm_output", "max_new_tokens", "temperature", "top_k", "top_p", "prompt_batch", "suppress_thinking",
+        "budget_tokens",
     ),
     "each epoch is logged, saved and validated, the best one is selected, and all held-out pairs are scored": (
         "skip_epoches", "test_nn", "test_metric", "evaluation_strategy", "eval_steps", "load_best_model_at_end",
@@ -68,14 +70,22 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "no network is generated or trained": (
         "use_predictor", "use_backbone", "trans_mode", "nn_name_prefix", "nn_train_epochs", "models_per_cycle",
         "samples_per_prompt", "accuracy_threshold", "min_selected_k", "fallback_threshold", "adaptive_threshold",
-        "novelty_check", "resume_from_cycle", "max_retries", "use_optimized_training",
+        "novelty_check", "resume_from_cycle", "max_retries", "use_optimized_training", "llmatic",
+        "llmatic_crossover_every",
     ),
     "adapters are neither merged nor deployed": (
         "enable_merge", "mobile_deployment", "mobile_reval_only", "mobile_min_quantized_accuracy",
         "mobile_max_duration_ms", "mobile_score_tolerance", "mobile_min_valid_models", "mobile_delegate_priority",
     ),
 }  # fmt: skip
+_LATER = "this package does not know it; the installed NNGPT's main has it"
 IGNORED = {name: reason for reason, names in _REASONS.items() for name in names}
+# Argument, the value that asks for another task, and what that task is.
+_OTHER_TASKS = (
+    ("classification_mode", False, "this one compares datasets"),
+    ("run_iterative_pipeline", True, "it generates networks"),
+    ("skip_lm_finetune", True, "nothing is fine-tuned in it"),
+)
 # A warning is logged for these: whoever gives one expects something else to be trained.
 WARNED = (
     "peft", "data_dir", "base_data_dir", "dataset", "nn_prefixes", "trans_mode", "use_backbone", "onnx_run",
@@ -92,13 +102,14 @@ def tune_main(*, resume: bool = False, **host_arguments: Any) -> RunResult[Repor
 
     Raises:
         UserError: for an argument that NNGPT does not have, an invalid value, `classification_mode=False`,
-            `run_iterative_pipeline=True`, and a configuration file that is missing or damaged.
+            `run_iterative_pipeline=True`, `skip_lm_finetune=True`, and a configuration file that is missing or damaged.
     """
     from nngpt_ext.tasks.run import run_task
 
     config, ignored = map_arguments(host_arguments)
     for name, reason in ignored.items():
-        level = logging.WARNING if name in WARNED and host_arguments[name] else logging.INFO
+        matters = name in WARNED or name not in IGNORED
+        level = logging.WARNING if matters and host_arguments[name] else logging.INFO
         log.log(level, "%s is ignored: %s", name, reason)
     project = find_project()
     enabled: Mapping[str, Any] = read_project(project, "dataset_compare") if project is not None else {}
@@ -126,15 +137,15 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
     Returns:
         The configuration, nested as for `run_task`, and the ignored arguments with the reason.
     """
-    known = {*MAPPED, *JOINED, *IGNORED}
+    known, host = {*MAPPED, *JOINED, *IGNORED}, installed_host()
+    later = set(host.parameters("main")) - known if host is not None and "main" in host.modules else set()
     for name in given:
-        if name not in known:
-            raise unknown("argument of NNGPT's main", name, known)
+        if name not in known | later:
+            raise unknown("argument of NNGPT's main", name, known | later)
     values = {name: value for name, value in given.items() if value is not None}
-    if values.get("classification_mode") is False:
-        raise UserError("classification_mode=False is another task: this one compares datasets; call NNGPT's main")
-    if values.get("run_iterative_pipeline"):
-        raise UserError("run_iterative_pipeline=True is another task: it generates networks; call NNGPT's main")
+    for name, other, what in _OTHER_TASKS:
+        if values.get(name, not other) == other:
+            raise UserError(f"{name}={other} is another task: {what}; call NNGPT's main")
     found: dict[str, Any] = {key: values[name] for name, key in MAPPED.items() if name in values}
     if "output_dir" in values:
         found["output_dir"] = str(values["output_dir"])
@@ -146,13 +157,12 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
         found["tuning.epochs"] = counts.num_train_epochs * counts.num_cycles
     if {"per_device_train_batch_size", "gradient_accumulation_steps"} & numbers.keys():
         found["tuning.examples_per_step"] = counts.per_device_train_batch_size * counts.gradient_accumulation_steps
-    host = installed_host()
     folders = [CONF, "nngpt" / CONF, *([host.conf] if host is not None else [])]
     if "llm_conf" in values:
         found["model.base"] = base_of(find_conf(str(values["llm_conf"]), "llm", folders))
     if "llm_tune_conf" in values:
         found["prompt"] = str(find_conf(str(values["llm_tune_conf"]), "prompt/train", folders))
-    return _nested(found), {name: IGNORED[name] for name in values if name in IGNORED}
+    return _nested(found), {name: IGNORED.get(name, _LATER) for name in values if name in IGNORED or name in later}
 
 
 def main_arguments(host: Host, config: TaskConfig) -> dict[str, Any]:
@@ -165,8 +175,8 @@ def main_arguments(host: Host, config: TaskConfig) -> dict[str, Any]:
         "gradient_accumulation_steps": config.tuning.examples_per_step,
     }  # fmt: skip
     later = ("llm_conf", "llm_tune_conf", "nn_gen_conf", "nn_gen_conf_id", "data_dir", "max_prompts", "skip_epoches")
-    host.require("main", "main", (*call, *later))
-    host.require("tune", "tune", ("num_cycles",))
+    host.require("main", (*call, *later))
+    host.require("tune", ("num_cycles",))
     return call
 
 

@@ -37,7 +37,10 @@ def status(
     if as_json:
         print_json(found)
         return
-    typer.echo(f"NNGPT {found['version'] or '(version unknown)'}, layout {found['layout']}, in {found['folder']}")
+    places = ", ".join(f"{role} in {place}" for role, place in found["modules"].items())
+    typer.echo(f"NNGPT {found['version'] or '(version unknown)'} in {found['folder']}: {places or 'no known module'}")
+    for role, line in found["missing"].items():
+        typer.echo(f"missing: {role}: {line}")
     typer.echo(f"{len(found['llm_presets'])} LLM presets in {found['conf']}: {', '.join(found['llm_presets'])}")
     on = found["enabled"]
     typer.echo(f"enabled: {', '.join(on['prompts']) + ' in ' + on['folder'] if on else 'nothing'}")

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -16,20 +17,36 @@ INSTALL = pip("install --no-deps nn-gpt==1.0.6")
 TESTED = f"tested with 1.0.6 ({INSTALL}) and the head of August 2026"
 # NNGPT reads prompts and LLM presets from this path below the folder in which it is started.
 CONF = Path("ab") / "gpt" / "conf"
-# The modules by role, relative to the package `ab.gpt`: those whose paths differ between layouts, then the others.
-LAYOUTS: dict[str, dict[str, str]] = {
-    "flat": {
-        "main": "TuneNNGen", "evaluation": "ClassificationEval", "state": "agents.state", "manager": "agents.manager",
-    },
-    "act": {
-        "main": "act.tune.Tune", "evaluation": "act.classification.Eval", "state": "act.agents.state",
-        "manager": "act.agents.manager",
-    },
-}  # fmt: skip
-SHARED = {
-    "tune": "util.Tune", "prompt": "util.prompt.Prompt", "loader": "util.prompt.NNGenPrompt",
-    "builder": "util.DatasetCompareBuilder", "lora": "util.LoRA",
-}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Role:
+    """A module of NNGPT that this package uses.
+
+    Attributes:
+        defines: the class or function by which the module is recognised.
+        places: where the versions of NNGPT have it, below `ab.gpt`, the newest first.
+        disables: what cannot be used without it.
+    """
+
+    defines: str
+    places: tuple[str, ...]
+    disables: str
+
+
+ROLES = {
+    "main": Role("main", ("act.tune.Tune", "TuneNNGen"), "host tune"),
+    "tune": Role("tune", ("util.tune.Tune", "util.Tune"), "host tune"),
+    "lora": Role("LoRA", ("util.llm.LoRA", "util.LoRA"), "host tune"),
+    "prompt": Role("Prompt", ("util.prompt.Prompt",), "host tune"),
+    "loader": Role("NNGenPrompt", ("util.prompt.NNGenPrompt",), "host tune and bench host"),
+    "builder": Role(
+        "DatasetCompareBuilder", ("util.data.DatasetCompareBuilder", "util.DatasetCompareBuilder"), "bench host"
+    ),
+    "evaluation": Role("evaluate_epoch", ("act.classification.Eval", "ClassificationEval"), "host import"),
+    "state": Role("AgentState", ("act.agents.state", "agents.state"), "make_state"),
+    "manager": Role("manager_node", ("act.agents.manager", "agents.manager"), "the agents' graph"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,43 +54,55 @@ class Host:
     """An installed or checked-out NNGPT."""
 
     folder: Path  # ab/gpt
-    layout: str  # a key of LAYOUTS
     version: str | None  # of the installed distribution or of the checkout
 
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The module of each role that was found, below `ab.gpt`: the first of its places that defines its name."""
+        return {
+            name: place
+            for name, role in ROLES.items()
+            for place in reversed(role.places)  # the newest is the last to be entered
+            if any(getattr(node, "name", None) == role.defines for node in _body(_file(self.folder, place)))
+        }
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """For each role without a module: where it was looked for, and what cannot be used without it."""
+        return {
+            name: f"none of {', '.join(role.places)} defines {role.defines}, so {role.disables} cannot be used"
+            for name, role in ROLES.items()
+            if name not in self.modules
+        }
+
     def module(self, role: str) -> str:
-        """The dotted name of the module that has a role in this layout, such as `main`."""
-        return f"ab.gpt.{(SHARED | LAYOUTS[self.layout])[role]}"
+        """The dotted name of the module that has a role in `ROLES`, such as `main`; an error if none has."""
+        if role in self.modules:
+            return f"ab.gpt.{self.modules[role]}"
+        raise UserError(f"NNGPT in '{self.folder}': {self.missing[role]}; {TESTED}")
 
     def file(self, role: str) -> Path:
-        """The file of that module; an error if it does not exist."""
-        found = _file(self.folder, (SHARED | LAYOUTS[self.layout])[role])
-        if not found.is_file():
-            raise UserError(f"NNGPT in '{self.folder}' has no {found.relative_to(self.folder)}; {TESTED}")
-        return found
+        """The file of that module."""
+        return _file(self.folder, self.module(role).removeprefix("ab.gpt."))
 
     @property
     def conf(self) -> Path:
         """NNGPT's own folder of prompts and LLM presets."""
         return self.folder / "conf"
 
-    def parameters(self, role: str, function: str) -> list[str]:
-        """The names of the parameters of a function in a role's module."""
-        file = self.file(role)
-        try:
-            body = ast.parse(file.read_text(encoding="utf-8")).body
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(f"cannot read NNGPT's '{file}': {error}") from None
-        for node in body:
-            if isinstance(node, ast.FunctionDef) and node.name == function:
-                return [p.arg for p in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-        raise UserError(f"NNGPT's '{file}' has no function {function}; {TESTED}")
+    def parameters(self, role: str) -> list[str]:
+        """The names of the parameters of the function by which a role is recognised."""
+        wanted = ROLES[role].defines
+        node = next(n for n in _body(self.file(role)) if isinstance(n, ast.FunctionDef) and n.name == wanted)
+        return [p.arg for p in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
 
-    def require(self, role: str, function: str, needed: Iterable[str]) -> None:
-        """Check that a function accepts the arguments that this package passes; the error names those it does not."""
-        known = self.parameters(role, function)
+    def require(self, role: str, needed: Iterable[str]) -> None:
+        """Check that a role's function accepts the arguments that this package passes; the error names the others."""
+        known = self.parameters(role)
         missing = [name for name in needed if name not in known]
         if missing:
-            raise UserError(f"NNGPT's {function} in '{self.file(role)}' does not accept {', '.join(missing)}; {TESTED}")
+            what = f"NNGPT's {ROLES[role].defines} in '{self.file(role)}'"
+            raise UserError(f"{what} does not accept {', '.join(missing)}; {TESTED}")
 
 
 def find_host(folder: str | Path | None = None) -> Host:
@@ -82,14 +111,10 @@ def find_host(folder: str | Path | None = None) -> Host:
         where, places = f"in '{folder}'", [Path(folder), Path(folder) / "ab" / "gpt"]
     else:
         where, places = "here", [Path(entry or ".") / "ab" / "gpt" for entry in sys.path]
-    package = next((place.resolve() for place in places if (place / "util" / "prompt").is_dir()), None)
+    package = next((place.resolve() for place in places if (place / "__init__.py").is_file()), None)
     if package is None:
         raise UserError(f"NNGPT is not installed {where}; type: {INSTALL}")
-    for name, roles in LAYOUTS.items():
-        if _file(package, roles["main"]).is_file():
-            return Host(package, name, _version(package))
-    mains = " nor ".join(f"{roles['main'].replace('.', '/')}.py" for roles in LAYOUTS.values())
-    raise UserError(f"NNGPT in '{package}' has an unknown layout: neither {mains} exists; {TESTED}")
+    return Host(package, _version(package))
 
 
 def installed_host() -> Host | None:
@@ -102,6 +127,14 @@ def installed_host() -> Host | None:
 
 def _file(package: Path, module: str) -> Path:
     return package.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def _body(file: Path) -> list[ast.stmt]:
+    """The statements of a module; none if it does not exist or cannot be parsed."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return []
 
 
 def _version(package: Path) -> str | None:

@@ -152,7 +152,8 @@ def host_status(folder: str | Path | None = None, *, project: str | Path = "nngp
     host = find_host(folder)
     return {
         "version": host.version,
-        "layout": host.layout,
+        "modules": host.modules,
+        "missing": host.missing,
         "folder": str(host.folder),
         "conf": str(host.conf),
         "llm_presets": sorted(file.name for file in (host.conf / "llm").glob("*.json")),

@@ -98,17 +98,14 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
     import torch
 
     found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
-    if run:
+    found += [host.missing[role] for role in ("main", "tune", "lora") if role in host.missing]
+    if run and (modules := [host.module(role) for role in ("main", "tune") if role in host.modules]):
         with bare_root(host) as root:
-            done = run_in(root, host, ["-m", __name__, "import", host.module("main"), host.module("tune")])
+            done = run_in(root, host, ["-m", __name__, *modules])
         found += result_of(done, "importing NNGPT")
     for package, accepted, role, argument in _REMOVED:
         version = metadata.version(package)
-        try:
-            passed = argument in host.file(role).read_text(encoding="utf-8")
-        except UserError as error:  # a version of NNGPT without this module
-            found.append(str(error))
-            continue
+        passed = role in host.modules and argument in host.file(role).read_text(encoding="utf-8")
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
                 f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
@@ -155,7 +152,21 @@ def build_database(out: Path) -> int:
     return rows
 
 
-# The code below runs in the child process.
+# The code below runs in the child process, `launch` and `exported_loader` in environments without this package too.
+
+
+def start_script() -> str:
+    """A script that calls NNGPT's `main` by the call.json beside it, and needs nothing of this package."""
+    parts = [inspect.getsource(one) for one in (exported_loader, launch)]
+    return (
+        '"""Call NNGPT\'s main by call.json. Start it with the Python in whose environment NNGPT\'s tuner runs."""\n\n'
+        "from __future__ import annotations\n\nimport functools\nimport importlib\nimport inspect\nimport json\n"
+        "import os\nfrom itertools import islice\nfrom pathlib import Path\nfrom typing import Any\n\n\n"
+        + "\n\n".join(parts)
+        + '\n\nhere = Path(__file__).resolve().parent\nos.chdir(here / "root")\n'
+        + 'os.environ["AB_GPT_NNGPT_DIR"] = str(here / "nngpt")\n'
+        + 'launch(json.loads((here / "call.json").read_text(encoding="utf-8")))\n'
+    )
 
 
 def launch(call: dict[str, Any]) -> None:
@@ -202,13 +213,10 @@ def exported_loader(base: Any) -> Any:
     return ExportedPairs
 
 
-def _main(what: str, *given: str) -> None:
-    """`tune CALL.json` or `import MODULE …`."""
-    if what == "tune":
-        launch(json.loads(Path(given[0]).read_text(encoding="utf-8")))
-        return
+def _main(*modules: str) -> None:
+    """Import modules; print why those that cannot be imported cannot."""
     errors = []
-    for name in given:
+    for name in modules:
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:

@@ -16,7 +16,7 @@ from nngpt_ext.host.arguments import main_arguments
 from nngpt_ext.host.conversion import prompt_file, to_json
 from nngpt_ext.host.installation import CONF, Host, find_host
 from nngpt_ext.host.integration import enable
-from nngpt_ext.host.process import DATABASE, check_database, link_database, obstacles, run_in
+from nngpt_ext.host.process import DATABASE, check_database, link_database, obstacles, run_in, start_script
 from nngpt_ext.io import cannot_write, replacing_folder, write_text
 from nngpt_ext.models.base import LOADING, base_folder
 from nngpt_ext.models.presets import PRESETS
@@ -45,7 +45,8 @@ class HostTuning:
         llm: an LLM preset: a file's path, or its name in `project` or among NNGPT's own.
         prompt: a registered prompt; by default the configuration's. One that NNGPT's loader does not fill, such as
             `recipe`, can only be exported.
-        out: a new folder for `data/train.jsonl`, `root/` (where NNGPT is started) and `nngpt/` (its output).
+        out: a new folder for `data/train.jsonl`, `root/` (where NNGPT is started), `start.py` (which starts
+            it, also with another environment's Python) and `nngpt/` (its output).
         host: where NNGPT is, if not where Python finds it.
         project: the folder that `host enable` wrote to.
         config: YAML file with `data` and `tuning`; by default the nearest nngpt.yaml, if there is one.
@@ -153,9 +154,10 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
             modules = {role: host.module(role) for role in ("main", "tune", "prompt")}
             more = {"arguments": call, "cycles": resolved.tuning.epochs, "data_dir": call["data_dir"]}
             write_text(temporary / "call.json", to_json(modules | more))
-    command = None if call is None else ["-m", "nngpt_ext.host.process", "tune", str(out / "call.json")]
+            write_text(temporary / "start.py", start_script())
+    command = None if call is None else [str(out / "start.py")]
     if command is not None and not asked.export_only:
-        done = run_in(out / "root", host, command, environment={"AB_GPT_NNGPT_DIR": str(out / "nngpt")}, capture=False)
+        done = run_in(out / "root", host, command, capture=False)
         if done.returncode:
             raise UserError(f"NNGPT's main ended with exit code {done.returncode}; see its messages above")
     return {
@@ -207,7 +209,7 @@ def _warn(host: Host, config: TaskConfig, measure: bool) -> None:
         group, _, name = key.rpartition(".")
         if name in (getattr(config, group) if group else config).model_fields_set:
             idle.append(key)
-    if host.layout == "flat" and config.tuning.weight_decay:  # 1.0.6 drops it
+    if host.modules.get("main") == "TuneNNGen" and config.tuning.weight_decay:  # 1.0.6 drops it
         idle.append("tuning.weight_decay")
     if idle:
         log.warning("NNGPT's tuner has no counterpart for %s, which therefore has no effect", ", ".join(idle))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts, unknown_dataset
 from nngpt_ext.data.lineage import source_keys
+from nngpt_ext.data.sources.nn_stat import stated_structures
+from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.errors import UserError, nearest, parsing, shown, typed
 from nngpt_ext.io import read_text
 from nngpt_ext.networks.catalogue import Catalogue, Unmeasurable, known_structure, structures
@@ -34,7 +36,8 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     """The same pairs with the columns `structure_1` and `structure_2` if the prompt shows structures.
 
     A structure is that at the resolution of the side's recipe if the prompt shows anything of a recipe, else at the
-    dataset's own size. Where none could be measured it is one without any number, which prompts show as `unknown`.
+    dataset's own size. Where none could be measured it has the numbers that LEMUR's database states, if any; prompts
+    show the others as `unknown`.
 
     Args:
         data: pairs of any source of records.
@@ -56,11 +59,18 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     }
     found = structures(((data.sources[nn], shape) for nn, shape in sorted(wanted)), run_code)
     keys = source_keys({nn: data.sources[nn] for nn in {nn for nn, _ in wanted}})
+    stated = {
+        (nn, input_shape(dataset, data.facts[dataset], transform or None)): parse_structure(numbers, f"nn_stat of {nn}")
+        for (nn, dataset, transform), numbers in _stated(data).items()
+        if dataset in data.facts
+    }
 
     def columns(table: pd.DataFrame, sides: list[list[Shape]]) -> Mapping[str, Any]:
         return {
             f"structure_{i}": [
-                one if isinstance(one := found.get((keys[nn], shape)), Structure) else Structure()
+                one
+                if isinstance(one := found.get((keys[nn], shape)), Structure)
+                else stated.get((nn, shape), Structure())
                 for nn, shape in zip(table["nn"], side, strict=True)
             ]
             for i, side in enumerate(sides, 1)
@@ -68,6 +78,10 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
 
     pairs, training = (table.assign(**columns(table, sides)) for table, sides in zip(tables, shapes, strict=True))
     return replace(data, pairs=pairs, training=training)
+
+
+def _stated(data: PairData) -> dict[tuple[str, str, str], dict[str, int]]:
+    return stated_structures(Path(data.place)) if data.source == SqliteSource.kind and data.place else {}
 
 
 def _shapes(table: pd.DataFrame, side: int, data: PairData, template: Template) -> list[Shape]:

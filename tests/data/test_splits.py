@@ -360,6 +360,35 @@ def test_a_family_holds_across_names_comments_and_order(
     assert again.equals(by_family[1])
 
 
+@pytest.fixture(scope="module")
+def renamed(lemur_sources: dict[str, str]) -> dict[str, str]:
+    """Every third network under another name, as LEMUR's merges rename them: of another origin, and of one together."""
+    return {nn: f"merged-{i}" if i % 3 == 0 else nn for i, nn in enumerate(sorted(lemur_sources))}
+
+
+def test_renaming_a_third_of_the_networks_leaves_families_and_folds(
+    lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str], renamed: dict[str, str], by_family: list[pd.Series],
+    level: str,
+) -> None:  # fmt: skip
+    pairs = lemur_pairs.assign(nn=lemur_pairs["nn"].map(renamed))
+    sources = {renamed[nn]: text for nn, text in lemur_sources.items()}
+    family = families(sources, level)
+    assert {nn: family[renamed[nn]] for nn in lemur_sources} == families(lemur_sources, level)
+    for fold, before in enumerate(by_family):
+        options = SplitOptions(fold=fold, family_level=level)
+        assert assign_split(pairs, "by_family", sources=sources, options=options).equals(before)
+
+
+def test_renaming_changes_the_splits_that_are_keyed_by_names(
+    lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str], renamed: dict[str, str], by_network: pd.Series,
+    by_cluster: pd.Series,
+) -> None:  # fmt: skip
+    pairs = lemur_pairs.assign(nn=lemur_pairs["nn"].map(renamed))
+    sources = {renamed[nn]: text for nn, text in lemur_sources.items()}
+    for split, before in (("by_network", by_network), ("by_cluster", by_cluster)):
+        assert not assign_split(pairs, split, sources=sources).equals(before)  # as docs/data.md says
+
+
 def test_by_family_needs_a_fold(lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str]) -> None:
     with pytest.raises(UserError) as error:
         assign_split(lemur_pairs, "by_family", sources=lemur_sources)

@@ -17,7 +17,7 @@ from tests.host.test_installation import made
 
 
 def test_the_state_keeps_what_the_hosts_drops(imported: Host) -> None:
-    theirs, ours = host_object(imported, "state", "AgentState"), make_state(imported)
+    theirs, ours = host_object(imported, "state"), make_state(imported)
     assert issubclass(ours, theirs)
     assert theirs(dataset_ranking=["mnist"]).get("dataset_ranking") is None
     assert ours(dataset_ranking=["mnist"], nn_code="x")["dataset_ranking"] == ["mnist"]
@@ -54,6 +54,7 @@ def test_a_host_that_python_would_not_find_is_imported_from_its_folder(tmp_path:
     package = made(tmp_path, "TuneNNGen", agents__state=state, agents____init__="")
     (package / "__init__.py").touch()
     (tmp_path / "ab" / "__init__.py").write_text("__path__ = __import__('pkgutil').extend_path(__path__, __name__)")
+    another = made(tmp_path / "another", "TuneNNGen", agents__state=state)
     script = f"""
 from nngpt_ext.errors import UserError
 from nngpt_ext.host.agents import make_state
@@ -61,7 +62,7 @@ from nngpt_ext.host.installation import Host, find_host
 made = make_state(find_host({tmp_path.name!r}))  # as it may be given: relatively
 assert made(dataset_ranking=["mnist"]).mine == 7, made
 try:
-    make_state(Host(__import__("pathlib").Path("/another/ab/gpt"), "flat", None))
+    make_state(find_host({str(another)!r}))
 except UserError as error:
     print(error)
 """
@@ -72,15 +73,19 @@ except UserError as error:
 
 
 def test_a_host_that_cannot_be_imported_or_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made(tmp_path, "TuneNNGen", agents__state="class State: ...", agents__manager="1 / 0", agents____init__="")
+    made(
+        tmp_path,
+        "TuneNNGen",
+        agents__state="class AgentState: ...",
+        agents__manager="1 / 0\ndef manager_node(): ...",
+        agents____init__="",
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name == "ab" or name.startswith("ab.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(p for p in sys.path if "site-packages" not in p)])
     host = find_host(tmp_path)
-    with pytest.raises(UserError, match=r"ab\.gpt\.agents\.state has no AgentState"):
-        make_state(host)
     with pytest.raises(UserError, match=r"agents\.manager cannot be imported: ZeroDivisionError"):
-        host_object(host, "manager", "manager_node")
+        host_object(host, "manager")
     for name in [name for name in sys.modules if name == "ab" or name.startswith("ab.")]:
         del sys.modules[name]

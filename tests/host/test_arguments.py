@@ -14,11 +14,33 @@ from nngpt_ext.host import tune_main
 from nngpt_ext.host.arguments import IGNORED, JOINED, MAPPED, WARNED, Counts, map_arguments
 from nngpt_ext.host.installation import Host
 from nngpt_ext.host.integration import enable
+from tests.host.test_installation import made
 
 
 def test_every_argument_of_the_host(host: Host) -> None:
     known = {*MAPPED, *JOINED, *IGNORED}
-    assert set(host.parameters("main", "main")) <= known
+    assert set(host.parameters("main")) <= known
+
+
+def test_the_arguments_of_later_commits() -> None:
+    given = {"suppress_thinking": True, "budget_tokens": 512, "llmatic": True, "llmatic_crossover_every": 3,
+             "skip_lm_finetune": False}  # fmt: skip
+    assert map_arguments(given) == ({}, {name: IGNORED[name] for name in given if name != "skip_lm_finetune"})
+
+
+def test_an_argument_that_only_the_installed_host_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(tmp_path, "act__tune__Tune", act__tune__Tune="def main(llm_conf='x.json', brand_new=1): ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: named)
+    assert tune_main(brand_new=2, r=8) == {"resume": False, "model": {"lora": {"r": 8}}}
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "brand_new is ignored: this package does not know it; the installed NNGPT's main has it"
+    ]
+    with pytest.raises(UserError, match=r"unknown argument of NNGPT's main 'brand_ne'.*did you mean 'brand_new'"):
+        tune_main(brand_ne=2)
 
 
 def test_the_defaults_are_those_of_the_hosts_main(host: Host) -> None:
@@ -56,15 +78,17 @@ def test_an_argument_the_host_does_not_have() -> None:
         tune_main(learning_rat=1)
 
 
-def test_another_task() -> None:
-    with pytest.raises(UserError, match="classification_mode=False is another task"):
-        tune_main(classification_mode=False)
-
-
-def test_the_iterative_pipeline_is_another_task() -> None:
-    with pytest.raises(UserError, match="run_iterative_pipeline=True is another task: it generates networks"):
-        tune_main(run_iterative_pipeline=True)
-    assert map_arguments({"run_iterative_pipeline": False}) == ({}, {})
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"classification_mode": False}, "this one compares datasets"),
+     ({"run_iterative_pipeline": True}, "it generates networks"),
+     ({"skip_lm_finetune": True}, "nothing is fine-tuned")],
+)  # fmt: skip
+def test_another_task(given: dict[str, bool], why: str) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(UserError, match=f"{name}={value} is another task: {why}"):
+        tune_main(**given)
+    assert map_arguments({name: not value}) == ({}, {})
 
 
 @pytest.mark.parametrize(

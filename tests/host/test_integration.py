@@ -211,10 +211,11 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_status(host: Host, folder: Path) -> None:
     enable("dataset_compare", folder=folder)
     found = host_status(host.folder, project=folder, run=False)
-    assert found["layout"] == host.layout
+    assert found["modules"] == host.modules
+    assert found["missing"] == {}
     assert "ds_coder_7b_instruct.json" in found["llm_presets"]
     assert found["enabled"]["prompts"] == ["code_only"]
     arguments = ["host", "status", "--host", str(host.folder), "--folder", str(folder), "--no-run"]
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
-    assert f"layout {host.layout}, in {host.folder}" in shown
+    assert f"in {host.folder}: main in {host.modules['main']}, tune in util.Tune, " in shown
     assert "enabled: code_only in" in shown

@@ -203,7 +203,7 @@ def test_parallel_branches_of_a_graph(run: RunResult, made: list[Path], monkeypa
 
 def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -> None:
     graph = pytest.importorskip("langgraph.graph")
-    manager = host_object(imported, "manager", "manager_node")
+    manager = host_object(imported, "manager")
     codes = [models_made.sources()["AlexNet"], models_made.sources()["ResNet"]]
     seen: list[Any] = []
 
@@ -241,6 +241,32 @@ def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -
     assert state["probability"] == pytest.approx(rankings[1].probability)
     assert state["dataset_compare_error"] is None
     assert (state["current_epoch"], state["next_action"]) == (2, "end")
+
+
+def test_in_the_place_of_the_hosts_predictor(imported: Host, run: RunResult) -> None:
+    """As docs/host.md has it: the host's manager routes to `predictor`, and fields that the state declares."""
+    graph = pytest.importorskip("langgraph.graph")
+    predictor = Predictor.from_run(run.output_dir)
+    node = make_dataset_compare_node(predictor)
+
+    def predict(state: Any) -> dict[str, Any]:
+        return {**node({"nn_code": state.nn_code, "datasets": state.datasets}), "next_action": "finetune"}
+
+    def finetune(state: Any) -> dict[str, Any]:
+        return {"current_epoch": state.current_epoch + 1}
+
+    workflow = graph.StateGraph(make_state(imported))
+    for name, one in (("manager", host_object(imported, "manager")), ("predictor", predict), ("finetuner", finetune)):
+        workflow.add_node(name, one)
+    workflow.set_entry_point("manager")
+    ways = {"predict": "predictor", "finetune": "finetuner", "end": graph.END}
+    workflow.add_conditional_edges("manager", lambda state: state.next_action, ways)
+    workflow.add_edge("predictor", "manager")
+    workflow.add_edge("finetuner", "manager")
+    first = {"nn_code": CODE, "datasets": ["mnist", "svhn"], "next_action": "predict", "current_epoch": 0}
+    state = workflow.compile().invoke({**first, "llm_tune_epochs": 1})
+    assert state["dataset_ranking"] == list(predictor.rank(CODE, ["mnist", "svhn"]).datasets)
+    assert (state["current_epoch"], state["next_action"]) == (1, "end")
 
 
 def test_the_module_is_light() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ import pytest
 from benchmarks import host_workload
 from benchmarks.host import bench_host
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.families import THRESHOLD, signatures
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
@@ -107,6 +110,7 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.data.sources.api import ApiSource
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.sources.discovery import open_source
+from nngpt_ext.data.families import THRESHOLD, signatures
 from nngpt_ext.data.pairs import build_pairs
 pairs = build_pairs(read_trials(ApiSource(), 5).frame, 5)
 there = [d.version for d in distributions() if d.metadata["Name"] == "nn-dataset"]
@@ -124,3 +128,41 @@ print({MARK!r} + json.dumps([ab.nn.__file__, pairs[{columns!r}].to_numpy().tolis
     assert rows == ours[columns].to_numpy().tolist()
     assert there == ["2.2.11"]
     assert "2.1.2" in no_records
+
+
+@pytest.mark.slow
+def test_lemurs_similarities_against_ours(alone: dict[str, str], database: Path, tmp_path: Path) -> None:
+    """`nn_minhash` and `nn_similarity` as nn-dataset 2.2.11 fills them: shingles of 7 tokens, ours of 5."""
+    copy = tmp_path / "db" / "ab.nn.db"
+    copy.parent.mkdir()
+    shutil.copy(database, copy)
+    script = f"""
+import sqlite3
+from ab.nn.util.NNAnalysisSimilarity import to_minhash
+from ab.nn.util.db.build_nn_similarity import jaccard_blobs, upsert_minhash_batch
+connection = sqlite3.connect("db/ab.nn.db")
+connection.execute("CREATE TABLE nn_minhash (nn TEXT PRIMARY KEY, num_perm INTEGER NOT NULL, "
+                   "shingle_n INTEGER NOT NULL, hashvalues BLOB NOT NULL, created_at TEXT)")
+rows = [{{"nn": nn, "hashvalues": to_minhash(code).hashvalues.tolist()}}
+        for nn, code in connection.execute("SELECT name, code FROM nn")]
+upsert_minhash_batch(connection, rows)
+connection.create_function("jaccard_blobs", 2, jaccard_blobs)
+connection.execute("CREATE TABLE nn_similarity AS SELECT a.nn AS nn_a, b.nn AS nn_b, "
+                   "jaccard_blobs(a.hashvalues, b.hashvalues) AS jaccard "
+                   "FROM nn_minhash a, nn_minhash b WHERE a.nn < b.nn")
+connection.commit()
+print({MARK!r} + "null")
+"""
+    with bare_root(find_host(CLEAN), copy) as root:
+        result_of(run_in(root, find_host(CLEAN), ["-S", "-c", script], environment=alone), "filling the tables")
+    with closing(sqlite3.connect(copy)) as connection:
+        theirs = pd.read_sql("SELECT nn_a, nn_b, jaccard FROM nn_similarity", connection)
+    names = sorted({*theirs["nn_a"], *theirs["nn_b"]})
+    own = dict(zip(names, signatures(SqliteSource(copy).sources(names), names), strict=True))
+    ours = [float((own[a] == own[b]).mean()) for a, b in zip(theirs["nn_a"], theirs["nn_b"], strict=True)]
+    assert theirs["jaccard"].corr(pd.Series(ours)) > 0.95
+    # Longer shingles are shared by fewer: LEMUR's near-duplicates are ours, not all of ours are LEMUR's.
+    near = pd.Series(ours)[theirs["jaccard"] >= THRESHOLD]
+    assert len(near) >= 3
+    assert near.min() >= THRESHOLD - 0.05
+    assert (theirs["jaccard"] - ours).max() < 0.1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,8 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 def takes_all(folder: Path, main: str = "TuneNNGen") -> Host:
     """A host whose main and tune accept what this package passes."""
     given = ", ".join((*BASIC, *PATHS))
-    made(folder, main, **{"util__Tune": "def tune(num_cycles=1): ...", main: f"def main({given}): ..."})
+    tune, prompt = "def tune(num_cycles=1): ...", "class Prompt: ..."
+    made(folder, main, **{"util__Tune": tune, "util__prompt__Prompt": prompt, main: f"def main({given}): ..."})
     return find_host(folder)
 
 
@@ -220,6 +223,30 @@ def test_a_folder_in_use_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty, and NNGPT removes what it finds there"):
         tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=out, host=tmp_path))
     assert (out / "A0").read_text() == "mine"
+
+
+def test_what_it_writes_starts_without_this_package(tmp_path: Path) -> None:
+    main = f"""
+def main({", ".join((*BASIC, *PATHS))}):
+    import json, os, sys
+    from ab.gpt.util.Tune import tune
+    found = {{"cycles": tune()["num_cycles"], "in": os.getcwd(), "to": os.environ["AB_GPT_NNGPT_DIR"], "r": r,
+             "ours": [name for name in sys.modules if name.startswith("nngpt_ext")]}}
+    print(json.dumps(found))
+"""
+    takes_all(tmp_path)
+    package = made(tmp_path, "TuneNNGen", TuneNNGen=main)
+    for folder in (package.parent, package / "util"):
+        (folder / "__init__.py").touch()
+    (package / "util" / "Tune.py").write_text("def tune(num_cycles=100, data_dir=None): return locals()")
+    out = tmp_path / "out"
+    tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=out, host=tmp_path, export_only=True,
+              settings=[*SET, "tuning.epochs=2", "model.lora.r=8", "data.code_tokens=64"]))  # fmt: skip
+    done = subprocess.run([sys.executable, out / "start.py"], env={"PYTHONPATH": str(tmp_path)}, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = {"cycles": 2, "in": str(out / "root"), "to": str(out / "nngpt"), "r": 8, "ours": []}
+    assert json.loads(done.stdout) == expected
 
 
 @pytest.mark.slow
