@@ -26,6 +26,7 @@ from nngpt_ext.predict.answers import NO_MODULE, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.inputs import Evidence, Recipe
 from nngpt_ext.prompts.structures import GivenStructure
 from nngpt_ext.shards import Parts, part_file
 from nngpt_ext.views.wording import beginning, count
@@ -39,6 +40,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+_LATER = ("structure", "evidence")  # of a network, where there is one
+
+
 @dataclass(frozen=True)
 class Job:
     """What is computed for every network, and the arguments of the `Predictor` that computes it."""
@@ -50,6 +54,7 @@ class Job:
     store: str | None = None
     facts: GivenFacts | None = None
     structure: GivenStructure | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def askable(
     recipe: Mapping[str, Any] | None = None,
     skipped: Counter[str] | None = None,
     structure: GivenStructure | None = None,
+    evidence: Evidence | None = None,
 ) -> tuple[list[Network], list[Refused]]:
     """The networks of a collection that can be scored, and those that cannot, with the reasons.
 
@@ -121,6 +127,7 @@ def askable(
         datasets: two or more.
         recipe: one for all networks without their own, or one for each dataset.
         skipped: see `read_codes`.
+        evidence: as `recipe`, early accuracies by dataset and epoch.
         structure: as in `Query`; networks whose code has to run do so now, one after another.
 
     Raises:
@@ -137,12 +144,12 @@ def askable(
             if isinstance(one, Refused):
                 refused.append(one)
                 continue
-            own = recipe if one.recipe is None else one.recipe
-            general = one.recipe is None  # whether a mistake is in no single network
+            own, early = _given(one, recipe, evidence)
+            general = one.recipe is None and one.evidence is None  # whether a mistake is in no single network
             try:
                 known = predictor.structures(one.code, datasets, own, structure=structure, nn=one.nn) or None
-                general = general and recipe is not None
-                predictor.check_given(datasets, own, known)
+                general = general and (recipe is not None or evidence is not None)
+                predictor.check_given(datasets, own, known, early)
                 networks.append(replace(one, structure=known))
             except Unmeasurable as error:
                 refused.append(Refused(one.nn, str(error)))
@@ -182,8 +189,10 @@ def score_collection(
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     unseen = predictor.unseen(predictor.check_datasets(job.datasets))
     skipped: Counter[str] = Counter()
-    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure)
-    plan = digest([predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [_planned(one) for one in networks]])
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure, job.evidence)
+    early = [] if job.evidence is None else [job.evidence]  # older versions had none
+    given = [predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [_planned(one) for one in networks]]
+    plan = digest([*given, *early])
     parts = Parts(out, plan)
     if parts.joined():
         log.info("'%s' is complete", out)
@@ -220,8 +229,13 @@ def score_collection(
 
 
 def _planned(one: Network) -> dict[str, Any]:
-    """A network as it stands in the plan; without a structure as in versions that had none."""
-    return {name: value for name, value in asdict(one).items() if name != "structure" or value is not None}
+    """A network as it stands in the plan; without a structure or evidence as in versions that had none."""
+    return {name: value for name, value in asdict(one).items() if name not in _LATER or value is not None}
+
+
+def _given(one: Network, recipe: Recipe | None, evidence: Evidence | None) -> tuple[Recipe | None, Evidence | None]:
+    """A network's own recipe and evidence, or those of all networks without their own."""
+    return recipe if one.recipe is None else one.recipe, evidence if one.evidence is None else one.evidence
 
 
 def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
@@ -233,8 +247,9 @@ def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) ->
 def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], target: Path) -> None:
     """Score some networks and write the answers, all or nothing."""
     queries = (
-        Query(one.code, a, b, job.recipe if one.recipe is None else one.recipe, nn=one.nn, structure=one.structure)
+        Query(one.code, a, b, recipe, nn=one.nn, structure=one.structure, evidence=evidence)
         for one in networks
+        for recipe, evidence in [_given(one, job.recipe, job.evidence)]
         for a, b in itertools.combinations(job.datasets, 2)
     )
     rows = [

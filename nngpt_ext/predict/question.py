@@ -139,7 +139,12 @@ class QueryChecker:
         """What `nngpt_ext.scoring.basis.Seen.basis` compares with the training: the arguments that it takes."""
         known = self.structures(query, datasets)
         given: dict[str, dict[str, Any]] = {
-            name: {"recipe": recipe_of(query.recipe, name), "structure": known.get(name)} for name in datasets
+            name: {
+                "recipe": recipe_of(query.recipe, name),
+                "structure": known.get(name),
+                "evidence": inputs.evidence_of(query.evidence, name, self._files.note.early_best),
+            }
+            for name in datasets
         }
         for one in given.values():
             if one["recipe"] is not None and self._template.takes(GIVEN["recipe"]):
