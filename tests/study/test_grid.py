@@ -197,10 +197,15 @@ def test_the_examples_are_studies(name, small_preset):
     assert read_grid(EXAMPLES / f"{name}.yaml").cells
 
 
+def test_a_price_needs_no_cells():
+    grid = read_grid(EXAMPLES / "price.yaml")
+    assert (grid.cells, grid.price, grid.data.epoch) == ([], ["near", "strict"], 5)
+
+
 def test_the_study_has_its_cells(small_preset):
     every = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.not_here is None]
     cells = [cell for cell in every if cell.split != "by_family"]
-    assert (len(every), len(cells)) == (20, 12)
+    assert (len(every), len(cells)) == (22, 12)
     usual = ("by_network", "normalized", "embedded", "best")
     assert {c.prompt for c in cells if (c.split, c.label, c.base, c.tested_on) == usual} == {
         "code_only",
