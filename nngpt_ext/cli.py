@@ -56,8 +56,7 @@ Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_fami
 Evidence = Annotated[
     list[int] | None,
     typer.Option(
-        help="With accuracies at this earlier epoch: of the best of all trials where pairs are of best trials, else of "
-        "the very trials; may be repeated."
+        help="With accuracies at this epoch, of best trials the best of all, else their own; may be repeated."
     ),
 ]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
@@ -154,8 +153,8 @@ def pairs(
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {count(n['pairs'], 'pair')} of {count(n['networks'], 'network')}")
     if "evidence" in summary:
-        without = ", ".join(f"{n:,} {reason}" for reason, n in summary["evidence"]["left_out"].items())
-        typer.echo(f"without evidence: {without or 'no pair'}")
+        without = ", ".join(f"{why} ({n:,})" for why, n in summary["evidence"]["left_out"].items())
+        typer.echo(f"pairs without evidence: {without or 'none'}")
     if out is not None:
         typer.echo(f"written to {out}", err=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ class Network:
     recipe: Mapping[str, Any] | None = None
     structure: Mapping[str, Structure] | None = None
     evidence: Mapping[str, Any] | None = None
+
+    def given(self, recipe: Any, evidence: Any) -> tuple[Any, Any]:
+        """Its own recipe and evidence, or these, which are for networks without their own."""
+        return recipe if self.recipe is None else self.recipe, evidence if self.evidence is None else self.evidence
+
+    def planned(self) -> dict[str, Any]:
+        """Its attributes; without a structure or evidence as in versions that had none."""
+        later = ("structure", "evidence")
+        return {name: value for name, value in asdict(self).items() if name not in later or value is not None}
 
 
 @dataclass(frozen=True)

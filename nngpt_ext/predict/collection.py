@@ -26,7 +26,7 @@ from nngpt_ext.predict.answers import NO_MODULE, not_trained_on
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
-from nngpt_ext.prompts.inputs import Evidence, Recipe
+from nngpt_ext.prompts.inputs import Evidence
 from nngpt_ext.prompts.structures import GivenStructure
 from nngpt_ext.shards import Parts, part_file
 from nngpt_ext.views.wording import beginning, count
@@ -38,9 +38,6 @@ COLUMNS = (
     "nn", "dataset_1", "dataset_2", "predicted", "probability_1", "calibrated_1", "log_odds", "flipped", "abstain",
     "cut_to", "source_tokens", "model",
 )  # fmt: skip
-
-
-_LATER = ("structure", "evidence")  # of a network, where there is one
 
 
 @dataclass(frozen=True)
@@ -125,9 +122,8 @@ def askable(
         predictor: the predictor that will score them.
         codes: see `read_codes`.
         datasets: two or more.
-        recipe: one for all networks without their own, or one for each dataset.
+        recipe, evidence: of all networks without their own; a recipe may be one for each dataset.
         skipped: see `read_codes`.
-        evidence: as `recipe`, early accuracies by dataset and epoch.
         structure: as in `Query`; networks whose code has to run do so now, one after another.
 
     Raises:
@@ -144,7 +140,7 @@ def askable(
             if isinstance(one, Refused):
                 refused.append(one)
                 continue
-            own, early = _given(one, recipe, evidence)
+            own, early = one.given(recipe, evidence)
             general = one.recipe is None and one.evidence is None  # whether a mistake is in no single network
             try:
                 known = predictor.structures(one.code, datasets, own, structure=structure, nn=one.nn) or None
@@ -190,9 +186,8 @@ def score_collection(
     unseen = predictor.unseen(predictor.check_datasets(job.datasets))
     skipped: Counter[str] = Counter()
     networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure, job.evidence)
-    early = [] if job.evidence is None else [job.evidence]  # older versions had none
-    given = [predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [_planned(one) for one in networks]]
-    plan = digest([*given, *early])
+    given = [predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [one.planned() for one in networks]]
+    plan = digest(given if job.evidence is None else [*given, job.evidence])
     parts = Parts(out, plan)
     if parts.joined():
         log.info("'%s' is complete", out)
@@ -228,16 +223,6 @@ def score_collection(
     )  # fmt: skip
 
 
-def _planned(one: Network) -> dict[str, Any]:
-    """A network as it stands in the plan; without a structure or evidence as in versions that had none."""
-    return {name: value for name, value in asdict(one).items() if name not in _LATER or value is not None}
-
-
-def _given(one: Network, recipe: Recipe | None, evidence: Evidence | None) -> tuple[Recipe | None, Evidence | None]:
-    """A network's own recipe and evidence, or those of all networks without their own."""
-    return recipe if one.recipe is None else one.recipe, evidence if one.evidence is None else one.evidence
-
-
 def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
     for i, networks in shards:
         score_shard(predictor, job, networks, part_file(folder, i))
@@ -249,7 +234,7 @@ def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], tar
     queries = (
         Query(one.code, a, b, recipe, nn=one.nn, structure=one.structure, evidence=evidence)
         for one in networks
-        for recipe, evidence in [_given(one, job.recipe, job.evidence)]
+        for recipe, evidence in [one.given(job.recipe, job.evidence)]
         for a, b in itertools.combinations(job.datasets, 2)
     )
     rows = [

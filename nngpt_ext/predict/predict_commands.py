@@ -81,7 +81,7 @@ def compare(
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
-    basis = _basis(predictor, text, [dataset_1, dataset_2], given)
+    basis = predictor.basis(text, [dataset_1, dataset_2], **given)
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
         own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
@@ -121,7 +121,7 @@ def rank(
     given = _given(recipe, accuracies, evidence)
     given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
     found = predictor.rank(text, datasets or None, nn=code.stem, **given)
-    basis = _basis(predictor, text, datasets or None, given)
+    basis = predictor.basis(text, datasets or None, **given)
     if as_json:
         more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
         print_json(dataclasses.asdict(found) | more)
@@ -173,10 +173,6 @@ def score(
     typer.echo(f"{count(found.rows, 'prediction')} about {count(found.networks, 'network')} in {found.out}")
     for line in found.remarks():
         typer.echo(line)
-
-
-def _basis(predictor: Predictor, text: str, datasets: list[str] | None, given: Mapping[str, Any]) -> Basis | None:
-    return predictor.basis(text, datasets, **{name: given[name] for name in ("recipe", "structure", "evidence")})
 
 
 def _print_basis(basis: Basis | None) -> None:

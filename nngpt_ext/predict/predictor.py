@@ -259,7 +259,8 @@ class Predictor:
 
     def basis(
         self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
-        structure: GivenStructure | None = None, evidence: Evidence | None = None, nn: str | None = None,
+        accuracies: Mapping[str, float] | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None, nn: str | None = None,
     ) -> Basis | None:  # fmt: skip
         """What an answer about these datasets rests on, and how far it is from what training saw.
 
@@ -270,7 +271,7 @@ class Predictor:
         """
         if self._files.seen is None:
             return None
-        query = Query(nn_code, "", "", recipe, nn=nn, structure=structure, evidence=evidence)
+        query = Query(nn_code, "", "", recipe, accuracies, nn, structure, evidence)
         return self._files.seen.basis(*self._check.compared(query, self.check_datasets(datasets)))
 
     def check_given(

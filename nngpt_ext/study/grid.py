@@ -124,8 +124,8 @@ def read_grid(file: Path) -> Grid:
             faults.append(str(error).removeprefix("configuration: "))
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
-    data = build_config(TaskConfig, study.common).data
-    levels = list(dict.fromkeys(study.price))
+    families = [study.common, {"data": {"split": "by_family"}}] if study.price else []
+    data, levels = build_config(TaskConfig, *families).data, list(dict.fromkeys(study.price))
     return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)), levels, data)
 
 

@@ -70,7 +70,7 @@ def test_regret_is_that_of_the_choices_over_families() -> None:
 def test_on_real_networks_that_training_never_saw(tmp_path: Path) -> None:
     from train_budget.schedule import Config, EpochBudget
 
-    data = {"folds": 2, "train_networks": 12, "test_networks": 8}
+    data = {"split": "by_family", "folds": 2, "train_networks": 12, "test_networks": 8}
     config = build_config(Config, {"networks": 10, "budgets": [5, 12], "data": data})
     result = EpochBudget().run(config, tmp_path / "out")
     found = result.report

@@ -126,7 +126,7 @@ MISTAKES = {
         grid(cells=[BLOCK, {**BLOCK, "prompt": "recipe"}]),
         "cells, block 2: unknown key 'prompt' (did you mean 'prompts'?)",
     ),
-    "no cells": (grid(cells=[]), "cells: list should have at least 1 item"),
+    "no cells": (grid(cells=[]), "a study has cells or price"),
     "no prompts": (grid(cells=[{**BLOCK, "prompts": []}]), "block 1: prompts: list should have at least 1 item"),
     "no list": (grid(cells=[{**BLOCK, "prompts": "recipe"}]), "block 1: prompts: input should be a valid list"),
     "key of a run": (
@@ -224,11 +224,14 @@ def test_the_study_tests_families_as_their_example_does():
     cells = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.split == "by_family"]
     assert {(cell.prompt, cell.base, cell.family_level) for cell in cells} == {
         (prompt, "embedded-2", level)
-        for prompt in ("code_only", "structure", "recipe", "recipe_structure")
+        for prompt in ("code_only", "structure", "recipe", "recipe_structure", "recipe_structure_evidence")
         for level in ("near", "strict")
     }
     example = TaskConfig.model_validate(read_project(EXAMPLES / "families.yaml", "dataset_compare"))
     found = next(cell for cell in cells if cell.prompt == "recipe_structure" and cell.family_level == "near")
+    assert found.config == example.model_copy(update={"store": None})
+    example = TaskConfig.model_validate(read_project(EXAMPLES / "evidence.yaml", "dataset_compare"))
+    found = next(cell for cell in cells if cell.tag == "epoch1" and cell.family_level == "near")
     assert found.config == example.model_copy(update={"store": None})
     for cell in cells:
         lines = get_template(cell.prompt).lines is not None

@@ -19,13 +19,14 @@ from nngpt_ext.study.sweep import run_study
 from nngpt_ext.tasks.pipeline import Loader
 from tests.study.made import cell, of_families, study
 
-DATA: dict[str, Any] = {"folds": 2, "train_networks": 12, "test_networks": 8}
+DATA: dict[str, Any] = {"split": "by_family", "folds": 2, "train_networks": 12, "test_networks": 8}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("price")
-    (folder / "study.yaml").write_text(yaml.safe_dump({"common": {"data": DATA}, "price": ["near"]}))
+    data = {name: value for name, value in DATA.items() if name != "split"}  # which a study sets
+    (folder / "study.yaml").write_text(yaml.safe_dump({"common": {"data": data}, "price": ["near"]}))
     return folder
 
 
@@ -51,7 +52,7 @@ def test_all_points_are_of_the_same_pairs(priced: Study) -> None:
 
 
 def test_pairs_without_evidence_of_every_step_are_left_out() -> None:
-    config = DataConfig.model_validate({**DATA, "folds": 3, "fold": None})
+    config = DataConfig.model_validate({**DATA, "folds": 3})
     found = answers_by_step(config, Loader(), (ONE_EPOCH, "epoch 1 on one dataset"), ["early_rule"])
     one, other = (answers.test[["nn", "dataset_1", "dataset_2"]] for answers in found.values())
     assert len(one) > 20
@@ -85,9 +86,9 @@ def test_the_picture_has_every_step_and_the_adapters_of_the_level(priced: Study)
 
 
 def test_epochs_before_the_end_are_needed() -> None:
-    point = DataConfig.model_validate({**DATA, "epoch": 2})
+    short = DataConfig.model_validate({**DATA, "epoch": 2})
     with pytest.raises(UserError, match=r"evidence\.epochs are earlier than epoch 2, not 2"):
-        answers_by_step(point, Loader())
+        answers_by_step(short, Loader())
 
 
 def test_a_study_has_something_to_show(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ class Config(BaseModel):
 
     networks: PositiveInt = Field(200, description="unseen networks, those with the most datasets")
     budgets: list[PositiveInt] = Field([5, 6, 7, 9, 12], min_length=1, description="epochs for each network")
-    data: DataConfig = Field(DataConfig(), description="records, epoch to be reached, folds and level of families")
+    data: DataConfig = Field(
+        DataConfig(split="by_family"), description="records, epoch to be reached, folds and level of families"
+    )
 
     @model_validator(mode="after")
     def _one_training(self) -> Config:
