@@ -56,7 +56,7 @@ Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_fami
 Evidence = Annotated[
     list[int] | None,
     typer.Option(
-        help="With accuracies at this epoch, of best trials the best of all, else their own; may be repeated."
+        help="With accuracies at this earlier epoch: of random trials their own, else the best; may be repeated."
     ),
 ]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
@@ -138,7 +138,7 @@ def pairs(
 
     options = _data(
         split=split or "by_network", hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch,
-        label=label, trials=trials, source=source, path=lemur, seed=seed, evidence=_evidence(evidence, trials),
+        label=label, trials=trials, source=source, path=lemur, seed=seed, evidence=evidence,
     )  # fmt: skip
     summary = summarize_pairs(options, out, split=split is not None)
     if as_json:
@@ -186,7 +186,7 @@ def baselines(
     options = _data(
         split=split, hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch, label=label,
         trials=trials or test_trials or "best", test_trials=test_trials, source=source, path=lemur, seed=seed,
-        evidence=_evidence(evidence, "random" if "random" in (trials, test_trials) else "best"),
+        evidence=evidence,
     )  # fmt: skip
     found = evaluate_baselines(options)
     if as_json:
@@ -329,12 +329,9 @@ def bundle(
 doctor.register(app)
 
 
-def _evidence(epochs: list[int] | None, trials: str) -> dict[str, Any]:
-    return {"epochs": epochs or (), "of": "best" if trials == "best" else "same"}
-
-
-def _data(**options: Any) -> DataConfig:
-    return build_config(DataConfig, options, what="options")
+def _data(evidence: list[int] | None, **options: Any) -> DataConfig:
+    of = "same" if "random" in (options["trials"], options.get("test_trials")) else "best"
+    return build_config(DataConfig, {**options, "evidence": {"epochs": evidence or (), "of": of}}, what="options")
 
 
 def _print_report(found: Any, as_json: bool) -> None:

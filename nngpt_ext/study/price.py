@@ -24,9 +24,9 @@ from nngpt_ext.views.wording import interval, number
 log = logging.getLogger(__name__)
 
 # What training shows, from the cheapest.
-ONE_EPOCH, TWO_EPOCHS = "epoch 1 on both", "epochs 1 and 2 on both"
+ONE_EPOCH, TWO_EPOCHS = "epoch 1 on both", "epoch 2 on both"
 STEPS = {
-    "epoch 1 on one dataset": EvidenceConfig(epochs=(1,), sides="one"),
+    "epoch 1 on one": EvidenceConfig(epochs=(1,), sides="one"),
     ONE_EPOCH: EvidenceConfig(epochs=(1,)),
     TWO_EPOCHS: EvidenceConfig(epochs=(1, 2)),
 }
