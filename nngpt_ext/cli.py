@@ -53,12 +53,7 @@ TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pair
 HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
 Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")]
 Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
-Evidence = Annotated[
-    list[int] | None,
-    typer.Option(
-        help="With accuracies at this earlier epoch: of random trials their own, else the best; may be repeated."
-    ),
-]
+Evidence = Annotated[list[int] | None, typer.Option(help="With accuracies at this earlier epoch; may be repeated.")]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import pandas as pd
 
 from nngpt_ext.data.evidence import EvidenceConfig
+from nngpt_ext.data.load import per_fold, read_records
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import BASELINES
@@ -58,8 +59,8 @@ def answers_by_step(
     found = {}
     for step in steps:
         names, folds = (*BEFORE, *after) if step == steps[-1] else after, []
-        own = config.model_dump() | usual | {"evidence": STEPS[step].model_dump()}
-        for one in build_config(DataConfig, own).per_fold():
+        own = build_config(DataConfig, config.model_dump() | usual | {"evidence": STEPS[step].model_dump()})
+        for one in per_fold(own, partial(read_records, own)):
             data = loader.data(one)
             folds.append(FoldAnswers.of(data, {name: BASELINES[name].fit(data) for name in names}))
             log.info("%s, %s, fold %s of %d", step, config.family_level, one.fold, config.folds)

@@ -162,6 +162,7 @@ def readme() -> list[str]:
         "is right with {:.3f} by the higher accuracy so far, and with {:.3f} by boosted trees".format(
             *(early["baselines"][name]["accuracy"] for name in ("early_rule", "bt_all"))
         ),
+        f"(`examples/evidence.yaml`) has {accuracy(read(RESULTS + 'runs/evidence-near/report.json'))}",
         f"the best prior has {max(early['baselines'][name]['accuracy'] for name in ('pair_prior', 'kind_prior')):.3f}",
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
@@ -361,7 +362,10 @@ def price() -> list[str]:
         prior = point["beyond"]["prior"] == point["baseline"]
         return f"{point['accuracy']['value']:.3f}" + ("" if prior else f" {between(point['beyond']['ci95'], '+')}")
 
+    model = read(RESULTS + "runs/evidence-near/report.json")
+    rule = model["baselines"]["early_rule"]["difference"]
     return [
+        f"{accuracy(model)}, {rule['value']:+.3f} {between(rule['ci95'], '+')} beyond the early rule",
         *(
             row(
                 one["knows"], f"{one['spent']:.0%}".replace("%", " %"), f"`{one['baseline']}`", cells(one), cells(other)
