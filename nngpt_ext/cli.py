@@ -53,6 +53,7 @@ TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pair
 HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
 Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")]
 Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
+Evidence = Annotated[list[int] | None, typer.Option(help="With accuracies at this earlier epoch; may be repeated.")]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
 
 
@@ -123,6 +124,7 @@ def pairs(
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
+    evidence: Evidence = None,
     out: Annotated[Path | None, typer.Option(help="Write the pairs to this Parquet file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -131,7 +133,7 @@ def pairs(
 
     options = _data(
         split=split or "by_network", hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch,
-        label=label, trials=trials, source=source, path=lemur, seed=seed,
+        label=label, trials=trials, source=source, path=lemur, seed=seed, evidence=evidence,
     )  # fmt: skip
     summary = summarize_pairs(options, out, split=split is not None)
     if as_json:
@@ -145,6 +147,9 @@ def pairs(
         typer.echo(excluded(summary["excluded"]))
     for part, n in summary.get("split", {}).items():
         typer.echo(f"  {part}: {count(n['pairs'], 'pair')} of {count(n['networks'], 'network')}")
+    if "evidence" in summary:
+        without = ", ".join(f"{why} ({n:,})" for why, n in summary["evidence"]["left_out"].items())
+        typer.echo(f"pairs without evidence: {without or 'none'}")
     if out is not None:
         typer.echo(f"written to {out}", err=True)
 
@@ -164,13 +169,7 @@ def baselines(
     test_trials: Annotated[
         str | None, typer.Option(help="Trials that test pairs are made of: best, or one random one a dataset.")
     ] = None,
-    evidence: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="With accuracies at this earlier epoch: of the very trials with --test-trials random, else of the "
-            "best of all trials; may be repeated."
-        ),
-    ] = None,
+    evidence: Evidence = None,
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
@@ -179,11 +178,10 @@ def baselines(
     """Measure the baselines, which use no language model, on held-out pairs; without --fold, of all folds."""
     from nngpt_ext.tasks.inspection import evaluate_baselines
 
-    of = "same" if "random" in (trials, test_trials) else "best"
     options = _data(
         split=split, hold_out=hold_out, fold=fold, folds=folds, family_level=family_level, epoch=epoch, label=label,
         trials=trials or test_trials or "best", test_trials=test_trials, source=source, path=lemur, seed=seed,
-        evidence={"epochs": evidence or (), "of": of},
+        evidence=evidence,
     )  # fmt: skip
     found = evaluate_baselines(options)
     if as_json:
@@ -326,8 +324,9 @@ def bundle(
 doctor.register(app)
 
 
-def _data(**options: Any) -> DataConfig:
-    return build_config(DataConfig, options, what="options")
+def _data(evidence: list[int] | None, **options: Any) -> DataConfig:
+    of = "same" if "random" in (options["trials"], options.get("test_trials")) else "best"
+    return build_config(DataConfig, {**options, "evidence": {"epochs": evidence or (), "of": of}}, what="options")
 
 
 def _print_report(found: Any, as_json: bool) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Best = Mapping[str, Mapping[int, float]]  # by dataset and epoch, the best accuracy of any training network
 COLUMNS = ("evidence_1", "evidence_2")
+REASON = "no_evidence"  # why a pair has none
 OF = Declarations(
     "kind of evidence",
     [
@@ -54,6 +55,10 @@ class EvidenceConfig(Stage):
             raise ValueError("epochs are counted from 1")
         return tuple(sorted(set(epochs)))
 
+    def spent(self, epoch: int) -> float:
+        """The share of both trainings up to an epoch that the evidence of one trial on each dataset takes."""
+        return max(self.epochs, default=0) / epoch / (1 if self.sides == "both" else 2)
+
     def note(self, epoch: int, trained: Mapping[str, int], left_out: Mapping[str, int]) -> str:
         """Sentences for a reader: how much training the evidence took, and how many pairs had none.
 
@@ -68,7 +73,7 @@ class EvidenceConfig(Stage):
         without = "; ".join(f"{reason} ({n:,})" for reason, n in left_out.items())
         return (
             f"Evidence: accuracies at epoch {' and '.join(map(str, self.epochs))} on {sides}, which took {last} of "
-            f"{epoch} epochs of {whose}, as much as {trials * last / epoch:.1f} whole trainings on each dataset."
+            f"{epoch} epochs of {whose}, as much as {trials * last / epoch:.2g} whole trainings on each dataset."
         ) + (f" Pairs that were left out: {without}." if without else "")
 
 
@@ -94,6 +99,11 @@ class EarlyTrials:
         Raises:
             UserError: if no pair has evidence.
         """
+        found = self.find(pairs)
+        return found[found[REASON] == ""].drop(columns=REASON).reset_index(drop=True)
+
+    def find(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """All pairs with `COLUMNS`, and in `REASON` why one has no evidence; else as `join`."""
         known, reasons = np.zeros((len(pairs), 2), dtype=object), np.full(len(pairs), "", dtype=object)
         for i, (nn, *row) in enumerate(pairs[["nn", *_SHOWN]].itertuples(index=False, name=None)):
             sides = [(row[0], row[2]), (row[1], row[3])]
@@ -105,11 +115,10 @@ class EarlyTrials:
                 known[i, side], reason = self._of(nn, dataset, recipe) if here else ({}, "")
                 reasons[i] = reasons[i] or reason
         self.excluded.update(reasons[reasons != ""])
-        kept = reasons == ""
-        if not kept.any():
+        if (reasons != "").all():
             epochs = ", ".join(map(str, self.config.epochs))
             raise UserError(f"no pair has accuracies at epoch {epochs} (data.evidence.epochs); choose other epochs")
-        return pairs.assign(**dict(zip(COLUMNS, known.T, strict=True)))[kept].reset_index(drop=True)
+        return pairs.assign(**dict(zip(COLUMNS, known.T, strict=True)), **{REASON: reasons})
 
     def _of(self, nn: str, dataset: str, recipe: Mapping[str, Any]) -> tuple[dict[int, float], str]:
         key = (nn, dataset, *((recipe.get(name) for name in RECIPE) if self.config.of == "same" else ()))
@@ -143,6 +152,11 @@ class EarlyTrials:
 
 
 _SHOWN = ("dataset_1", "dataset_2", "recipe_1", "recipe_2")
+
+
+def epochs_of(best: Best) -> list[int]:
+    """The epochs of evidence, rising."""
+    return sorted({epoch for known in best.values() for epoch in known})
 
 
 def relative(known: Mapping[int, float], dataset: str, best: Best) -> dict[int, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from nngpt_ext.evaluation.baselines.priors import PRIORS
 from nngpt_ext.evaluation.baselines.unseen import UNSEEN
 from nngpt_ext.evaluation.figures import Accuracy, FamilyFigures, HeldOutFigures, OverFamilies
 from nngpt_ext.evaluation.statistics import bootstrap_networks
+
+if TYPE_CHECKING:
+    from nngpt_ext.data.load import PairData
 
 _PAIR = ["nn", "dataset_1", "dataset_2"]
 
@@ -31,6 +35,19 @@ class FoldAnswers:
     test: pd.DataFrame
     answers: Mapping[str, np.ndarray]
     units: np.ndarray
+
+    @classmethod
+    def of(cls, data: PairData, answers: Mapping[str, np.ndarray]) -> FoldAnswers:
+        """Answers to the test pairs of some data."""
+        test = data.part("test")
+        if data.held_out:
+            test["held_out"] = data.held_out
+        return cls(test, answers, np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object))
+
+    def rows(self, mask: np.ndarray) -> FoldAnswers:
+        """Those of a boolean mask."""
+        answers = {name: own[mask] for name, own in self.answers.items()}
+        return FoldAnswers(self.test[mask].reset_index(drop=True), answers, self.units[mask])
 
 
 def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:

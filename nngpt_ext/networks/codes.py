@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from nngpt_ext.networks.structure import Structure
 # Folders of programs, not of networks; those whose name begins with a dot are skipped too, and virtual environments.
 _SKIPPED = {"__pycache__", "site-packages", "node_modules"}
 _ENVIRONMENT = "pyvenv.cfg"
+# The optional columns of a table, JSON objects, each with an example.
+_EXAMPLES = {"recipe": '{"lr": 0.01, "batch": 64}', "evidence": '{"mnist": {"1": 0.91}, "svhn": {"1": 0.55}}'}
 _ADVICE = "give a folder of *.py files or a Parquet file with the columns nn and nn_code"
 
 
@@ -27,7 +29,7 @@ class Network:
     """A network of a collection.
 
     Attributes:
-        recipe: its own, from the table's column `recipe`.
+        recipe, evidence: its own, from the table's columns of these names.
         structure: on each dataset, where questions show it; None as it is read.
     """
 
@@ -35,6 +37,16 @@ class Network:
     code: str
     recipe: Mapping[str, Any] | None = None
     structure: Mapping[str, Structure] | None = None
+    evidence: Mapping[str, Any] | None = None
+
+    def given(self, recipe: Any, evidence: Any) -> tuple[Any, Any]:
+        """Its own recipe and evidence, or these, which are for networks without their own."""
+        return recipe if self.recipe is None else self.recipe, evidence if self.evidence is None else self.evidence
+
+    def planned(self) -> dict[str, Any]:
+        """Its attributes; without a structure or evidence as in versions that had none."""
+        later = ("structure", "evidence")
+        return {name: value for name, value in asdict(self).items() if name not in later or value is not None}
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,9 @@ def read_codes(place: Path, skipped: Counter[str] | None = None) -> Iterator[Net
     Args:
         place: a folder, whose `*.py` files (also in subfolders) are named by their path without the suffix, or a
             Parquet file with the columns `nn` and `nn_code` and optionally `recipe` (JSON: one recipe, or one for each
-            dataset). In a folder, hidden files and folders, virtual environments, `__pycache__` and `site-packages`
-            are skipped, and links that lead out of it, and pipes; if such a folder itself is given, it is read.
+            dataset) and `evidence` (JSON: early accuracies by dataset and epoch). In a folder, hidden files and
+            folders, virtual environments, `__pycache__` and `site-packages` are skipped, and links that lead out of it,
+            and pipes; if such a folder itself is given, it is read.
         skipped: the number of skipped `*.py` files is added to it, by place: folders relative to `place`, and links.
 
     Raises:
@@ -64,18 +77,19 @@ def read_codes(place: Path, skipped: Counter[str] | None = None) -> Iterator[Net
     if not rows:
         left = f" ({said_of_skipped(skipped)})" if skipped else ""
         raise UserError(f"'{place}' contains no network{left}: {_ADVICE}")
-    named: list[tuple[str, Any, Any]] = []
-    for i, (given, source, recipe) in enumerate(rows, 1):
+    named: list[tuple[str, Any, dict[str, Any]]] = []
+    for i, (given, source, more) in enumerate(rows, 1):
         try:
-            named.append((_name(given), source, recipe))
+            named.append((_name(given), source, more))
         except UserError as error:
             yield Refused(f"row {i}", f"row {i}: {error}")
     twice = [name for name, n in Counter(name for name, *_ in named).items() if n > 1]
     if twice:
         raise UserError(f"'{place}' has {len(twice)} duplicate names, such as {shown(twice[0])}")
-    for nn, source, recipe in sorted(named, key=lambda row: row[0]):
+    for nn, source, more in sorted(named, key=lambda row: row[0]):
         try:
-            yield Network(nn, read_source(source, f"the source of {shown(nn)}"), _recipe(nn, recipe))
+            code = read_source(source, f"the source of {shown(nn)}")
+            yield Network(nn, code, **{name: _mapping(nn, name, given) for name, given in more.items()})
         except UserError as error:
             yield Refused(nn, str(error))
 
@@ -112,11 +126,11 @@ def _files(place: Path, skipped: Counter[str]) -> Iterator[Path]:
                 yield file
 
 
-def _rows(place: Path, skipped: Counter[str]) -> Iterator[tuple[Any, Any, Any]]:
-    """The name, the source and the recipe of each network, as they stand there."""
+def _rows(place: Path, skipped: Counter[str]) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+    """The name, the source, and what is of `_EXAMPLES` of each network, as they stand there."""
     if place.is_dir():
         for file in _files(place, skipped):
-            yield file.relative_to(place).with_suffix("").as_posix(), file, None
+            yield file.relative_to(place).with_suffix("").as_posix(), file, {}
         return
     if not place.is_file():
         raise UserError(f"there is no '{place}': {_ADVICE}")
@@ -135,9 +149,9 @@ def _rows(place: Path, skipped: Counter[str]) -> Iterator[tuple[Any, Any, Any]]:
         missing = {"nn", "nn_code"} - {*schema.names, *limits}
         if missing:
             raise UserError(f"'{place}' has no column {', '.join(sorted(missing))}; it needs nn and nn_code")
-        found = table.read([name for name in ("nn", "nn_code", "recipe") if name in schema.names]).to_pylist()
+        found = table.read([name for name in ("nn", "nn_code", *_EXAMPLES) if name in schema.names]).to_pylist()
     for i, row in enumerate(found):
-        yield row["nn"] if "nn" in row else limits["nn"][i], row["nn_code"], row.get("recipe")
+        yield row["nn"] if "nn" in row else limits["nn"][i], row["nn_code"], {name: row.get(name) for name in _EXAMPLES}
 
 
 def _name(given: Any) -> str:
@@ -152,9 +166,10 @@ def _name(given: Any) -> str:
     return name
 
 
-def _recipe(nn: str, given: Any) -> Mapping[str, Any] | None:
+def _mapping(nn: str, name: str, given: Any) -> Mapping[str, Any] | None:
     if given is None or (isinstance(given, float) and given != given):  # NaN
         return None
     if isinstance(given, Mapping):
         return given
-    return parse_mapping(given if isinstance(given, (str, bytes)) else str(given), f"the recipe of {shown(nn)}")
+    text = given if isinstance(given, (str, bytes)) else str(given)
+    return parse_mapping(text, f"the {name} of {shown(nn)}", _EXAMPLES[name])

@@ -25,6 +25,7 @@ from nngpt_ext.networks.source import defines_module
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.inputs import Evidence
 from nngpt_ext.prompts.structures import GivenStructure
 from nngpt_ext.shards import Parts, part_file
 from nngpt_ext.views.wording import NO_MODULE, beginning, count, not_trained_on
@@ -49,6 +50,7 @@ class Job:
     store: str | None = None
     facts: GivenFacts | None = None
     structure: GivenStructure | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def askable(
     recipe: Mapping[str, Any] | None = None,
     skipped: Counter[str] | None = None,
     structure: GivenStructure | None = None,
+    evidence: Evidence | None = None,
 ) -> tuple[list[Network], list[Refused]]:
     """The networks of a collection that can be scored, and those that cannot, with the reasons.
 
@@ -118,7 +121,7 @@ def askable(
         predictor: the predictor that will score them.
         codes: see `read_codes`.
         datasets: two or more.
-        recipe: one for all networks without their own, or one for each dataset.
+        recipe, evidence: of all networks without their own; a recipe may be one for each dataset.
         skipped: see `read_codes`.
         structure: as in `Query`; networks whose code has to run do so now, one after another.
 
@@ -136,12 +139,12 @@ def askable(
             if isinstance(one, Refused):
                 refused.append(one)
                 continue
-            own = recipe if one.recipe is None else one.recipe
-            general = one.recipe is None  # whether a mistake is in no single network
+            own, early = one.given(recipe, evidence)
+            general = one.recipe is None and one.evidence is None  # whether a mistake is in no single network
             try:
                 known = predictor.structures(one.code, datasets, own, structure=structure, nn=one.nn) or None
-                general = general and recipe is not None
-                predictor.check_given(datasets, own, known)
+                general = general and (recipe is not None or evidence is not None)
+                predictor.check_given(datasets, own, known, early)
                 networks.append(replace(one, structure=known))
             except Unmeasurable as error:
                 refused.append(Refused(one.nn, str(error)))
@@ -181,8 +184,9 @@ def score_collection(
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     unseen = predictor.unseen(predictor.check_datasets(job.datasets))
     skipped: Counter[str] = Counter()
-    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure)
-    plan = digest([predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [_planned(one) for one in networks]])
+    networks, refused = askable(predictor, codes, job.datasets, job.recipe, skipped, job.structure, job.evidence)
+    given = [predictor.fingerprint, job.datasets, job.recipe, COLUMNS, [one.planned() for one in networks]]
+    plan = digest(given if job.evidence is None else [*given, job.evidence])
     parts = Parts(out, plan)
     if parts.joined():
         log.info("'%s' is complete", out)
@@ -218,11 +222,6 @@ def score_collection(
     )  # fmt: skip
 
 
-def _planned(one: Network) -> dict[str, Any]:
-    """A network as it stands in the plan; without a structure as in versions that had none."""
-    return {name: value for name, value in asdict(one).items() if name != "structure" or value is not None}
-
-
 def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) -> Iterator[int]:
     for i, networks in shards:
         score_shard(predictor, job, networks, part_file(folder, i))
@@ -232,8 +231,9 @@ def _score_here(predictor: Predictor, job: Job, shards: Shards, folder: Path) ->
 def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], target: Path) -> None:
     """Score some networks and write the answers, all or nothing."""
     queries = (
-        Query(one.code, a, b, job.recipe if one.recipe is None else one.recipe, nn=one.nn, structure=one.structure)
+        Query(one.code, a, b, recipe, nn=one.nn, structure=one.structure, evidence=evidence)
         for one in networks
+        for recipe, evidence in [one.given(job.recipe, job.evidence)]
         for a, b in itertools.combinations(job.datasets, 2)
     )
     rows = [

@@ -81,7 +81,7 @@ def compare(
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
-    basis = predictor.basis(text, [dataset_1, dataset_2], given["recipe"], structure=given["structure"])
+    basis = predictor.basis(text, [dataset_1, dataset_2], **given)
     if as_json:
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
         own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
@@ -121,7 +121,7 @@ def rank(
     given = _given(recipe, accuracies, evidence)
     given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
     found = predictor.rank(text, datasets or None, nn=code.stem, **given)
-    basis = predictor.basis(text, datasets or None, given["recipe"], structure=given["structure"])
+    basis = predictor.basis(text, datasets or None, **given)
     if as_json:
         more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
         print_json(dataclasses.asdict(found) | more)
@@ -142,6 +142,7 @@ def score(
     ] = None,
     recipe: RecipeText = None,
     structure: StructureText = None,
+    evidence: EvidenceText = None,
     engine: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; by default this machine.")] = None,
     shard: Annotated[int, typer.Option(min=1, help="Networks in a shard, which is written at once.")] = 20,
@@ -162,7 +163,7 @@ def score(
     names = tuple(predictor.check_datasets(datasets or None))
     job = Job(
         str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
-        None if structure is None else read_structures(structure),
+        None if structure is None else read_structures(structure), _mapping(evidence, EVIDENCE),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)

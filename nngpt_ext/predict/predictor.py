@@ -259,7 +259,8 @@ class Predictor:
 
     def basis(
         self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
-        structure: GivenStructure | None = None, nn: str | None = None,
+        accuracies: Mapping[str, float] | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None, nn: str | None = None,
     ) -> Basis | None:  # fmt: skip
         """What an answer about these datasets rests on, and how far it is from what training saw.
 
@@ -270,19 +271,20 @@ class Predictor:
         """
         if self._files.seen is None:
             return None
-        query = Query(nn_code, "", "", recipe, nn=nn, structure=structure)
+        query = Query(nn_code, "", "", recipe, accuracies, nn, structure, evidence)
         return self._files.seen.basis(*self._check.compared(query, self.check_datasets(datasets)))
 
     def check_given(
-        self, datasets: Iterable[str], recipe: Recipe | None = None, structure: GivenStructure | None = None
-    ) -> None:
+        self, datasets: Iterable[str], recipe: Recipe | None = None, structure: GivenStructure | None = None,
+        evidence: Evidence | None = None,
+    ) -> None:  # fmt: skip
         """Check that a ranking of datasets has what the prompt shows of them; no model is loaded, and no code runs.
 
         Raises:
             UserError: as `compare`.
         """
         for one, two in itertools.pairwise(self.check_datasets(datasets)):
-            self._check(Query("", one, two, recipe, structure=structure), source_shown=False)
+            self._check(Query("", one, two, recipe, structure=structure, evidence=evidence), source_shown=False)
 
     def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
         """The datasets of a ranking in text order; by default those the adapter was trained on.

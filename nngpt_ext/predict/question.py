@@ -107,13 +107,8 @@ class QueryChecker:
         code, source, is_module = self._source(query) if source_shown else unread
         query = replace(query, nn_code=code)
         names = sorted((query.dataset_1, query.dataset_2))
-        structures, note = self.structures(query, names, source_shown), self._files.note
-        known = {*names, *note.datasets, *self.facts}
-        one, two = (
-            Side(name, inputs.given_for(query, name, note.early_best, known) | {"structure": structures.get(name)})
-            for name in names
-        )
-        question = Question(source, one, two, note.epoch)
+        one, two = self._sides(query, names, source_shown)
+        question = Question(source, one, two, self._files.note.epoch)
         inputs.check_given(self._template, question)
         if (idle := ", ".join(inputs.unused(self._template, query))) and idle not in self._idle:
             self._idle.add(idle)
@@ -135,14 +130,20 @@ class QueryChecker:
         self, query: Query, datasets: Sequence[str]
     ) -> tuple[Template, str, list[Side], Mapping[str, DatasetFacts]]:
         """What `nngpt_ext.scoring.basis.Seen.basis` compares with the training: the arguments that it takes."""
-        known = self.structures(query, datasets)
-        given: dict[str, dict[str, Any]] = {
-            name: {"recipe": recipe_of(query.recipe, name), "structure": known.get(name)} for name in datasets
-        }
-        for one in given.values():
-            if one["recipe"] is not None and self._template.takes(GIVEN["recipe"]):
-                recipe_text(one["recipe"])  # which checks it
-        return self._template, self._source(query)[0], [Side(name, one) for name, one in given.items()], self.facts
+        sides = self._sides(query, datasets)
+        for one in sides:
+            if one.given["recipe"] is not None and self._template.takes(GIVEN["recipe"]):
+                recipe_text(one.given["recipe"])  # which checks it
+        return self._template, self._source(query)[0], sides, self.facts
+
+    def _sides(self, query: Query, datasets: Sequence[str], source_shown: bool = True) -> list[Side]:
+        """The datasets with what is given for each."""
+        found, note = self.structures(query, datasets, source_shown), self._files.note
+        known = {*datasets, *note.datasets, *self.facts}
+        return [
+            Side(name, inputs.given_for(query, name, note.early_best, known) | {"structure": found.get(name)})
+            for name in datasets
+        ]
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.

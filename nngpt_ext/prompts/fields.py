@@ -151,7 +151,7 @@ GIVEN = {
             "evidence",
             "early accuracies",
             "evidence={{'{dataset}': {{1: 0.91}}, '{other}': {{1: 0.55}}}}",
-            """--evidence '{{"{dataset}": {{"1": 0.91}}, "{other}": {{"1": 0.55}}}}' (of compare and rank)""",
+            """--evidence '{{"{dataset}": {{"1": 0.91}}, "{other}": {{"1": 0.55}}}}'""",
         ),
     )
 }

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-from nngpt_ext.data.evidence import Best, relative
+from nngpt_ext.data.evidence import Best, epochs_of, relative
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError, shown, typed, unknown
 from nngpt_ext.io import digest
@@ -67,7 +67,7 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
         return {}
     if not isinstance(found, Mapping):
         raise UserError(f"the evidence of '{dataset}' must be accuracies by epoch, as in {example}, not {shown(found)}")
-    epochs = sorted({epoch for known in best.values() for epoch in known})
+    epochs = epochs_of(best)
     given: dict[int, Any] = {epoch: found.get(epoch, found.get(str(epoch))) for epoch in epochs}
     if any(key not in (*epochs, *map(str, epochs)) for key in found) or None in given.values():
         raise UserError(

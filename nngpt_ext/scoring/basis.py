@@ -42,7 +42,7 @@ class Quantity:
 
     Attributes:
         noun: its name in sentences.
-        group: what it is of: `structure` or `recipe`.
+        group: what it is of, in `GROUPS`.
         fields: the prompt fields that show it.
         value: the number on a side at a resolution (None: unknown); None if it has none there.
     """
@@ -75,6 +75,17 @@ def _pace(side: Side, _: int | None) -> float | None:
     return None if recipe is None else pace(recipe)
 
 
+def _early(side: Side, _: int | None) -> float | None:
+    known = side.given.get("evidence")
+    return known[max(known)] if known else None
+
+
+# What quantities are of: as sentences begin, and what they say of a quantity that the question has on no dataset.
+GROUPS = {
+    "structure": ("Structure", "unknown"),
+    "recipe": ("Recipe", "not given"),
+    "evidence": ("Early accuracies", "not trained yet"),
+}
 QUANTITIES = Declarations(
     "quantity",
     [
@@ -89,6 +100,10 @@ QUANTITIES = Declarations(
         Quantity(
             "resolution", "height of the images in pixels", "resolution", "recipe",
             ("recipe", "input", "input_tenths", "recipe_input", "recipe_input_tenths"), lambda _, height: height,
+        ),
+        Quantity(
+            "early", "accuracy at the last epoch of evidence, relative to the best of training networks",
+            "relative to the best in training", "evidence", ("evidence",), _early,
         ),
     ],
 )  # fmt: skip
@@ -148,7 +163,7 @@ class Basis:
     numbers: dict[str, Compared | None]
 
     def lines(self) -> list[str]:
-        """Sentences for a reader: about the source, the structure and the recipe."""
+        """Sentences for a reader: about the source, the structure, the recipe and the early accuracies."""
         found = []
         if self.similarity is not None:
             kind = "kind none: unlike any network in training"
@@ -157,14 +172,14 @@ class Basis:
                 kind = f"kind {self.kind}, {number}"
             like = f"most like {self.nearest} among {self.networks:,} training networks"
             found.append(f"Source: {like} (similarity {self.similarity:.2f}); {kind}.")
-        for group, none in (("structure", "unknown"), ("recipe", "not given")):
+        for group, (beginning, none) in GROUPS.items():
             own = [
                 f"{QUANTITIES[name].noun} {none if one is None else one}"
                 for name, one in self.numbers.items()
                 if QUANTITIES[name].group == group
             ]
             if own:
-                found.append(f"{group.capitalize()}: {'; '.join(own)}.")
+                found.append(f"{beginning}: {'; '.join(own)}.")
         return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from nngpt_ext.data.evidence import epochs_of
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.io import digest, write_text
 from nngpt_ext.networks.structure import Structure
@@ -135,7 +136,7 @@ class Note(Stage):
     @property
     def early_epochs(self) -> list[int]:
         """The epochs whose accuracies its questions show."""
-        return sorted({epoch for best in self.early_best.values() for epoch in best})
+        return epochs_of(self.early_best)
 
     @property
     def budget(self) -> Budget:

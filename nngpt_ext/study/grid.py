@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.lineage import LEVELS
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.io import text_digest
@@ -72,8 +73,17 @@ class StudyConfig(Stage):
 
     title: str = "What the task can and cannot do"
     common: dict[str, Any] = Field({}, description="keys of a run's configuration for all cells")
-    cells: list[dict[str, Any]] = Field(min_length=1, description="blocks of cells")
+    cells: list[dict[str, Any]] = Field([], description="blocks of cells")
     learning_curve: list[PositiveInt] = Field([], description="numbers of training networks for the baselines' curve")
+    price: list[Annotated[str, AfterValidator(LEVELS.check)]] = Field(
+        [], description="levels of families on which baselines show what training for some epochs tells"
+    )
+
+    @model_validator(mode="after")
+    def _has_something(self) -> StudyConfig:
+        if not self.cells and not self.price:
+            raise ValueError("a study has cells or price")
+        return self
 
 
 class Cell(Place):
@@ -90,6 +100,8 @@ class Grid:
     title: str
     cells: list[Cell]
     learning_curve: list[int]
+    price: list[str]
+    data: DataConfig  # of what has no cell
 
 
 def read_grid(file: Path) -> Grid:
@@ -112,7 +124,9 @@ def read_grid(file: Path) -> Grid:
             faults.append(str(error).removeprefix("configuration: "))
     if faults:
         raise UserError(f"the study '{file}': {'; '.join(dict.fromkeys(faults))}")
-    return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)))
+    families = [study.common, {"data": {"split": "by_family"}}] if study.price else []
+    data, levels = build_config(TaskConfig, *families).data, list(dict.fromkeys(study.price))
+    return Grid(study.title, list(cells.values()), sorted(set(study.learning_curve)), levels, data)
 
 
 def _overwritten(place: str, settings: Mapping[str, Any]) -> list[str]:

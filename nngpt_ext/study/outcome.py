@@ -129,6 +129,7 @@ class CellResult(Place):
     status: Literal["finished", "failed", "not run", "waiting"]
     reason: str | None = None  # why it failed or was not run
     device: str | None = None
+    spent: Number = None  # of both trainings, by evidence of the trials that are tested; null for best trials
     shows_answer: bool = False  # the prompt contains both accuracies, and with them the answer
     figures: Figures | None = None
 
@@ -174,6 +175,25 @@ class CurvePoint(_Frozen):
     ci95: dict[str, Ci95] = {}
 
 
+class PricePoint(_Frozen):
+    """A baseline on networks of families never seen, after some training; all points of a level are of the same pairs.
+
+    Attributes:
+        family_level: what makes a family.
+        knows: what was given.
+        spent: the share of both trainings that this takes.
+        families: in how many the test networks are.
+    """
+
+    family_level: str
+    baseline: str
+    knows: str
+    spent: float
+    accuracy: Accuracy
+    beyond: SkillBeyondPrior
+    families: int
+
+
 class Comparison(_Frozen):
     """The first cell's accuracy minus the second one's, on the same test pairs."""
 
@@ -192,6 +212,7 @@ class Study(_Frozen):
     command: str
     cells: list[CellResult]
     learning_curve: list[CurvePoint]
+    price: list[PricePoint] = []  # studies of older versions have none
     comparisons: list[Comparison]
     versions: dict[str, str]
     timings: dict[str, float]  # seconds of each run, in its last session
@@ -203,6 +224,11 @@ class Study(_Frozen):
     def of_families(self) -> list[CellResult]:
         """The cells that test on families never seen, finished or not."""
         return [cell for cell in self.cells if cell.split in SPLITS and SPLITS[cell.split].by_families]
+
+    def priced(self) -> dict[str, list[PricePoint]]:
+        """The points of the price of knowing, by level of families."""
+        levels = dict.fromkeys(point.family_level for point in self.price)
+        return {level: [point for point in self.price if point.family_level == level] for level in levels}
 
     def compared(self) -> list[tuple[CellResult, Figures]]:
         """The finished cells that can show skill: no answer in the prompt, no leaky split."""

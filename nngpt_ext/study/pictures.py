@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nngpt_ext.study.measurement import DATASETS
 from nngpt_ext.study.outcome import OVER, CellResult, Figures, Study, Verdict
 from nngpt_ext.views.drawing import INK, SERIES, as_svg, figure
@@ -194,6 +196,49 @@ def coverage(group: Group) -> Picture:
         axes.plot(*zip(*map(astuple, group[0].figures.coverage_prior), strict=True), marker=".", ms=3, **_PRIOR)
         axes.set(xlabel="share of pairs answered, the most confident first", ylabel="accuracy among them")
         return _of_group(drawn, axes, group, "coverage", words)
+
+
+def price(study: Study, level: str) -> Picture:
+    """Accuracy before and after training for some epochs, beside the end, where the answer is known."""
+    points = study.priced()[level]
+    spent = sorted({point.spent for point in points})
+    at = {share: float(place) for place, share in enumerate(spent)}
+    knows = {p.spent: p.knows.replace(" on ", "\non ") for p in points} | {0.0: "nothing\ntrained"}
+    lines = {
+        "the higher accuracy so far": ("early_rule",),
+        "the same with recipe and structure": ("bt_recipe_structure", "bt_all"),
+    }
+    priors = [p for p in points if p.baseline == p.beyond.prior]
+    with figure(3.6) as (drawn, axes):
+        axes.axhline(priors[0].accuracy.value, **_PRIOR | {"label": "the usual winner, without a look at the network"})
+        for i, (name, baselines) in enumerate(lines.items()):
+            own = [point for point in points if point.baseline in baselines]
+            style = {"color": SERIES[1 - i], "marker": "so"[i]}
+            places = [at[point.spent] + 0.06 * i for point in own]
+            for x, point in zip(places, own, strict=True):
+                axes.vlines(x, *point.accuracy.ci95, color=style["color"], lw=1.2)
+            axes.plot(places, [point.accuracy.value for point in own], ms=5, lw=1.2, label=name, **style)
+        cells = [
+            (cell, found) for cell, found in study.compared()
+            if cell.family_level == level and cell.spent is not None and cell.label == "normalized"
+        ]  # fmt: skip
+        for i, (cell, found) in enumerate(cells):
+            x, colour = float(np.interp(cell.spent or 0.0, spent, list(at.values()))) - 0.08, SERIES[2 + i % 5]
+            axes.vlines(x, *found.accuracy.ci95, color=colour, lw=1.2)
+            axes.plot(x, found.accuracy.value, color=colour, marker="^", ms=6, ls="", label=cell.title)
+        axes.plot(len(at), 1.0, color=INK, marker="*", ms=9, ls="")
+        axes.set_xticks(
+            range(len(at) + 1), [*(f"{knows[share]}\n{share:.0%}" for share in spent), "both to\nthe end\n100%"]
+        )
+        axes.set(
+            xlabel="share of both trainings that is paid", ylabel="pairs answered correctly", xlim=(-0.4, len(at) + 0.4)
+        )
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(axis="x", visible=False)
+        alt = "; ".join(f"{p.knows}, {p.baseline}: {p.accuracy.value:.3f} at {p.spent:.0%}" for p in points)
+        pairs = f"{count(points[0].accuracy.n, 'pair')} of {points[0].families:,} families"
+        caption = f"by_family {level}: {pairs}, with 95 % intervals over families"
+        return _picture(drawn, axes, caption, alt, f"price {level}")
 
 
 def learning_curve(study: Study) -> Picture | None:

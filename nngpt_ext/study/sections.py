@@ -18,6 +18,7 @@ from nngpt_ext.study import pictures
 from nngpt_ext.study.measurement import NEAR
 from nngpt_ext.study.outcome import OVER, RULE, CellResult, Figures, Study
 from nngpt_ext.study.pictures import Picture
+from nngpt_ext.study.price import price_sentence, price_table
 from nngpt_ext.views.faces import filled, markdown_table, plain, print_tables
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import NO_NUMBER, count, interval, number
@@ -73,7 +74,8 @@ def print_study(study: Study) -> None:
     """Print the sentences, the first columns of the main tables, and the cells that are not finished."""
     shown = [
         Table(whole.title, whole.header[:_SHORT], [row[:_SHORT] for row in whole.rows], whole.caption)
-        for whole in (*families(study)[:1], verdicts(study))
+        for whole in (*families(study)[:1], *map(price_table, study.priced().values()), verdicts(study))
+        if whole.rows
     ]
     missing = [(f"{cell.name}: {_state(cell)}",) for cell in study.cells if cell.figures is None]
     if missing:
@@ -86,6 +88,9 @@ def sentences(study: Study) -> list[str]:
     finished, compared = study.finished(), study.compared()
     shown = [cell for cell, _ in compared if cell.verdict == "skill shown"]
     where = ", ".join(dict.fromkeys(f"{cell.prompt} under {cell.split}" for cell in shown))
+    paid = [price_sentence(points) for points in study.priced().values()]
+    if not study.cells:
+        return paid
     near: dict[str, float] = {}
     for cell, figures in finished:
         near.setdefault(cell.split, figures.slices[NEAR][0].networks / figures.n_test_networks)
@@ -107,7 +112,7 @@ def sentences(study: Study) -> list[str]:
             f"On networks of families never seen, {len(beyond)} of {count(len(tested), 'cell')} showed skill beyond "
             f"the best prior, which may know the network's kind{named}."
         )
-    return found
+    return found + paid
 
 
 def sections(study: Study) -> list[Section]:
@@ -130,10 +135,19 @@ def sections(study: Study) -> list[Section]:
             families(study),
         ),
         Section(
+            "price", "The price of knowing",
+            "Networks of families never seen, trained with one recipe on each of two datasets: how often the better "
+            "dataset is named before both trainings are paid for. The early rule names the one with the higher "
+            "accuracy so far, relative to the best of other networks; the trees (or a ridge regression) know these "
+            "accuracies, recipe and structure. All rows of a table answer the same pairs.",
+            [price_table(points) for points in study.priced().values()],
+            [pictures.price(study, level) for level in study.priced()],
+        ),
+        Section(
             "verdicts", "Verdicts",
             "The pair prior names the dataset that usually wins and never looks at the network; skill is accuracy "
             "minus the accuracy of the pair prior on the same pairs.",
-            [verdicts(study), *([Table("About the splits", ("note",), notes)] if notes else [])],
+            [table for table in (verdicts(study), Table("About the splits", ("note",), notes)) if table.rows],
         ),
         Section(
             "datasets", "Accuracy per dataset",
@@ -191,7 +205,7 @@ def sections(study: Study) -> list[Section]:
                 for cell, figures in finished
             ],
         ),
-        Section("made", "How this was made", "", [_states(study), made]),
+        Section("made", "How this was made", "", [*([_states(study)] if study.cells else []), made]),
     ]  # fmt: skip
     return [section for section in found if section.tables or section.pictures or section.details]
 

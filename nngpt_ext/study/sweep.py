@@ -6,6 +6,7 @@ study.yaml           the resolved cells with which the folder was made
 cells/NAME/          the run of a cell (of all folds, if its split has some), or its answers about random trials
 notes/NAME.json      why a cell failed or was not run here; the next --resume tries it again
 learning_curve.json  the baselines after different numbers of training networks
+price-LEVEL.json     the baselines after training for some epochs
 study.json, study.md, index.html
 """
 
@@ -15,8 +16,10 @@ import json
 import logging
 import shlex
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -30,7 +33,8 @@ from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config,
 from nngpt_ext.settings import defaults, merged
 from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
-from nngpt_ext.study.outcome import CellResult, CurvePoint, Study
+from nngpt_ext.study.outcome import CellResult, CurvePoint, PricePoint, Study
+from nngpt_ext.study.price import price_of_knowing
 from nngpt_ext.study.sections import write_study
 from nngpt_ext.tasks.folds import run_folds
 from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
@@ -40,6 +44,7 @@ from nngpt_ext.views.drawing import check_installed
 log = logging.getLogger(__name__)
 
 GRID, CURVE = "study.yaml", "learning_curve.json"
+Point = TypeVar("Point", CurvePoint, PricePoint)
 
 
 def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bool = False) -> Study:
@@ -69,9 +74,20 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
     loader = Loader()
     if not draw_only:
         _run_cells(grid, folder, loader)
-    curve = _curve(grid, folder, loader, compute=not draw_only)
+    curve = _kept(
+        folder / CURVE, CurvePoint, lambda: learning_curve(grid.cells[0].config.data, grid.learning_curve, loader),
+        compute=bool(grid.learning_curve and grid.cells) and not draw_only,
+    )  # fmt: skip
+    price = [
+        point
+        for level in grid.price
+        for point in _kept(
+            folder / f"price-{level}.json", PricePoint, partial(price_of_knowing, grid.data, level, loader),
+            compute=not draw_only,
+        )
+    ]  # fmt: skip
     command = f"nngpt-ext study --config {shlex.quote(str(config))} --out {shlex.quote(str(folder))} --resume"
-    study = _collected(grid, folder, curve, command)
+    study = _collected(grid, folder, command, curve, price)
     write_study(study, folder)
     return study
 
@@ -176,19 +192,17 @@ def _unavailable(cell: Cell) -> str | None:
     return None
 
 
-def _curve(grid: Grid, folder: Path, loader: Loader, *, compute: bool) -> list[CurvePoint]:
-    file = folder / CURVE
+def _kept(file: Path, kind: type[Point], measured: Callable[[], list[Point]], *, compute: bool) -> list[Point]:
+    """The points in a file; those of `measured` if there is none and they are to be computed."""
     if file.is_file():
-        return [CurvePoint.model_validate(point) for point in json.loads(file.read_text(encoding="utf-8"))]
-    if not compute or not grid.learning_curve:
-        return []
-    found = learning_curve(grid.cells[0].config.data, grid.learning_curve, loader)
+        return [kind.model_validate(point) for point in json.loads(file.read_text(encoding="utf-8"))]
+    found = measured() if compute else []
     if found:
         write_text(file, json.dumps([point.model_dump() for point in found], indent=2) + "\n")
     return found
 
 
-def _collected(grid: Grid, folder: Path, curve: list[CurvePoint], command: str) -> Study:
+def _collected(grid: Grid, folder: Path, command: str, curve: list[CurvePoint], price: list[PricePoint]) -> Study:
     """All cells of a grid, with the figures of those that are finished."""
     cells = [_result(cell, folder) for cell in grid.cells]
     finished = [(cell, folder / "cells" / cell.name) for cell in cells if cell.figures is not None]
@@ -202,6 +216,7 @@ def _collected(grid: Grid, folder: Path, curve: list[CurvePoint], command: str) 
         command=command,
         cells=cells,
         learning_curve=curve,
+        price=price,
         comparisons=compare_bases(finished),
         versions={name: " and ".join(sorted(known)) for name, known in found.items()} or versions(),
         timings={name: round(sum(report.timings.values()), 1) for name, report in reports.items()},
@@ -215,10 +230,12 @@ def _result(cell: Cell, folder: Path) -> CellResult:
         own, run = (inside(folder, "cells", name) for name in (cell.name, cell.run))
         try:
             is_finished(run, cell.config.resolved(run), resume=True)  # raises if it has another configuration
-            template = find_template(cell.prompt, cell.config.tuning.head)
+            template, data = find_template(cell.prompt, cell.config.tuning.head), cell.config.data
+            own_trials = data.tested_trials == "random" and data.evidence.of == "same"
             found = {
                 "status": "finished",
                 "device": read_record(run).get("device"),
+                "spent": data.evidence.spent(data.epoch) if own_trials else None,
                 "shows_answer": template.needs("norm_acc") or template.needs("norm_acc_2"),
                 "figures": measure(own, run),
             }

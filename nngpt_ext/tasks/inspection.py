@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nngpt_ext.data.evidence import COLUMNS, REASON, EarlyTrials
 from nngpt_ext.data.load import load_pairs, parts_of, per_fold, read_records
 from nngpt_ext.data.pairs import build_pairs, usual_winner_share
 from nngpt_ext.data.selection import DataConfig
@@ -30,7 +31,9 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
 
     Returns:
         `pairs`, `networks`, `pair_prior` (share of the pairs that the usual winner of their dataset pair wins, in
-        sample), `excluded`, `epoch`, `label`, `trials`, `source`, and with a split its parts.
+        sample), `excluded`, `epoch`, `label`, `trials`, `source`, with a split its parts, and with
+        `config.evidence` how many pairs have none, by reason; `out` then has each pair's accuracies by epoch, and the
+        reason.
 
     Raises:
         UserError: if the records are missing or broken, or the file cannot be written.
@@ -41,7 +44,8 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
         raise UserError(f"cannot write '{out}': it is a folder")
     records = read_records(config)
     # All chosen trials; a run validates and tests on the best ones.
-    pairs = build_pairs(records.trials.frame, config.epoch, label=config.label, use=config.trials, seed=config.seed)
+    trials = records.trials.frame
+    pairs = build_pairs(trials, config.epoch, label=config.label, use=config.trials, seed=config.seed)
     summary: dict[str, Any] = {
         "pairs": len(pairs),
         "networks": int(pairs["nn"].nunique()),
@@ -53,6 +57,15 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
         parts = {part: pairs.loc[pairs["split"] == part, "nn"] for part in PARTS}
         summary["split"] = {part: {"pairs": len(nn), "networks": int(nn.nunique())} for part, nn in parts.items()}
     summary |= {**config.model_dump(include={"epoch", "label", "trials"}), "source": records.source.kind}
+    if records.early:
+        early = {epoch: found.frame for epoch, found in records.early.items()}
+        pairs = EarlyTrials(config.evidence, trials, early, config.seed).find(pairs)
+        without = {reason: int(n) for reason, n in pairs[REASON].value_counts().items() if reason}
+        summary["evidence"] = {**config.evidence.model_dump(mode="json"), "left_out": without}
+        texts: dict[str, Any] = {  # as keys are in Parquet
+            name: [{str(epoch): value for epoch, value in known.items()} for known in pairs[name]] for name in COLUMNS
+        }
+        pairs = pairs.assign(**texts)
     if out is not None:
         with replacing(out) as temporary:
             pairs.to_parquet(temporary, index=False)
@@ -78,10 +91,7 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
         data = load_pairs(one, records)
         test = data.part("test")
         trained.update(data.evidence)
-        if data.held_out:
-            test["held_out"] = data.held_out
-        units = np.array([data.families.get(nn, nn) for nn in test["nn"]], dtype=object)
-        tested.append(FoldAnswers(test, baseline_probabilities(data), units))
+        tested.append(FoldAnswers.of(data, baseline_probabilities(data)))
         parts = {part: data.part(part) for part in PARTS}
         folds.append(
             {

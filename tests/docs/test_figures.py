@@ -161,6 +161,7 @@ def readme() -> list[str]:
         "is right with {:.3f} by the higher accuracy so far, and with {:.3f} by boosted trees".format(
             *(early["baselines"][name]["accuracy"] for name in ("early_rule", "bt_all"))
         ),
+        f"(`examples/evidence.yaml`) has {accuracy(read(RESULTS + 'runs/evidence-near/report.json'))}",
         f"the best prior has {max(early['baselines'][name]['accuracy'] for name in ('pair_prior', 'kind_prior')):.3f}",
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
@@ -274,7 +275,6 @@ def splits() -> list[str]:
             if name in ("by_network", "by_cluster", "random_pairs")
         ),
         *families(),
-        *early(),
         f"about {(half[1] - half[0]) / 2:.3f}",
         f"varies by {seeds['deviation']:.3f}",
         f"mean is {seeds['mean']:.3f}",
@@ -326,8 +326,7 @@ def families() -> list[str]:
     ]
 
 
-def early() -> list[str]:
-    """Of docs/splits.md: what baselines reach with early evidence."""
+def evidence() -> list[str]:
     kinds = [(level, trials) for trials in ("best", "random") for level in ("near", "strict")]
     found = [read(f"{RESULTS}evidence-{level}-{trials}.json") for level, trials in kinds]
     best, random = found[0], found[2]
@@ -347,7 +346,53 @@ def early() -> list[str]:
         *map(cells, ("pair_prior", "kind_prior", "early_rule", "bt_recipe_structure", "bt_evidence", "bt_all")),
         f"({best['evidence']['trials'] / best['evidence']['sides']:.1f} trials a dataset)",
         f"{random['n_test_pairs']:,} of the {best['n_test_pairs']:,} pairs (near)",
+        *price(),
+        *later(),
     ]
+
+
+def price() -> list[str]:
+    """What training for an epoch or two tells, and its time."""
+    levels, took = read(RESULTS + "price.json"), read(RESULTS + "durations.json")
+    percent = [100 * took["share_of_epoch_5"][epoch][1] for epoch in "12"]
+    first, last = (took["seconds"][epoch][1] for epoch in "15")
+
+    def cells(point: Any) -> str:
+        prior = point["beyond"]["prior"] == point["baseline"]
+        return f"{point['accuracy']['value']:.3f}" + ("" if prior else f" {between(point['beyond']['ci95'], '+')}")
+
+    model = read(RESULTS + "runs/evidence-near/report.json")
+    rule = model["baselines"]["early_rule"]["difference"]
+    return [
+        f"{accuracy(model)}, {rule['value']:+.3f} {between(rule['ci95'], '+')} beyond the early rule",
+        *(
+            row(
+                one["knows"], f"{one['spent']:.0%}".replace("%", " %"), f"`{one['baseline']}`", cells(one), cells(other)
+            )
+            for one, other in zip(*levels.values(), strict=True)
+        ),
+        *(f"{one[0]['accuracy']['n']:,} pairs of {one[0]['families']} families" for one in levels.values()),
+        f"{took['trials']:,} trials, {percent[0]:.1f} % and {percent[1]:.1f} % of the time of five epochs "
+        f"(medians; one epoch takes {first:.0f} s, five {last:.0f} s)",
+    ]
+
+
+def later() -> list[str]:
+    found = read(RESULTS + "evidence-later.json")
+
+    def cells(one: Any, name: str) -> str:
+        own = one["baselines"][name]
+        return f"{own['accuracy']:.3f} {between(own['beyond_best_prior']['ci95'], '+')}"
+
+    names = ("early_rule", "bt_recipe_structure", "bt_evidence", "bt_all")
+    return [
+        row(
+            f"{one['epoch']}, {one['test_trials']}", f"{one['n_test_pairs']:,} / {one['n_test_networks']}",
+            f"{max(one['baselines'][prior]['accuracy'] for prior in ('pair_prior', 'kind_prior')):.3f}",
+            *(cells(one, name) for name in names),
+        )
+        for one in found.values()
+    ]  # fmt: skip
 
 
 def structure() -> list[str]:
@@ -442,6 +487,26 @@ def budget() -> list[str]:
         f"the {BUDGET['regret_shared']['networks']} networks",
         f"costs {shared[1]['regret']:.4f} and the adapter's {shared[0]['regret']:.4f}",
         f"cost {few[0]['regret']:.4f}, and those of the prior {few[1]['regret']:.4f}",
+        *epochs(),
+    ]
+
+
+def epochs() -> list[str]:
+    found = read(RESULTS + "epoch_budget.json")
+    rows: dict[int, list[Any]] = {}
+    for one in found["rows"]:
+        rows.setdefault(one["budget"], []).append(one)
+    return [
+        f"{found['networks']} networks of {found['families']} families, {found['datasets']:.1f} datasets each",
+        f"takes {found['whole']:.0f} epochs",
+        *(
+            row(
+                str(budget),
+                *(f"{one['regret']:.4f} ({one['low']:.4f} to {one['high']:.4f})" for one in ways),
+                *("{:+.4f} ({:+.4f} to {:+.4f})".format(*one["both_minus_it"]) for one in ways[:2]),
+            )
+            for budget, ways in rows.items()
+        ),
     ]
 
 
@@ -552,6 +617,7 @@ FIGURES: Mapping[str, Callable[[], list[str]]] = {
     "README.md": readme,
     "docs/base_models.md": base_models,
     "docs/embedded.md": embedded,
+    "docs/evidence.md": evidence,
     "docs/first_steps.md": lambda: [f"({demo_time()})"],
     "docs/gpu.md": gpu,
     "docs/host.md": host,

@@ -136,6 +136,18 @@ def test_recipes_of_every_type(tmp_path: Path, recipe: list[Any]) -> None:
     assert found == [Network("a", "x = 1", RECIPE), Network("b", "x = 1", None)]
 
 
+@pytest.mark.parametrize("given", [{"svhn": {"1": 0.5}}, '{"svhn": {"1": 0.5}}'])
+def test_early_accuracies_of_every_type(tmp_path: Path, given: Any) -> None:
+    frame = pd.DataFrame({"nn": ["a", "b", "c"], "nn_code": "x = 1", "evidence": [given, None, given]})
+    if isinstance(given, str):
+        frame.loc[2, "evidence"] = "0.5"
+    found = read(tmp_path / "a.parquet", frame)
+    assert found[:2] == [Network("a", "x = 1", evidence={"svhn": {"1": 0.5}}), Network("b", "x = 1")]
+    if isinstance(given, str):
+        assert isinstance(found[2], Refused)
+        assert "the evidence of 'c' must be a JSON object, for example" in found[2].reason
+
+
 def test_deep_recipes_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"nn": ["a"], "nn_code": "x = 1", "recipe": "[" * 100_000})
     (found,) = read(tmp_path / "a.parquet", frame)

@@ -126,7 +126,7 @@ MISTAKES = {
         grid(cells=[BLOCK, {**BLOCK, "prompt": "recipe"}]),
         "cells, block 2: unknown key 'prompt' (did you mean 'prompts'?)",
     ),
-    "no cells": (grid(cells=[]), "cells: list should have at least 1 item"),
+    "no cells": (grid(cells=[]), "a study has cells or price"),
     "no prompts": (grid(cells=[{**BLOCK, "prompts": []}]), "block 1: prompts: list should have at least 1 item"),
     "no list": (grid(cells=[{**BLOCK, "prompts": "recipe"}]), "block 1: prompts: input should be a valid list"),
     "key of a run": (
@@ -197,10 +197,15 @@ def test_the_examples_are_studies(name, small_preset):
     assert read_grid(EXAMPLES / f"{name}.yaml").cells
 
 
+def test_a_price_needs_no_cells():
+    grid = read_grid(EXAMPLES / "price.yaml")
+    assert (grid.cells, grid.price, grid.data.epoch) == ([], ["near", "strict"], 5)
+
+
 def test_the_study_has_its_cells(small_preset):
     every = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.not_here is None]
     cells = [cell for cell in every if cell.split != "by_family"]
-    assert (len(every), len(cells)) == (20, 12)
+    assert (len(every), len(cells)) == (22, 12)
     usual = ("by_network", "normalized", "embedded", "best")
     assert {c.prompt for c in cells if (c.split, c.label, c.base, c.tested_on) == usual} == {
         "code_only",
@@ -219,11 +224,14 @@ def test_the_study_tests_families_as_their_example_does():
     cells = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.split == "by_family"]
     assert {(cell.prompt, cell.base, cell.family_level) for cell in cells} == {
         (prompt, "embedded-2", level)
-        for prompt in ("code_only", "structure", "recipe", "recipe_structure")
+        for prompt in ("code_only", "structure", "recipe", "recipe_structure", "recipe_structure_evidence")
         for level in ("near", "strict")
     }
     example = TaskConfig.model_validate(read_project(EXAMPLES / "families.yaml", "dataset_compare"))
     found = next(cell for cell in cells if cell.prompt == "recipe_structure" and cell.family_level == "near")
+    assert found.config == example.model_copy(update={"store": None})
+    example = TaskConfig.model_validate(read_project(EXAMPLES / "evidence.yaml", "dataset_compare"))
+    found = next(cell for cell in cells if cell.tag == "epoch1" and cell.family_level == "near")
     assert found.config == example.model_copy(update={"store": None})
     for cell in cells:
         lines = get_template(cell.prompt).lines is not None

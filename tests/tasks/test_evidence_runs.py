@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from nngpt_ext import PredictionStore, Predictor, Query, RunResult, TaskConfig
+from nngpt_ext import PredictionStore, Predictor, Query, RunResult, TaskConfig, run_task
 from nngpt_ext.data.evidence import relative
 from nngpt_ext.evaluation.description import summary
 from nngpt_ext.host.node import make_dataset_compare_node
+from nngpt_ext.predict.collection import Job, score_collection
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
@@ -108,6 +111,57 @@ def test_a_ranking_and_the_node_take_evidence(predictor: Predictor) -> None:
     assert "needs early accuracies" in make_dataset_compare_node(predictor)({**state, "evidence": None})[
         "dataset_compare_error"
     ]  # fmt: skip
+
+
+def test_a_collection_has_evidence_of_each_network_or_of_all(run: RunResult, tmp_path: Path) -> None:
+    predictor = Predictor.from_run(run.output_dir)
+    own = [json.dumps(SEEN), None, json.dumps({"mnist": {"1": 91}})]
+    frame = pd.DataFrame({"nn": ["a", "b", "c"], "nn_code": [CODE, CODE + "\n", CODE + "\n\n"], "evidence": own})
+    frame.to_parquet(tmp_path / "codes.parquet")
+    job = Job(str(run.adapter), ("mnist", "svhn"))
+
+    def scored(**given: Any) -> Any:
+        out = tmp_path / f"{len(given)}.parquet"
+        found = score_collection(predictor, replace(job, **given), tmp_path / "codes.parquet", out)
+        return dict(pd.read_parquet(out)[["nn", "log_odds"]].to_numpy()), [one.reason for one in found.refused]
+
+    one = predictor.compare(CODE, "mnist", "svhn", evidence=SEEN)
+    odds, refused = scored()
+    assert odds == {"a": pytest.approx(one.log_odds, abs=1e-5)}
+    assert "'b': prompt 'evidence' needs early accuracies for 'mnist': " in refused[0]
+    assert "'c': the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not 91" in refused[1]
+    odds, refused = scored(evidence={})
+    assert odds["a"] != odds["b"] == pytest.approx(predictor.compare(CODE, "mnist", "svhn", evidence={}).log_odds)
+    assert len(refused) == 1
+    said = line(lambda: scored(evidence={"mnist": {"2": 0.5}}, recipe=None))
+    assert said.startswith("the evidence of 'mnist' is of epoch '2'; the adapter was trained with accuracies at epoch")
+
+
+def test_an_answer_rests_on_early_accuracies(run: RunResult, predictor: Predictor) -> None:
+    def said(evidence: Any) -> list[str]:
+        basis = predictor.basis(CODE, ["mnist", "svhn"], evidence=evidence)
+        return [] if basis is None else basis.lines()
+
+    assert said({}) == ["Early accuracies: relative to the best in training not trained yet."]
+    [found] = said({"mnist": {1: 0.0001}, "svhn": {1: 0.0001}})
+    assert found.startswith("Early accuracies: relative to the best in training 0.0001")
+    assert ", below all in training (" in found
+
+
+@pytest.mark.slow
+def test_the_folds_of_families_are_pooled(tmp_path: Path) -> None:
+    """Each fold divides accuracies by what its own training networks had."""
+    families = {"split": "by_family", "folds": 2, "test_networks": 4}
+    task = build_config(TaskConfig, TASK, {"data": families}).model_dump(exclude={"output_dir", "store"})
+    found = run_task("dataset_compare", task, output_dir=tmp_path / "run")
+    report = found.report
+    assert [fold.fold for fold in report.folds] == [0, 1]
+    assert report.n_test_networks == 8
+    assert {"early_rule", "bt_evidence", "bt_all"} < set(report.baselines)
+    assert len([note for note in report.notes if note.startswith("Evidence: ")]) == 1
+    notes = [json.loads((tmp_path / "run" / f"fold-{i}" / "adapter" / "task.json").read_text()) for i in (0, 1)]
+    assert notes[0]["early_best"] != notes[1]["early_best"]
+    assert rebuild_report(tmp_path / "run") == report
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,18 @@ def test_pairs_are_counted_by_part(tmp_path: Path) -> None:
     assert "split" not in summarize_pairs(DataConfig(), split=False)
 
 
+def test_pairs_with_early_accuracies_and_those_without(tmp_path: Path) -> None:
+    config = DataConfig.model_validate({"trials": "random", "evidence": {"epochs": [1, 2]}})
+    found = summarize_pairs(config, tmp_path / "pairs.parquet")
+    pairs = pd.read_parquet(found["out"])
+    without = pairs["no_evidence"].value_counts().to_dict()
+    assert without.pop("") > 10_000
+    assert found["evidence"]["left_out"] == without
+    assert set(without) == {"no accuracy at epoch 1", "several trials with one recipe"}
+    known = pairs[pairs["no_evidence"] == ""]
+    assert all(set(sides) == {"1", "2"} and min(sides.values()) >= 0 for sides in known["evidence_1"])
+
+
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         summarize_pairs(DataConfig(source="sqlite", path="none.db"), tmp_path / "none" / "pairs.parquet")

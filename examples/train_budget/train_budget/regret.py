@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from nngpt_ext.evaluation.statistics import bootstrap_networks, sign_flip_p
 from nngpt_ext.scoring.strengths import strengths
 
 Known = Mapping[str, Mapping[str, float]]  # network -> dataset -> normalised accuracy
+Families = Mapping[str, str]
 CHANCE = "chance"
 
 
@@ -47,42 +49,52 @@ def prior_choice(train: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
     return choice
 
 
-def regrets(known: Known, choices: Mapping[str, Mapping[str, str]], networks: Collection[str]) -> pd.DataFrame:
+def regrets(
+    known: Known,
+    choices: Mapping[str, Mapping[str, str]],
+    networks: Collection[str],
+    families: Families = MappingProxyType({}),
+) -> pd.DataFrame:
     """Regret of each way to choose, over some networks: normalised accuracy of the best dataset minus the chosen one.
 
     Args:
         known: normalised accuracy by network and dataset.
         choices: a way's name to its choice, network to dataset.
         networks: those that are trained.
+        families: of networks; intervals are over families, a network that has none is one.
 
     Returns:
         A row a way, and one for `chance` (the mean over a network's datasets): `regret`, `low`, `high` (95 %
-        interval over networks) and `best_chosen` (how often the best dataset was chosen), `n`.
+        interval) and `best_chosen` (how often the best dataset was chosen), `n`.
     """
     names = sorted(networks)
-    rows = {}
+    units, rows = [families.get(nn, nn) for nn in names], {}
     for way, lost in _lost(known, choices, names).items():
         best = [1 / len(known[nn]) for nn in names] if way == CHANCE else lost == 0
-        rows[way] = (lost.mean(), *bootstrap_networks(lost, names), float(np.mean(best)), len(names))
+        rows[way] = (lost.mean(), *bootstrap_networks(lost, units), float(np.mean(best)), len(names))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["regret", "low", "high", "best_chosen", "n"])
 
 
 def differences(
-    known: Known, choices: Mapping[str, Mapping[str, str]], networks: Collection[str], way: str
+    known: Known,
+    choices: Mapping[str, Mapping[str, str]],
+    networks: Collection[str],
+    way: str,
+    families: Families = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Regret of one way minus that of each other on the same networks, and of chance: below 0 it is the better one.
 
     Returns:
-        A row for each other way: `difference`, `low`, `high` (95 % interval over networks, paired) and `p` (of no
+        A row for each other way: `difference`, `low`, `high` (95 % interval, paired) and `p` (of no
         difference, by flipping signs).
     """
     names = sorted(networks)
-    lost = _lost(known, choices, names)
+    units, lost = [families.get(nn, nn) for nn in names], _lost(known, choices, names)
     rows = {}
     for other in lost:
         if other != way:
             paired = lost[way] - lost[other]
-            rows[other] = (paired.mean(), *bootstrap_networks(paired, names), sign_flip_p(paired, names))
+            rows[other] = (paired.mean(), *bootstrap_networks(paired, units), sign_flip_p(paired, units))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high", "p"])
 
 

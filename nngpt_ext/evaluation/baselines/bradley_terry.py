@@ -149,8 +149,18 @@ def ridge_scores(features: np.ndarray, contest: Contest, penalties: Sequence[flo
         slope = features.T @ contest.gradient(scores)[0] + penalty * weights
         return contest.loss(scores) + penalty / 2 * float(weights @ weights), slope
 
-    start = np.zeros(features.shape[1])
-    fitted = [minimize(loss, start, (penalty,), method="L-BFGS-B", jac=True) for penalty in penalties]
+    leads = features[contest.sides[0]] - features[contest.sides[1]]
+
+    def curve(weights: np.ndarray, penalty: float) -> np.ndarray:
+        probability = sigmoid(contest.offset + leads @ weights)
+        certainty = contest.weight * probability * (1 - probability)
+        return np.asarray(leads.T @ (leads * certainty[:, None]) + penalty * np.eye(len(weights)))
+
+    start, tolerance = np.zeros(features.shape[1]), {"gtol": 1e-6 * len(leads)}
+    fitted = [
+        minimize(loss, start, (penalty,), method="trust-exact", jac=True, hess=curve, options=tolerance)
+        for penalty in penalties
+    ]
     return [features @ one.x for one in fitted]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
+from nngpt_ext.data.evidence import epochs_of
 from nngpt_ext.data.lineage import is_known, source_keys
 from nngpt_ext.networks.catalogue import shipped, structures
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape
@@ -78,7 +79,7 @@ def linear_all(data: PairData, sides: Sequence[Side]) -> np.ndarray:
 
 def _evidence(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """At each epoch the relative accuracy, and the accuracy's logit as training networks on the dataset have it."""
-    epochs = sorted({epoch for best in data.early_best.values() for epoch in best})
+    epochs = epochs_of(data.early_best)
     shares = np.array([[one.evidence.get(epoch, math.nan) for epoch in epochs] for one in sides], dtype="float64")
     tops = np.array([[data.early_best.get(one.dataset, {}).get(epoch, 1.0) for epoch in epochs] for one in sides])
     logits = logit(np.clip(shares * tops, *_CERTAIN))
