@@ -112,7 +112,7 @@ class QueryChecker:
         structures, note = self.structures(query, names, source_shown), self._files.note
         known = {*names, *note.datasets, *self.facts}
         one, two = (
-            Side(name, inputs.given_for(query, name, note.early_best, known) | {"structure": structures.get(name)})
+            Side(name, inputs.given_for(query, name, note, known) | {"structure": structures.get(name)})
             for name in names
         )
         question = Question(source, one, two, note.epoch)
@@ -130,7 +130,7 @@ class QueryChecker:
 
     def structures(self, query: Query, datasets: Iterable[str], source_shown: bool = True) -> dict[str, Structure]:
         """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""
-        recipes = {name: recipe_of(query.recipe, name) for name in datasets}
+        recipes = {name: recipe_of(query.recipe, name, self._files.note.recipe) for name in datasets}
         return self._structures(query.structure, query.nn_code if source_shown else None, recipes, query.network)
 
     def compared(
@@ -139,7 +139,8 @@ class QueryChecker:
         """What `nngpt_ext.scoring.basis.Seen.basis` compares with the training: the arguments that it takes."""
         known = self.structures(query, datasets)
         given: dict[str, dict[str, Any]] = {
-            name: {"recipe": recipe_of(query.recipe, name), "structure": known.get(name)} for name in datasets
+            name: {"recipe": recipe_of(query.recipe, name, self._files.note.recipe), "structure": known.get(name)}
+            for name in datasets
         }
         for one in given.values():
             if one["recipe"] is not None and self._template.takes(GIVEN["recipe"]):

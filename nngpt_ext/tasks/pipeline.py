@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,30 +67,31 @@ class Loader:
     """
 
     def __init__(self) -> None:
-        self._records: dict[tuple[Any, ...], Records] = {}
+        self._records: dict[str, Records] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._data: dict[str, PairData] = {}
         self._base: dict[str, Base] = {}
 
-    def data(self, config: DataConfig) -> PairData:
-        """The pairs of a configuration.
+    def data(self, config: DataConfig, required: Collection[str] = ()) -> PairData:
+        """The pairs of a configuration, of trials that have what is required.
 
         Raises:
             UserError: as `load_pairs`.
         """
-        key, place = _key(config), (config.source, config.path, config.epoch, config.evidence.epochs)
+        key = _key(config, required)
+        place = repr((config.places, config.epoch, config.evidence.epochs))
         if key not in self._data:
             self._data.clear()  # before the next pairs are loaded
             if place not in self._records:
                 self._records[place] = read_records(config)
-            self._data[key] = load_pairs(config, self._records[place])
+            self._data[key] = load_pairs(config, self._records[place], required)
         return self._data[key]
 
-    def baselines(self, config: DataConfig) -> dict[str, np.ndarray]:
-        """The result of `baseline_probabilities` for the pairs of a configuration."""
-        key = _key(config)
+    def baselines(self, config: DataConfig, required: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The result of `baseline_probabilities` for the pairs of a configuration, as `data` has them."""
+        key = _key(config, required)
         if key not in self._baselines:
-            self._baselines[key] = baseline_probabilities(self.data(config))
+            self._baselines[key] = baseline_probabilities(self.data(config, required))
         return self._baselines[key]
 
     def base(self, config: ModelConfig) -> Base:
@@ -110,8 +110,8 @@ class Loader:
         return self._base[key]
 
 
-def _key(config: DataConfig) -> str:
-    return config.model_dump_json(exclude=_NOT_OF_PAIRS)
+def _key(config: DataConfig, required: Collection[str]) -> str:
+    return config.model_dump_json(exclude=_NOT_OF_PAIRS) + " ".join(sorted(required))
 
 
 def run_pipeline(
@@ -123,7 +123,7 @@ def run_pipeline(
         return done
     template = find_template(config.prompt, config.tuning.head)
     with timings.stage("data"):
-        data = loader.data(resolved.data)
+        data = loader.data(resolved.data, template.required)
     with timings.stage("base model"):
         base = loader.base(config.model)
     from nngpt_ext.tasks.workbench import Workbench  # which loads torch
@@ -261,10 +261,12 @@ def _run(
         "base model": base.sha256,
     }
     later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
-    later["dataset facts"] = digest({name: astuple(facts) for name, facts in data.facts.items()})
+    later["dataset facts"] = digest({name: facts.values() for name, facts in data.facts.items()})
     same_inputs(folder, inputs, later)
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
-        data.part("test")[KEYS].assign(**loader.baselines(config.data)).to_parquet(temporary, index=False)
+        data.part("test")[KEYS].assign(**loader.baselines(config.data, bench.template.required)).to_parquet(
+            temporary, index=False
+        )
     with timings.stage("tuning"):
         adapter = bench.tune(folder, on_epoch)
     with timings.stage("scoring"):

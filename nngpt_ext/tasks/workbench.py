@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +162,8 @@ class Workbench:
             epoch=config.data.epoch,
             row_tokens=config.tuning.row_tokens,
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
-            facts={name: asdict(facts) for name, facts in data.facts.items()},
+            facts={name: facts.by_name() for name, facts in data.facts.items()},
+            recipe=list(data.training["recipe_1"].iloc[0]),
             early_best=data.early_best if self.template.takes(GIVEN["evidence"]) else {},
         )
         if self.prior is not None:

@@ -62,11 +62,11 @@ def test_auto_takes_a_given_path_first(tree: Path, database: Path, with_database
     found = open_source("auto", database)
     assert isinstance(found, SqliteSource)
     assert found.path == database
-    assert caplog.messages == [f"LEMUR: sqlite at {database}, because its path was given"]
+    assert caplog.messages == [f"records: sqlite at {database}, because its path was given"]
     caplog.clear()
     found = open_source("auto", tree)
     assert isinstance(found, PackageSource)
-    assert caplog.messages == [f"LEMUR: package at {tree}, because its path was given"]
+    assert caplog.messages == [f"records: package at {tree}, because its path was given"]
 
 
 def test_a_folder_may_hold_the_tree(tree: Path) -> None:
@@ -76,20 +76,20 @@ def test_a_folder_may_hold_the_tree(tree: Path) -> None:
 def test_auto_takes_the_database_here_second(with_database: Path, caplog) -> None:
     found = open_source()
     assert isinstance(found, SqliteSource)
-    assert caplog.messages == [f"LEMUR: sqlite at {with_database}, because there is db/ab.nn.db here"]
+    assert caplog.messages == [f"records: sqlite at {with_database}, because there is db/ab.nn.db here"]
 
 
 def test_auto_takes_the_installed_records_third(caplog) -> None:
     found = open_source()
     assert isinstance(found, PackageSource)
     assert caplog.messages == [
-        f"LEMUR: package at {found.location}, because the installed nn-dataset ships its records"
+        f"records: package at {found.location}, because the installed nn-dataset ships its records"
     ]
 
 
 def test_auto_takes_the_api_last(later_version: None, caplog) -> None:
     assert isinstance(open_source(), ApiSource)
-    assert caplog.messages == ["LEMUR: api at ab.nn.api, because nn-dataset 2.2.3 ships no records"]
+    assert caplog.messages == ["records: api at ab.nn.api, because nn-dataset 2.2.3 ships no records"]
     assert "ab" not in sys.modules  # nothing is imported, built or downloaded yet
 
 

@@ -62,7 +62,7 @@ def test_faults_are_counted_and_the_rest_is_the_same(faulty_tree: Path, tmp_path
         "accuracy not a number": 2,
         "accuracy not finite": 2,
         "accuracy outside [0, 1]": 2,
-        "dataset without facts": 1,
+        "no facts of dataset 'imagenet-22k'": 1,
         "network without source": 2,
     }
     assert sum(tree.excluded.values()) == sum(sqlite.excluded.values())
