@@ -27,6 +27,7 @@ from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
+from nngpt_ext.tasks.records_commands import datasets, records
 from nngpt_ext.tuning.ranks import joined, launched
 from nngpt_ext.version import __version__
 from nngpt_ext.views.wording import count, excluded, number, with_interval
@@ -41,8 +42,10 @@ app = typer.Typer(
 )
 
 app.add_typer(bench.app, name="bench")
+app.add_typer(datasets, name="datasets")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
+app.add_typer(records, name="records")
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]

@@ -39,11 +39,12 @@ class DatasetFacts:
     def by_name(self) -> dict[str, Fact]:
         """All facts by name, as files have them."""
         found = asdict(self)
-        return {**found, **dict(sorted(found.pop("more").items()))}
+        more = found.pop("more")
+        return {**found, **dict(sorted(more.items()))}
 
     def values(self) -> list[Any]:
         """What identifies them: the four numbers, and further facts with their names."""
-        return [*list(self.by_name().values())[:4], *sorted(self.more.items())]
+        return [self.train_images, self.image_size, self.channels, self.classes, *sorted(self.more.items())]
 
 
 # NNGPT's own figures, so that prompts are comparable, even where they are inaccurate: CelebA's aligned images are

@@ -123,6 +123,8 @@ def collect(
     A trial is excluded if its accuracy is unusable, its network has no source or its dataset has no facts; it is
     counted under the first reason that applies. A recipe's value that cannot be read is missing.
     """
+    import numpy as np
+
     frame = raw_frame(records, recipe)
     accuracies, epochs = ([read(value) for value in frame[name].tolist()] for name, read in _READ.items())
     excluded: Counter[str] = Counter()
@@ -142,7 +144,7 @@ def collect(
         kept.append(not reason)
         if reason:
             excluded[reason] += 1
-    frame = frame.assign(accuracy=accuracies, epoch=epochs)[kept]
+    frame = frame.assign(accuracy=accuracies, epoch=epochs)[np.array(kept, dtype=bool)]
     for name, kind in {"nn": TEXT, "dataset": TEXT, **recipe}.items():
         if kind == NUMBER:
             frame[name] = [_number(value) for value in frame[name].tolist()]

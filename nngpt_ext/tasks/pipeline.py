@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig
+from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig, TuningConfig
 from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
@@ -154,7 +154,7 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
     model, head = config.model, config.tuning.head
     faults = _faults(
         lambda: _check_evidence(find_template(config.prompt, head), config.data),
-        lambda: _check_finetuner(config.tuning.finetuner),
+        lambda: _check_finetuner(config.tuning),
     )
     if not faults and is_finished(folder, config, resume):
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
@@ -197,8 +197,11 @@ def _check_evidence(template: Template, data: DataConfig) -> None:
         raise UserError(f"prompt '{template.name}' shows early accuracies: set their epochs, for example {example}")
 
 
-def _check_finetuner(name: str) -> None:
+def _check_finetuner(config: TuningConfig) -> None:
+    name = config.finetuner
     finetuners.get(name)
+    if name != "qlora" and config.init_from is not None:
+        raise UserError(f"only {setting('tuning.finetuner', 'qlora')} reads tuning.init_from, not '{name}'")
     if name != "qlora":
         one_process(f"the fine-tuner '{name}'", f"use {setting('tuning.finetuner', 'qlora')}, or start the run alone")
 
@@ -252,6 +255,7 @@ def _run(
     import torch
 
     from nngpt_ext.tasks.workbench import calibrated
+    from nngpt_ext.tuning.warm_start import start_record
 
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
@@ -262,6 +266,9 @@ def _run(
     }
     later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
     later["dataset facts"] = digest({name: facts.values() for name, facts in data.facts.items()})
+    begun = start_record(config, data)
+    if begun:
+        inputs["first adapter"] = begun["init_from"]["sha256"]
     same_inputs(folder, inputs, later)
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
         data.part("test")[KEYS].assign(**loader.baselines(config.data, bench.template.required)).to_parquet(
@@ -298,6 +305,7 @@ def _run(
         "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // config.tuning.orders,
         "excluded": data.excluded,
         **({"evidence": dict(data.evidence), "without_evidence": dict(data.without_evidence)} if data.evidence else {}),
+        **begun,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
         **({"held_out": data.held_out} if data.held_out else {}),

@@ -35,6 +35,7 @@ from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_e
 from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
 from nngpt_ext.tuning.ranks import add_up, deal, own_number, size
+from nngpt_ext.tuning.warm_start import check_start
 
 
 class Workbench:
@@ -44,6 +45,7 @@ class Workbench:
         self.config = config = config.decided(base.device.type == "cuda", base.holds_activations)
         self.template = template
         self.base = base
+        check_start(config, template, base)
         self.data = data = with_structures(data, template, config.networks.run_code)
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)

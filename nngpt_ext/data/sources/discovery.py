@@ -16,7 +16,7 @@ from nngpt_ext.data.sources.api import ApiSource
 from nngpt_ext.data.sources.joined import JoinedSource
 from nngpt_ext.data.sources.package import PackageSource, installed_folder
 from nngpt_ext.data.sources.sqlite import SqliteSource
-from nngpt_ext.data.sources.table import TableSource, is_table
+from nngpt_ext.data.sources.trial_table import TableSource, is_table
 from nngpt_ext.data.trials import RECIPE, Source
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, parsing, setting, shown

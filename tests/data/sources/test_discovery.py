@@ -124,7 +124,7 @@ def test_a_path_that_does_not_exist(kind: str, tmp_path: Path) -> None:
         open_source(kind, tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in one_line(error.value)
     for name in ("a" * 5_000, "a\0b"):
-        with pytest.raises(UserError, match="LEMUR") as error:
+        with pytest.raises(UserError, match="records") as error:
             open_source(kind, name)
         assert len(str(error.value)) < 2_000
 
@@ -143,9 +143,9 @@ def test_a_path_of_the_wrong_kind(database: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             open_source(kind, tmp_path)
         assert "has no folder stat/train" in one_line(error.value)
-    (tmp_path / "table.csv").write_text("nn,dataset\n" * 100)
+    (tmp_path / "other.db").write_text("nn,dataset\n" * 100)
     with pytest.raises(UserError) as error:
-        open_source("auto", tmp_path / "table.csv")
+        open_source("auto", tmp_path / "other.db")
     assert "file is not a database" in one_line(error.value)
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_kind() -> None:
         open_source("sqlit")
     message = one_line(error.value)
     assert "did you mean 'sqlite'?" in message
-    assert "known: api, auto, package, sqlite" in message
+    assert "known: api, auto, package, sqlite, table" in message
 
 
 def test_the_command_line_prints_one_line_and_exits_with_2(

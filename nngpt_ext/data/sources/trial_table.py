@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Set
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.sources.package import networks_in, sources_in
 from nngpt_ext.data.trials import KEYS, NUMBER, RECIPE, TEXT
-from nngpt_ext.errors import UserError, nearest, parsing, setting, shown
+from nngpt_ext.errors import UserError, nearest, parsing, setting, shown, typed
 from nngpt_ext.io import text_digest
 
 if TYPE_CHECKING:
@@ -103,18 +104,18 @@ class TableSource:
         if missing:
             alike = {own: [n for n in names if n.lower() in _OTHER_NAMES.get(own, ())] for own in missing}
             alike |= {"accuracy": accuracies} if "accuracy" in missing else {}
-            mapping = ", ".join(f"{own}: {(*alike[own], 'COLUMN')[0]}" for own in missing)
+            mapping = {own: (*alike[own], "COLUMN")[0] for own in missing}
             several = len(alike.get("accuracy", ())) > 1
             raise UserError(
                 f"'{self.location}' has no column {', '.join(missing)}; its columns are {', '.join(names)}"
                 f"{'; a trial has one accuracy, and a row for each epoch' if several else ''}; say which they are: "
-                f"{setting('data.columns', f'{{{mapping}}}')}"
+                f"{_mapped(mapping)}"
             )
         others = [name for name in accuracies if name != found["accuracy"][0]]
         if others and "accuracy" not in self._given:
             raise UserError(
                 f"'{self.location}' has several accuracies a trial, accuracy, {', '.join(others)}; say which one is "
-                f"compared: {setting('data.columns', f'{{accuracy: {others[0]}}}')} (the others are not used)"
+                f"compared: {_mapped({'accuracy': others[0]})} (the others are not used)"
             )
         return found
 
@@ -151,10 +152,10 @@ class TableSource:
             raise UserError(f"'{self.location}' has several accuracies in a row; write a row for each epoch")
         outside = float((pd.to_numeric(found["accuracy"], errors="coerce") > 1).mean())
         if outside > _MOST_OUTSIDE:
-            divided = f'{{accuracy: "{own["accuracy"][0]} / 100"}}'
+            divided = _mapped({"accuracy": f"{own['accuracy'][0]} / 100"})
             raise UserError(
                 f"'{self.location}': {100 * outside:.0f} % of the accuracies are above 1; if they are in percent, "
-                f"divide them: {setting('data.columns', divided)}"
+                f"divide them: {divided}"
             )
         return pd.DataFrame({**found, **{name: whole[name] for name in whole.columns if name not in taken | {*found}}})
 
@@ -210,6 +211,12 @@ class TableSource:
                     wrong = "two different sources" if isinstance(text, str) else "a source that is not text"
                     raise UserError(f"'{file}': network {shown(name)} has {wrong}; give each source its own name")
         return found
+
+
+def _mapped(columns: Mapping[str, str]) -> str:
+    """How to say which columns are meant."""
+    value, options = json.dumps(columns), " ".join(f"--column '{own}={theirs}'" for own, theirs in columns.items())
+    return typed(f"--set 'data.columns={value}', of records check {options}", f"data={{'columns': {value}}}")
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
