@@ -99,17 +99,25 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else math.nan
 
 
+def _numbers(column: pd.Series) -> Any:
+    """A column's numbers, NaN for all else."""
+    if column.dtype.kind == "f":
+        return column.where(column.abs() < math.inf)
+    return [_number(value) for value in column.tolist()]
+
+
 def _epoch(value: Any) -> int | None:
     number = _number(value)
     return int(number) if number >= 0 and number == int(number) else None
 
 
 def raw_frame(records: Iterable[tuple[Any, ...]] | pd.DataFrame, recipe: Iterable[str]) -> pd.DataFrame:
-    """What a source returns as a table of objects."""
+    """What a source returns as a table."""
     import pandas as pd
 
-    raw = records if isinstance(records, pd.DataFrame) else list(records)
-    return pd.DataFrame(raw, columns=[*KEYS, *recipe], dtype=object)
+    if isinstance(records, pd.DataFrame):
+        return records
+    return pd.DataFrame(list(records), columns=[*KEYS, *recipe], dtype=object)
 
 
 def collect(
@@ -147,7 +155,7 @@ def collect(
     frame = frame.assign(accuracy=accuracies, epoch=epochs)[np.array(kept, dtype=bool)]
     for name, kind in {"nn": TEXT, "dataset": TEXT, **recipe}.items():
         if kind == NUMBER:
-            frame[name] = [_number(value) for value in frame[name].tolist()]
+            frame[name] = _numbers(frame[name])
         else:  # pandas 2 makes None the text "None"
             frame[name] = frame[name].astype("str").mask(frame[name].isna(), None)
     numbers = [name for name, kind in recipe.items() if kind == NUMBER]

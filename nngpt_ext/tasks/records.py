@@ -35,9 +35,9 @@ def check_records(config: DataConfig, epoch: int | None = None) -> dict[str, Any
             f"{', '.join(f'{why} {n:,}' for why, n in trials.excluded.items()) or 'it is empty'}"
         )
     on = frame.groupby(["epoch", "nn"])["dataset"].nunique()
-    paired = on[on >= 2].groupby("epoch").size()
     if epoch is None:
-        epoch = int(paired.idxmax()) if len(paired) else int(frame["epoch"].iloc[0])
+        paired = on[on >= 2] if (on >= 2).any() else on
+        epoch = int(paired.reset_index()["epoch"].mode().iloc[0])
     summary = summarize_pairs(config.model_copy(update={"epoch": epoch}))
     tested = summary["split"]["test"]["networks"]
     return {
@@ -45,8 +45,8 @@ def check_records(config: DataConfig, epoch: int | None = None) -> dict[str, Any
         "excluded": trials.excluded,
         "location": source.location,
         "recipe": dict(source.recipe),
-        "datasets": {str(name): int(n) for name, n in frame.groupby("dataset")["nn"].nunique().items()},
-        "epochs": {int(at): int(n) for at, n in frame.groupby("epoch")["nn"].nunique().items()},
+        "datasets": frame.groupby("dataset")["nn"].nunique().to_dict(),
+        "epochs": frame.groupby("epoch")["nn"].nunique().to_dict(),
         "enough": tested >= FEW,
         "note": few_networks(tested) or None,
     }

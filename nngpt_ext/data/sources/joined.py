@@ -101,8 +101,7 @@ class JoinedSource:
                     )
             frames.append(frame.assign(nn=frame["nn"].map(names), dataset=frame["dataset"].map(own)))
             seen |= {plain(str(name)): str(name) for name in own.values()}
-        whole = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, *self.recipe])
-        return whole.astype(object).where(whole.notna(), None)
+        return pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, *self.recipe])
 
     def networks(self) -> Set[str]:
         return {name for names in self._names for name in names.values()}

@@ -186,10 +186,11 @@ class TableSource:
         frame = self._frame[[*KEYS, *self.recipe]]
         if epoch is not None:
             frame = frame[pd.to_numeric(frame["epoch"], errors="coerce") == epoch]
-        raw = frame.astype(object).where(frame.notna(), None)
-        for name in ("nn", "dataset"):  # which may be numbers
-            raw[name] = raw[name].map(str)
-        return raw
+        accuracy = frame["accuracy"]
+        if accuracy.isna().any():
+            accuracy = accuracy.astype(object).where(accuracy.notna(), None)
+        names = {name: frame[name].map(str, na_action="ignore") for name in ("nn", "dataset")}  # which may be numbers
+        return frame.assign(**names, accuracy=accuracy)
 
     def networks(self) -> Set[str]:
         return self._codes.keys() if self._folder is None else networks_in(self._folder)
@@ -241,9 +242,9 @@ def _kind(values: pd.Series) -> str | None:
     """Whether the values are numbers or short texts; None for something else, and for a column without values."""
     import pandas as pd
 
-    distinct = values.dropna().astype(object).drop_duplicates() if not _nested(values) else pd.Series()
-    if distinct.empty:
+    if _nested(values) or values.isna().all():
         return None
+    distinct = values.dropna().drop_duplicates().astype(object)
     if pd.to_numeric(distinct, errors="coerce").notna().all() and not distinct.map(lambda x: isinstance(x, bool)).any():
         return NUMBER
     return TEXT if distinct.map(str).str.len().max() <= _LONGEST else None
@@ -251,4 +252,4 @@ def _kind(values: pd.Series) -> str | None:
 
 def _nested(values: pd.Series) -> bool:
     """Whether a value is a list or a mapping."""
-    return any(not isinstance(value, str) and hasattr(value, "__len__") for value in values.tolist())
+    return any(not isinstance(x, str) and hasattr(x, "__len__") for x in (values if values.dtype == object else ()))
