@@ -31,7 +31,7 @@ def write(folder: Path, trials: int) -> None:
     frame = pd.DataFrame(
         {
             "nn": names[nn],
-            "nn_code": pd.Series(nn).astype("category").cat.rename_categories(codes),
+            "nn_code": pd.Series(nn).astype("category").cat.rename_categories(list(codes)),
             "dataset": np.array([f"data-{i}" for i in range(DATASETS)], dtype=object)[dataset],
             "epoch": 5,
             "accuracy": np.clip(random.normal(0.5 + nn / NETWORKS / 4 + dataset / DATASETS / 5, 0.1), 0, 1),

@@ -64,14 +64,14 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     """Write a recipe: `lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 64 flip`.
 
     Args:
-        recipe: `lr`, `batch`, `momentum`, `dropout`, `transform`; the last four may be None or absent. One with other
-            fields, of a user's own records, is written as it is, in the order of its fields.
+        recipe: LEMUR's fields, `lr`, `batch`, `momentum`, `dropout`, `transform`, which may be None or absent. One with
+            other fields, of a user's own records, is written as it is, in the order of its fields.
 
     Raises:
-        UserError: for a missing learning rate of a recipe with LEMUR's fields, or an invalid value.
+        UserError: for an invalid value.
     """
     parts = []
-    for key, value in (completed(recipe, RECIPE) if set(recipe) <= set(RECIPE) else recipe).items():
+    for key, value in ({**dict.fromkeys(RECIPE), **recipe} if set(recipe) <= set(RECIPE) else recipe).items():
         write = _WRITTEN.get(key, _plain)
         try:
             parts.append(f"{key} {'none' if value is None or value == '' else write(value)}")
