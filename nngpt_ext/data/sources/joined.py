@@ -64,10 +64,10 @@ class JoinedSource:
         """For each source, the names that its networks have here."""
         result: list[dict[str, str]] = []
         earlier: dict[str, str] = {}  # names by hash of the source
+        taken: set[str] = set()
         for source in self._sources:
             own: dict[str, str] = {}
             names: dict[str, str] = {}
-            taken = set(earlier.values())
             for nn, code in source.sources(sorted(source.networks())).items():
                 text = as_text(code, f"the source of '{nn}'")
                 # Those of the first source, perhaps all of LEMUR, are not compacted: that takes minutes.
@@ -75,8 +75,9 @@ class JoinedSource:
                 hashes = [one for one in (text_digest(text), known_key(text), compact) if one]
                 name = next((earlier[one] for one in hashes if one in earlier), None)
                 names[nn] = name or (f"{nn} ({Path(source.location).stem})" if nn in taken else nn)
-                own |= dict.fromkeys(hashes, names[nn])
-            earlier = own | earlier
+                for one in hashes:
+                    own.setdefault(one, names[nn])
+            earlier, taken = own | earlier, taken | set(names.values())
             result.append(names)
         return result
 

@@ -236,7 +236,7 @@ def later_release(database: Path, tmp_path: Path) -> Path:
     file = Path(shutil.copy(database, tmp_path / "ab.nn.db"))
     with closing(sqlite3.connect(file)) as connection:
         connection.execute(
-            "CREATE TABLE nn_stat (id TEXT PRIMARY KEY, nn_name TEXT, prm_id TEXT, total_params INTEGER)"
+            "CREATE TABLE nn_stat (id TEXT PRIMARY KEY, nn_name TEXT, total_params INTEGER)"
         )
         connection.execute("CREATE TABLE train_stat (stat_id TEXT PRIMARY KEY, train_loss REAL, gradient_norm REAL)")
         connection.execute("CREATE TABLE nn_minhash (nn TEXT PRIMARY KEY, num_perm INTEGER, hashvalues BLOB)")
