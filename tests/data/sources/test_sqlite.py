@@ -235,9 +235,7 @@ def later_release(database: Path, tmp_path: Path) -> Path:
     """A database as 2.2 makes it: with further tables, and trials on datasets that this package does not know."""
     file = Path(shutil.copy(database, tmp_path / "ab.nn.db"))
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute(
-            "CREATE TABLE nn_stat (id TEXT PRIMARY KEY, nn_name TEXT, total_params INTEGER)"
-        )
+        connection.execute("CREATE TABLE nn_stat (id TEXT PRIMARY KEY, nn_name TEXT, total_params INTEGER)")
         connection.execute("CREATE TABLE train_stat (stat_id TEXT PRIMARY KEY, train_loss REAL, gradient_norm REAL)")
         connection.execute("CREATE TABLE nn_minhash (nn TEXT PRIMARY KEY, num_perm INTEGER, hashvalues BLOB)")
         for dataset, known in (("fashion-mnist", "mnist"), ("tiny-imagenet", "imagenette")):
