@@ -27,6 +27,7 @@ from nngpt_ext.light import check_whole
 from nngpt_ext.predict import predict_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
+from nngpt_ext.tasks.records_commands import datasets, records
 from nngpt_ext.tuning.ranks import joined, launched
 from nngpt_ext.version import __version__
 from nngpt_ext.views.wording import count, excluded, number, with_interval
@@ -41,12 +42,14 @@ app = typer.Typer(
 )
 
 app.add_typer(bench.app, name="bench")
+app.add_typer(datasets, name="datasets")
 app.add_typer(export, name="export")
 app.add_typer(host, name="host")
+app.add_typer(records, name="records")
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
-LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")]
+LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, database ab.nn.db, or table of trials.")]
 Source = Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
 TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]

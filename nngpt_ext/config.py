@@ -42,6 +42,9 @@ class TuningConfig(Stage):
     """Fine-tuning."""
 
     finetuner: str = Field("qlora", description="a registered fine-tuner")
+    init_from: FileName | None = Field(
+        None, description="begin with the adapter of this run or folder; base, prompt and rank must be the same"
+    )
     epochs: int | None = Field(None, ge=1, description="by default the base's preset")
     learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
     networks_per_epoch: int | None = Field(None, ge=1, description="networks drawn for each epoch; default: preset")

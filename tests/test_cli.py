@@ -127,7 +127,7 @@ def test_pairs_prints_nothing_but_json(call, tmp_path):
     found = json.loads(done.out)
     assert {"pairs", "networks", "pair_prior"} <= set(found)
     assert 0.5 <= found["pair_prior"] <= 1
-    assert "LEMUR: " in done.err
+    assert "records: " in done.err
     written = pd.read_parquet(tmp_path / "pairs.parquet")
     assert (len(written), written["nn"].nunique()) == (found["pairs"], found["networks"])
     assert sum(part["pairs"] for part in found["split"].values()) == found["pairs"]
@@ -175,7 +175,7 @@ SIMPLE = {  # seen before anything is read
     ),
     "trials": (("pairs", "--trials", "worst"), "unknown kind of trials 'worst'"),
     "source": (("pairs", "--source", "web"), "unknown data source 'web'; known: "),
-    "no such LEMUR": (("pairs", "--lemur", "none"), "no LEMUR at 'none'"),
+    "no such LEMUR": (("pairs", "--lemur", "none"), "no records at 'none'"),
     "LEMUR that is none": ((*RUN, "--set", "data.path=nngpt.yaml"), "cannot read the LEMUR database 'nngpt.yaml'"),
     "configuration file": ((*RUN, "--config", "none.yaml"), "cannot read the configuration 'none.yaml'"),
     "a name too long": (("report", "a" * 5_000), "File name too long: 'aaa"),

@@ -128,7 +128,7 @@ def test_an_incomplete_lemur(tmp_path: Path) -> None:
         return doctor.finding("LEMUR", lambda: doctor.check_lemur(str(path)), doctor.INSTALL)
 
     assert lemur(tmp_path / "none") == Finding(
-        "LEMUR", "broken", f"no LEMUR at '{tmp_path / 'none'}': there is no such file or folder",
+        "LEMUR", "broken", f"no records at '{tmp_path / 'none'}': there is no such file or folder",
         doctor.INSTALL,
     )  # fmt: skip
     (tmp_path / "stat" / "train").mkdir(parents=True)

@@ -15,14 +15,14 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nngpt_ext.data.trials import COLUMNS, OUTSIDE, Source, Trials, collect
+from nngpt_ext.data.trials import KEYS, NO_FACTS, OUTSIDE, Source, Trials, collect
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import replacing, text_digest
+from nngpt_ext.io import digest, replacing, text_digest
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_FORMAT = "1"  # increased when the meaning of a cached table changes
+_FORMAT = "2"  # increased when the meaning of a cached table changes
 
 
 def cache_folder() -> Path:
@@ -59,14 +59,18 @@ def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Tr
     """
     place = text_digest(f"{source.kind} {source.location}")[:16]
     file = cache_folder() / "lemur" / f"{source.kind}-{place}-{'all' if epoch is None else epoch}.parquet"
-    fingerprint = f"{_FORMAT}:{source.fingerprint(epoch)}" if cached else ""
-    trials = from_cache(file, partial(_read, fingerprint=fingerprint)) if cached else None
+    described = digest([sorted(source.facts), source.recipe])
+    fingerprint = f"{_FORMAT}:{described}:{source.fingerprint(epoch)}" if cached else ""
+    columns = (*KEYS, *source.recipe)
+    trials = from_cache(file, partial(_read, fingerprint=fingerprint, columns=columns)) if cached else None
     if trials is None:
-        trials = collect(source.records(epoch), source.networks(), source.facts)
+        trials = collect(source.records(epoch), source.networks(), source.facts, source.recipe)
         if cached:
             to_cache(file, partial(_write, trials, fingerprint))
     if trials.excluded:
-        log.info("LEMUR: trials excluded: %s", ", ".join(f"{n} × {why}" for why, n in trials.excluded.items()))
+        log.info("records: trials excluded: %s", ", ".join(f"{n} × {why}" for why, n in trials.excluded.items()))
+    if any(why.startswith(NO_FACTS) for why in trials.excluded):
+        log.info("records: describe these datasets in a file of facts (data.facts) to use their trials")
     outside = trials.excluded.get(OUTSIDE, 0)
     if outside > len(trials.frame):
         raise UserError(
@@ -76,14 +80,14 @@ def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Tr
     return trials
 
 
-def _read(file: Path, fingerprint: str) -> Trials | None:
+def _read(file: Path, fingerprint: str, columns: tuple[str, ...]) -> Trials | None:
     table = pq.read_table(file, page_checksum_verification=True)
     note = json.loads(table.schema.metadata[b"nngpt_ext"])
     if note["fingerprint"] != fingerprint:
-        log.info("LEMUR: the source has changed; reading it again")
+        log.info("records: the source has changed; reading it again")
         return None
     frame = table.to_pandas()
-    if tuple(frame.columns) != COLUMNS:
+    if tuple(frame.columns) != columns:
         raise ValueError("other columns")
     return Trials(frame, note["excluded"])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator
 
-from nngpt_ext.data.trials import RECIPE
+from nngpt_ext.data.trials import KEYS
 from nngpt_ext.declaration import Declarations, Named, choice
 from nngpt_ext.errors import UserError
 from nngpt_ext.settings import Stage
@@ -121,7 +121,7 @@ class EarlyTrials:
         return pairs.assign(**dict(zip(COLUMNS, known.T, strict=True)), **{REASON: reasons})
 
     def _of(self, nn: str, dataset: str, recipe: Mapping[str, Any]) -> tuple[dict[int, float], str]:
-        key = (nn, dataset, *((recipe.get(name) for name in RECIPE) if self.config.of == "same" else ()))
+        key = (nn, dataset, *(recipe.values() if self.config.of == "same" else ()))
         found = {epoch: known[key] for epoch, known in self._found.items() if key in known}
         missing = [epoch for epoch in self._found if epoch not in found]
         if key not in self._single:
@@ -179,7 +179,7 @@ def _accuracies(trials: pd.DataFrame, of: str) -> dict[tuple[Any, ...], float]:
     if of == "best":
         best: dict[Any, float] = trials.groupby(["nn", "dataset"])["accuracy"].max().to_dict()
         return best
-    keys = ["nn", "dataset", *RECIPE]
+    keys = ["nn", "dataset", *trials.columns.drop(list(KEYS))]
     single = trials[~trials.duplicated(keys, keep=False)]
     table = single[keys].astype(object).where(single[keys].notna(), None)
     return dict(zip(table.itertuples(index=False, name=None), single["accuracy"], strict=True))

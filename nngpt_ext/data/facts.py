@@ -1,30 +1,54 @@
-"""Facts about image-classification datasets; a source of records provides those of its datasets."""
+"""Facts about image-classification datasets: LEMUR's, and those that a user's file describes."""
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from nngpt_ext.errors import UserError, reason, shown, typed, unknown
+from nngpt_ext.io import read_text
+from nngpt_ext.settings import parse_yaml
 
-GivenFacts = Mapping[str, Sequence[int] | Sequence[str]]  # training images, image size, channels, classes
+Fact = int | float | str
+FACT = "fact_"  # before the name of a further fact, in the columns of a prompt
+# Training images, image size, channels and classes in this order, or these and further facts by name.
+GivenFacts = Mapping[str, Sequence[int] | Sequence[str] | Mapping[str, Fact]]
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
     """Size of a dataset's training part and shape of its images, as NNGPT's prompts state them.
 
-    These are NNGPT's own figures, so that prompts are comparable, even where they are inaccurate: CelebA's aligned
-    images are 178×218 and Imagenette's vary in size.
+    Attributes:
+        train_images: number of training images.
+        image_size: height and width in pixels.
+        more: further facts by name, such as `class_balance`; a prompt shows them as `fact_NAME_1`, `fact_NAME_2`.
     """
 
     train_images: int
     image_size: int
     channels: int
     classes: int
+    more: Mapping[str, Fact] = field(default_factory=dict)
+
+    def by_name(self) -> dict[str, Fact]:
+        """All facts by name, as files have them."""
+        found = asdict(self)
+        more = found.pop("more")
+        return {**found, **dict(sorted(more.items()))}
+
+    def values(self) -> list[Any]:
+        """What identifies them: the four numbers, and further facts with their names."""
+        return [self.train_images, self.image_size, self.channels, self.classes, *sorted(self.more.items())]
 
 
+# NNGPT's own figures, so that prompts are comparable, even where they are inaccurate: CelebA's aligned images are
+# 178×218 and Imagenette's vary in size.
 LEMUR_FACTS: Mapping[str, DatasetFacts] = {
     "celeba-gender": DatasetFacts(162_770, 64, 3, 2),
     "cifar-10": DatasetFacts(50_000, 32, 3, 10),
@@ -45,20 +69,44 @@ def unknown_dataset(name: str, known: Iterable[str]) -> UserError:
     return UserError(f"{error}; for a new one give its facts: {typed(f'--facts {shlex.quote(form)}', python)}")
 
 
-def facts_of(name: str, given: Sequence[int] | Sequence[str]) -> DatasetFacts:
-    """The facts of a dataset, from four numbers or texts.
+def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact]) -> DatasetFacts:
+    """The facts of a dataset, from four numbers or texts, or a mapping as in a file of facts.
 
     Raises:
-        UserError: if they are not four positive integers.
+        UserError: if the four are not positive integers, or a further fact is not a number or a short text.
     """
     try:
+        more: dict[str, Fact] = {}
+        if isinstance(given, Mapping):
+            needed = list(DatasetFacts.__dataclass_fields__)[:4]
+            if missing := [key for key in needed if key not in given]:
+                raise ValueError(f"{', '.join(missing)} missing")
+            more = {str(key): value for key, value in given.items() if key not in needed}
+            given = [str(given[key]) for key in needed]
         values = [int(value) for value in given]
         if isinstance(given, str) or len(values) != 4 or min(values) < 1:
             raise ValueError("four positive integers are needed")
-        facts = DatasetFacts(*values)
+        for key, value in more.items():
+            is_number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not re.fullmatch(r"\w+", key) or not (is_number or (isinstance(value, str) and len(value) <= 64)):
+                raise ValueError(f"{shown(key)} must be a number or a short text")
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"facts of {shown(name)} are (training images, image size, channels, classes), not {shown(given)} "
             f"({reason(error)})"
         ) from None
-    return facts
+    images, size, channels, classes = values
+    return DatasetFacts(images, size, channels, classes, more)
+
+
+def read_facts(file: str | Path) -> dict[str, DatasetFacts]:
+    """The facts in a YAML file: `flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}`.
+
+    Raises:
+        UserError: if it cannot be read or a dataset's facts are invalid.
+    """
+    example = "flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}"
+    content = parse_yaml(read_text(file, "the file of facts"), f"the file of facts '{file}' is not YAML", example)
+    if not isinstance(content, dict):
+        raise UserError(f"the file of facts '{file}' has no datasets; write for example {example}")
+    return {str(name): facts_of(str(name), given) for name, given in content.items()}

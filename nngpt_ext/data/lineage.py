@@ -104,6 +104,11 @@ def _keys_by_text() -> dict[str, str]:
     return dict(zip(map(str, known.index), known, strict=True))
 
 
+def known_key(source: str) -> str | None:
+    """The sha256 of a network's compacted source, if the package knows the source as it is."""
+    return _keys_by_text().get(text_digest(source))
+
+
 def is_known(key: str) -> bool:
     """Whether the package knows the network with this key."""
     return key in _known_keys()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pandas as pd
 
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.evidence import Best, EarlyTrials, normalized
-from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.facts import FACT, DatasetFacts
 from nngpt_ext.data.families import with_near_duplicate
 from nngpt_ext.data.lineage import families, kinds
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.discovery import open_source, own_place
+from nngpt_ext.data.sources.discovery import open_sources, own_place
 from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, datasets_in, family_weights, shuffled
 from nngpt_ext.data.trials import Source, Trials
 from nngpt_ext.errors import UserError
@@ -90,7 +90,7 @@ class Records:
         Raises:
             UserError: for a source that is not UTF-8.
         """
-        return {nn: as_text(code, f"LEMUR's source of '{nn}'") for nn, code in self.source.sources(names).items()}
+        return {nn: as_text(code, f"the source of network '{nn}'") for nn, code in self.source.sources(names).items()}
 
 
 def read_records(config: DataConfig) -> Records:
@@ -99,7 +99,7 @@ def read_records(config: DataConfig) -> Records:
     Raises:
         UserError: if the records are missing or broken.
     """
-    source = open_source(config.source, config.path)
+    source = open_sources(config.places)
     early = {epoch: read_trials(source, epoch) for epoch in config.evidence.epochs}
     return Records(source, read_trials(source, config.epoch), early)
 
@@ -122,17 +122,41 @@ def parts_of(pairs: pd.DataFrame, config: DataConfig, records: Records) -> pd.Se
     return assign_split(pairs, config.split, seed=config.seed, sources=sources, options=config.options)
 
 
-def load_pairs(config: DataConfig, records: Records | None = None) -> PairData:
+def _with_required(records: Records, required: Collection[str]) -> Records:
+    """The records without trials that lack a field of their recipe, or of whose dataset a fact is unknown.
+
+    Raises:
+        UserError: if none is left.
+    """
+    frame, excluded = records.trials.frame, Counter(records.trials.excluded)
+    for name in sorted(required):
+        fact = name.removeprefix(FACT)
+        known = {dataset for dataset, facts in records.source.facts.items() if fact in facts.more}
+        if name != fact:
+            kept, reason = frame["dataset"].isin(known), f"no fact {fact} of the dataset, which the prompt shows"
+        elif name in frame.columns:
+            kept, reason = frame[name].notna(), f"no readable {name}, which the prompt shows"
+        else:
+            continue
+        excluded += Counter({reason: int((~kept).sum())})
+        frame = frame[kept]
+        if frame.empty:
+            raise UserError(f"no trial can be used: {reason}; use another prompt, or add it to the records")
+    return replace(records, trials=Trials(frame.reset_index(drop=True), dict(excluded)))
+
+
+def load_pairs(config: DataConfig, records: Records | None = None, required: Collection[str] = ()) -> PairData:
     """Read records, build pairs and split them.
 
     Args:
         config: what to read and how to split it.
         records: those of the configuration's source and epoch, if they have been read already.
+        required: fields of recipes, and facts as `fact_NAME`, without which a trial is left out.
 
     Raises:
         UserError: if the records are missing or broken, or if a part would be empty.
     """
-    records = records or read_records(config)
+    records = _with_required(records or read_records(config), required)
     trials = records.trials.frame
     build = partial(build_pairs, trials, config.epoch, label=config.label, seed=config.seed)
     pairs = build(use=config.tested_trials)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.data.labels import LABELS
-from nngpt_ext.data.trials import RECIPE, USES, in_order
+from nngpt_ext.data.trials import KEYS, USES, in_order
 from nngpt_ext.errors import UserError
 
 PAIR_COLUMNS = (
     "nn", "epoch", "dataset_1", "dataset_2", "accuracy_1", "accuracy_2", "norm_acc_1", "norm_acc_2",
     "better_dataset", "margin", "recipe_1", "recipe_2",
 )  # fmt: skip
+_ROW = " row"  # a column beside those of trials; no field of a recipe has a space in its name
 
 
 def build_pairs(
@@ -24,7 +25,7 @@ def build_pairs(
     """Build all pairs of one epoch.
 
     Args:
-        trials: a table with the columns of `nngpt_ext.data.trials.COLUMNS`.
+        trials: a table as `nngpt_ext.data.trials.Trials` has it.
         epoch: the training epoch at which accuracies are compared.
         label: a name in `labels.LABELS`.
         use: a name in `trials.USES`: one pair for each network and two datasets with `best` and `random`; several
@@ -104,10 +105,10 @@ def _joined(chosen: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
     All combinations would give networks with many trials most of the weight. Matching the longer side with the
     shorter one, repeated, shows every trial, and the number of pairs grows linearly.
     """
-    rows = _shuffled(chosen.assign(row=np.arange(len(chosen))), seed)
+    rows = _shuffled(chosen.assign(**{_ROW: np.arange(len(chosen))}), seed)
     matched = [np.empty((2, 0), dtype="int64")]
     for _, group in rows.groupby("nn", sort=True):
-        sides = [part.to_numpy() for _, part in group.groupby("dataset", sort=True)["row"]]
+        sides = [part.to_numpy() for _, part in group.groupby("dataset", sort=True)[_ROW]]
         for one, two in combinations(sides, 2):
             count = max(len(one), len(two))
             matched.append(np.stack([np.resize(one, count), np.resize(two, count)]))
@@ -117,7 +118,7 @@ def _joined(chosen: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Rows in an order that depends only on the seed and each row's own values."""
-    columns = ["nn", "dataset", "accuracy", *RECIPE]
+    columns = [name for name in trials.columns if name not in ("epoch", _ROW)]
     keys = [
         hashlib.blake2b(repr((seed, *row)).encode(), digest_size=8).digest()
         for row in trials[columns].itertuples(index=False, name=None)
@@ -126,9 +127,9 @@ def _shuffled(trials: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _recipes(chosen: pd.DataFrame) -> np.ndarray:
-    """The recipe of each trial as a mapping with plain Python values; None for what LEMUR does not state."""
-    table = chosen[list(RECIPE)]
+    """The recipe of each trial as a mapping with plain Python values; None for what the records do not state."""
+    table = chosen.drop(columns=list(KEYS))
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     recipes = np.empty(len(chosen), dtype=object)
-    recipes[:] = [{**row, "batch": None if row["batch"] is None else int(row["batch"])} for row in rows]
+    recipes[:] = [{name: int(x) if name == "batch" and x is not None else x for name, x in row.items()} for row in rows]
     return recipes

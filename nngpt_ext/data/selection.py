@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Literal
 
@@ -10,18 +11,19 @@ from pydantic import AfterValidator, Field, model_validator
 from nngpt_ext.data.evidence import EvidenceConfig
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.lineage import LEVELS
-from nngpt_ext.data.sources.discovery import KINDS
+from nngpt_ext.data.sources.discovery import KINDS, SourceConfig
 from nngpt_ext.data.splits import SPLITS, SplitOptions, check_options
 from nngpt_ext.data.trials import USES
 from nngpt_ext.declaration import choice
-from nngpt_ext.settings import Stage
 
 
-class DataConfig(Stage):
+class DataConfig(SourceConfig):
     """Which records, pairs and split."""
 
-    source: Annotated[str, AfterValidator(KINDS.check)] = choice("auto", "where LEMUR is read from", KINDS)
-    path: str | None = Field(None, description="folder ab/nn or database ab.nn.db; by default the first found")
+    source: Annotated[str, AfterValidator(KINDS.check)] = choice("auto", "where records are read from", KINDS)
+    sources: tuple[SourceConfig, ...] = Field(
+        (), description="several sources instead of one, such as [lemur, {table: trials.csv, facts: datasets.yaml}]"
+    )
     epoch: int = Field(5, ge=1, le=10**6, description="training epoch at which accuracies are compared")
     label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
@@ -51,6 +53,9 @@ class DataConfig(Stage):
     @model_validator(mode="after")
     def _options_fit(self) -> DataConfig:
         check_options(self.split, self.options)
+        single = [name for name, field in SourceConfig.model_fields.items() if getattr(self, name) != field.default]
+        if self.sources and single:
+            raise ValueError(f"give {', '.join(single)} of each source, in sources")
         if self.evidence.epochs and self.evidence.epochs[-1] >= self.epoch:
             raise ValueError(f"evidence.epochs are earlier than epoch {self.epoch}, not {self.evidence.epochs[-1]}")
         if self.evidence.epochs and SPLITS[self.split].by_datasets:
@@ -59,6 +64,11 @@ class DataConfig(Stage):
                 "training, which a dataset that is held out does not have"
             )
         return self
+
+    @property
+    def places(self) -> Sequence[SourceConfig]:
+        """Where records are read from."""
+        return self.sources or [SourceConfig(**self.model_dump(include=set(SourceConfig.model_fields)))]
 
     @property
     def options(self) -> SplitOptions:

@@ -133,7 +133,8 @@ def export_harness(
 
 def tested_pairs(found: FinishedRun, networks: int | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """The run's test pairs, with its own `log_odds` of them, and all sources; `networks` of them if given."""
-    data = with_structures(load_pairs(found.config.data), found.adapter.note.template)
+    template = found.adapter.note.template
+    data = with_structures(load_pairs(found.config.data, required=template.required), template)
     if split_hash(data.pairs) != found.record["split_hash"] or data.fingerprint != found.record["data"]["fingerprint"]:
         raise UserError(
             f"the LEMUR records here are not those that '{found.folder}' was made from (source {data.source} here, "

@@ -127,7 +127,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     chat_template = conversion.chat_template(preset, file, host, theirs)
     if chat_template is not None:
         theirs.chat_template = chat_template
-    data = with_structures(load_pairs(resolved.data), template, resolved.networks.run_code)
+    data = with_structures(load_pairs(resolved.data, required=template.required), template, resolved.networks.run_code)
     renderer = Renderer(
         template, ours, code_tokens=resolved.data.code_tokens, compact=resolved.data.compact_code, facts=data.facts
     )

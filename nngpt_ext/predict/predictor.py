@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides its answers: adapter, prompt, calibration, facts and training datasets."""
-        facts = {name: astuple(values) for name, values in self._check.facts.items()}
+        facts = {name: facts.values() for name, facts in self._check.facts.items()}
         files = self._files
         return digest([files.hash, files.note.prompt_hash, files.calibration_hash, facts, sorted(self.datasets)])
 

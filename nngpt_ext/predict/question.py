@@ -123,7 +123,7 @@ class QueryChecker:
 
     def structures(self, query: Query, datasets: Iterable[str], source_shown: bool = True) -> dict[str, Structure]:
         """The structure on each dataset, as `StructureReader` finds it; the source must be one that was checked."""
-        recipes = {name: recipe_of(query.recipe, name) for name in datasets}
+        recipes = {name: recipe_of(query.recipe, name, self._files.note.recipe) for name in datasets}
         return self._structures(query.structure, query.nn_code if source_shown else None, recipes, query.network)
 
     def compared(
@@ -141,8 +141,7 @@ class QueryChecker:
         found, note = self.structures(query, datasets, source_shown), self._files.note
         known = {*datasets, *note.datasets, *self.facts}
         return [
-            Side(name, inputs.given_for(query, name, note.early_best, known) | {"structure": found.get(name)})
-            for name in datasets
+            Side(name, inputs.given_for(query, name, note, known) | {"structure": found.get(name)}) for name in datasets
         ]
 
     def check_datasets(self, names: Iterable[object]) -> None:

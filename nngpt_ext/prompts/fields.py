@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.facts import FACT, DatasetFacts
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks.structure import input_shape
@@ -217,10 +218,30 @@ FIELDS = Declarations(
         *FACT_FIELDS,
     ],
 )  # fmt: skip
-# Which field fills a column, and for which side.
-COLUMNS: dict[str, tuple[PromptField, int]] = {
-    column: (one, i) for one in FIELDS.values() for i, column in enumerate(one.columns)
-}
+
+
+class _Columns(dict[str, tuple[PromptField, int]]):
+    """Which field fills a column, and for which side: the declared ones, and `fact_NAME_1`, `fact_NAME_2`."""
+
+    def __missing__(self, column: str) -> tuple[PromptField, int]:
+        if column not in self:
+            raise KeyError(column)
+        name, side = column.removeprefix(FACT)[:-2], int(column[-1]) - 1
+
+        def value(shown: Shown, side: Side) -> Any:
+            found = shown.facts[side.dataset].more.get(name) if side.dataset in shown.facts else None
+            return f"{found:.3g}" if isinstance(found, float) else found
+
+        field = PromptField(
+            f"{FACT}{name}", "a further fact", (f"{FACT}{name}_1", f"{FACT}{name}_2"), value, facts=True, host=False
+        )
+        return field, side
+
+    def __contains__(self, column: object) -> bool:
+        return super().__contains__(column) or bool(re.fullmatch(rf"{FACT}\w+_[12]", str(column)))
+
+
+COLUMNS = _Columns({column: (one, i) for one in FIELDS.values() for i, column in enumerate(one.columns)})
 
 
 def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:

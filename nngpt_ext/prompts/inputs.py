@@ -8,25 +8,26 @@ from typing import Any
 
 from nngpt_ext.data.evidence import Best, epochs_of, relative
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.errors import UserError, shown, typed, unknown
 from nngpt_ext.io import digest
 from nngpt_ext.prompts.fields import FIELDS, GIVEN, Given, PromptField, Question, Shown, Side, column_values
-from nngpt_ext.prompts.recipe import KEYS
+from nngpt_ext.prompts.recipe import completed
 from nngpt_ext.prompts.template import Template
 
 Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
 Evidence = Mapping[str, Mapping[Any, float]]  # accuracies by dataset and epoch, a number or, as in JSON, its text
 
 
-def recipe_of(recipe: Recipe | None, dataset: str) -> Recipe | None:
-    """The recipe of a dataset, from one for all datasets or one for each."""
-    each = {} if not isinstance(recipe, Mapping) or any(recipe.get(key) is not None for key in KEYS) else recipe
+def recipe_of(recipe: Recipe | None, dataset: str, fields: Collection[str] = tuple(RECIPE)) -> Recipe | None:
+    """The recipe of a dataset, from one for all datasets, which has some of the `fields`, or one for each."""
+    each = {} if not isinstance(recipe, Mapping) or any(recipe.get(key) is not None for key in fields) else recipe
     if any(isinstance(value, Mapping) for value in each.values()):
         if dataset not in each:
             raise UserError(f"no recipe for '{dataset}'; recipes were given for {', '.join(map(str, each))}")
         recipe = each[dataset]
     if recipe is not None and not isinstance(recipe, Mapping):
-        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(KEYS)}, not {shown(recipe)}")
+        raise UserError(f"the recipe for '{dataset}' must be a mapping with {', '.join(fields)}, not {shown(recipe)}")
     return recipe
 
 
@@ -79,20 +80,26 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
     return relative({epoch: float(accuracy) for epoch, accuracy in given.items()}, dataset, best)
 
 
-def given_for(query: Any, dataset: str, best: Best, known: Collection[str]) -> dict[str, Any]:
+def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> dict[str, Any]:
     """What a query (`recipe`, `accuracies`, `evidence`) gives for a dataset, by the names in `GIVEN`.
 
     Args:
         query: of a user.
         dataset: one of the question's.
-        best: as in `evidence_of`.
+        note: the adapter's: its prompt, the fields of its recipes, and by what accuracies are divided.
         known: names of datasets; another one in evidence is misspelt, and would count as not trained yet.
     """
+    best, recipe = note.early_best, recipe_of(query.recipe, dataset, note.recipe)
+    if recipe is not None and "lr" in note.template.required:  # every field of it is shown
+        try:
+            recipe = completed(recipe, note.recipe)
+        except UserError as error:
+            raise UserError(f"{query.network} on '{dataset}': {error}") from None
     for name in query.evidence if best and isinstance(query.evidence, Mapping) else ():
         if name not in known:
             raise unknown("dataset", str(name), known)
     return {
-        "recipe": recipe_of(query.recipe, dataset),
+        "recipe": recipe,
         "norm_acc": accuracy_of(query.accuracies, dataset),
         "evidence": evidence_of(query.evidence, dataset, best),
     }

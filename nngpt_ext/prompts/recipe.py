@@ -7,13 +7,12 @@ beat the pair prior, with coarse steps it was as good as the recipe GBM (docs/LO
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.errors import UserError, nearest, shown
 
-KEYS = RECIPE
 # Fifths of a decade: 10^0, 10^0.2, … rounded to two digits.
 LR_STEPS = ("1", "1.6", "2.5", "4", "6.3")
 
@@ -40,26 +39,43 @@ _WRITTEN: dict[str, Callable[[Any], str]] = {
 }
 
 
+def _plain(value: Any) -> str:
+    """A value of a field that LEMUR does not have: a number to two digits, or a text."""
+    if isinstance(value, str):
+        return value.replace("_", " ")
+    return str(int(value)) if float(value).is_integer() else f"{float(value):.2g}"
+
+
+def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
+    """A recipe with all fields in their order, None for those that it does not state.
+
+    Raises:
+        UserError: for a missing learning rate, if it is a field, and unknown fields.
+    """
+    strange = sorted(map(str, set(recipe) - set(fields)))
+    if strange or ("lr" in fields and recipe.get("lr") is None):
+        near = nearest(strange[0], fields) if strange else ""
+        wrong = f"has unknown {shown(', '.join(strange))[1:-1]}{near}" if strange else "has no lr"
+        raise UserError(f"a recipe {wrong}; its keys are {', '.join(fields)}")
+    return {name: recipe.get(name) for name in fields}
+
+
 def recipe_text(recipe: Mapping[str, Any]) -> str:
     """Write a recipe: `lr 4e-3 batch 32 momentum 0.9 dropout none transform norm 64 flip`.
 
     Args:
-        recipe: `lr`, `batch`, `momentum`, `dropout`, `transform`; the last four may be None or absent.
+        recipe: LEMUR's fields, `lr`, `batch`, `momentum`, `dropout`, `transform`, which may be None or absent. One with
+            other fields, of a user's own records, is written as it is, in the order of its fields.
 
     Raises:
-        UserError: for a missing learning rate, unknown keys, or an invalid value.
+        UserError: for an invalid value.
     """
-    strange = sorted(map(str, set(recipe) - set(KEYS)))
-    if strange or recipe.get("lr") is None:
-        near = nearest(strange[0], KEYS) if strange else ""
-        wrong = f"has unknown {shown(', '.join(strange))[1:-1]}{near}" if strange else "has no lr"
-        raise UserError(f"a recipe {wrong}; its keys are {', '.join(KEYS)}")
     parts = []
-    for key, write in _WRITTEN.items():
-        value = recipe.get(key)
+    for key, value in ({**dict.fromkeys(RECIPE), **recipe} if set(recipe) <= set(RECIPE) else recipe).items():
+        write = _WRITTEN.get(key, _plain)
         try:
             parts.append(f"{key} {'none' if value is None or value == '' else write(value)}")
         except (TypeError, ValueError, OverflowError, AttributeError):
-            kind = "text" if key == "transform" else "a number"
+            kind = {"transform": "text"}.get(key, "a number" if key in RECIPE else "a number or text")
             raise UserError(f"a recipe's {key} must be {kind}, not {shown(value)}") from None
     return " ".join(parts)

@@ -60,7 +60,7 @@ LARGEST_MOMENTUM = 0.999  # 1 would make the pace infinite
 
 
 def pace(recipe: Mapping[str, Any]) -> float | None:
-    """lr / (batch · (1 − momentum)): how far a step goes for each example. None if the recipe has no batch.
+    """lr / (batch · (1 − momentum)): how far a step goes for each example. None if the recipe has no batch or no lr.
 
     Without a momentum it is 0, as in an optimiser that has none.
 
@@ -69,7 +69,7 @@ def pace(recipe: Mapping[str, Any]) -> float | None:
     """
     recipe_text(recipe)  # which checks it
     batch = recipe.get("batch")
-    if batch is None or batch == "" or not int(batch) > 0:
+    if batch is None or batch == "" or not int(batch) > 0 or recipe.get("lr") is None:
         return None
     return float(recipe["lr"]) / (int(batch) * (1.0 - counted_momentum(recipe)))
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from nngpt_ext.data.facts import FACT
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import digest, parse_json, read_text
 from nngpt_ext.prompts.fields import COLUMNS, FIELDS, GIVEN, Given
 from nngpt_ext.settings import build_config
 
+_OF_RATE = {"recipe", "pace", "pace_tenths"}
 _ROUNDED = {column for column, (one, _) in COLUMNS.items() if one.rounded}
 # What a line may show: values of one dataset, which the text before the lines may not.
 _OF_A_DATASET = {one.columns[0] for one in FIELDS.values() if len(one.columns) > 1}
@@ -74,7 +76,13 @@ class Template:
     @cached_property
     def needs_facts(self) -> bool:
         """Whether the prompt shows anything that is computed from facts about a dataset."""
-        return any(self.shows(one.name) for one in FIELDS.values() if one.facts)
+        return any(COLUMNS[column][0].facts for column in self.shown)
+
+    @cached_property
+    def required(self) -> set[str]:
+        """What a trial must have: `lr` for a prompt with recipes or paces, and further facts as `fact_NAME`."""
+        names = {COLUMNS[column][0].name for column in self.shown}
+        return {name for name in names if name.startswith(FACT)} | ({"lr"} if names & _OF_RATE else set())
 
     def takes(self, given: Given) -> bool:
         """Whether the prompt shows something of what the user gives for each dataset, on either side."""
@@ -191,7 +199,7 @@ def checked(template: Template) -> Template:
     faults += [f"variable {{{v}}} is not in input_list" for v in sorted(used - set(template.columns))]
     faults += [f"input_list has {{{v}}}, which the text does not use" for v in sorted(set(template.columns) - used)]
     faults += [
-        f"unknown column {shown(column)} for {{{variable}}} (known: {', '.join(sorted(COLUMNS))})"
+        f"unknown column {shown(column)} for {{{variable}}} (known: {', '.join(sorted(COLUMNS))}, {FACT}NAME_1)"
         for variable, column in sorted(template.columns.items())
         if column not in COLUMNS
     ]
@@ -215,7 +223,9 @@ def _line_faults(template: Template) -> list[str]:
         f"{{{variable}}} is {column}, and {rule}: {', '.join(sorted(allowed))}"
         for variables, allowed, rule in places
         for variable in sorted(variables & set(template.columns))
-        if (column := template.columns[variable]) in COLUMNS and column not in allowed
+        if (column := template.columns[variable]) in COLUMNS
+        and column not in allowed
+        and not (allowed is _OF_A_DATASET and column.startswith(FACT) and COLUMNS[column][1] == 0)
     ]
     named = {template.columns.get(variable) for variable in places[0][0]}
     return faults if "dataset" in named else [*faults, "the line must show the column dataset"]

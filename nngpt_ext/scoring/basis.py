@@ -222,6 +222,10 @@ class Seen(Stage):
             known_kind(text_digest(compact)) or (self.known[nearest] if similarity >= ALIKE else None),
         )
 
+    def holds(self, source: str) -> bool:
+        """Whether the network is one of training, by the signature of its source."""
+        return bool(self.known) and self._nearest(source)[1] == 1.0
+
     @property
     def hash(self) -> str:
         """Hash of what decides the kind of a network."""

@@ -6,7 +6,7 @@ one fixed question and its answer, the control question, and is used only if it 
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from nngpt_ext.data.evidence import epochs_of
-from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts, Fact, facts_of
+from nngpt_ext.data.trials import RECIPE as FIELDS
 from nngpt_ext.io import digest, write_text
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.fields import Question
@@ -52,7 +53,9 @@ class KnownAnswer(Stage):
 
     source: str
     datasets: tuple[str, str]
-    facts: dict[str, tuple[int, int, int, int]] = Field(description="of the two datasets when the adapter was written")
+    facts: dict[str, tuple[int, int, int, int] | dict[str, Fact]] = Field(
+        description="of the two datasets when the adapter was written"
+    )
     recipe: dict[str, Any]
     accuracies: tuple[float, float]
     structure: dict[str, int] = Field({"parameters": 314, "layers": 2, "last_map": 30}, description="of `SOURCE`")
@@ -62,7 +65,7 @@ class KnownAnswer(Stage):
 
     def ask(self, model: Any, base: Base, note: Note) -> np.ndarray:
         """The log-odds that the model computes now, shape (2,)."""
-        facts = {name: DatasetFacts(*values) for name, values in self.facts.items()}
+        facts = {name: facts_of(name, values) for name, values in self.facts.items()}
         # The plain engine does not depend on the model, the device or earlier questions.
         scorer = LocalScorer(base, note.template, replace(note.budget, engine="plain"), facts, model)
         question = Question.of(
@@ -85,8 +88,9 @@ def known_answer(model: Any, base: Base, note: Note) -> KnownAnswer:
     known = note.known_facts()
     device, dtype = _place(base)
     control = KnownAnswer(
-        source=SOURCE, datasets=(one, two), facts={name: astuple(known[name]) for name in (one, two) if name in known},
-        recipe=RECIPE, accuracies=ACCURACIES, log_odds=(0.0, 0.0), device=device, dtype=dtype,
+        source=SOURCE, datasets=(one, two), facts={name: known[name].by_name() for name in (one, two) if name in known},
+        recipe={name: RECIPE.get(name) for name in note.recipe}, accuracies=ACCURACIES,
+        log_odds=(0.0, 0.0), device=device, dtype=dtype,
     )  # fmt: skip
     return control.model_copy(update={"log_odds": tuple(control.ask(model, base, note).tolist())})
 
@@ -110,7 +114,10 @@ class Note(Stage):
     epoch: int = Field(ge=1, description="epoch of the trials that it was trained on")
     row_tokens: int = Field(ge=64)
     datasets: list[str] = Field(description="the datasets that it was trained on")
-    facts: dict[str, dict[str, int]] = Field({}, description="of the datasets in its records; empty in older adapters")
+    facts: dict[str, dict[str, Fact]] = Field({}, description="of the datasets in its records; empty in older adapters")
+    recipe: list[str] = Field(
+        list(FIELDS), description="fields of the recipes in its records; LEMUR's in older adapters"
+    )
     early_best: dict[str, dict[int, float]] = Field(
         {}, description="by dataset and epoch, what early accuracies are divided by; empty for a prompt without them"
     )
@@ -131,7 +138,8 @@ class Note(Stage):
         """Hash of everything but the question that a prompt depends on: template, budget and epoch."""
         text = [self.system, self.text, self.columns, self.code_tokens, self.compact_code, self.epoch]
         # An older adapter, which has none of these, keeps its hash.
-        return digest([*text, *(part for part in (self.line, self.early_best) if part)])
+        more = (self.line, self.early_best, self.recipe if self.recipe != list(FIELDS) else None)
+        return digest([*text, *(part for part in more if part)])
 
     @property
     def early_epochs(self) -> list[int]:
@@ -145,7 +153,7 @@ class Note(Stage):
 
     def known_facts(self) -> dict[str, DatasetFacts]:
         """Facts about the datasets in its records; LEMUR's for an older adapter, which stores none."""
-        return {name: DatasetFacts(**values) for name, values in self.facts.items()} or dict(LEMUR_FACTS)
+        return {name: facts_of(name, values) for name, values in self.facts.items()} or dict(LEMUR_FACTS)
 
     def save(self, folder: Path) -> None:
         """Write it to an adapter's folder."""

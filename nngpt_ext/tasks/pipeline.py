@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig
+from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig, TuningConfig
 from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
@@ -68,30 +67,31 @@ class Loader:
     """
 
     def __init__(self) -> None:
-        self._records: dict[tuple[Any, ...], Records] = {}
+        self._records: dict[str, Records] = {}
         self._baselines: dict[str, dict[str, np.ndarray]] = {}
         self._data: dict[str, PairData] = {}
         self._base: dict[str, Base] = {}
 
-    def data(self, config: DataConfig) -> PairData:
-        """The pairs of a configuration.
+    def data(self, config: DataConfig, required: Collection[str] = ()) -> PairData:
+        """The pairs of a configuration, of trials that have what is required.
 
         Raises:
             UserError: as `load_pairs`.
         """
-        key, place = _key(config), (config.source, config.path, config.epoch, config.evidence.epochs)
+        key = _key(config, required)
+        place = repr((config.places, config.epoch, config.evidence.epochs))
         if key not in self._data:
             self._data.clear()  # before the next pairs are loaded
             if place not in self._records:
                 self._records[place] = read_records(config)
-            self._data[key] = load_pairs(config, self._records[place])
+            self._data[key] = load_pairs(config, self._records[place], required)
         return self._data[key]
 
-    def baselines(self, config: DataConfig) -> dict[str, np.ndarray]:
-        """The result of `baseline_probabilities` for the pairs of a configuration."""
-        key = _key(config)
+    def baselines(self, config: DataConfig, required: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The result of `baseline_probabilities` for the pairs of a configuration, as `data` has them."""
+        key = _key(config, required)
         if key not in self._baselines:
-            self._baselines[key] = baseline_probabilities(self.data(config))
+            self._baselines[key] = baseline_probabilities(self.data(config, required))
         return self._baselines[key]
 
     def base(self, config: ModelConfig) -> Base:
@@ -110,8 +110,8 @@ class Loader:
         return self._base[key]
 
 
-def _key(config: DataConfig) -> str:
-    return config.model_dump_json(exclude=_NOT_OF_PAIRS)
+def _key(config: DataConfig, required: Collection[str]) -> str:
+    return config.model_dump_json(exclude=_NOT_OF_PAIRS) + " ".join(sorted(required))
 
 
 def run_pipeline(
@@ -123,7 +123,7 @@ def run_pipeline(
         return done
     template = find_template(config.prompt, config.tuning.head)
     with timings.stage("data"):
-        data = loader.data(resolved.data)
+        data = loader.data(resolved.data, template.required)
     with timings.stage("base model"):
         base = loader.base(config.model)
     from nngpt_ext.tasks.workbench import Workbench  # which loads torch
@@ -154,7 +154,7 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
     model, head = config.model, config.tuning.head
     faults = _faults(
         lambda: _check_evidence(find_template(config.prompt, head), config.data),
-        lambda: _check_finetuner(config.tuning.finetuner),
+        lambda: _check_finetuner(config.tuning),
     )
     if not faults and is_finished(folder, config, resume):
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
@@ -197,8 +197,11 @@ def _check_evidence(template: Template, data: DataConfig) -> None:
         raise UserError(f"prompt '{template.name}' shows early accuracies: set their epochs, for example {example}")
 
 
-def _check_finetuner(name: str) -> None:
+def _check_finetuner(config: TuningConfig) -> None:
+    name = config.finetuner
     finetuners.get(name)
+    if name != "qlora" and config.init_from is not None:
+        raise UserError(f"only {setting('tuning.finetuner', 'qlora')} reads tuning.init_from, not '{name}'")
     if name != "qlora":
         one_process(f"the fine-tuner '{name}'", f"use {setting('tuning.finetuner', 'qlora')}, or start the run alone")
 
@@ -252,6 +255,7 @@ def _run(
     import torch
 
     from nngpt_ext.tasks.workbench import calibrated
+    from nngpt_ext.tuning.warm_start import start_record
 
     config, data, base = bench.config, bench.data, bench.base
     inputs = {
@@ -261,10 +265,15 @@ def _run(
         "base model": base.sha256,
     }
     later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
-    later["dataset facts"] = digest({name: astuple(facts) for name, facts in data.facts.items()})
+    later["dataset facts"] = digest({name: facts.values() for name, facts in data.facts.items()})
+    begun = start_record(config, data)
+    if begun:
+        inputs["first adapter"] = begun["init_from"]["sha256"]
     same_inputs(folder, inputs, later)
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
-        data.part("test")[KEYS].assign(**loader.baselines(config.data)).to_parquet(temporary, index=False)
+        data.part("test")[KEYS].assign(**loader.baselines(config.data, bench.template.required)).to_parquet(
+            temporary, index=False
+        )
     with timings.stage("tuning"):
         adapter = bench.tune(folder, on_epoch)
     with timings.stage("scoring"):
@@ -296,6 +305,7 @@ def _run(
         "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // config.tuning.orders,
         "excluded": data.excluded,
         **({"evidence": dict(data.evidence), "without_evidence": dict(data.without_evidence)} if data.evidence else {}),
+        **begun,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
         **({"held_out": data.held_out} if data.held_out else {}),

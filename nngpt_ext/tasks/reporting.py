@@ -16,6 +16,7 @@ from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_an
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.run_folder import ADAPTER, BASELINES, CALIBRATION, CARD, CONFIG, PREDICTIONS, read_config, read_record
 from nngpt_ext.scoring.calibration import read_calibration
+from nngpt_ext.tuning.warm_start import start_note
 from nngpt_ext.views.faces import filled
 from nngpt_ext.views.wording import count, interval
 
@@ -74,6 +75,8 @@ def _notes(record: dict[str, Any], data: dict[str, Any], tuning: dict[str, Any])
             "The adapter scores each dataset's line alone (tuning.head lines): log-odds are the difference of two "
             f"scores{offset}, so the order of the datasets never matters."
         )
+    if "init_from" in record:
+        notes.append(start_note(record["init_from"]))
     if record.get("unpaired_networks"):
         notes.append(
             f"{count(record['unpaired_networks'], 'network')} with trials on one dataset only at epoch {data['epoch']} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_e
 from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
 from nngpt_ext.tuning.ranks import add_up, deal, own_number, size
+from nngpt_ext.tuning.warm_start import check_start
 
 
 class Workbench:
@@ -45,6 +45,7 @@ class Workbench:
         self.config = config = config.decided(base.device.type == "cuda", base.holds_activations)
         self.template = template
         self.base = base
+        check_start(config, template, base)
         self.data = data = with_structures(data, template, config.networks.run_code)
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
@@ -163,7 +164,8 @@ class Workbench:
             epoch=config.data.epoch,
             row_tokens=config.tuning.row_tokens,
             datasets=sorted({str(name) for name in names.to_numpy().ravel()}),
-            facts={name: asdict(facts) for name, facts in data.facts.items()},
+            facts={name: facts.by_name() for name, facts in data.facts.items()},
+            recipe=list(data.training["recipe_1"].iloc[0]),
             early_best=data.early_best if self.template.takes(GIVEN["evidence"]) else {},
         )
         if self.prior is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
 from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.base import LOADING, quiet_transformers
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterator[PeftModel]:
+def with_adapter(
+    base: Base, lora: ResolvedLora, head: str = "answer", start: Path | None = None
+) -> Iterator[PeftModel]:
     """The base with a new adapter on all linear layers but the output layer; afterwards the base is unchanged.
 
-    For `tuning.head` lines, a scoring head of zeros is trained and saved with it.
+    For `tuning.head` lines, a scoring head of zeros is trained and saved with it. The weights are those of the adapter
+    in `start`, if given.
     """
     scores = head == "lines"
     peft = LoraConfig(
@@ -39,6 +43,8 @@ def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterat
         if scores:
             add_head(base.model)
         model = get_peft_model(base.model, peft)
+        if start is not None:
+            set_peft_model_state_dict(model, load_peft_weights(str(start), device="cpu"))
     fuse(model)
     settings: Any = model.peft_config["default"]
     settings.target_modules.discard(HEAD)  # it is linear too, but trained whole

@@ -36,6 +36,7 @@ from nngpt_ext.tuning.plan import Plan, deal_rows, make_plan
 from nngpt_ext.tuning.ranks import add_up, is_first, of_first, own_number, size
 from nngpt_ext.tuning.thread_choice import ThreadChoice
 from nngpt_ext.tuning.threads import kept_environment
+from nngpt_ext.tuning.warm_start import start_of
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
@@ -58,7 +59,8 @@ def train(
     if len(history) == config.tuning.epochs:
         return history
     set_seed(config.tuning.seed)
-    with with_adapter(base, config.model.lora, config.tuning.head) as model:
+    start = start_of(config.tuning.init_from)
+    with with_adapter(base, config.model.lora, config.tuning.head, start) as model:
         with LOADING, quiet_transformers(), kept_environment():
             trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get other weights: keep fp32.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.prompts.recipe import KEYS, LR_STEPS
+from nngpt_ext.data.trials import RECIPE
+from nngpt_ext.prompts.recipe import LR_STEPS
 from nngpt_ext.prompts.scales import EARLY, SCALES, UNKNOWN
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FURTHER_VOCABULARY = 4352  # of `embedded-2`
 STOP = "<|end|>"
 PAD = "<|pad|>"
 BLANK = "Ġ"  # a blank as byte-level BPE writes it
-_RECIPE_WORDS = (*KEYS, "none", "norm", "echo", "flip", "or")
+_RECIPE_WORDS = (*RECIPE, "none", "norm", "echo", "flip", "or")
 
 
 def whole_words() -> list[str]:

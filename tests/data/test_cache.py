@@ -115,7 +115,7 @@ def test_an_edited_record_is_noticed(changing_tree: Path, folder: Path, caplog) 
     assert source.reads == 2
     assert len(after.frame) == len(before.frame) + 1
     assert 0.125 in after.frame["accuracy"].tolist()
-    assert "LEMUR: the source has changed; reading it again" in caplog.messages
+    assert "records: the source has changed; reading it again" in caplog.messages
     assert warnings(caplog) == []
     assert len(read_trials(source, 5).frame) == len(after.frame)
     assert source.reads == 2

@@ -165,7 +165,7 @@ def test_messages_name_the_split_and_the_epoch(tree: Path) -> None:
 def test_the_source_is_said_in_one_line(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="nngpt_ext"):
         load_pairs(DataConfig(path=str(tree)))
-    assert [m for m in caplog.messages if m.startswith("LEMUR: package at")] == caplog.messages
+    assert [m for m in caplog.messages if m.startswith("records: package at")] == caplog.messages
 
 
 def test_real_data(lemur_pairs: pd.DataFrame, lemur_sources: dict[str, str]) -> None:

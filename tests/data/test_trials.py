@@ -65,7 +65,8 @@ def test_each_trial_has_one_reason() -> None:
     ]
     assert collect(records, {"net"}, LEMUR_FACTS).excluded == {
         "accuracy outside [0, 1]": 1,
-        "dataset without facts": 2,
+        "no facts of dataset 'MNIST'": 1,
+        "no facts of dataset 'imagenet-22k'": 1,
         "network without source": 1,
     }
 

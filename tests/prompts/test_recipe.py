@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.errors import UserError
-from nngpt_ext.prompts.recipe import learning_rate_text, recipe_text, tenths_text
+from nngpt_ext.prompts.recipe import completed, learning_rate_text, recipe_text, tenths_text
 
 RATES = st.floats(min_value=1e-6, max_value=1.0)
 
@@ -76,7 +77,7 @@ def test_no_tenths() -> None:
 
 def test_unknown_keys_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
-        recipe_text({"lr": 0.1, "wd": 1, "epochs": 3})
+        completed({"lr": 0.1, "wd": 1, "epochs": 3}, RECIPE)
     assert str(caught.value) == (
         "a recipe has unknown epochs, wd; its keys are lr, batch, momentum, dropout, transform"
     )
@@ -85,7 +86,23 @@ def test_unknown_keys_are_all_named() -> None:
 @pytest.mark.parametrize("recipe", [{}, {"batch": 4}, {"lr": None}])
 def test_missing_learning_rate(recipe: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="a recipe has no lr; its keys are lr, batch"):
-        recipe_text(recipe)
+        completed(recipe, RECIPE)
+
+
+def test_a_recipe_gets_all_fields_in_their_order() -> None:
+    assert list(completed({"batch": 8, "lr": 0.1}, RECIPE).items())[:3] == [
+        ("lr", 0.1),
+        ("batch", 8),
+        ("momentum", None),
+    ]
+    assert completed({"optimizer": "adam"}, ["optimizer", "decay"]) == {"optimizer": "adam", "decay": None}
+
+
+def test_other_fields_are_written_as_they_are() -> None:
+    recipe = {"lr": 0.0039, "weight_decay": 0.000512, "warmup": 3.0, "optimizer": "adam_w", "nesterov": None}
+    assert recipe_text(recipe) == "lr 4e-3 weight_decay 0.00051 warmup 3 optimizer adam w nesterov none"
+    with pytest.raises(UserError, match=r"a recipe's warmup must be a number or text, not \[3\]"):
+        recipe_text({**recipe, "warmup": [3]})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +125,7 @@ def test_values_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
 
 def test_keys_of_any_kind_and_length() -> None:
     with pytest.raises(UserError, match="a recipe has unknown 1, a; its keys are"):
-        recipe_text({"lr": 1, 1: 2, "a": 3})
+        completed({"lr": 1, 1: 2, "a": 3}, RECIPE)
     with pytest.raises(UserError) as caught:
-        recipe_text({"lr": 1, "a" * 5000: 1})
+        completed({"lr": 1, "a" * 5000: 1}, RECIPE)
     assert len(str(caught.value)) < 300

@@ -294,8 +294,8 @@ def test_what_a_prompt_does_not_show_may_be_missing() -> None:
 
 
 def test_a_recipe_that_cannot_be_written_names_its_network() -> None:
-    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {**RECIPES[0], "lr": None}}))
-    with pytest.raises(UserError, match=f"network '{wrong.nn}' on '{wrong.dataset_1}': a recipe has no lr"):
+    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {**RECIPES[0], "lr": "fast"}}))
+    with pytest.raises(UserError, match=f"network '{wrong.nn}' on '{wrong.dataset_1}': a recipe's lr must be a number"):
         renderer("recipe").text(wrong, CODE)
 
 

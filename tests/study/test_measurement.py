@@ -249,4 +249,4 @@ def test_the_last_point_is_that_of_the_cell_with_as_many(studied):
 def test_without_data_there_is_no_curve_and_no_fault(tmp_path, studied, caplog):
     config = read_grid(studied.file).cells[0].config.data.model_copy(update={"path": str(tmp_path / "none")})
     assert learning_curve(config, [3], Loader()) == []
-    assert "no learning curve of the baselines: no LEMUR at" in caplog.text
+    assert "no learning curve of the baselines: no records at" in caplog.text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import pip
@@ -22,7 +22,9 @@ class ApiSource:
 
     kind = "api"
     location = "ab.nn.api"
-    facts = LEMUR_FACTS
+
+    def __init__(self, facts: Mapping[str, DatasetFacts] = LEMUR_FACTS, recipe: Mapping[str, str] = RECIPE) -> None:
+        self.facts, self.recipe = facts, recipe
 
     @cached_property
     def _api(self) -> Any:
@@ -52,7 +54,7 @@ class ApiSource:
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
         for row in self._rows(epoch).itertuples(index=False):
-            yield row.nn, row.dataset, row.epoch, row.accuracy, *((row.prm or {}).get(name) for name in RECIPE)
+            yield row.nn, row.dataset, row.epoch, row.accuracy, *((row.prm or {}).get(name) for name in self.recipe)
 
     @cached_property
     def _codes(self) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError, reason
 from nngpt_ext.io import parse_json, text_digest
@@ -33,9 +33,14 @@ class PackageSource:
     """Reads `<folder>/stat/train/<task>_<dataset>_<metric>_<nn>/<epoch>.json` and `<folder>/nn/<nn>.py`."""
 
     kind = "package"
-    facts = LEMUR_FACTS
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        facts: Mapping[str, DatasetFacts] = LEMUR_FACTS,
+        recipe: Mapping[str, str] = RECIPE,
+    ) -> None:
+        self.facts, self.recipe = facts, recipe
         self.location = str(Path(folder).resolve())
         self._train, self._code = Path(folder) / "stat" / "train", Path(folder) / "nn"
         if not self._train.is_dir():
@@ -80,20 +85,34 @@ class PackageSource:
             if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
                 raise UserError(f"LEMUR file '{path}' is not a list of trials; {_CURE}")
             for trial in trials:
-                yield nn, dataset, at, *map(trial.get, ("accuracy", *RECIPE))
+                yield nn, dataset, at, *map(trial.get, ("accuracy", *self.recipe))
 
     def networks(self) -> Set[str]:
-        return {name.removesuffix(".py") for name in os.listdir(self._code) if name.endswith(".py")} - {"__init__"}
+        return networks_in(self._code)
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        found = {}
-        for name in names:
-            file = self._code / f"{name}.py"
-            try:
-                found[name] = file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise _unreadable(file, error) from None
-        return found
+        return sources_in(self._code, names)
+
+
+def networks_in(folder: Path) -> Set[str]:
+    """The networks of a folder with one file `NAME.py` for each."""
+    return {name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py")} - {"__init__"}
+
+
+def sources_in(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Source text of networks of such a folder.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    found = {}
+    for name in names:
+        file = folder / f"{name}.py"
+        try:
+            found[name] = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(file, error) from None
+    return found
 
 
 def _bytes(path: str) -> bytes:

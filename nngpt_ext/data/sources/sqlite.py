@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import sqlite3
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nngpt_ext.data.facts import LEMUR_FACTS
+from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError, setting, typed
 from nngpt_ext.io import text_digest
 
-_PARAMETERS = ", ".join(
-    f"(SELECT value FROM prm WHERE prm.uid = s.prm AND prm.name = '{name}' LIMIT 1)" for name in RECIPE[:-1]
-)
-_RECORDS = f"""
-SELECT s.nn, s.dataset, s.epoch, s.accuracy, {_PARAMETERS}, s.transform
-FROM stat s WHERE s.task = ? AND s.metric = ?"""
+_PARAMETER = "(SELECT value FROM prm WHERE prm.uid = s.prm AND prm.name = ? LIMIT 1)"
 _NEEDED = {
     "nn": {"name", "code"},
     "prm": {"uid", "name", "value"},
@@ -32,9 +27,14 @@ class SqliteSource:
     """Reads the tables `stat`, `prm` and `nn`."""
 
     kind = "sqlite"
-    facts = LEMUR_FACTS
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        facts: Mapping[str, DatasetFacts] = LEMUR_FACTS,
+        recipe: Mapping[str, str] = RECIPE,
+    ) -> None:
+        self.facts, self.recipe = facts, recipe
         self.path = Path(path)
         self.location = str(self.path.resolve())
         if not self.path.is_file():
@@ -78,9 +78,12 @@ class SqliteSource:
         return text_digest("\n".join(parts))
 
     def records(self, epoch: int | None) -> Iterator[tuple[Any, ...]]:
-        if epoch is None:
-            return self._query(_RECORDS, TASK, METRIC)
-        return self._query(f"{_RECORDS} AND s.epoch = ?", TASK, METRIC, epoch)
+        own = [name for name in self.recipe if name != "transform"]
+        values = ("s.transform" if name == "transform" else _PARAMETER for name in self.recipe)
+        columns = ", ".join(("s.nn", "s.dataset", "s.epoch", "s.accuracy", *values))
+        wanted = {"task": TASK, "metric": METRIC} | ({} if epoch is None else {"epoch": epoch})
+        where = " AND ".join(f"s.{name} = ?" for name in wanted)
+        return self._query(f"SELECT {columns} FROM stat s WHERE {where}", *own, *wanted.values())
 
     def networks(self) -> Set[str]:
         return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}

@@ -15,6 +15,7 @@ from scipy.special import logit
 
 from nngpt_ext.data.evidence import epochs_of
 from nngpt_ext.data.lineage import is_known, source_keys
+from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.networks.catalogue import shipped, structures
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape
 from nngpt_ext.prompts.scales import counted_momentum
@@ -41,7 +42,7 @@ class Side:
 def recipe_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """The dataset and the recipe's numbers, shape (sides, features); NaN for what the recipe does not state."""
     rows = [_recipe(one.dataset, data.facts[one.dataset], one.recipe) for one in sides]
-    return np.column_stack([_datasets(sides), rows])
+    return np.column_stack([_datasets(sides), rows, _further(sides)])
 
 
 def structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
@@ -138,6 +139,13 @@ def _recipe(dataset: str, facts: DatasetFacts, recipe: Mapping[str, Any]) -> lis
         _log10(height), _log10(height / facts.image_size),
         *(float(any(word.endswith(flag) for word in words)) for flag in _WORDS),
     ]  # fmt: skip
+
+
+def _further(sides: Sequence[Side]) -> np.ndarray:
+    """Fields of recipes that LEMUR does not have, shape (sides, fields): numbers, and texts by their place in order."""
+    table = pd.DataFrame([{k: v for k, v in one.recipe.items() if k not in RECIPE} for one in sides])
+    coded = table.apply(lambda x: x if x.dtype.kind == "f" else pd.factorize(x, sort=True)[0])
+    return coded.to_numpy(dtype="float64").reshape(len(sides), -1)
 
 
 def _datasets(sides: Sequence[Side]) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_faults_are_counted_and_the_rest_is_the_same(stand_in, faulty_tree: Path
     tree, api = (read_trials(source, 5, cached=False) for source in (PackageSource(faulty_tree), ApiSource()))
     assert_frame_equal(tree.frame, api.frame, check_exact=True)
     assert sum(api.excluded.values()) == sum(tree.excluded.values())
-    for reason in ("accuracy outside [0, 1]", "dataset without facts", "network without source"):
+    for reason in ("accuracy outside [0, 1]", "no facts of dataset 'imagenet-22k'", "network without source"):
         assert api.excluded[reason] == tree.excluded[reason]
 
 

@@ -62,11 +62,11 @@ def test_auto_takes_a_given_path_first(tree: Path, database: Path, with_database
     found = open_source("auto", database)
     assert isinstance(found, SqliteSource)
     assert found.path == database
-    assert caplog.messages == [f"LEMUR: sqlite at {database}, because its path was given"]
+    assert caplog.messages == [f"records: sqlite at {database}, because its path was given"]
     caplog.clear()
     found = open_source("auto", tree)
     assert isinstance(found, PackageSource)
-    assert caplog.messages == [f"LEMUR: package at {tree}, because its path was given"]
+    assert caplog.messages == [f"records: package at {tree}, because its path was given"]
 
 
 def test_a_folder_may_hold_the_tree(tree: Path) -> None:
@@ -76,20 +76,20 @@ def test_a_folder_may_hold_the_tree(tree: Path) -> None:
 def test_auto_takes_the_database_here_second(with_database: Path, caplog) -> None:
     found = open_source()
     assert isinstance(found, SqliteSource)
-    assert caplog.messages == [f"LEMUR: sqlite at {with_database}, because there is db/ab.nn.db here"]
+    assert caplog.messages == [f"records: sqlite at {with_database}, because there is db/ab.nn.db here"]
 
 
 def test_auto_takes_the_installed_records_third(caplog) -> None:
     found = open_source()
     assert isinstance(found, PackageSource)
     assert caplog.messages == [
-        f"LEMUR: package at {found.location}, because the installed nn-dataset ships its records"
+        f"records: package at {found.location}, because the installed nn-dataset ships its records"
     ]
 
 
 def test_auto_takes_the_api_last(later_version: None, caplog) -> None:
     assert isinstance(open_source(), ApiSource)
-    assert caplog.messages == ["LEMUR: api at ab.nn.api, because nn-dataset 2.2.3 ships no records"]
+    assert caplog.messages == ["records: api at ab.nn.api, because nn-dataset 2.2.3 ships no records"]
     assert "ab" not in sys.modules  # nothing is imported, built or downloaded yet
 
 
@@ -124,7 +124,7 @@ def test_a_path_that_does_not_exist(kind: str, tmp_path: Path) -> None:
         open_source(kind, tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in one_line(error.value)
     for name in ("a" * 5_000, "a\0b"):
-        with pytest.raises(UserError, match="LEMUR") as error:
+        with pytest.raises(UserError, match="records") as error:
             open_source(kind, name)
         assert len(str(error.value)) < 2_000
 
@@ -143,9 +143,9 @@ def test_a_path_of_the_wrong_kind(database: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             open_source(kind, tmp_path)
         assert "has no folder stat/train" in one_line(error.value)
-    (tmp_path / "table.csv").write_text("nn,dataset\n" * 100)
+    (tmp_path / "other.db").write_text("nn,dataset\n" * 100)
     with pytest.raises(UserError) as error:
-        open_source("auto", tmp_path / "table.csv")
+        open_source("auto", tmp_path / "other.db")
     assert "file is not a database" in one_line(error.value)
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_kind() -> None:
         open_source("sqlit")
     message = one_line(error.value)
     assert "did you mean 'sqlite'?" in message
-    assert "known: api, auto, package, sqlite" in message
+    assert "known: api, auto, package, sqlite, table" in message
 
 
 def test_the_command_line_prints_one_line_and_exits_with_2(

@@ -75,7 +75,7 @@ def test_faults_are_counted(faulty_tree: Path) -> None:
         "accuracy not a number": 2,
         "accuracy not finite": 3,
         "accuracy outside [0, 1]": 2,
-        "dataset without facts": 1,
+        "no facts of dataset 'imagenet-22k'": 1,
         "network without source": 2,
     }
 

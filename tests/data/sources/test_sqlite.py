@@ -13,11 +13,14 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.pairs import build_pairs
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.data.trials import collect
 from nngpt_ext.errors import UserError
+from nngpt_ext.settings import build_config
 from tests.data.small import one_line, write_database
 
 
@@ -62,7 +65,7 @@ def test_faults_are_counted_and_the_rest_is_the_same(faulty_tree: Path, tmp_path
         "accuracy not a number": 2,
         "accuracy not finite": 2,
         "accuracy outside [0, 1]": 2,
-        "dataset without facts": 1,
+        "no facts of dataset 'imagenet-22k'": 1,
         "network without source": 2,
     }
     assert sum(tree.excluded.values()) == sum(sqlite.excluded.values())
@@ -225,3 +228,41 @@ def test_a_truncated_database(copied: Path) -> None:
     with pytest.raises(UserError) as error:
         read_trials(SqliteSource(copied), 5)
     assert f"cannot read the LEMUR database '{copied}'" in one_line(error.value)
+
+
+@pytest.fixture
+def later_release(database: Path, tmp_path: Path) -> Path:
+    """A database as 2.2 makes it: with further tables, and trials on datasets that this package does not know."""
+    file = Path(shutil.copy(database, tmp_path / "ab.nn.db"))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE nn_stat (id TEXT PRIMARY KEY, nn_name TEXT, total_params INTEGER)")
+        connection.execute("CREATE TABLE train_stat (stat_id TEXT PRIMARY KEY, train_loss REAL, gradient_norm REAL)")
+        connection.execute("CREATE TABLE nn_minhash (nn TEXT PRIMARY KEY, num_perm INTEGER, hashvalues BLOB)")
+        for dataset, known in (("fashion-mnist", "mnist"), ("tiny-imagenet", "imagenette")):
+            columns = "accuracy, epoch, duration, task, metric, nn, transform, prm"
+            connection.execute(
+                f"INSERT INTO stat (id, dataset, {columns}) "
+                f"SELECT id || '{dataset}', '{dataset}', {columns} FROM stat WHERE dataset = '{known}'"
+            )
+        connection.execute("INSERT INTO prm SELECT DISTINCT prm, 'weight_decay', 0.001 FROM stat")
+        connection.commit()
+    return file
+
+
+def test_datasets_of_a_later_release_are_read_once_they_are_described(later_release: Path, tmp_path: Path) -> None:
+    unknown = read_trials(SqliteSource(later_release), 5, cached=False)
+    assert set(unknown.excluded) == {"no facts of dataset 'fashion-mnist'", "no facts of dataset 'tiny-imagenet'"}
+    facts = tmp_path / "datasets.yaml"
+    facts.write_text(
+        "fashion-mnist: {train_images: 60000, image_size: 28, channels: 1, classes: 10}\n"
+        "tiny-imagenet: {train_images: 100000, image_size: 64, channels: 3, classes: 200}\n"
+    )
+    recipe = {"lr": "number", "weight_decay": "number", "transform": "text"}
+    config = build_config(DataConfig, {"path": str(later_release), "facts": str(facts), "recipe": recipe})
+    data = load_pairs(config)
+    found = set(data.pairs["dataset_1"]) | set(data.pairs["dataset_2"])
+    assert {"fashion-mnist", "tiny-imagenet", "mnist", "svhn"} <= found
+    assert data.excluded == {}
+    assert list(data.pairs["recipe_1"].iloc[0]) == list(recipe)
+    assert data.pairs["recipe_1"].iloc[0]["weight_decay"] == 0.001
+    assert data.facts["tiny-imagenet"].classes == 200
