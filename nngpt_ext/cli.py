@@ -24,7 +24,7 @@ from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.light import check_whole
-from nngpt_ext.predict import predict_commands as ask
+from nngpt_ext.serve import ask_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
 from nngpt_ext.tuning.ranks import joined, launched

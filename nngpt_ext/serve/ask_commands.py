@@ -1,18 +1,23 @@
-"""The commands that use an adapter: `compare`, `rank` and `score`."""
+"""The commands that use an adapter: `compare`, `rank`, `score`, `serve` and `mcp`."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.views.drawing import check_installed
 from nngpt_ext.views.wording import beginning, count
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nngpt_ext.networks.structure import Structure
@@ -48,6 +53,13 @@ Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset that LEMUR does not have."),
 ]
+Runs = Annotated[
+    list[str],
+    typer.Option("--run", metavar="[NAME=]DIR", help="Folder of a finished run, or of an adapter; may be repeated."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine, a token is needed.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token that requests must have.")]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
 EVIDENCE = "the value of --evidence", '{"mnist": {"1": 0.91}, "svhn": {"1": 0.55}}'
@@ -59,6 +71,8 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: nngpt-ext compare --run runs/demo --code alexnet.py mnist svhn --json")(compare)
     app.command(epilog="Example: nngpt-ext rank --run runs/demo --code alexnet.py --json")(rank)
     app.command(epilog="Example: nngpt-ext score --run runs/demo --codes generated/ --out predictions.parquet")(score)
+    app.command(epilog="Example: nngpt-ext serve --run runs/demo --store sqlite:///predictions.db")(serve)
+    app.command(epilog="Example: nngpt-ext mcp --run runs/demo")(mcp)
 
 
 def compare(
@@ -162,8 +176,9 @@ def score(
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
     names = tuple(predictor.check_datasets(datasets or None))
+    adapter = run if (run / SETTINGS).is_file() else run / ADAPTER
     job = Job(
-        str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
+        str(adapter.resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
         None if structure is None else read_structures(structure),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
@@ -174,6 +189,67 @@ def score(
     typer.echo(f"{count(found.rows, 'prediction')} about {count(found.networks, 'network')} in {found.out}")
     for line in found.remarks():
         typer.echo(line)
+
+
+def serve(
+    run: Runs,
+    host: Host = "127.0.0.1",
+    port: Port = 8377,
+    store: Store = None,
+    token_file: TokenFile = None,
+    structure: Annotated[
+        str | None, typer.Option(metavar="measure", help="Let questions have structures measured, in the sandbox.")
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Questions that may wait; others are told to come later.")] = 4096,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds within which a network is answered.")] = 60.0,
+    base: Base = None,
+    facts: Facts = None,
+) -> None:
+    """Answer other programs over HTTP: compare, rank, score, stored predictions, and a page for people."""
+    _check_extra()
+    from nngpt_ext.serve import server
+    from nngpt_ext.serve.app import Service, make_app
+    from nngpt_ext.serve.deployment import Deployment
+
+    if structure not in (None, "measure"):
+        raise UserError(f"--structure is measure, not {shown(structure)}")
+    token, listening = server.read_token(token_file, host), server.listen(host, port)
+    with listening:
+        deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=structure is not None)
+        deployment.load()
+        service = Service(deployment, queue, deadline)
+        log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
+        server.run(make_app(service, token, loopback=server.is_loopback(host)), listening, service.reload)
+
+
+def mcp(
+    run: Runs,
+    http: Annotated[bool, typer.Option("--http", help="Streamable HTTP at /mcp instead of standard input.")] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8378,
+    store: Store = None,
+    token_file: TokenFile = None,
+    base: Base = None,
+    facts: Facts = None,
+) -> None:
+    """Offer compare, rank, prior and predictions to agents as tools (Model Context Protocol)."""
+    _check_extra()
+    from nngpt_ext.serve import server
+    from nngpt_ext.serve.deployment import Deployment
+    from nngpt_ext.serve.tools import http_app, make_tools
+
+    tools = make_tools(Deployment(run, store=store, base=base, facts=_facts(facts)))
+    if not http:
+        tools.run("stdio")
+        return
+    token = server.read_token(token_file, host)
+    with server.listen(host, port) as listening:
+        log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
+        server.run(http_app(tools, token, loopback=server.is_loopback(host)), listening)
+
+
+def _check_extra() -> None:
+    check_installed("servers", "serve", "fastapi", "uvicorn", "prometheus_client", "mcp")
 
 
 def _print_basis(basis: Basis | None) -> None:
@@ -206,15 +282,10 @@ def _structures(
     return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
 
 
-def _adapter(run: Path) -> Path:
-    return run if (run / SETTINGS).is_file() else run / ADAPTER
-
-
 def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
-    from nngpt_ext.predict.predictor import Predictor
+    from nngpt_ext.serve.deployment import predictor_of
 
-    make = Predictor.from_pretrained if _adapter(run) == run else Predictor.from_run
-    return make(run, base=base, store=store, facts=_facts(facts))
+    return predictor_of(run, base, store, _facts(facts))
 
 
 def _facts(given: list[str] | None) -> Mapping[str, list[str]]:
