@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nngpt_ext.client import SERVER, TOKEN, Client
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
-from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
-from nngpt_ext.views.drawing import check_installed
 from nngpt_ext.views.wording import beginning, count
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from nngpt_ext.scoring.basis import Basis
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
+AskedRun = Annotated[
+    Path | None, typer.Option("--run", help="Folder of a finished run, or of an adapter; or give --server.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", envvar=SERVER, metavar="URL", help=f"Ask a server instead; its token is in {TOKEN}."),
+]
 Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
 RecipeText = Annotated[
     str | None,
@@ -76,10 +84,11 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    run: Run,
     code: Code,
     dataset_1: Annotated[str, typer.Argument(help="A dataset.")],
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
+    run: AskedRun = None,
+    server: Server = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -90,8 +99,18 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = _given(recipe, accuracies, evidence)
+    text, given = _source(code), _given(recipe, accuracies, evidence)
+    if run is None:
+        with _client(server, store, base, facts) as client:
+            read = None if structure is None else _read_structures(structure)
+            remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, structure=read, **given)
+        if as_json:
+            print_json(dataclasses.asdict(remote) | {"confidence": remote.confidence})
+        else:
+            sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
+            typer.echo(f"{remote.winner} ({sure})")
+        return
+    predictor = _predictor(run, store, base, facts)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
@@ -118,11 +137,12 @@ def compare(
 
 
 def rank(
-    run: Run,
     code: Code,
     datasets: Annotated[
         list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
     ] = None,
+    run: AskedRun = None,
+    server: Server = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -133,11 +153,16 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = _given(recipe, accuracies, evidence)
-    given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
-    found = predictor.rank(text, datasets or None, nn=code.stem, **given)
-    basis = predictor.basis(text, datasets or None, given["recipe"], structure=given["structure"])
+    text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
+    if run is None:
+        with _client(server, store, base, facts) as client:
+            read = None if structure is None else _read_structures(structure)
+            found = client.rank(text, datasets or None, nn=code.stem, structure=read, **given)
+    else:
+        predictor = _predictor(run, store, base, facts)
+        given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
+        found = predictor.rank(text, datasets or None, nn=code.stem, **given)
+        basis = predictor.basis(text, datasets or None, given["recipe"], structure=given["structure"])
     if as_json:
         more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
         print_json(dataclasses.asdict(found) | more)
@@ -170,7 +195,7 @@ def score(
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
-    from nngpt_ext.prompts.structures import read_structures
+    from nngpt_ext.run_folder import ADAPTER, SETTINGS
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
@@ -179,7 +204,7 @@ def score(
     adapter = run if (run / SETTINGS).is_file() else run / ADAPTER
     job = Job(
         str(adapter.resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
-        None if structure is None else read_structures(structure),
+        None if structure is None else _read_structures(structure),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
@@ -249,6 +274,8 @@ def mcp(
 
 
 def _check_extra() -> None:
+    from nngpt_ext.views.drawing import check_installed
+
     check_installed("servers", "serve", "fastapi", "uvicorn", "prometheus_client", "mcp")
 
 
@@ -276,10 +303,24 @@ def _structures(
     given: str | None, predictor: Predictor, source: str, datasets: list[str] | None, recipe: Any, nn: str
 ) -> Mapping[str, Structure] | None:
     """The structure on each dataset by `--structure`; None without it, or if the prompt shows none."""
+    read = None if given is None else _read_structures(given)
+    return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
+
+
+def _read_structures(text: str) -> Any:
     from nngpt_ext.prompts.structures import read_structures
 
-    read = None if given is None else read_structures(given)
-    return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
+    return read_structures(text)
+
+
+def _client(server: str | None, *local: object) -> Client:
+    if server is None:
+        raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
+    if any(local):
+        raise UserError("--store, --base and --facts are for --run; a server has its own")
+    if "httpx" not in sys.modules:  # it imports rich and pygments for a command of its own, half of its time
+        sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's way to block an import
+    return Client(server, token=os.environ.get(TOKEN))
 
 
 def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
