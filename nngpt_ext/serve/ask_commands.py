@@ -110,7 +110,7 @@ def compare(
             sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
             typer.echo(f"{remote.winner} ({sure})")
         return
-    predictor = _predictor(run, store, base, facts)
+    predictor = _predictor(run, store, base, facts, once=True)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
@@ -159,7 +159,7 @@ def rank(
             read = None if structure is None else _read_structures(structure)
             found = client.rank(text, datasets or None, nn=code.stem, structure=read, **given)
     else:
-        predictor = _predictor(run, store, base, facts)
+        predictor = _predictor(run, store, base, facts, once=True)
         given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
         found = predictor.rank(text, datasets or None, nn=code.stem, **given)
         basis = predictor.basis(text, datasets or None, given["recipe"], structure=given["structure"])
@@ -323,9 +323,13 @@ def _client(server: str | None, *local: object) -> Client:
     return Client(server, token=os.environ.get(TOKEN))
 
 
-def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
+def _predictor(
+    run: Path, store: str | None, base: str | None, facts: list[str] | None, once: bool = False
+) -> Predictor:  # fmt: skip
+    from nngpt_ext.models import requirements
     from nngpt_ext.serve.deployment import predictor_of
 
+    requirements.ask_once = once
     return predictor_of(run, base, store, _facts(facts))
 
 
