@@ -57,7 +57,7 @@ class Batcher:
     @property
     def depth(self) -> int:
         """The number of waiting questions."""
-        return sum(len(one.queries) for one in list(self._waiting))
+        return sum(len(one.queries) for one in list(self._waiting) if not one.answers.cancelled())
 
     async def ask(self, predictor: Predictor, queries: Sequence[CheckedQuery]) -> list[Comparison]:
         """The answers to questions about one network, in their order; if it is cancelled, they are not computed.

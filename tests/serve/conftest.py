@@ -35,12 +35,14 @@ def served(deployment: Deployment, token: str | None = None, **options: Any) -> 
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield Running(address(listening), service)
-        server.should_exit = True
-        thread.join()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield Running(address(listening), service)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -166,7 +166,7 @@ def test_a_full_queue_and_a_deadline(run: RunResult) -> None:
     deployment = Deployment([str(run.output_dir)])
     deployment.load()
     body = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
-    with served(deployment, most=1, deadline=1.0) as server:
+    with served(deployment, most=1, deadline=8.0) as server:
         assert server.service.batcher is not None
         go = threading.Event()
         server.service.batcher.between(go.wait)
@@ -177,7 +177,7 @@ def test_a_full_queue_and_a_deadline(run: RunResult) -> None:
             refused = post(server, "/v1/compare", body)
             assert "too many questions" in problem(refused, 429)
             assert int(refused.headers["Retry-After"]) >= 1
-            assert "no answer within 1 s" in problem(first.result(), 504)
+            assert "no answer within 8 s" in problem(first.result(), 504)
         go.set()
         assert post(server, "/v1/compare", body).status_code == 200
 
