@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from weakref import WeakKeyDictionary
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.predict.predictor import WINDOW, Predictor, Row
 from nngpt_ext.predict.question import CheckedQuery
+
+log = logging.getLogger(__name__)
 
 RECENT = 4 * WINDOW  # answers that are remembered, for questions that are asked again while they are computed
 
@@ -95,7 +98,10 @@ class Batcher:
                 tasks, self._tasks = self._tasks, []
                 batch = [] if tasks else self._taken()
             for task in tasks:
-                task()
+                try:
+                    task()
+                except Exception:
+                    log.exception("a task between two questions failed")
             if batch:
                 self._answer(batch)
             elif not tasks and not self._open:

@@ -95,11 +95,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, path = Headers(scope=scope), scope["path"]
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or "" if _is_plain(headers.get("host", "")) else ""
-        if self._loopback and not is_loopback(host):
+        host = headers.get("host", "")
+        if self._loopback and not is_loopback(_without_port(host)):
             return problem(421, f"this server is on loopback, not called '{host}'; ask it as localhost or 127.0.0.1")
         form = path == PAGE and scope["method"] == "POST"
-        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != headers.get("host"):
+        if (origin := headers.get("origin")) is not None and origin.partition("://")[2] != host:
             return problem(403, "a page of another origin may not ask this server")
         if form and headers.get("origin") is None:
             return problem(403, "only this server's own page may send this form; programs ask /v1/rank")
@@ -114,8 +114,11 @@ class Guard:
         return None
 
 
-def _is_plain(host: str) -> bool:
-    return not set(host) & set("/?#@\\") and host.isprintable()
+def _without_port(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
