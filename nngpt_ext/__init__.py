@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.version import __version__
 
 if TYPE_CHECKING:
+    from nngpt_ext.client import Client
     from nngpt_ext.config import TaskConfig
     from nngpt_ext.errors import UserError
     from nngpt_ext.predict.answers import Comparison, Ranking
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from nngpt_ext.views.curves import LiveCurves
 
 __all__ = [
-    "Comparison", "LiveCurves", "PredictionStore", "Predictor", "Query", "Ranking", "RunResult", "Task", "TaskConfig",
-    "Template", "UserError", "__version__", "register_finetuner", "register_prompt", "register_task", "run_task",
+    "Client", "Comparison", "LiveCurves", "PredictionStore", "Predictor", "Query", "Ranking", "RunResult", "Task",
+    "TaskConfig", "Template", "UserError", "__version__", "register_finetuner", "register_prompt", "register_task",
+    "run_task",
 ]  # fmt: skip
 
 _HOMES = {
+    "Client": "nngpt_ext.client",
     "Comparison": "nngpt_ext.predict.answers",
     "LiveCurves": "nngpt_ext.views.curves",
     "PredictionStore": "nngpt_ext.predict.store",

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import sys
+
+ASKING = ("compare", "rank")  # commands that a loop calls often: the others' modules are not imported for them
 
 
 def main() -> None:
@@ -9,11 +12,17 @@ def main() -> None:
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored, as in a background job
     if usual:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # an exception would be lost in some imports
-    from nngpt_ext import cli
+    from nngpt_ext import terminal
 
+    if next((word for word in sys.argv[1:] if not word.startswith("-")), None) in ASKING:
+        from nngpt_ext.serve import ask_commands
+
+        ask_commands.register(terminal.app)
+    else:
+        from nngpt_ext import cli  # noqa: F401 (it adds all commands)
     if usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli.main()
+    terminal.main()
 
 
 if __name__ == "__main__":

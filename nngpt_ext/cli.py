@@ -1,14 +1,11 @@
-"""The command line: each command wraps a Python function; results go to standard output, messages to standard error."""
+"""The commands: each wraps a Python function; results go to standard output, messages to standard error."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import logging
-import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -19,27 +16,19 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS, SplitOptions
 from nngpt_ext.data.trials import USES
-from nngpt_ext.errors import UserError, for_shell, shown
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.io import inside, write_text
-from nngpt_ext.light import check_whole
-from nngpt_ext.predict import predict_commands as ask
+from nngpt_ext.serve import ask_commands as ask
 from nngpt_ext.settings import build_config
-from nngpt_ext.shell import INTERRUPTED, AsJson, interruptible, print_json
+from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.tasks.records_commands import datasets, records
-from nngpt_ext.tuning.ranks import joined, launched
-from nngpt_ext.version import __version__
+from nngpt_ext.terminal import app, main
+from nngpt_ext.tuning.ranks import joined
 from nngpt_ext.views.wording import count, excluded, number, with_interval
 
-app = typer.Typer(
-    name="nngpt-ext",
-    help="On which dataset will this neural network do better?",
-    invoke_without_command=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["app", "main"]
 
 app.add_typer(bench.app, name="bench")
 app.add_typer(datasets, name="datasets")
@@ -58,23 +47,6 @@ Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family o
 Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
 Evidence = Annotated[list[int] | None, typer.Option(help="With accuracies at this earlier epoch; may be repeated.")]
 FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
-
-
-@app.callback()
-def _options(
-    context: typer.Context,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit
-    context.with_resource(for_shell())
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 @app.command(epilog="Example: nngpt-ext run dataset_compare --set model.base=embedded --out runs/demo --resume")
@@ -344,57 +316,3 @@ def _print_report(found: Any, as_json: bool) -> None:
         print_tables(summary(found), tables(found))
     else:  # of a plugin's task
         typer.echo(str(found))
-
-
-def main() -> None:
-    """Entry point: exit codes 0 done, 2 the user's mistake (one line), 1 a fault, 130 Ctrl-C."""
-    interrupted = False
-    try:
-        with interruptible() as pressed:
-            try:
-                code = _call()
-            finally:
-                interrupted = pressed()
-    except BaseException as error:
-        if not interrupted and not isinstance(error, (KeyboardInterrupt, typer.Abort)):
-            raise
-        code = INTERRUPTED
-    if interrupted or code == INTERRUPTED:  # also if all was done by then: what follows in a script must not begin
-        code = INTERRUPTED
-        typer.echo("interrupted; continue a run with --resume", err=True)
-    raise SystemExit(code if isinstance(code, int) else 0)
-
-
-# What is wrong with a file's name or place that was given, wherever it is noticed.
-_OF_A_PLACE = {
-    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
-}  # fmt: skip
-
-
-def _call() -> Any:
-    usage_error: Any = typer.BadParameter.__bases__[0]  # click's, which newer typers bundle
-    try:
-        return app(standalone_mode=False, prog_name="nngpt-ext")  # typer returns the code of an interruption
-    except UserError as error:
-        _stop(str(error))
-    except usage_error as error:
-        place = error.ctx.command_path if error.ctx is not None else "nngpt-ext"
-        _stop(f"{error.format_message().rstrip('.')}; see {place} --help")
-    except ModuleNotFoundError:
-        try:
-            check_whole()
-        except UserError as error:
-            _stop(str(error))
-        raise
-    except OSError as error:
-        if error.errno in _OF_A_PLACE and error.filename is not None:
-            _stop(f"{error.strerror}: {shown(error.filename)}")
-        if error.errno != errno.ENOSPC:
-            raise
-        _stop(f"no space left on the disk for '{error.filename or 'standard output'}'; free some and try again")
-
-
-def _stop(message: str) -> NoReturn:
-    if launched()[0] == 0:  # processes that were not joined make the same mistake
-        typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
-    raise SystemExit(2) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -69,10 +69,15 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
             content = merged(content, layer)
         return model.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(dict(item), known_keys(model)) for item in error.errors()]
+        told = faults(error.errors(), known_keys(model))
     except (RecursionError, OSError) as error:  # of a validator that looks for a file
-        faults = [reason(error)]
-    raise UserError(f"{what}: {'; '.join(dict.fromkeys(faults))}")
+        told = reason(error)
+    raise UserError(f"{what}: {told}")
+
+
+def faults(errors: Iterable[Mapping[str, Any]], known: list[str]) -> str:
+    """What pydantic found wrong, in one line; `known` are the keys that exist, dotted."""
+    return "; ".join(dict.fromkeys(_fault(dict(item), known) for item in errors))
 
 
 def merged(one: Any, other: Any) -> Any:
@@ -95,7 +100,7 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"
-    elif isinstance(given, dict) and error["type"] != "value_error":
+    elif isinstance(given, dict) and error["type"] not in ("value_error", "missing"):
         message = "must be a single value, not a mapping of keys"
     if error["type"] == "literal_error":
         message += nearest(str(given), re.findall(r"'([^']*)'", error["ctx"]["expected"]))

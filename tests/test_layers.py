@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 FOLDERS = (
     "views", "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
-    "predict", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
+    "terminal", "predict", "client", "serve", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
 )  # fmt: skip
 GROUND = (
     "registry", "compact", "declaration", "settings", "errors", "extras", "io", "light", "run_folder", "progress",

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.models.base import LOADING
-
 if TYPE_CHECKING:
+    from nngpt_ext.client import Client
     from nngpt_ext.predict.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
-RUN = "NNGPT_EXT_RUN"  # environment variable: the run whose adapter `dataset_compare_node` uses
+RUN = "NNGPT_EXT_RUN"  # environment variable: the run, or the server's URL, that `dataset_compare_node` asks
 # What the node returns. LangGraph drops fields that a graph's state does not declare, so a state must have these.
 FIELDS = (
     "dataset_ranking", "predicted_best_dataset", "probability", "abstain", "dataset_probabilities",
     "dataset_compare_error", "dataset_compare_note",
 )  # fmt: skip
 
-_predictors: dict[str, Predictor] = {}
+_predictors: dict[str, Predictor | Client] = {}
+_MAKING = threading.Lock()
 
 
-def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str, Any]]:
-    """A node that uses this predictor.
+def make_dataset_compare_node(predictor: Predictor | Client) -> Callable[[Any], dict[str, Any]]:
+    """A node that uses this predictor, or a server's client.
 
     The node reads `nn_code` from the state (a mapping, or an object such as a pydantic model), and `datasets`,
     `recipe`, `accuracies`, `structure`, `evidence` and `nn_name` where the state has them; with the structure
@@ -46,14 +47,14 @@ def make_dataset_compare_node(predictor: Predictor) -> Callable[[Any], dict[str,
 
 
 def dataset_compare_node(state: Any) -> dict[str, Any]:
-    """The node of `make_dataset_compare_node` for the run that the environment variable `NNGPT_EXT_RUN` names.
+    """The node of `make_dataset_compare_node` for the run, or the server's URL, that `NNGPT_EXT_RUN` names.
 
     The state's own `dataset_compare_run` takes precedence. The model is loaded once per process.
     """
     return _answer(state, lambda: _predictor(state))
 
 
-def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
+def _answer(state: Any, predictor: Callable[[], Predictor | Client]) -> dict[str, Any]:
     try:
         code = _field(state, "nn_code")
         if code is None:
@@ -77,14 +78,18 @@ def _answer(state: Any, predictor: Callable[[], Predictor]) -> dict[str, Any]:
     return dict(zip(FIELDS, answer, strict=True))
 
 
-def _predictor(state: Any) -> Predictor:
+def _predictor(state: Any) -> Predictor | Client:
     run = _field(state, "dataset_compare_run") or os.environ.get(RUN)
     if not run:
-        raise ValueError(f"no run is set: set {RUN} to the folder of a finished run")
-    with LOADING:  # branches of a graph run in threads, and a second predictor would load a second model
-        from nngpt_ext.predict.predictor import Predictor
+        raise ValueError(f"no run is set: set {RUN} to the folder of a finished run, or to a server's URL")
+    with _MAKING:  # branches of a graph run in threads, and a second predictor would load a second model
+        if run not in _predictors and str(run).startswith(("http://", "https://")):
+            from nngpt_ext.client import TOKEN, Client
 
-        if run not in _predictors:
+            _predictors[run] = Client(run, token=os.environ.get(TOKEN))
+        elif run not in _predictors:
+            from nngpt_ext.predict.predictor import Predictor
+
             _predictors[run] = Predictor.from_run(run)
         return _predictors[run]
 

@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import logging
 import sys
+from typing import Any
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import install_library, pip
 from nngpt_ext.light import check_whole
 from nngpt_ext.quiet import without_widgets
 
+ask_once = False  # set by a command that answers one question and ends
 _broken: dict[str, Exception] = {}  # why libraries that are hidden here could not be imported
 
 
@@ -26,6 +28,8 @@ def check_libraries(load_in_4bit: bool, otherwise: str = "") -> None:
     """
     check_whole()
     import_library("torch")
+    if ask_once and "bitsandbytes" not in sys.modules:
+        _leave_out_compiler()
     # On CPUs with AVX512-BF16 it warns about a kernel that is not used here (models.base.keep_compute_dtype).
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     if load_in_4bit:
@@ -62,3 +66,16 @@ def import_library(library: str, cure: str | None = None, otherwise: str = "") -
 
 def _is_installed(library: str) -> bool:
     return sys.modules.get(library) is not None or importlib.util.find_spec(library) is not None
+
+
+def _leave_out_compiler() -> None:
+    """Make torch's decorators for its compiler do nothing in this process, so that decorated functions load none of it.
+
+    bitsandbytes and transformers decorate functions that scoring never calls; the compiler takes 2 s of CPU to import.
+    """
+    import torch
+
+    def same(function: Any = None, *_: Any, **__: Any) -> Any:
+        return same if function is None else function
+
+    torch.compile = torch.compiler.disable = same  # type: ignore[assignment]

@@ -6,9 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import softmax
-
-from nngpt_ext.scoring.strengths import intransitive_share, strengths
 from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
 from nngpt_ext.views.wording import count, not_trained_on, number, share, source_limits
@@ -191,6 +188,10 @@ def abstentions(dataset: str, comparisons: Sequence[Comparison]) -> list[bool]:
 
 def ranking_of(datasets: Sequence[str], comparisons: tuple[Comparison, ...]) -> Ranking:
     """The ranking by the comparisons of all pairs of datasets."""
+    from scipy.special import softmax  # here, because a client only reads answers
+
+    from nngpt_ext.scoring.strengths import intransitive_share, strengths
+
     probability = {(c.dataset_1, c.dataset_2): c.probability for c in comparisons}
     scores = strengths(datasets, probability)
     best_first = tuple(sorted(datasets, key=lambda name: (-scores[name], name)))

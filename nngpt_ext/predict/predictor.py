@@ -20,7 +20,7 @@ from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
 from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker
 from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
-from nngpt_ext.prompts.inputs import Evidence, Recipe
+from nngpt_ext.prompts.inputs import ARGUMENTS, Evidence, Recipe
 from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.basis import Basis
@@ -47,6 +47,9 @@ class Predictor:
         scorer: computes the log-odds; by default a `LocalScorer` on the base model with the adapter. With another one,
             for example a remote one, no model is loaded here and the control question is not asked.
 
+    Attributes:
+        check: checks a question (`Query`) and gives it its key in the store; no model is loaded.
+
     Raises:
         UserError: for a folder without an adapter, a damaged file in it, invalid facts, an unusable store, and a prompt
             that shows the network's name.
@@ -62,7 +65,7 @@ class Predictor:
         scorer: Scorer | None = None,
     ) -> None:
         self._files = AdapterFiles(Path(adapter))
-        self._check = QueryChecker(self._files, facts)
+        self.check = QueryChecker(self._files, facts)
         self._base = base or self._files.base_place
         self._store = PredictionStore.open(store) if isinstance(store, str) else store
         self._scorer = scorer
@@ -121,7 +124,7 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides its answers: adapter, prompt, calibration, facts and training datasets."""
-        facts = {name: facts.values() for name, facts in self._check.facts.items()}
+        facts = {name: facts.values() for name, facts in self.check.facts.items()}
         files = self._files
         return digest([files.hash, files.note.prompt_hash, files.calibration_hash, facts, sorted(self.datasets)])
 
@@ -150,6 +153,17 @@ class Predictor:
         """The name of the prompt."""
         return self._files.note.prompt
 
+    @property
+    def needs(self) -> list[str]:
+        """What a question must give beside source and datasets: `recipe`, `accuracies`, `structure`, `evidence`."""
+        return [name for name, one in ARGUMENTS.items() if self._files.note.template.takes(one)]
+
+    def load(self) -> Scorer:
+        """Load the model now, instead of with the first question; errors as `nngpt_ext.predict.adapter.load_scorer`."""
+        with LOADING:  # one thread imports the libraries and loads the adapter; the others wait for it
+            self._scorer = self._scorer or load_scorer(self._files, self._base, self.check.facts)
+            return self._scorer
+
     def compare(
         self, nn_code: str, dataset_1: str, dataset_2: str, *, recipe: Recipe | None = None,
         accuracies: Mapping[str, float] | None = None, nn: str | None = None, structure: GivenStructure | None = None,
@@ -163,8 +177,7 @@ class Predictor:
             UserError: for a source that is not Python, an unknown dataset, the same dataset twice, missing values that
                 the prompt needs, and a structure that cannot be measured.
         """
-        query = Query(nn_code, dataset_1, dataset_2, recipe, accuracies, nn, structure, evidence)
-        return next(self.compare_many([query]))
+        return next(self.compare_many([(nn_code, dataset_1, dataset_2, recipe, accuracies, nn, structure, evidence)]))
 
     def compare_many(self, queries: Iterable[Query | Sequence[Any]]) -> Iterator[Comparison]:
         """Answer a stream of questions in order; those about one network share the computation of its source.
@@ -178,16 +191,16 @@ class Predictor:
         window: list[CheckedQuery] = []
         for query in queries:
             try:
-                question = self._check(query)
+                question = self.check(query)
             except UserError:
-                yield from self._answer(window)
+                yield from self.answer(window)
                 raise
             # A network's questions stay together, so that its source is computed once.
             if len(window) >= WINDOW and question.source != window[-1].source:
-                yield from self._answer(window)
+                yield from self.answer(window)
                 window = []
             window.append(question)
-        yield from self._answer(window)
+        yield from self.answer(window)
 
     def rank(
         self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
@@ -239,7 +252,7 @@ class Predictor:
         A structure is given, for example as `structures` returns it: without a source, none can be measured.
         """
         query = Query("", dataset_1, dataset_2, recipe, accuracies, NO_SOURCE, structure, evidence)
-        return self._answer([self._check(query, source_shown=False)])[0]
+        return self.answer([self.check(query, source_shown=False)])[0]
 
     def structures(
         self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
@@ -254,7 +267,7 @@ class Predictor:
             UserError: as `rank`; an `nngpt_ext.networks.catalogue.Unmeasurable` if this network has none.
         """
         names = self.check_datasets(datasets)
-        return self._check.structures(Query(nn_code, "", "", recipe, nn=nn, structure=structure), names)
+        return self.check.structures(Query(nn_code, "", "", recipe, nn=nn, structure=structure), names)
 
     def basis(
         self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Recipe | None = None, *,
@@ -271,7 +284,7 @@ class Predictor:
         if self._files.seen is None:
             return None
         query = Query(nn_code, "", "", recipe, accuracies, nn, structure, evidence)
-        return self._files.seen.basis(*self._check.compared(query, self.check_datasets(datasets)))
+        return self._files.seen.basis(*self.check.compared(query, self.check_datasets(datasets)))
 
     def check_given(
         self, datasets: Iterable[str], recipe: Recipe | None = None, structure: GivenStructure | None = None,
@@ -283,7 +296,7 @@ class Predictor:
             UserError: as `compare`.
         """
         for one, two in itertools.pairwise(self.check_datasets(datasets)):
-            self._check(Query("", one, two, recipe, structure=structure, evidence=evidence), source_shown=False)
+            self.check(Query("", one, two, recipe, structure=structure, evidence=evidence), source_shown=False)
 
     def check_datasets(self, datasets: Iterable[str] | None) -> list[str]:
         """The datasets of a ranking in text order; by default those the adapter was trained on.
@@ -294,31 +307,39 @@ class Predictor:
         if isinstance(datasets, str):
             raise UserError(f"datasets are a list of names, not the text '{datasets}'")
         given = list(self.datasets if datasets is None else datasets)
-        self._check.check_datasets(given)
+        self.check.check_datasets(given)
         names = sorted(set(given))
         if len(names) < 2:
             raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
         return names
 
-    def _answer(self, queries: Sequence[CheckedQuery]) -> list[Comparison]:
-        """Answers in the order of the questions, from the store or computed and added to it."""
+    def stored(self, queries: Sequence[CheckedQuery]) -> list[Comparison | None]:
+        """The answers that the store has under the networks' names; None for the others."""
+        found = self._store.find(one.key for one in queries) if self._store is not None else []
+        rows = {(row["question"], row["nn"]): row for row in found if not self._contradicts(row)}
+        return [self._comparison(one, rows[key]) if (key := (one.key, one.name)) in rows else None for one in queries]
+
+    def answer(self, queries: Sequence[CheckedQuery], recent: dict[str, Row] | None = None) -> list[Comparison]:
+        """Answers in the order of the questions, from the store or computed and added to it.
+
+        Args:
+            queries: as `check` returns them.
+            recent: earlier answers by `CheckedQuery.key`, which are not computed again; new ones are added.
+        """
         if not queries:
             return []
         if self.threshold is None and not self._warned:
-            self._warned = True
-            found = self._files.calibration
+            self._warned, found = True, self._files.calibration
             why = "has no calibration" if found is None else f"never reached {found.target} on validation"
             log.warning("the adapter %s: every answer abstains", why)
         stored = self._store.find(one.key for one in queries) if self._store is not None else []
         # An older version may have stored an `abstain` that contradicts the adapter's files.
-        corrected = [
-            {**row, "abstain": not row["abstain"]}
-            for row in stored
-            if row["abstain"] != self._files.abstains(row["log_odds"], (row["dataset_1"], row["dataset_2"]))
-        ]
-        rows = {str(row["question"]): row for row in [*stored, *corrected]}
+        corrected = [{**row, "abstain": not row["abstain"]} for row in stored if self._contradicts(row)]
+        rows = (recent or {}) | {str(row["question"]): row for row in [*stored, *corrected]}
         new = self._compute(list({one.key: one for one in reversed(queries) if one.key not in rows}.values())[::-1])
         rows |= {str(row["question"]): row for row in new}
+        if recent is not None:
+            recent |= rows
         if self._store is not None:
             self._store.add_rows([*corrected, *new, *_named(queries, rows, [*stored, *new])])
         return [self._comparison(one, rows[one.key]) for one in queries]
@@ -326,15 +347,12 @@ class Predictor:
     def _compute(self, queries: Sequence[CheckedQuery]) -> list[Row]:
         if not queries:
             return []
-        with LOADING:  # one thread imports the libraries and loads the adapter; the others wait for it
-            if self._scorer is None:
-                self._scorer = load_scorer(self._files, self._base, self._check.facts)
-        sources = {one.source: one.query.nn_code for one in queries}
-        odds = np.asarray(self._scorer.log_odds([one.question for one in queries], sources))
+        scorer, sources = self.load(), {one.source: one.query.nn_code for one in queries}
+        odds = np.asarray(scorer.log_odds([one.question for one in queries], sources))
         if odds.shape != (len(queries), 2) or not plausible(odds).all():  # whatever scorer it was
             raise UserError("the scorer's log-odds are not finite and plausible numbers, two for each question")
         files, note = self._files, self._files.note
-        counted = getattr(self._scorer, "source_tokens", None)  # another scorer may not know
+        counted = getattr(scorer, "source_tokens", None)  # another scorer may not know
         tokens = {source: None if counted is None else counted(code) for source, code in sources.items()}
         rows: list[Row] = []
         for one, (straight, turned) in zip(queries, odds, strict=True):
@@ -355,9 +373,11 @@ class Predictor:
             )  # fmt: skip
         return rows
 
+    def _contradicts(self, row: Row) -> bool:
+        return bool(row["abstain"] != self._files.abstains(row["log_odds"], (row["dataset_1"], row["dataset_2"])))
+
     def _comparison(self, one: CheckedQuery, row: Row) -> Comparison:
-        same = one.query.dataset_1 == row["dataset_1"]
-        odds = float(row["log_odds"])
+        odds, same = float(row["log_odds"]), one.query.dataset_1 == row["dataset_1"]
         probability = self._files.probability(odds)
         return Comparison(
             dataset_1=one.query.dataset_1, dataset_2=one.query.dataset_2, winner=str(row["predicted"]),

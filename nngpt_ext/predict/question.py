@@ -22,6 +22,8 @@ from nngpt_ext.prompts.template import Template
 
 log = logging.getLogger(__name__)
 
+MOST_SAID = 1_000  # unknown datasets that are warned about: a server may be asked about ever new ones
+
 
 @dataclass(frozen=True)
 class Query:
@@ -157,7 +159,7 @@ class QueryChecker:
             known = {*self._files.note.datasets, *self.facts}
             if self._template.needs_facts or (dataset not in known and plain(dataset) in map(plain, known)):
                 raise unknown_dataset(dataset, known)
-            if dataset not in known and dataset not in self._said:
+            if dataset not in known and dataset not in self._said and len(self._said) < MOST_SAID:
                 self._said.add(dataset)
                 so = "abstain" if self._files.unseen([dataset]) else "are calibrated on other unseen datasets"
                 hint = nearest(dataset, known, OTHERS)

@@ -141,6 +141,7 @@ class PredictionStore:
         min_confidence: float | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        limit: int | None = None,
     ) -> pd.DataFrame:
         """Stored predictions that meet all conditions, with `COLUMNS`, ordered by network and datasets.
 
@@ -156,6 +157,7 @@ class PredictionStore:
             min_confidence: lowest probability of the predicted dataset, calibrated if there is a calibration. Rows that
                 abstain because the adapter was not trained on a dataset may be among them.
             since, until: when the prediction was written; a time without a zone is UTC.
+            limit: how many rows at most, the newest ones.
 
         Raises:
             UserError: for a dataset that the store does not have, if it has one of almost the same name.
@@ -179,6 +181,8 @@ class PredictionStore:
             select = select.where(table.created >= _utc(since))
         if until is not None:
             select = select.where(table.created <= _utc(until))
+        if limit is not None:
+            select = select.order_by(table.created.desc()).limit(limit)
         with readable_faults(self._url), self._engine.connect() as connection:
             found = connection.execute(select).mappings().all()
             if not found and dataset is not None:

@@ -15,6 +15,7 @@ from nngpt_ext.prompts.fields import FIELDS, GIVEN, Given, PromptField, Question
 from nngpt_ext.prompts.recipe import completed
 from nngpt_ext.prompts.template import Template
 
+ARGUMENTS = {one.example.partition("=")[0]: one for one in GIVEN.values()}  # by what a query calls it
 Recipe = Mapping[str, Any]  # one for all datasets, or {dataset: recipe}
 Evidence = Mapping[str, Mapping[Any, float]]  # accuracies by dataset and epoch, a number or, as in JSON, its text
 
@@ -119,8 +120,7 @@ def check_given(template: Template, question: Question) -> None:
 
 def unused(template: Template, given: object) -> list[str]:
     """Which of a query's `recipe`, `accuracies`, `structure` and `evidence` are given, and the prompt does not show."""
-    names = [one.example.partition("=")[0] for one in GIVEN.values() if not template.takes(one)]
-    return [name for name in names if getattr(given, name) is not None]
+    return [name for name, one in ARGUMENTS.items() if not template.takes(one) and getattr(given, name) is not None]
 
 
 def _given_fields(template: Template, question: Question) -> Iterator[tuple[int, PromptField, Given, Side]]:

@@ -45,7 +45,7 @@ def clone(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if page not in made:
             folder = tmp_path_factory.mktemp(page.replace("/", "-"))
             shutil.copytree(finished_run, folder / "runs" / "demo", ignore=shutil.ignore_patterns("checkpoints"))
-            for name in ("examples", "benchmarks", "scripts", "constraints.txt", "nngpt_ext", "docs"):
+            for name in ("examples", "benchmarks", "scripts", "constraints.txt", "client", "nngpt_ext", "docs"):
                 (folder / name).symlink_to(ROOT / name)
             programs = folder / ".venv" / "bin"
             programs.mkdir(parents=True)

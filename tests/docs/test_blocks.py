@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,8 +63,15 @@ def run_once(block: Block, place: Clone, monkeypatch: pytest.MonkeyPatch) -> Non
     place.lines.add(block.line)
 
 
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def typed(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Type commands; ours alone are called in this process, which has loaded all libraries already."""
+    text = text.replace("8377", free_port())  # a server's
     lines = [line for line in text.replace("\\\n", " ").splitlines() if shlex.split(line, comments=True)]
     commands = [shlex.split(line, comments=True) for line in lines]
     if all(words[0] == "nngpt-ext" for words in commands) and not _OF_THE_SHELL & set("".join(map(uncommented, lines))):

@@ -171,7 +171,7 @@ def test_a_special_token_in_a_name_ends_no_answer(sure: Sure, code: str) -> None
     name = f"flowers{tokenizer.eos_token}mnist"
     found = predictor.compare(code, name, "mnist")
     assert (found.abstain, found.unseen) == (True, (name,))
-    asked = predictor._check(Query(code, name, "mnist"))
+    asked = predictor.check(Query(code, name, "mnist"))
     encoded = scorer.encode([asked.question], {asked.source: code})
     for one in encoded.groups[0]:
         for option in one.answers:

@@ -1,18 +1,24 @@
-"""The commands that use an adapter: `compare`, `rank` and `score`."""
+"""The commands that use an adapter: `compare`, `rank`, `score`, `serve` and `mcp`."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nngpt_ext.client import SERVER, TOKEN, Client
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
-from nngpt_ext.run_folder import ADAPTER, SETTINGS
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.views.wording import count
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nngpt_ext.networks.structure import Structure
@@ -20,6 +26,13 @@ if TYPE_CHECKING:
     from nngpt_ext.scoring.basis import Basis
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
+AskedRun = Annotated[
+    Path | None, typer.Option("--run", help="Folder of a finished run, or of an adapter; or give --server.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", envvar=SERVER, metavar="URL", help=f"Ask a server instead; its token is in {TOKEN}."),
+]
 Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
 RecipeText = Annotated[
     str | None,
@@ -48,6 +61,13 @@ Facts = Annotated[
     list[str] | None,
     typer.Option("--facts", metavar="NAME=IMAGES,SIZE,CHANNELS,CLASSES", help="Of a dataset that LEMUR does not have."),
 ]
+Runs = Annotated[
+    list[str],
+    typer.Option("--run", metavar="[NAME=]DIR", help="Folder of a finished run, or of an adapter; may be repeated."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine, a token is needed.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token that requests must have.")]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
 EVIDENCE = "the value of --evidence", '{"mnist": {"1": 0.91}, "svhn": {"1": 0.55}}'
@@ -59,13 +79,16 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: nngpt-ext compare --run runs/demo --code alexnet.py mnist svhn --json")(compare)
     app.command(epilog="Example: nngpt-ext rank --run runs/demo --code alexnet.py --json")(rank)
     app.command(epilog="Example: nngpt-ext score --run runs/demo --codes generated/ --out predictions.parquet")(score)
+    app.command(epilog="Example: nngpt-ext serve --run runs/demo --store sqlite:///predictions.db")(serve)
+    app.command(epilog="Example: nngpt-ext mcp --run runs/demo")(mcp)
 
 
 def compare(
-    run: Run,
     code: Code,
     dataset_1: Annotated[str, typer.Argument(help="A dataset.")],
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
+    run: AskedRun = None,
+    server: Server = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -76,8 +99,18 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = _given(recipe, accuracies, evidence)
+    text, given = _source(code), _given(recipe, accuracies, evidence)
+    if run is None:
+        with _client(server, store, base, facts) as client:
+            read = None if structure is None else _read_structures(structure)
+            remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, structure=read, **given)
+        if as_json:
+            print_json(dataclasses.asdict(remote) | {"confidence": remote.confidence})
+        else:
+            sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
+            typer.echo(f"{remote.winner} ({sure})")
+        return
+    predictor = _predictor(run, store, base, facts, once=True)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
@@ -102,11 +135,12 @@ def compare(
 
 
 def rank(
-    run: Run,
     code: Code,
     datasets: Annotated[
         list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
     ] = None,
+    run: AskedRun = None,
+    server: Server = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -117,11 +151,16 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    text, predictor = _source(code), _predictor(run, store, base, facts)
-    given = _given(recipe, accuracies, evidence)
-    given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
-    found = predictor.rank(text, datasets or None, nn=code.stem, **given)
-    basis = predictor.basis(text, datasets or None, **given)
+    text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
+    if run is None:
+        with _client(server, store, base, facts) as client:
+            read = None if structure is None else _read_structures(structure)
+            found = client.rank(text, datasets or None, nn=code.stem, structure=read, **given)
+    else:
+        predictor = _predictor(run, store, base, facts, once=True)
+        given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
+        found = predictor.rank(text, datasets or None, nn=code.stem, **given)
+        basis = predictor.basis(text, datasets or None, **given)
     if as_json:
         more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
         print_json(dataclasses.asdict(found) | more)
@@ -155,15 +194,16 @@ def score(
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
-    from nngpt_ext.prompts.structures import read_structures
+    from nngpt_ext.run_folder import ADAPTER, SETTINGS
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
     names = tuple(predictor.check_datasets(datasets or None))
+    adapter = run if (run / SETTINGS).is_file() else run / ADAPTER
     job = Job(
-        str(_adapter(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
-        None if structure is None else read_structures(structure), _mapping(evidence, EVIDENCE),
+        str(adapter.resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
+        None if structure is None else _read_structures(structure), _mapping(evidence, EVIDENCE),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
@@ -173,6 +213,69 @@ def score(
     typer.echo(f"{count(found.rows, 'prediction')} about {count(found.networks, 'network')} in {found.out}")
     for line in found.remarks():
         typer.echo(line)
+
+
+def serve(
+    run: Runs,
+    host: Host = "127.0.0.1",
+    port: Port = 8377,
+    store: Store = None,
+    token_file: TokenFile = None,
+    structure: Annotated[
+        str | None, typer.Option(metavar="measure", help="Let questions have structures measured, in the sandbox.")
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Questions that may wait; others are told to come later.")] = 4096,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds within which a network is answered.")] = 60.0,
+    base: Base = None,
+    facts: Facts = None,
+) -> None:
+    """Answer other programs over HTTP: compare, rank, score, stored predictions, and a page for people."""
+    _check_extra()
+    from nngpt_ext.serve import server
+    from nngpt_ext.serve.app import Service, make_app
+    from nngpt_ext.serve.deployment import Deployment
+
+    if structure not in (None, "measure"):
+        raise UserError(f"--structure is measure, not {shown(structure)}")
+    token, listening = server.read_token(token_file, host), server.listen(host, port)
+    with listening:
+        deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=structure is not None)
+        deployment.load()
+        service = Service(deployment, queue, deadline)
+        log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
+        server.run(make_app(service, token, loopback=server.is_loopback(host)), listening, service.reload)
+
+
+def mcp(
+    run: Runs,
+    http: Annotated[bool, typer.Option("--http", help="Streamable HTTP at /mcp instead of standard input.")] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8378,
+    store: Store = None,
+    token_file: TokenFile = None,
+    base: Base = None,
+    facts: Facts = None,
+) -> None:
+    """Offer compare, rank, prior and predictions to agents as tools (Model Context Protocol)."""
+    _check_extra()
+    from nngpt_ext.serve import server
+    from nngpt_ext.serve.deployment import Deployment
+    from nngpt_ext.serve.tools import http_app, make_tools
+
+    tools = make_tools(Deployment(run, store=store, base=base, facts=_facts(facts)))
+    if not http:
+        tools.run("stdio")
+        return
+    token = server.read_token(token_file, host)
+    with server.listen(host, port) as listening:
+        log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
+        server.run(http_app(tools, token, loopback=server.is_loopback(host)), listening)
+
+
+def _check_extra() -> None:
+    from nngpt_ext.views.drawing import check_installed
+
+    check_installed("servers", "serve", "fastapi", "uvicorn", "prometheus_client", "mcp")
 
 
 def _print_basis(basis: Basis | None) -> None:
@@ -199,21 +302,34 @@ def _structures(
     given: str | None, predictor: Predictor, source: str, datasets: list[str] | None, recipe: Any, nn: str
 ) -> Mapping[str, Structure] | None:
     """The structure on each dataset by `--structure`; None without it, or if the prompt shows none."""
-    from nngpt_ext.prompts.structures import read_structures
-
-    read = None if given is None else read_structures(given)
+    read = None if given is None else _read_structures(given)
     return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
 
 
-def _adapter(run: Path) -> Path:
-    return run if (run / SETTINGS).is_file() else run / ADAPTER
+def _read_structures(text: str) -> Any:
+    from nngpt_ext.prompts.structures import read_structures
+
+    return read_structures(text)
 
 
-def _predictor(run: Path, store: str | None, base: str | None, facts: list[str] | None) -> Predictor:
-    from nngpt_ext.predict.predictor import Predictor
+def _client(server: str | None, *local: object) -> Client:
+    if server is None:
+        raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
+    if any(local):
+        raise UserError("--store, --base and --facts are for --run; a server has its own")
+    if "httpx" not in sys.modules:  # it imports rich and pygments for a command of its own, half of its time
+        sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's way to block an import
+    return Client(server, token=os.environ.get(TOKEN))
 
-    make = Predictor.from_pretrained if _adapter(run) == run else Predictor.from_run
-    return make(run, base=base, store=store, facts=_facts(facts))
+
+def _predictor(
+    run: Path, store: str | None, base: str | None, facts: list[str] | None, once: bool = False
+) -> Predictor:  # fmt: skip
+    from nngpt_ext.models import requirements
+    from nngpt_ext.serve.deployment import predictor_of
+
+    requirements.ask_once = once
+    return predictor_of(run, base, store, _facts(facts))
 
 
 def _facts(given: list[str] | None) -> Mapping[str, list[str]]:

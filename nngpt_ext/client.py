@@ -1,0 +1,171 @@
+"""`Client`: asks a running server, in the words of `Predictor`; it needs no more than httpx and pydantic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.errors import UserError, typed
+from nngpt_ext.predict.answers import Comparison, Ranking
+
+if TYPE_CHECKING:
+    import httpx
+
+SERVER, TOKEN = "NNGPT_EXT_SERVER", "NNGPT_EXT_TOKEN"  # environment variables: a server's URL, and its token
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer about one network of many: a ranking, or why there is none."""
+
+    number: int  # of the network in the request, from 0
+    ranking: Ranking | None = None
+    error: str | None = None
+
+
+class Client:
+    """Asks a server that `nngpt-ext serve` started; arguments and answers are those of `Predictor`.
+
+    Args:
+        url: of the server, for example `http://127.0.0.1:8377`.
+        token: the server's token, if it has one.
+        adapter: the name of the adapter that answers, if the server has several.
+        timeout: seconds for one answer; a busy server is asked again until then.
+
+    Raises:
+        UserError: in every method, for a question that the server refuses, and for a server that cannot be reached.
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, adapter: str | None = None, timeout: float = 60.0
+    ) -> None:
+        import httpx
+
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not '{url}'")
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._url, self._adapter, self._timeout = url, adapter, timeout
+
+    def compare(
+        self, nn_code: str, dataset_1: str, dataset_2: str, *, recipe: Mapping[str, Any] | None = None,
+        accuracies: Mapping[str, float] | None = None, nn: str | None = None, structure: Any = None,
+        evidence: Mapping[str, Mapping[Any, float]] | None = None,
+    ) -> Comparison:  # fmt: skip
+        """On which of two datasets the network does better; see `Predictor.compare`."""
+        return self._read(Comparison, self._post("/v1/compare", {
+            "nn_code": nn_code, "dataset_1": dataset_1, "dataset_2": dataset_2, "recipe": recipe,
+            "accuracies": accuracies, "nn": nn, "structure": structure, "evidence": evidence,
+        }))  # fmt: skip
+
+    def rank(
+        self, nn_code: str, datasets: Iterable[str] | None = None, recipe: Mapping[str, Any] | None = None, *,
+        accuracies: Mapping[str, float] | None = None, nn: str | None = None, structure: Any = None,
+        evidence: Mapping[str, Mapping[Any, float]] | None = None,
+    ) -> Ranking:  # fmt: skip
+        """Rank datasets by how well the network does on them; see `Predictor.rank`."""
+        return self._read(Ranking, self._post("/v1/rank", {
+            "nn_code": nn_code, "datasets": datasets, "recipe": recipe, "accuracies": accuracies, "nn": nn,
+            "structure": structure, "evidence": evidence,
+        }))  # fmt: skip
+
+    def score(
+        self, networks: Sequence[Mapping[str, Any]], datasets: Iterable[str] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+    ) -> Iterator[Scored]:  # fmt: skip
+        """Rank datasets for many networks; answers come as they are ready, in any order.
+
+        Args:
+            networks: mappings with `nn_code` and optionally `nn`, `recipe`, `accuracies`, `structure` and `evidence`.
+            datasets: two or more; by default those the adapter was trained on.
+            recipe: of the networks without their own.
+        """
+        import httpx
+
+        response = self._post("/v1/score", {"networks": networks, "datasets": datasets, "recipe": recipe}, stream=True)
+        try:
+            for line in response.iter_lines():
+                yield self._read(Scored, line)
+        except httpx.HTTPError as error:
+            raise self._lost(error) from None
+        finally:
+            response.close()
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """What the server's adapters are: name, datasets, prompt, what a question needs, how well each was tested."""
+        found: list[dict[str, Any]] = json.loads(self._ask("GET", "/v1/adapters").content)
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _post(self, path: str, given: Mapping[str, Any], stream: bool = False) -> Any:
+        kept = {name: value for name, value in {**given, "adapter": self._adapter}.items() if value is not None}
+        try:
+            body = json.dumps(kept, default=_plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"the question cannot be written as JSON: {error}") from None
+        sent = {"content": body, "headers": {"Content-Type": "application/json"}}
+        response = self._ask("POST", path, stream=stream, **sent)
+        return response if stream else response.content
+
+    def _ask(self, method: str, path: str, *, stream: bool = False, **sent: Any) -> httpx.Response:
+        import httpx
+
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                response = self._http.send(self._http.build_request(method, path, **sent), stream=stream)
+                if response.is_success:
+                    return response
+                response.read()
+            except httpx.HTTPError as error:
+                raise self._lost(error) from None
+            wait = float(response.headers.get("Retry-After", 1))
+            if response.status_code != 429 or time.monotonic() + wait > end:
+                raise self._refused(response)
+            time.sleep(wait)
+
+    def _refused(self, response: httpx.Response) -> Exception:
+        try:
+            detail = str(response.json()["detail"])
+        except (ValueError, LookupError, TypeError):
+            detail = f"{self._url} answered with status {response.status_code}; is it a server of nngpt-ext serve?"
+        return UserError(detail) if response.status_code != 500 else RuntimeError(detail)
+
+    def _lost(self, error: Exception) -> UserError:
+        start = typed("start one: nngpt-ext serve --run RUN", "start one in a shell: nngpt-ext serve --run RUN")
+        return UserError(f"no answer from {self._url} ({error or type(error).__name__}); {start}")
+
+    def _read(self, kind: Any, content: bytes | str) -> Any:
+        from pydantic import TypeAdapter, ValidationError
+
+        if kind not in _READERS:
+            _READERS[kind] = TypeAdapter(kind)
+        try:
+            return _READERS[kind].validate_json(content)
+        except ValidationError as error:
+            raise UserError(
+                f"{self._url} gave another answer than this version reads ({error.error_count()} fields differ); "
+                "install the server's version here"
+            ) from None
+
+
+_READERS: dict[Any, Any] = {}  # a pydantic TypeAdapter for each type
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: structures, numbers of numpy, iterables."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else list(value)

@@ -1,0 +1,142 @@
+"""Answers concurrent questions together, on one thread: those about one network share its source's prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from nngpt_ext.predict.answers import Comparison
+from nngpt_ext.predict.predictor import WINDOW, Predictor, Row
+from nngpt_ext.predict.question import CheckedQuery
+
+log = logging.getLogger(__name__)
+
+RECENT = 4 * WINDOW  # answers that are remembered, for questions that are asked again while they are computed
+
+
+class Busy(Exception):
+    """More questions wait than are taken; `seconds` is when to ask again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many questions are waiting; ask again in {seconds} s")
+        self.seconds = seconds
+
+
+@dataclass(eq=False)
+class Waiting:
+    """Questions of one request about one network."""
+
+    predictor: Predictor
+    queries: Sequence[CheckedQuery]
+    answers: Future[list[Comparison]] = field(default_factory=Future)
+
+
+class Batcher:
+    """One thread that computes whatever waits.
+
+    Args:
+        most: questions that may wait.
+        told: called with the number of questions that were answered together.
+    """
+
+    def __init__(self, most: int, told: Callable[[int], None] = lambda _: None) -> None:
+        self._most, self._told = most, told
+        self._waiting: list[Waiting] = []
+        self._tasks: list[Callable[[], Any]] = []
+        self._changed = threading.Condition()
+        self._rate = 300.0  # questions a second, lately
+        self._open = True
+        self._recent: WeakKeyDictionary[Predictor, dict[str, Row]] = WeakKeyDictionary()
+        self._thread = threading.Thread(target=self._work, name="batcher")
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """The number of waiting questions."""
+        return sum(len(one.queries) for one in list(self._waiting) if not one.answers.cancelled())
+
+    async def ask(self, predictor: Predictor, queries: Sequence[CheckedQuery]) -> list[Comparison]:
+        """The answers to questions about one network, in their order; if it is cancelled, they are not computed.
+
+        Raises:
+            Busy: if too many others are waiting.
+            UserError: for a question that does not fit into the model's context.
+        """
+        one = Waiting(predictor, queries)
+        with self._changed:
+            depth = self.depth
+            if depth and depth + len(queries) > self._most:
+                raise Busy(1 + int(depth / self._rate))
+            self._waiting.append(one)
+            self._changed.notify()
+        return await asyncio.wrap_future(one.answers)
+
+    def between(self, task: Callable[[], Any]) -> None:
+        """Have the thread run a function before the next questions, such as one that loads models."""
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Answer what is waiting, and end the thread."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._tasks or not self._open)
+                tasks, self._tasks = self._tasks, []
+                batch = [] if tasks else self._taken()
+            for task in tasks:
+                try:
+                    task()
+                except Exception:
+                    log.exception("a task between two questions failed")
+            if batch:
+                self._answer(batch)
+            elif not tasks and not self._open:
+                return
+
+    def _taken(self) -> list[Waiting]:
+        """The first that waits, all others about its network, and so on, up to about `WINDOW` questions."""
+        alive = [one for one in self._waiting if not one.answers.cancelled()]
+        networks: dict[str, list[Waiting]] = {}
+        for one in alive:
+            if one.predictor is alive[0].predictor:
+                networks.setdefault(one.queries[0].source, []).append(one)
+        batch: list[Waiting] = []
+        for own in networks.values():
+            if sum(len(one.queries) for one in batch) < WINDOW:
+                batch += own
+        chosen = set(map(id, batch))
+        self._waiting = [one for one in alive if id(one) not in chosen]
+        return [one for one in batch if one.answers.set_running_or_notify_cancel()]
+
+    def _answer(self, batch: Sequence[Waiting]) -> None:
+        predictor, began = batch[0].predictor, time.perf_counter()
+        recent = self._recent.get(predictor, {})
+        try:
+            answers = iter(predictor.answer([query for one in batch for query in one.queries], recent))
+            for one in batch:
+                one.answers.set_result([next(answers) for _ in one.queries])
+        except BaseException as error:
+            if len(batch) == 1:
+                batch[0].answers.set_exception(error)
+            else:  # one request's question, such as one that is too long, must not fail the others
+                for one in batch:
+                    self._answer([one])
+            return
+        number = sum(len(one.queries) for one in batch)
+        self._recent[predictor] = dict(list(recent.items())[-RECENT:])
+        self._rate = 0.8 * self._rate + 0.2 * number / (time.perf_counter() - began)
+        self._told(number)

@@ -1,0 +1,80 @@
+"""What a server is asked and what it says besides the answers of a predictor: types of its JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nngpt_ext.networks.source import LIMIT
+
+MOST_DATASETS, MOST_NETWORKS, MOST_ROWS = 64, 1_000, 10_000  # of one request
+Dataset = Annotated[str, Field(min_length=1, max_length=200)]
+_CODE = "class Net(nn.Module): …"
+_RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
+
+
+class Network(BaseModel):
+    """A network, and what a prompt may need about it, as in `nngpt_ext.Query`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    nn_code: str = Field(max_length=LIMIT, description="the network's source", examples=[_CODE])
+    nn: Annotated[str, Field(max_length=500)] | None = Field(None, description="the network's name in the store")
+    recipe: dict[str, Any] | None = Field(None, description="one, or one for each dataset", examples=[_RECIPE])
+    accuracies: dict[str, float] | None = Field(None, description="by dataset, normalised", examples=[{"mnist": 0.9}])
+    structure: str | dict[str, Any] | list[Any] | None = Field(None, description="numbers by dataset, or `measure`")
+    evidence: dict[str, dict[str, float]] | None = Field(None, description="accuracies by dataset and epoch")
+
+    def given(self) -> dict[str, Any]:
+        """What is given beside the source, as arguments of a `Query`."""
+        return {name: getattr(self, name) for name in ("nn", "recipe", "accuracies", "structure", "evidence")}
+
+
+class CompareRequest(Network):
+    """A network and two datasets."""
+
+    dataset_1: Dataset = Field(examples=["mnist"])
+    dataset_2: Dataset = Field(examples=["svhn"])
+    adapter: str | None = Field(None, description="which one answers, if the server has several")
+
+
+class RankRequest(Network):
+    """A network and the datasets to rank."""
+
+    datasets: list[Dataset] | None = Field(
+        None, min_length=2, max_length=MOST_DATASETS, description="by default those of the training"
+    )
+    adapter: str | None = Field(None, description="which one answers, if the server has several")
+
+
+class ScoreRequest(BaseModel):
+    """Networks for each of which datasets are ranked."""
+
+    model_config = Network.model_config
+
+    networks: list[Network] = Field(min_length=1, max_length=MOST_NETWORKS)
+    datasets: list[Dataset] | None = Field(None, min_length=2, max_length=MOST_DATASETS)
+    recipe: dict[str, Any] | None = Field(None, description="of the networks without their own")
+    adapter: str | None = Field(None, description="which one answers, if the server has several")
+
+
+class Served(BaseModel):
+    """An adapter of the server."""
+
+    name: str
+    model: str = Field(description="base model and the first digits of the adapter's hash")
+    prompt: str
+    datasets: list[str] = Field(description="those of the training; answers about others abstain")
+    needs: list[str] = Field(description="what a question must give beside source and datasets")
+    threshold: float | None = Field(description="the confidence below which it abstains; null: it always does")
+    tested: dict[str, Any] | None = Field(description="of the run's report: split, accuracy, skill, and both priors")
+
+
+class Problem(BaseModel):
+    """An error, as in RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="what was given, what is allowed, what to do")

@@ -1,0 +1,91 @@
+"""Runs an application on a port until a signal: answers in flight are finished, SIGHUP reads the adapters again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from nngpt_ext.errors import UserError, shown
+from nngpt_ext.io import read_text
+from nngpt_ext.serve.guard import Guard, is_loopback
+
+log = logging.getLogger(__name__)
+
+_CONNECTIONS = 1_000
+_LAST = 60  # seconds for the answers in flight when the server stops
+_SHORTEST = 16  # characters of a token
+
+
+def read_token(file: Path | None, host: str) -> str | None:
+    """The token of a server; None for one on loopback without a file.
+
+    Raises:
+        UserError: if there is no token and the server is not on loopback, and for one that is too short.
+    """
+    if file is None:
+        if not is_loopback(host):
+            raise UserError(
+                f"a server on {shown(host)} can be reached from other machines, so it needs a token: openssl rand "
+                "-hex 24 > token.txt, then --token-file token.txt"
+            )
+        return None
+    token = read_text(file, "the token file").strip()
+    if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        raise UserError(
+            f"the token in '{file}' must be one word of at least {_SHORTEST} ASCII characters; write one: "
+            f"openssl rand -hex 24 > {file}"
+        )
+    return token
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is a free one.
+
+    Raises:
+        UserError: if the port is in use or may not be used, or the host is not an address of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot listen on {host}:{port}: {why}; give another --host or --port") from None
+
+
+def address(listening: socket.socket) -> str:
+    """The URL of a server, for messages."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def run(app: Guard, listening: socket.socket, reload: Callable[[], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, the second of which does not wait; `reload` is called at SIGHUP."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", limit_concurrency=_CONNECTIONS, server_header=False,
+        timeout_graceful_shutdown=_LAST, proxy_headers=False,
+    )  # fmt: skip
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _Server(config, reload).run([listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, reload: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._reload = reload
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """In place of uvicorn's, which sends itself the signal again at the end, so that no server ends with 0."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        yield

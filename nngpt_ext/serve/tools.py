@@ -1,0 +1,117 @@
+"""The adapters as tools for agents (Model Context Protocol), by the official SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypeVar
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
+
+from nngpt_ext.errors import UserError
+from nngpt_ext.predict.answers import Comparison
+from nngpt_ext.serve.deployment import Deployment
+from nngpt_ext.serve.guard import Guard
+from nngpt_ext.version import __version__
+
+_WORTH = """\
+An answer is worth something only if `abstain` is false. If it is true, treat the question as open; `reason` says why:
+the confidence is below the level at which the adapter was right on validation, or the adapter was not trained on one of
+the datasets (`unseen`): then the probability means nothing. Most dataset pairs have a usual winner, whatever the
+network is: compare with `prior`, the answer without the source. Where the two agree, the source added nothing.
+Accuracies are normalised by the best of any network on the dataset. Nothing is trained and no code is run."""
+_ASKED = """
+Give the whole Python source as `nn_code`. These adapters answer; name one as `adapter` if there are several, and give
+what it needs beside source and datasets (a recipe is {"lr", "batch", "momentum", "dropout", "transform"}):
+"""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _told(function: F) -> F:
+    """Give the agent the line that a user would see."""
+
+    @wraps(function)
+    def called(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except UserError as error:
+            raise ToolError(str(error)) from None
+
+    return called  # type: ignore[return-value]
+
+
+def make_tools(deployment: Deployment) -> MCPServer[Any]:
+    """A server with the tools `compare`, `rank`, `prior` and `predictions`; models load with the first question."""
+    known = "\n".join(
+        f"- {one.name}: datasets {', '.join(one.datasets)}; needs {', '.join(one.needs) or 'nothing more'}; "
+        f"{'it always abstains' if one.threshold is None else f'it answers from confidence {one.threshold:.3f}'}; "
+        f"tested: {json.dumps(one.tested) if one.tested else 'unknown'}"
+        for one in deployment.served()
+    )
+    server: MCPServer[Any] = MCPServer("nngpt_ext", version=__version__, instructions=f"{_WORTH}{_ASKED}{known}")
+
+    @server.tool(description=f"On which of two datasets a neural network will reach the higher accuracy.\n{_WORTH}")
+    @_told
+    def compare(
+        nn_code: str, dataset_1: str, dataset_2: str, recipe: dict[str, Any] | None = None,
+        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
+        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
+        return _answer(deployment.of(adapter).compare(nn_code, dataset_1, dataset_2, recipe=recipe, **given))
+
+    @server.tool(description=f"Rank datasets by how well a neural network will do on them, best first.\n{_WORTH}")
+    @_told
+    def rank(
+        nn_code: str, datasets: list[str] | None = None, recipe: dict[str, Any] | None = None,
+        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
+        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
+        found = deployment.of(adapter).rank(nn_code, datasets, recipe, **given)
+        shown = {name: value for name, value in asdict(found).items() if name != "comparisons"}
+        return shown | {"summary": found.summary, "reason": found.reason, "limits": found.limits()}
+
+    @server.tool(description="What the model expects of any network on two datasets: `compare` without a source.")
+    @_told
+    def prior(
+        dataset_1: str, dataset_2: str, recipe: dict[str, Any] | None = None,
+        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
+        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
+        return _answer(deployment.of(adapter).prior(dataset_1, dataset_2, recipe=recipe, **given))
+
+    @server.tool(
+        description="Answers that were given before and are stored, the newest first: cheaper than asking again. "
+        "`probability_1` is that of dataset_1, `calibrated_1` the one to use; skip rows with `abstain`."
+    )
+    @_told
+    def predictions(
+        nn: str | None = None, dataset: str | None = None, min_confidence: float | None = None,
+        since: datetime | None = None, limit: int = 100,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        if deployment.store is None:
+            raise UserError("this server has no store; start it with --store sqlite:///predictions.db")
+        most = max(1, min(limit, 1_000))
+        rows = deployment.store.query(nn=nn, dataset=dataset, min_confidence=min_confidence, since=since, limit=most)
+        return json.loads(rows.to_json(orient="records", date_format="iso", double_precision=15))  # type: ignore[no-any-return]
+
+    return server
+
+
+def http_app(tools: MCPServer[Any], token: str | None = None, *, loopback: bool = True) -> Guard:
+    """The tools by streamable HTTP at `/mcp`, behind the guard, which also checks hosts and origins."""
+    app = tools.streamable_http_app(
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False), stateless_http=True
+    )
+    return Guard(app, token, loopback=loopback)
+
+
+def _answer(found: Comparison) -> dict[str, Any]:
+    return asdict(found) | {"confidence": found.confidence, "reason": found.reason}

@@ -1,0 +1,247 @@
+"""The HTTP service: the answers of Python, errors as problems, what waits together, and hostile requests."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nngpt_ext import Client, PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.serve.deployment import Deployment
+from nngpt_ext.serve.guard import MOST
+from tests import models_made
+from tests.serve.conftest import Running, served
+
+CODE = models_made.sources()["AlexNet"]
+VGG = models_made.sources()["VGG"]
+JSON = {"Content-Type": "application/json"}
+
+
+def post(server: Running, path: str, body: object, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, (bytes, str)) else json.dumps(body)
+    return httpx.post(server.url + path, content=content, headers=JSON | headers, timeout=60)
+
+
+def problem(response: httpx.Response, status: int) -> str:
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert response.json().keys() == {"type", "title", "status", "detail"}
+    assert response.json()["status"] == status
+    assert response.json()["detail"].isprintable()
+    return str(response.json()["detail"])
+
+
+def test_the_answers_are_those_of_python(run: RunResult, client: Client) -> None:
+    predictor = Predictor.from_run(run.output_dir)
+    here, there = predictor.compare(CODE, "svhn", "mnist"), client.compare(CODE, "svhn", "mnist")
+    assert there.log_odds == pytest.approx(here.log_odds, abs=1e-9)
+    assert replace(there, log_odds=here.log_odds, probability=here.probability) == here
+    ours, found = (
+        predictor.rank(VGG, ["svhn", "mnist", "cifar-10"], nn="VGG"),
+        client.rank(VGG, ["svhn", "mnist", "cifar-10"], nn="VGG"),
+    )
+    assert found.datasets == ours.datasets
+    assert found.scores == pytest.approx(ours.scores, abs=1e-9)
+    assert found.comparisons[0].nn == "VGG"
+    assert asdict(found).keys() == asdict(ours).keys()
+
+
+def test_many_networks_as_they_are_ready(client: Client) -> None:
+    networks = [{"nn_code": CODE}, {"nn_code": "def ("}, {"nn_code": VGG, "nn": "VGG"}]
+    found = {one.number: one for one in client.score(networks, ["mnist", "svhn"])}
+    assert sorted(found) == [0, 1, 2]
+    assert found[1].error == "the network's source is not Python (line 1: invalid syntax)"
+    assert found[0].ranking == client.rank(CODE, ["mnist", "svhn"])
+    assert found[2].ranking is not None
+    assert found[2].ranking.nn == "VGG"
+
+
+def test_adapters_say_what_they_need_and_how_they_were_tested(run: RunResult, client: Client) -> None:
+    (one,) = client.adapters()
+    assert (one["name"], one["prompt"], one["needs"]) == ("demo", "code_only", [])
+    assert one["datasets"] == Predictor.from_run(run.output_dir).datasets
+    assert one["tested"]["accuracy"]["n"] == one["tested"]["n_test_pairs"]
+    assert one["tested"]["split"] == "by_network"
+
+
+def test_predictions_of_the_store(server: Running, client: Client) -> None:
+    client.compare(CODE, "mnist", "svhn", nn="stored here")
+    rows = httpx.get(server.url + "/v1/predictions", params={"nn": "stored here", "limit": 5}).json()
+    assert [(row["dataset_1"], row["dataset_2"]) for row in rows] == [("mnist", "svhn")]
+    store = server.service.deployment.store
+    assert store is not None
+    assert rows[0]["log_odds"] == pytest.approx(store.query(nn="stored here")["log_odds"][0], abs=1e-9)
+    assert "min_confidence" in problem(httpx.get(server.url + "/v1/predictions?min_confidence=2"), 422)
+    assert "did you mean 'mnist'" in problem(httpx.get(server.url + "/v1/predictions?dataset=mnits"), 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("{bad", 400, "the request is not JSON"),
+        ("[" * 100_000, 400, "body"),
+        (b"\xff", 400, "body"),
+        ('{"a": ' + "1" * 5_000 + "}", 400, "body"),
+        ({"nn_code": CODE, "dataset_1": "mnist"}, 422, "dataset_2: field required"),
+        ({"nn_code": CODE, "dataset_1": "mnist", "dataset2": "svhn"}, 422, "did you mean 'dataset_2'?"),
+        ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "mnist"}, 422, "'mnist' is compared with itself"),
+        ({"nn_code": CODE, "dataset_1": "MNIST", "dataset_2": "svhn"}, 422, "did you mean 'mnist'?"),
+        ({"nn_code": "def (", "dataset_1": "mnist", "dataset_2": "svhn"}, 422, "is not Python"),
+        ({"nn_code": "examples/alexnet.py", "dataset_1": "mnist", "dataset_2": "svhn"}, 422, "is a path"),
+        ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn", "adapter": "dem"}, 422, "did you mean 'demo'?"),
+        ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn", "structure": "measure"}, 422, "runs no code"),
+        ({"nn_code": "\ud800", "dataset_1": "mnist", "dataset_2": "svhn"}, 422, ""),
+        ({"nn_code": "#" * 1_000_001, "dataset_1": "mnist", "dataset_2": "svhn"}, 413, "1,000,000 characters"),
+        (" " * (MOST + 1), 413, "bytes"),
+    ],
+)  # fmt: skip
+def test_mistakes(server: Running, body: object, status: int, words: str) -> None:
+    assert words in problem(post(server, "/v1/compare", body), status)
+
+
+def test_other_places_and_methods(server: Running) -> None:
+    problem(httpx.get(server.url + "/v2"), 404)
+    problem(httpx.get(server.url + "/v1/compare"), 405)
+    assert httpx.get(server.url + "/healthz").json()["status"] == "ok"
+
+
+def test_a_page_elsewhere_gets_nothing(server: Running) -> None:
+    question = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+    assert "evil.test" in problem(post(server, "/v1/compare", question, Host="evil.test"), 421)
+    problem(post(server, "/v1/compare", question, Host="[::1"), 421)
+    problem(post(server, "/v1/compare", question, Origin="http://["), 403)
+    assert "origin" in problem(post(server, "/v1/compare", question, Origin="http://evil.test"), 403)
+    assert "application/json" in problem(post(server, "/v1/compare", question, **{"Content-Type": "text/plain"}), 415)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    problem(httpx.post(server.url, content="nn_code=x", headers=form), 403)
+    problem(httpx.post(server.url, content="nn_code=x", headers=form | {"Origin": "null"}), 403)
+
+
+def test_a_token(deployment: Deployment) -> None:
+    with served(deployment, "a-token-of-this-test") as server:
+        for value in (b"", b"Bearer another", "Bearer ü".encode()):
+            problem(httpx.get(server.url + "/v1/adapters", headers=[(b"Authorization", value)]), 401)
+        assert httpx.get(server.url + "/healthz").status_code == 200
+        with pytest.raises(UserError, match="the token is missing or wrong"):
+            Client(server.url).adapters()
+        assert len(Client(server.url, token="a-token-of-this-test").adapters()) == 1
+
+
+def test_what_waits_is_computed_together_and_once(run: RunResult) -> None:
+    """32 clients: rows are shared, and a network that two ask about at once is computed once, without a store."""
+    deployment = Deployment([str(run.output_dir)])
+    deployment.load()
+    name = run.output_dir.name
+    with served(deployment) as server, Client(server.url) as client:
+        batcher = server.service.batcher
+        assert batcher is not None
+        go = threading.Event()
+        batcher.between(go.wait)  # holds the thread until all have asked
+        with ThreadPoolExecutor(32) as pool:
+            asked = [pool.submit(client.rank, code) for code in (CODE, VGG) * 16]
+            pairs = len(deployment.predictors[name].datasets) * (len(deployment.predictors[name].datasets) - 1) // 2
+            while batcher.depth < 32 * pairs:
+                time.sleep(0.01)
+            go.set()
+            found = [one.result() for one in asked]
+        assert all(one == found[i % 2] for i, one in enumerate(found))
+        text = httpx.get(server.url + "/metrics").text
+        lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        assert float(lines["nngpt_ext_batch_questions_count"]) <= 4
+        assert float(lines['nngpt_ext_questions_total{source="computed"}']) == 32 * pairs
+        assert float(lines["nngpt_ext_waiting_questions"]) == 0
+        assert len(batcher._recent[deployment.predictors[name]]) == 2 * pairs
+
+
+def test_a_full_queue_and_a_deadline(run: RunResult) -> None:
+    deployment = Deployment([str(run.output_dir)])
+    deployment.load()
+    body = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+    with served(deployment, most=1, deadline=8.0) as server:
+        assert server.service.batcher is not None
+        go = threading.Event()
+        server.service.batcher.between(go.wait)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, server, "/v1/compare", body)
+            while server.service.batcher.depth < 1:
+                time.sleep(0.01)
+            refused = post(server, "/v1/compare", body)
+            assert "too many questions" in problem(refused, 429)
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert "no answer within 8 s" in problem(first.result(), 504)
+        go.set()
+        assert post(server, "/v1/compare", body).status_code == 200
+
+
+def test_a_client_that_goes_leaves_the_others_their_answers(server: Running, client: Client) -> None:
+    body = json.dumps({"nn_code": CODE + "# gone\n"}).encode()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(server.url + "/v1/rank", content=body, headers=JSON, timeout=httpx.Timeout(5, read=0.001))
+    assert client.rank(CODE + "# gone\n").nn.startswith("source-")
+
+
+def test_a_reload_loses_no_request(run: RunResult, tmp_path: Path) -> None:
+    deployment = Deployment([str(run.output_dir)], store=f"sqlite:///{tmp_path / 's.db'}")
+    deployment.load()
+    (name,) = deployment.predictors
+    before = deployment.predictors[name]
+    with served(deployment) as server, Client(server.url) as client, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(client.compare, f"{CODE}# {i}\n", "mnist", "svhn") for i in range(20)]
+        server.service.reload()
+        assert len({one.result().model for one in asked}) == 1
+        assert deployment.predictors[name] is before  # nothing changed
+        deployment._make = lambda folder: (_ for _ in ()).throw(UserError("damaged"))  # type: ignore[assignment]
+        server.service.reload()
+        assert client.compare(CODE, "mnist", "svhn").winner
+    assert len(PredictionStore.open(f"sqlite:///{tmp_path / 's.db'}").query()) == 21
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(CODE),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+_KEYS = (
+    "nn_code", "dataset_1", "dataset_2", "datasets", "recipe", "accuracies", "nn", "structure", "evidence", "adapter",
+    "networks",
+)  # fmt: skip
+_ASKED = st.fixed_dictionaries({}, optional={"nn_code": st.just(CODE) | _VALUES, "dataset_1": st.just("mnist")})
+_BODIES = st.tuples(_ASKED, st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6))
+
+
+@given(path=st.sampled_from(["/v1/compare", "/v1/rank", "/v1/score"]), body=_BODIES.map(lambda two: two[0] | two[1]))
+def test_hostile_json_is_never_a_fault(server: Running, path: str, body: dict[str, object]) -> None:
+    response = post(server, path, body)
+    if response.status_code != 200:
+        assert problem(response, 422)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_hostile_bytes_are_never_a_fault(server: Running, body: bytes) -> None:
+    problem(post(server, "/v1/compare", body), 400 if post(server, "/v1/compare", body).status_code == 400 else 422)
+
+
+@pytest.mark.slow
+def test_the_schema_holds(server: Running) -> None:
+    """What schemathesis makes of the schema, valid and invalid, is answered, and as the schema says."""
+    schemathesis = pytest.importorskip("schemathesis")
+    checks = [schemathesis.checks.not_a_server_error, schemathesis.specs.openapi.checks.response_schema_conformance]
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) == 7
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(suppress_health_check=list(HealthCheck))
+        def holds(case: Any) -> None:
+            case.call_and_validate(checks=checks)
+
+        holds()

@@ -1,0 +1,102 @@
+"""The tools for agents, asked by the SDK's own client: in memory, by standard input and by HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from nngpt_ext import Predictor, RunResult
+from nngpt_ext.serve.deployment import Deployment
+from nngpt_ext.serve.server import address, listen
+from nngpt_ext.serve.tools import http_app, make_tools
+from tests import models_made
+
+mcp = pytest.importorskip("mcp")
+CODE = models_made.sources()["AlexNet"]
+ASKED = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+
+
+async def asked(server: Any, tool: str, given: dict[str, Any]) -> Any:
+    async with mcp.Client(server) as client:
+        return await client.call_tool(tool, given)
+
+
+def answer(result: Any) -> Any:
+    assert not result.is_error, result.content
+    return result.structured_content
+
+
+def test_tools_answer_as_the_predictor_and_say_when_that_is_worth_something(
+    run: RunResult, deployment: Deployment
+) -> None:
+    tools, predictor = make_tools(deployment), Predictor.from_run(run.output_dir)
+    found = answer(asyncio.run(asked(tools, "compare", ASKED)))
+    assert found["log_odds"] == pytest.approx(predictor.compare(CODE, "mnist", "svhn").log_odds, abs=1e-9)
+    assert {"abstain", "reason", "confidence", "unseen"} <= found.keys()
+    ranked = answer(asyncio.run(asked(tools, "rank", {"nn_code": CODE})))
+    assert tuple(ranked["datasets"]) == predictor.rank(CODE).datasets
+    assert "comparisons" not in ranked
+    without = answer(asyncio.run(asked(tools, "prior", {"dataset_1": "mnist", "dataset_2": "svhn"})))
+    assert without["nn"] == "no source"
+    stored = answer(asyncio.run(asked(tools, "predictions", {"dataset": "mnist", "limit": 3})))["result"]
+    assert 1 <= len(stored) <= 3
+
+    async def listed() -> Any:
+        async with mcp.Client(tools) as client:
+            return (await client.list_tools()).tools
+
+    known = {one.name: one.description for one in asyncio.run(listed())}
+    assert sorted(known) == ["compare", "predictions", "prior", "rank"]
+    assert all("abstain" in known[name] for name in ("compare", "rank", "predictions"))
+
+
+def test_a_mistake_reaches_the_agent_as_the_user_would_see_it(deployment: Deployment) -> None:
+    result = asyncio.run(asked(make_tools(deployment), "compare", ASKED | {"dataset_2": "MNIST"}))
+    assert result.is_error
+    assert "did you mean 'mnist'?" in result.content[0].text
+    result = asyncio.run(asked(make_tools(deployment), "compare", ASKED | {"nn_code": "def ("}))
+    assert "is not Python" in result.content[0].text
+
+
+def test_by_standard_input(run: RunResult, tmp_path: Path) -> None:
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
+    words = ["-m", "nngpt_ext", "-q", "mcp", "--run", str(run.output_dir)]
+    own = StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ), cwd=Path(__file__).parents[2])
+    found = answer(asyncio.run(asked(stdio_client(own), "compare", ASKED)))
+    assert found["winner"] in ("mnist", "svhn")
+
+
+def test_by_http_with_a_token(deployment: Deployment) -> None:
+    from httpx2 import AsyncClient
+    from mcp.client.streamable_http import streamable_http_client
+
+    with listen("127.0.0.1", 0) as listening:
+        app = http_app(make_tools(deployment), "a-token-of-this-test")
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+
+        async def by(token: str) -> Any:
+            async with AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http:
+                url = f"{address(listening)}/mcp"
+                return await asked(streamable_http_client(url, http_client=http), "compare", ASKED)
+
+        try:
+            assert json.dumps(answer(asyncio.run(by("a-token-of-this-test"))))
+            with pytest.raises(BaseException, match=r"401|Unauthorized|unhandled"):
+                asyncio.run(by("another"))
+        finally:
+            server.should_exit = True
+            thread.join()

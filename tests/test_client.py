@@ -1,0 +1,87 @@
+"""The thin client: its own distribution beside no heavy library, the LangGraph node on a URL, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from nngpt_ext import Client, RunResult, UserError
+from nngpt_ext.host.node import dataset_compare_node
+from tests import models_made
+from tests.serve.conftest import Running, deployment, one_thread, run, server
+
+__all__ = ["deployment", "one_thread", "run", "server"]
+
+ROOT = Path(__file__).parents[1]
+CODE = models_made.sources()["AlexNet"]
+# As in an environment that has only what the distribution asks for.
+SCRIPT = """
+import json, sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+HEAVY = {"torch", "transformers", "numpy", "pandas", "scipy", "sqlalchemy", "pyarrow", "yaml", "typer"}
+PathFinder.find_spec = classmethod(
+    lambda cls, name, *more: None if name.split(".")[0] in HEAVY else find(name, *more)
+)
+import nngpt_ext
+from nngpt_ext import Client
+from nngpt_ext.host.node import dataset_compare_node
+assert nngpt_ext.__file__.startswith(sys.argv[1]), nngpt_ext.__file__
+code = open(sys.argv[3]).read()
+with Client(sys.argv[2]) as client:
+    found = client.rank(code)
+    assert "<table>" in found._repr_html_()
+state = dataset_compare_node({"nn_code": code, "dataset_compare_run": sys.argv[2]})
+print(json.dumps([found.datasets, client.__class__.__module__, state]))
+"""
+
+
+def test_its_own_distribution(server: Running, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=ROOT / "client", check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("nngpt_ext_client-*.whl")
+    place = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(place)
+    (tmp_path / "net.py").write_text(CODE)
+    words = [sys.executable, "-c", SCRIPT, place, server.url, tmp_path / "net.py"]
+    environment = {"PYTHONPATH": str(place), "PATH": ""}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    datasets, module, state = json.loads(done.stdout)
+    with Client(server.url) as client:
+        assert tuple(datasets) == client.rank(CODE).datasets
+    assert (module, state["dataset_ranking"], state["dataset_compare_error"]) == ("nngpt_ext.client", datasets, None)
+
+
+def test_the_node_on_a_url_is_the_node_on_the_run(server: Running, run: RunResult) -> None:
+    places = (server.url, str(run.output_dir))
+    there, here = (dataset_compare_node({"nn_code": CODE, "dataset_compare_run": place}) for place in places)
+    assert there["dataset_ranking"] == here["dataset_ranking"]
+    assert there["probability"] == pytest.approx(here["probability"], abs=1e-9)
+    assert there["dataset_compare_note"] == here["dataset_compare_note"]
+
+
+def test_structures_and_tuples_are_written_as_json(server: Running) -> None:
+    from nngpt_ext.networks.structure import Structure
+
+    with Client(server.url) as client:
+        given = {"mnist": Structure(parameters=10, layers=2), "svhn": Structure(parameters=10, layers=2)}
+        found = client.rank(CODE, ("mnist", "svhn"), structure=given)  # code_only does not show it
+        assert asdict(found) == asdict(client.rank(CODE, ["svhn", "mnist"]))
+
+
+def test_mistakes(server: Running) -> None:
+    with pytest.raises(UserError, match=r"is like http://127.0.0.1:8377, not 'localhost'"):
+        Client("localhost")
+    with pytest.raises(UserError, match=r"no answer from http://127.0.0.1:1 .*; start one in a shell: nngpt-ext serve"):
+        Client("http://127.0.0.1:1").adapters()
+    with pytest.raises(UserError, match="unknown adapter 'x'; known: demo"):
+        Client(server.url, adapter="x").compare(CODE, "mnist", "svhn")
+    with pytest.raises(UserError, match="cannot be written as JSON"):
+        Client(server.url).compare(CODE, "mnist", "svhn", recipe={"lr": object()})
