@@ -21,7 +21,7 @@ from nngpt_ext.config import ModelConfig
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.run_folder import finishing
+from nngpt_ext.run_folder import finishing, read_config
 from nngpt_ext.settings import build_config, read_project
 from nngpt_ext.tasks import pipeline
 from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
@@ -341,5 +341,6 @@ def test_a_tracker_that_is_not_installed(tmp_path: Path, missing: Callable[[str]
 
 
 def test_a_runs_own_configuration_runs_again(result: RunResult) -> None:
-    config = build_config(TaskConfig, read_project(result.output_dir / "config.yaml", "dataset_compare"))
-    assert config.resolved(result.output_dir).model_dump() == json.loads(config.model_dump_json())
+    file = result.output_dir / "config.yaml"
+    config = build_config(TaskConfig, read_project(file, "dataset_compare"))
+    assert config.resolved(result.output_dir).model_dump(mode="json") == read_config(file)
