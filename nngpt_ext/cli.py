@@ -145,6 +145,9 @@ def baselines(
         str | None, typer.Option(help="Trials that test pairs are made of: best, or one random one a dataset.")
     ] = None,
     evidence: Evidence = None,
+    frozen_lm: Annotated[
+        str | None, typer.Option(help="Also fit heads on this base model's embeddings of the sources.")
+    ] = None,
     source: Source = "auto",
     lemur: LemurPath = None,
     seed: Seed = 0,
@@ -158,7 +161,7 @@ def baselines(
         trials=trials or test_trials or "best", test_trials=test_trials, source=source, path=lemur, seed=seed,
         evidence=evidence,
     )  # fmt: skip
-    found = evaluate_baselines(options)
+    found = evaluate_baselines(options, frozen_lm)
     if as_json:
         print_json(found)
         return

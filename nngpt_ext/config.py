@@ -72,6 +72,10 @@ class TuningConfig(Stage):
         "none", description="with head lines: what is added to the log-odds, in training and in answers"
     )
 
+    report_to: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
+        [], description="trackers that follow training; they stay on this machine unless their own settings say more"
+    )
+
     @model_validator(mode="after")
     def _check_offset(self) -> TuningConfig:
         if self.offset != "none" and self.head != "lines":

@@ -47,7 +47,8 @@ BASE_FOLDER = "base"  # the base model, where it is published with the adapter
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The columns that identify a pair in a run's tables.
 KEYS = ["nn", "epoch", "dataset_1", "dataset_2"]
-_ELSEWHERE = {"output_dir", "store", "workers"}  # where results go, and how many folds at a time, changes no result
+# Where results go, who follows them, and how many folds run at a time changes no result.
+_ELSEWHERE = {"output_dir", "store", "workers", "tuning.report_to"}
 # None: as suits the device. Results differ by rounding and, with dropout, by what each row drops.
 _ON_DEVICE = ("tuning.row_tokens", "tuning.gradient_checkpointing")
 ROOM = 100 * 2**20  # bytes: adapters, checkpoints and predictions of a small run
@@ -175,7 +176,7 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
     Raises:
         UserError: if not; the line names the first keys that differ.
     """
-    there, wanted = (_flat({k: v for k, v in c.items() if k not in _ELSEWHERE}) for c in (found, wanted))
+    there, wanted = ({k: v for k, v in _flat(c).items() if k not in _ELSEWHERE} for c in (found, wanted))
     other = [
         key for key in {**there, **wanted}
         if there.get(key) != wanted.get(key)

@@ -88,6 +88,71 @@ def folder(kind: str, seed: int = 0, pieces: bool = False) -> Path:
     return path
 
 
+_SMALL: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
+_GROUPED = {**_SMALL, "num_key_value_heads": 2}
+_GPT = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 2048}
+# Of each architecture, by the name of its class in transformers: the shape, beside what all have.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Bloom": {"hidden_size": 64, "n_layer": 2, "n_head": 4},
+    "Cohere": _GROUPED,
+    "DeepseekV2": {
+        **_SMALL, "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": None, "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+    },
+    "Falcon": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "GPT2": _GPT,
+    "GPTJ": {**_GPT, "rotary_dim": 8},
+    "GPTNeo": {
+        "hidden_size": 64, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+        "max_position_embeddings": 2048,
+    },
+    "GPTNeoX": _SMALL,
+    "Gemma": {**_GROUPED, "head_dim": 16},
+    "Gemma2": {**_GROUPED, "head_dim": 16, "sliding_window": 4096},
+    "Gemma3": {**_GROUPED, "head_dim": 16, "sliding_window": 4096},
+    "Llama": _GROUPED,
+    "Mamba": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
+    "Mistral": {**_GROUPED, "sliding_window": 4096},
+    "Mixtral": {**_GROUPED, "num_local_experts": 4},
+    "Mpt": {"d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 2048},
+    "OPT": {
+        "hidden_size": 64, "ffn_dim": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "word_embed_proj_dim": 64,
+        "max_position_embeddings": 2048,
+    },
+    "Olmo": _GROUPED,
+    "Phi": _SMALL,
+    "Phi3": _GROUPED,
+    "Qwen2": _GROUPED,
+    "Qwen3": {**_GROUPED, "head_dim": 16},
+    "StableLm": _GROUPED,
+    "Starcoder2": _GROUPED,
+}  # fmt: skip
+_CLASSES = {"GPT2": ("GPT2Config", "GPT2LMHeadModel"), "Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
+
+
+def architecture(name: str, to: Path, **changes: Any) -> Path:
+    """A folder with a small model of that architecture, with changes of its configuration, and its tokenizer."""
+    import transformers as t
+
+    from nngpt_ext.models.base import quiet_transformers
+
+    words = tokenizer()
+    config, model = _CLASSES.get(name, (f"{name}Config", f"{name}ForCausalLM"))
+    shape = {
+        "vocab_size": len(words), "initializer_range": 0.2, "bos_token_id": None, "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id, "tie_word_embeddings": False, **ARCHITECTURES[name], **changes,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    with quiet_transformers():
+        getattr(t, model)(getattr(t, config)(**shape)).save_pretrained(to)
+    words.save_pretrained(to)
+    return to
+
+
 @functools.cache
 def base(kind: str, load_in_4bit: bool = False, seed: int = 0, pieces: bool = False) -> Base:
     """That model, loaded by the package's own route."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from nngpt_ext.batches.attention import install
+from nngpt_ext.batches.attention import bare, install
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.rows import Row, build_row, shared_length
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, make_batch, mask_dtype, masked_batch, parts_batch
@@ -31,13 +32,41 @@ TIMES_ROUNDING = 4
 SAME = 1e-6  # of two passes that must do the same arithmetic
 QUESTIONS = 4
 HEAD, TAIL = 48, 16  # tokens of a shortened question
+# By which architectures call the width of what a token sees.
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 
 
-def largest_difference(model: Any, group: Sequence[Example], pad: int, engine: str = "shared") -> float:
-    """Largest difference between an engine's log-probabilities of answers and the plain ones, without dropout."""
-    examples = group[:QUESTIONS]
-    found = _scores(model, make_batch([examples], engine, mask_dtype(model), pad))
-    return float((found - _one_by_one(model, examples, pad)).abs().max())
+class _Refused(Exception):
+    """The model does not compute a row of the engine."""
+
+
+@contextmanager
+def _by_engine() -> Iterator[None]:
+    """Around a pass of a model on an engine's row: what it raises says that the engine cannot be used.
+
+    Errors elsewhere, in plain passes too, are errors.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise _Refused(f"it refuses such rows ({type(error).__name__}: {reason})") from error
+
+
+def largest_difference(
+    model: Any, group: Sequence[Example], pad: int, engine: str = "shared", plain: torch.Tensor | None = None
+) -> float:
+    """Largest difference between an engine's log-probabilities of answers and the plain ones.
+
+    The latter, shape (answers,), are computed unless they are given.
+    """
+    plain = _one_by_one(model, group[:QUESTIONS], pad) if plain is None else plain
+    batch = make_batch([list(group[:QUESTIONS])], engine, mask_dtype(model), pad)
+    with _by_engine():
+        found = _scores(model, batch)
+    return float((found - plain).abs().max())
 
 
 def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
@@ -45,15 +74,12 @@ def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
 
     One at a time, in one batch, and with attention as matrix products (`eager`), which rounds differently.
     """
-    examples, before = group[:QUESTIONS], model.config._attn_implementation
-    found = [
-        _one_by_one(model, examples, pad),
-        _scores(model, make_batch([examples], "plain", mask_dtype(model), pad)),
-    ]
+    examples, dtype, before = list(group[:QUESTIONS]), mask_dtype(model), model.config._attn_implementation
+    found = [_one_by_one(model, group[:QUESTIONS], pad), _scores(model, make_batch([examples], "plain", dtype, pad))]
     try:
         with quiet_transformers():
             model.set_attn_implementation("eager")
-        found.append(_one_by_one(model, examples, pad))
+        found.append(_one_by_one(model, group[:QUESTIONS], pad))
     finally:
         model.set_attn_implementation(before)
     return float(max((other - found[0]).abs().max() for other in found[1:]))
@@ -86,7 +112,7 @@ def has_gradient(model: Any, group: Sequence[Example], engine: str, pad: int) ->
         lambda _module, _inputs, output: embedded.append(output.requires_grad_())
     )
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _by_engine():
             (gradient,) = torch.autograd.grad(answer_log_probs(model, batch).sum(), embedded[0])
     finally:
         hook.remove()
@@ -101,7 +127,9 @@ def _change(model: Any, group: Sequence[Example], engine: str, other: Callable[[
     last = places == places[-1]  # all options of a question begin behind its last token
     seen = row.visible()[row.predict[last[row.answers]]].any(axis=0)
     lay, dtype = parts_batch if engine == "shared" else masked_batch, mask_dtype(model)
-    one, two = (_scores(model, lay(each, dtype)) for each in (row, other(row, seen)))
+    batches = [lay(each, dtype) for each in (row, other(row, seen))]
+    with _by_engine():
+        one, two = (_scores(model, batch) for batch in batches)
     return float((one - two)[torch.from_numpy(last).to(one.device)].abs().max())
 
 
@@ -120,7 +148,9 @@ def _device(model: Any) -> torch.device:
     return device
 
 
-def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str, reach: int | None = None) -> str:
+def checked_engine(
+    model: Any, group: Sequence[Example], pad: int, engine: str, reach: int | None = None, training: bool = False
+) -> str:
     """`engine`, or the next one that is exact on this model, with one warning that says why.
 
     Inexact are for example models whose attention ignores a custom mask, sliding windows, ALiBi, and models that
@@ -135,66 +165,69 @@ def checked_engine(model: Any, group: Sequence[Example], pad: int, engine: str, 
         engine: one of `ENGINES`.
         reach: the largest number of tokens that a question with an option may have; by default that of the group.
             A model with a narrower window sees less than a mask from outside would show it.
+        training: whether the model, without an adapter, will also be trained: it is then tried as in training, too.
 
     Raises:
         UserError: if there is not enough memory for one network's questions.
+        Exception: what the model raises on a question alone, which no engine would help.
     """
-    if len(group) < 2:
+    if len(group) < 2 or engine == "plain":
         return "plain"
     before, was_training = model.config._attn_implementation, model.training
     reach = reach or max(len(one.prompt) + max(len(answer) for answer in one.answers) for one in group)
-    model.eval()
-    reasons = []
+    reasons, plain = [], {}
     try:
+        for mode in (True, False) if training else (False,):
+            model.train(mode)
+            plain[mode] = _one_by_one(model, group[:QUESTIONS], pad)  # by the model's own attention
         for way in ENGINES[ENGINES.index(engine) :]:
-            reason = None if way == "plain" else _fault(model, group, pad, way, reach)
+            reason = None if way == "plain" else _fault(model, group, pad, way, reach, plain)
             if reason is None:
                 break
             reasons.append(f"{way}: {reason}")
-            model.set_attn_implementation(before)
-    finally:
-        model.train(was_training)
-    if reasons:
-        log.warning(
-            "shared prefixes are not exact on %s (%s); computing with tuning.engine %s instead",
-            type(model).__name__, "; ".join(reasons), way,
-        )  # fmt: skip
-    return way
-
-
-def _fault(model: Any, group: Sequence[Example], pad: int, engine: str, reach: int) -> str | None:
-    """Why an engine cannot be used, or None."""
-    config = model.config.get_text_config()
-    for name in ("sliding_window", "attention_chunk_size"):
-        limit = getattr(config, name, None)
-        if limit and limit < reach:
-            return f"questions may have {reach} tokens, and its {name} is only {limit}"
-    try:
-        if engine == "shared":
-            dropout = getattr(config, "attention_dropout", 0.0)
-            if dropout:
-                return f"attention in parts does not support attention dropout {dropout}"
-            with quiet_transformers():  # it warns as well
-                install(model)
-        difference, dtype = largest_difference(model, group, pad, engine), mask_dtype(model)
-        tolerance = TOLERANCE.get(dtype, 1e-3)
-        if difference > tolerance and dtype != torch.float32:
-            tolerance = max(tolerance, TIMES_ROUNDING * rounding(model, group, pad))
-        leaked = leak(model, group, engine)
-        placed = positions_matter(model, group, engine)
-        sound = has_gradient(model, group, engine, pad)
+            with quiet_transformers():
+                model.set_attn_implementation(before)
     except torch.OutOfMemoryError:
         longest = max(len(example.prompt) for example in group)
         raise UserError(
             f"out of memory with one network's questions (a prompt of {longest:,} tokens): "
             "lower data.code_tokens, or use a smaller base model"
         ) from None
-    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ImportError) as error:
-        return f"it refuses such rows ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    if not difference <= tolerance:  # a NaN as well
-        return f"answers differ by {difference:.2g} in log-probability"
-    if not leaked <= SAME:
-        return f"questions see each other: an answer changes by {leaked:.2g} in log-probability"
-    if not placed:
-        return "it ignores the positions that it is given"
-    return None if sound else "its gradients are not finite"
+    finally:
+        model.train(was_training)
+    if reasons:
+        log.warning(
+            "shared prefixes are not exact on %s (%s); computing with tuning.engine %s instead",
+            type(bare(model)).__name__, "; ".join(reasons), way,
+        )  # fmt: skip
+    return way
+
+
+def _fault(
+    model: Any, group: Sequence[Example], pad: int, engine: str, reach: int, plain: Mapping[bool, torch.Tensor]
+) -> str | None:
+    """Why an engine cannot be used, or None; `plain` has the right answers, in training and not."""
+    config, dtype = model.config.get_text_config(), mask_dtype(model)
+    for name in _WINDOWS:
+        limit = getattr(config, name, None)
+        if limit and limit < reach:
+            return f"questions may have {reach} tokens, and its {name} is only {limit}"
+    try:
+        if engine == "shared":
+            with _by_engine(), quiet_transformers():  # it warns as well
+                install(model)
+        for mode, right in plain.items():
+            model.train(mode)
+            difference, tolerance = largest_difference(model, group, pad, engine, right), TOLERANCE.get(dtype, 1e-3)
+            if difference > tolerance and dtype != torch.float32:
+                tolerance = max(tolerance, TIMES_ROUNDING * rounding(model, group, pad))
+            if not difference <= tolerance:  # a NaN as well
+                return f"answers differ by {difference:.2g} in log-probability{' in training' * mode}"
+            if not has_gradient(model, group, engine, pad):
+                return "its gradients are not finite"
+        leaked = leak(model, group, engine)
+        if not leaked <= SAME:
+            return f"questions see each other: an answer changes by {leaked:.2g} in log-probability"
+        return None if positions_matter(model, group, engine) else "it ignores the positions that it is given"
+    except _Refused as refused:
+        return str(refused)

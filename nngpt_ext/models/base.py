@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, setting, typed, unknown
 from nngpt_ext.extras import pip
+from nngpt_ext.models.architecture import check_finite, experts_in_full, make_deterministic, read_directly
 from nngpt_ext.models.gguf import copy_place, gguf_file, make_copy, packaged_file, quantised_before
 from nngpt_ext.models.heads import add_head, has_head, remove_head
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.models.requirements import check_libraries
-from nngpt_ext.models.tokens import check_text
+from nngpt_ext.models.tokens import check_text, check_vocabulary
 from nngpt_ext.quiet import FILTERS
 from nngpt_ext.run_folder import MODEL_FILES, SETTINGS, WEIGHTS
 
@@ -187,39 +188,39 @@ def load_base(
 def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) -> Base:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     dtype = compute_dtype(device)
-    quantisation = (
-        BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        if load_in_4bit
-        else None
-    )
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            off, whole = make_deterministic(config), read_directly(config)
+            quantisation = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=[*whole, "lm_head"] if whole else None,
+            )  # fmt: skip
             model = AutoModelForCausalLM.from_pretrained(
-                folder, quantization_config=quantisation, dtype=dtype, device_map={"": device}, use_safetensors=True,
-                trust_remote_code=trust_remote_code, attn_implementation="sdpa",
+                folder, config=config, quantization_config=quantisation if load_in_4bit else None, dtype=dtype,
+                device_map={"": device}, use_safetensors=True, trust_remote_code=trust_remote_code,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if not tokenizer.is_fast:
-        raise UserError(f"the tokenizer of '{base}' is not a fast one, so sources cannot be cut by tokens")
+    embedding: Any = model.get_input_embeddings()
+    check_vocabulary(tokenizer, len(embedding.weight), base)
     check_text(tokenizer, base)
     if load_in_4bit and (before := quantised_before(folder)):
         log.info("model.base %s: %s; they were read back, and are quantised again to NF4", base, before)
+    if load_in_4bit and (n := experts_in_full(model)):
+        log.warning(
+            "model.base %s: its experts, %s of its weights, are not in 4 bits, and take %.1f GB in %s",
+            base, f"{n:,}", n * dtype.itemsize / 1e9, str(dtype).removeprefix("torch."),
+        )  # fmt: skip
+    if off:
+        log.info("model.base %s: its own dropout is off (%s); training uses model.lora.dropout", base, ", ".join(off))
+    check_finite(model, base)
     model.eval()
     model.requires_grad_(False)
     keep_compute_dtype(model)
@@ -330,6 +331,7 @@ def _silenced() -> ExitStack:
         undo.callback(logging.enable_progress_bar)
     undo.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore", FutureWarning)
+    warnings.filterwarnings("ignore", "The following .*_pattern keys", RuntimeWarning)  # PEFT's own, of experts
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     return undo

@@ -1,4 +1,4 @@
-"""A check that a base model's tokenizer preserves text."""
+"""Checks of a base model's tokenizer: its tokens have embeddings, and it preserves text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,36 @@ _UPDATE = "install 'transformers>=5.22'"
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, base: str) -> None:
+    """Check that a tokenizer can end an answer and cut a source, and that the model knows its tokens.
+
+    A padding token that is missing or has no embedding is replaced by the stop token. Other special tokens may lack an
+    embedding, as some of images do: they are never parsed in a text.
+
+    Raises:
+        UserError: if it cannot be used.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
+    if not str(tokenizer.eos_token).strip():
+        raise UserError(
+            f"the stop token of '{base}' is white space ({tokenizer.eos_token!r}), which all sources contain; "
+            "use another base model"
+        )
+    if not tokenizer.is_fast:
+        raise UserError(f"the tokenizer of '{base}' is not a fast one, so sources cannot be cut by tokens")
+    idle = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    idle -= {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    unknown = [token for token, i in tokenizer.get_vocab().items() if i >= embeddings and i not in idle]
+    if unknown:
+        raise UserError(
+            f"the tokenizer of '{base}' has {len(unknown):,} tokens without an embedding, such as {min(unknown)!r} "
+            f"(the model has {embeddings:,}): it belongs to another model; fetch both again, or use another base model"
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= embeddings:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:

@@ -138,9 +138,16 @@ class Renderer:
         return one, other
 
     def _whole(self, said: Messages) -> str:
-        if not self.tokenizer.chat_template:
-            return f"{said.system}\n\n{said.user}\n"
-        return chat_text(self.tokenizer, said.system, said.user, apart=self._takes_system)
+        text = f"{said.system}\n\n{said.user}\n"
+        if self.tokenizer.chat_template:
+            text = chat_text(self.tokenizer, said.system, said.user, apart=self._takes_system)
+        return text if text.startswith(self._begin) else self._begin + text
+
+    @cached_property
+    def _begin(self) -> str:
+        """The token with which the tokenizer begins a text by itself, for chat templates that leave it out; or ""."""
+        first = self.tokenizer("x")["input_ids"][:1]
+        return str(self.tokenizer.bos_token) if first == [self.tokenizer.bos_token_id] else ""
 
     @cached_property
     def _takes_system(self) -> bool:

@@ -131,7 +131,7 @@ class LocalScorer:
         with self._lock:
             return self.renderer.code(source).tokens if self.renderer.template.needs("nn_code") else None
 
-    def check_engine(self, group: Sequence[Example]) -> str:
+    def check_engine(self, group: Sequence[Example], training: bool = False) -> str:
         """The engine that is exact on this model, determined with the first group that is given.
 
         The base model's engine is also that of its adapters, because an untrained adapter changes nothing.
@@ -141,7 +141,7 @@ class LocalScorer:
         if self._engine is None:
             reach = min(self.base.context, self.budget.row_tokens)
             pad = int(self.base.tokenizer.pad_token_id)  # type: ignore[arg-type]
-            self._engine = checked_engine(self.model, group, pad, self.budget.engine, reach)
+            self._engine = checked_engine(self.model, group, pad, self.budget.engine, reach, training)
         return self._engine
 
     def score(self, encoded: Encoded, model: Any = None, advance: Advance | None = None) -> np.ndarray:

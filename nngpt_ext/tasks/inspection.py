@@ -16,9 +16,11 @@ from nngpt_ext.data.splits import PARTS, SPLITS
 from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import baseline_probabilities
+from nngpt_ext.evaluation.baselines.frozen_lm import frozen_lm
 from nngpt_ext.evaluation.pool import FoldAnswers, best_prior, family_figures, held_out_figures, pooled
 from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import replacing
+from nngpt_ext.models.base import load_base
 
 
 def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool = True) -> dict[str, Any]:
@@ -73,8 +75,12 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
     return summary
 
 
-def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
+def evaluate_baselines(config: DataConfig, frozen_base: str | None = None) -> dict[str, Any]:
     """Fit the baselines on the training pairs and measure them on the test pairs, of all folds if there are some.
+
+    Args:
+        config: which pairs.
+        frozen_base: a base model, as `models.base.load_base` takes it, for two more baselines on its embeddings.
 
     Returns:
         The split and its options, the numbers of pairs, and for each baseline `accuracy`, `ci95`, `difference` (its
@@ -87,11 +93,13 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     """
     records, tested, folds = read_records(config), [], []
     trained: Counter[str] = Counter()
+    base = load_base(frozen_base, load_in_4bit=False) if frozen_base is not None else None
     for one in per_fold(config, lambda: records):
         data = load_pairs(one, records)
         test = data.part("test")
         trained.update(data.evidence)
-        tested.append(FoldAnswers.of(data, baseline_probabilities(data)))
+        more = frozen_lm(data, base) if base is not None else {}
+        tested.append(FoldAnswers.of(data, {**baseline_probabilities(data), **more}))
         parts = {part: data.part(part) for part in PARTS}
         folds.append(
             {
@@ -127,8 +135,8 @@ def evaluate_baselines(config: DataConfig) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in ("split", *options, "epoch", "label", "trials")}
     notes = [SPLITS[config.split].warning, few_networks(tested_networks)]
     if trained:
-        more = {**config.evidence.model_dump(mode="json"), **trained, "left_out": dict(data.without_evidence)}
-        found |= {"test_trials": config.tested_trials, "evidence": more}
+        used = {**config.evidence.model_dump(mode="json"), **trained, "left_out": dict(data.without_evidence)}
+        found |= {"test_trials": config.tested_trials, "evidence": used}
         notes.append(config.evidence.note(config.epoch, trained, data.without_evidence))
     return {
         **found,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from nngpt_ext.data.splits import pairs_hash, split_hash
 from nngpt_ext.errors import UserError, resuming, setting, typed
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
+from nngpt_ext.extras import install_libraries
 from nngpt_ext.io import digest, file_digest, inside, remove, replacing
 from nngpt_ext.models.base import base_folder, load_base
 from nngpt_ext.predict.database import store_file
@@ -155,6 +157,7 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
     faults = _faults(
         lambda: _check_evidence(find_template(config.prompt, head), config.data),
         lambda: _check_finetuner(config.tuning),
+        lambda: _check_trackers(config.tuning.report_to),
     )
     if not faults and is_finished(folder, config, resume):
         same_inputs(folder, {"prompt": find_template(config.prompt, head).hash})
@@ -204,6 +207,12 @@ def _check_finetuner(config: TuningConfig) -> None:
         raise UserError(f"only {setting('tuning.finetuner', 'qlora')} reads tuning.init_from, not '{name}'")
     if name != "qlora":
         one_process(f"the fine-tuner '{name}'", f"use {setting('tuning.finetuner', 'qlora')}, or start the run alone")
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"tuning.report_to: {', '.join(missing)} not installed; type: {install_libraries(missing)}")
 
 
 def _faults(*checks: Callable[[], Any]) -> list[str]:

@@ -60,7 +60,7 @@ class Workbench:
         self._encoded: dict[str, Encoded] = {}
         for part in ("validation", "test"):
             self._encode(part)
-        self.engine = self.scorer.check_engine(self._longest_group(data.training))
+        self.engine = self.scorer.check_engine(self._longest_group(data.training), training=True)
 
     def _encode(self, part: str) -> Encoded:
         """The pairs of a part (`train`, `validation`, `test`) as tokens, which are computed once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
 from nngpt_ext.config import ResolvedLora
+from nngpt_ext.models.architecture import has_experts, read_directly
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.fused import fuse
 from nngpt_ext.models.heads import NAME as HEAD
@@ -19,6 +21,8 @@ from nngpt_ext.models.presets import preset
 
 if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -30,13 +34,17 @@ def with_adapter(
     For `tuning.head` lines, a scoring head of zeros is trained and saved with it. The weights are those of the adapter
     in `start`, if given.
     """
-    scores = head == "lines"
+    scores, dropout = head == "lines", lora.dropout
+    if dropout and has_experts(base.model):
+        log.warning("model.lora.dropout %g is not used: PEFT has no dropout for a mixture of experts", dropout)
+        dropout = 0.0
     peft = LoraConfig(
         task_type=TASK_TYPE if scores else "CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        lora_dropout=dropout,
         target_modules="all-linear",
+        exclude_modules=read_directly(base.model.config) or None,
     )
     before = vars(base.model).get("forward")
     with LOADING, quiet_transformers():

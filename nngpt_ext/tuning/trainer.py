@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import operator
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from nngpt_ext.batches.tensors import Batch, answer_log_probs, line_scores, make
 from nngpt_ext.config import DecidedConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, inside, remove, write_text
+from nngpt_ext.models.architecture import keep_routers_quiet
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.heads import NAME as HEAD
 from nngpt_ext.progress import Progress
@@ -141,7 +143,8 @@ class AnswerTrainer(SFTTrainer):
             save_strategy="no",  # EpochEnd requests checkpoints
             logging_steps=1,
             logging_nan_inf_filter=False,
-            report_to="none",
+            report_to=list(tuning.report_to) if tuning.report_to and is_first() else "none",
+            run_name=checkpoints.parent.name,
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_num_workers=0,
@@ -149,6 +152,9 @@ class AnswerTrainer(SFTTrainer):
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
         )
+        arguments.trackio_static_space_id = False  # else it publishes what it was told
+        if "wandb" in tuning.report_to and "WANDB_API_KEY" not in os.environ:
+            os.environ.setdefault("WANDB_MODE", "offline")
         arguments._n_gpu = min(arguments.n_gpu, 1)  # a second card would get a copy of the model and half a step
         super().__init__(
             model=model,
@@ -158,6 +164,7 @@ class AnswerTrainer(SFTTrainer):
             processing_class=base.tokenizer,
         )
         self.remove_callback(PrinterCallback)
+        keep_routers_quiet(model.config)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.loss_sum = 0.0
         self.n_examples = 0
@@ -301,6 +308,8 @@ class EpochEnd(TrainerCallback):
         model.eval()
         figures = self.validation.score(model)
         model.train()
+        skill = figures["accuracy"] - figures["prior_accuracy"]
+        trainer.log({"eval_accuracy": figures["accuracy"], "eval_skill": skill, "eval_log_loss": figures["log_loss"]})
         entry = {
             "epoch": epoch,
             "step": state.global_step,

@@ -81,7 +81,6 @@ def test_exact_models_keep_the_engine(kind: str, bits: bool, engine: str, group:
         ("wide window", "shared", ""),
         ("learned positions", "shared", ""),
         ("soft-capped scores", "masked", "does not support softcap"),
-        ("attention dropout", "masked", "does not support attention dropout 0.1"),
         ("sliding window", "plain", "its sliding_window is only 16; masked: questions may have"),
         ("ALiBi", "plain", "cannot be exchanged.*masked: it refuses such rows"),
         ("no attention", "plain", "masked: it refuses such rows"),
@@ -92,14 +91,50 @@ def test_others_fall_back_with_one_warning(what: str, engine: str, why: str, gro
     model = made(what)
     before = model.config._attn_implementation
     assert checked_engine(model, group, 0, "shared") == engine
-    assert len(caplog.records) == (engine != "shared")
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("nngpt_ext")]
+    assert len(messages) == (engine != "shared")
     if engine != "shared":
-        message = caplog.messages[0]
+        [message] = messages
         assert f"not exact on {type(model).__name__} (shared: " in message
         assert message.endswith(f"computing with tuning.engine {engine} instead")
         assert re.search(why, message)
         assert model.config._attn_implementation == before
     assert not model.training
+
+
+@pytest.mark.parametrize(("training", "engine"), [(False, "shared"), (True, "plain")])
+def test_a_model_is_tried_as_it_will_be_used(training: bool, engine: str, group: list[Example], caplog: Any) -> None:
+    """Dropout that loading did not turn off: none in scoring, and in training no two passes are the same."""
+    model = made("attention dropout")
+    assert checked_engine(model, group, 0, "shared", training=training) == engine
+    if training:
+        assert (
+            "shared: it refuses such rows (ValueError: attention in parts does not support attention dropout 0.1)"
+            in (caplog.text)
+        )
+        assert re.search(r"masked: answers differ by .* in log-probability in training", caplog.text)
+    assert not model.training
+
+
+@pytest.mark.parametrize("place", ["build_row", "positions_matter", "layout_of"])
+def test_an_error_of_the_check_itself_is_an_error(
+    place: str, group: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(f"nngpt_ext.batches.{'tensors' if place == 'layout_of' else 'engine'}.{place}", broken)
+    model = made("wide window").train()
+    with pytest.raises(ValueError, match="a fault of ours"):
+        checked_engine(model, group, 0, "shared")
+    assert model.training
+
+
+def test_a_model_that_cannot_compute_a_question_alone_is_an_error(group: list[Example]) -> None:
+    torch.manual_seed(0)
+    small = t.Qwen2ForCausalLM(t.Qwen2Config(**shape(vocab_size=8)))
+    with pytest.raises(IndexError):
+        checked_engine(small, [Example(group[0].prompt, one.answers) for one in group[:2]], 0, "masked")
 
 
 def test_a_fallback_computes_what_plain_does(group: list[Example]) -> None:

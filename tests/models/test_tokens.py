@@ -251,9 +251,14 @@ def test_a_chat_template_that_does_not_end_is_stopped(tmp_path: Path, template: 
         ("{{ 1 / 0 }}", "division by zero"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth exceeded"),
         ("{{ '%d' % 'x' }}", "%d format: a real number is required, not str"),
+        ("{% for m in messages %}{{ m.content }", "unexpected '}'"),
+        (
+            [{"name": "tools", "template": "{{ messages[0].content }}"}],
+            "This model has multiple chat templates with no",
+        ),
     ],
 )
-def test_whatever_a_chat_template_raises_is_a_line(tmp_path: Path, template: str, reason: str) -> None:
+def test_whatever_a_chat_template_raises_is_a_line(tmp_path: Path, template: Any, reason: str) -> None:
     assert f"does not show the user's whole text ({reason}" in line(folder(tmp_path, chat_template=template))
 
 
@@ -311,4 +316,72 @@ def test_a_template_that_writes_todays_date_gives_the_same_prompt_tomorrow(tmp_p
 def test_signs_and_runs_of_blanks_are_looked_at(tmp_path: Path, lost: str) -> None:
     core = Tokenizer.from_file(str(models_made.folder("llama") / "tokenizer.json"))
     core.normalizer = normalizers.Replace(lost, lost[0] if len(lost) > 1 else "")
-    assert "loses text" in line(folder(tmp_path, core))
+    assert "loses text" in line(folder(tmp_path, core, eos_token="<|end|>"))
+
+
+def with_tokens(to: Path, *tokens: str, special: bool = False, **config: Any) -> Path:
+    """A base whose tokenizer has more tokens than it has embeddings."""
+    core = Tokenizer.from_file(str(models_made.folder("llama") / "tokenizer.json"))
+    core.add_special_tokens(list(tokens)) if special else core.add_tokens(list(tokens))
+    place = folder(to, **config)
+    core.save(str(place / "tokenizer.json"))
+    return place
+
+
+def test_tokens_without_an_embedding_are_refused(tmp_path: Path) -> None:
+    place, n = with_tokens(tmp_path, "nn.Conv9d", "nn.Conv8d"), len(models_made.tokenizer())
+    assert line(place) == (
+        f"the tokenizer of '{place}' has 2 tokens without an embedding, such as 'nn.Conv8d' (the model has {n:,}): it "
+        "belongs to another model; fetch both again, or use another base model"
+    )
+
+
+def test_a_stop_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    assert "1 tokens without an embedding" in line(with_tokens(tmp_path, "<stop>", special=True, eos_token="<stop>"))
+
+
+def test_special_tokens_that_no_text_has_need_no_embedding(tmp_path: Path) -> None:
+    """Gemma 3's for images has none; a padding token without one is replaced."""
+    place = with_tokens(tmp_path, "<image>", "<fill>", special=True, pad_token="<fill>")
+    base = load_base(str(place), load_in_4bit=False)
+    assert base.tokenizer.pad_token == base.tokenizer.eos_token
+
+
+def test_a_stop_token_of_blanks_is_refused(tmp_path: Path) -> None:
+    core = Tokenizer.from_file(str(models_made.folder("llama") / "tokenizer.json"))
+    core.add_special_tokens(["\n"])
+    place = folder(tmp_path, core, eos_token="\n")
+    assert line(place) == (
+        f"the stop token of '{place}' is white space ('\\n'), which all sources contain; use another base model"
+    )
+
+
+def test_a_padding_token_of_blanks_leaves_the_source_as_it_is(tmp_path: Path) -> None:
+    from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.prompts.render import Renderer
+
+    core = smollm()
+    core.add_special_tokens([" "])
+    tokenizer = load_base(str(folder(tmp_path, core, pad_token=" ")), load_in_4bit=False).tokenizer
+    renderer = Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS)
+    assert renderer.code(FIB).text == FIB
+    assert renderer.inert(f"a {STOP} b") == f"a {STOP[0]} {STOP[1:]} b"
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}"])
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_text_begins_as_the_tokenizer_begins_it(tmp_path: Path, template: str | None, adds: bool) -> None:
+    """Llama's and Gemma's tokenizers begin each text with a token that a prompt without a chat template lacked."""
+    from nngpt_ext.prompts.builtin import get_template
+    from nngpt_ext.prompts.render import Renderer
+    from tests.prompts.real import CODE, QUESTION
+
+    core = deepseek_coder()
+    if adds:
+        core.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, 0)])
+    chat = {} if template is None else {"chat_template": template}
+    place = folder(tmp_path, core, bos_token=BEGIN, **chat)
+    tokenizer = load_base(str(place), load_in_4bit=False).tokenizer
+    text = Renderer(get_template("code_only"), tokenizer, code_tokens=100, facts=LEMUR_FACTS).text(QUESTION, CODE)
+    wanted = adds or (template is not None and "bos_token" in template)
+    assert text.count(BEGIN) == text.startswith(BEGIN) == wanted

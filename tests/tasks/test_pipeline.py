@@ -21,11 +21,12 @@ from nngpt_ext.config import ModelConfig
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.models.presets import EMBEDDED
-from nngpt_ext.run_folder import finishing
-from nngpt_ext.settings import build_config
+from nngpt_ext.run_folder import finishing, read_config
+from nngpt_ext.settings import build_config, read_project
 from nngpt_ext.tasks import pipeline
 from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
+from nngpt_ext.tuning.history import read_history
 from tests.export.conftest import tree
 from tests.predict.conftest import older
 from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
@@ -311,3 +312,35 @@ def test_the_base_model_is_loaded_once() -> None:
     small = ModelConfig.model_validate(TASK["model"])
     base = LOADER.base(small)
     assert LOADER.base(small.model_copy(update={"lora": {"r": 4}})) is base
+
+
+def test_tensorboard_shows_our_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = build_config(TaskConfig, {**TASK, "tuning": {**TASK["tuning"], "report_to": ["tensorboard"]}})
+    found = run_pipeline(config, tmp_path / "run", False, LOADER)
+    (place,) = {file.parent for file in (tmp_path / "run").rglob("events.out.tfevents*")}
+    events = EventAccumulator(str(place)).Reload()
+    assert {"train/loss", "eval/accuracy", "eval/skill", "eval/log_loss"} <= set(events.Tags()["scalars"])
+    entries = read_history(tmp_path / "run")
+    told = [scalar.value for scalar in events.Scalars("eval/skill")]
+    assert told == pytest.approx([e["validation_accuracy"] - e["validation_prior_accuracy"] for e in entries])
+    assert [s.value for s in events.Scalars("eval/accuracy")] == pytest.approx(
+        [epoch.validation_accuracy for epoch in found.report.epochs]
+    )
+    # Who follows a training is no part of its configuration.
+    assert resume(tmp_path / "run").predictions.equals(found.predictions)
+
+
+def test_a_tracker_that_is_not_installed(tmp_path: Path, missing: Callable[[str], None]) -> None:
+    missing("wandb")
+    told = line(lambda: resume(tmp_path / "run", tuning={"report_to": ["wandb"]}))
+    assert told.startswith("tuning.report_to: wandb not installed; type: ")
+    assert told.endswith("pip install wandb")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_runs_own_configuration_runs_again(result: RunResult) -> None:
+    file = result.output_dir / "config.yaml"
+    config = build_config(TaskConfig, read_project(file, "dataset_compare"))
+    assert config.resolved(result.output_dir).model_dump(mode="json") == read_config(file)

@@ -38,7 +38,7 @@ def config(dropout: float = 0.0, **changes: Any) -> DecidedConfig:
     return TaskConfig.model_validate({"model": {"lora": lora}, "tuning": tuning}).resolved(Path()).decided()
 
 
-UNMEASURED = Validation(lambda _: {"accuracy": 0.5, "log_loss": 0.7})
+UNMEASURED = Validation(lambda _: {"accuracy": 0.5, "log_loss": 0.7, "prior_accuracy": 0.5})
 
 
 def groups_of(base: Base) -> list[list[Example]]:

@@ -167,7 +167,7 @@ def ridge_scores(features: np.ndarray, contest: Contest, penalties: Sequence[flo
 Features = Callable[["PairData", Sequence[Side]], np.ndarray]
 
 
-def bradley_terry(data: PairData, features: Features, linear: Features | None = None) -> np.ndarray:
+def bradley_terry(data: PairData, features: Features | None, linear: Features | None = None) -> np.ndarray:
     """P(dataset_1) for the test pairs, shape (test pairs,).
 
     The number of trees, or a ridge regression with a penalty instead, is chosen by log loss in folds of the training
@@ -176,8 +176,8 @@ def bradley_terry(data: PairData, features: Features, linear: Features | None = 
 
     Args:
         data: pairs with their split.
-        features: of trees; called with the data and its sides; returns the shape (sides, features).
-        linear: of a ridge regression, without NaN; None for trees only.
+        features: of trees; called with the data and its sides; returns the shape (sides, features). None: no trees.
+        linear: of a ridge regression, without NaN; None: no regression.
     """
     best, training, test = data.part("train"), data.training, data.part("test")
     sides = Sides()
@@ -185,7 +185,8 @@ def bradley_terry(data: PairData, features: Features, linear: Features | None = 
     prior = kind_prior(best, test, data.kinds, data.weights)
     if not len(test) or not len(training):
         return prior
-    models: list[tuple[Any, np.ndarray, Sequence[float]]] = [(boosted_scores, features(data, sides.items), ROUNDS)]
+    models: list[tuple[Any, np.ndarray, Sequence[float]]] = []
+    models += [] if features is None else [(boosted_scores, features(data, sides.items), ROUNDS)]
     models += [] if linear is None else [(ridge_scores, linear(data, sides.items), PENALTIES)]
     names = training["nn"].to_numpy(dtype=object)
 

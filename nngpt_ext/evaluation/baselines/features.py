@@ -42,12 +42,12 @@ class Side:
 def recipe_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """The dataset and the recipe's numbers, shape (sides, features); NaN for what the recipe does not state."""
     rows = [_recipe(one.dataset, data.facts[one.dataset], one.recipe) for one in sides]
-    return np.column_stack([_datasets(sides), rows, _further(sides)])
+    return np.column_stack([datasets_of(sides), rows, _further(sides)])
 
 
 def structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """The dataset and the network's structure at the recipe's resolution, shape (sides, features); NaN if unknown."""
-    return np.column_stack([_datasets(sides), _structures(data, sides)])
+    return np.column_stack([datasets_of(sides), _structures(data, sides)])
 
 
 def recipe_structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
@@ -57,7 +57,7 @@ def recipe_structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarr
 
 def evidence_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """The dataset and the early accuracies, shape (sides, features); NaN where the network is not trained."""
-    return np.column_stack([_datasets(sides), _evidence(data, sides)])
+    return np.column_stack([datasets_of(sides), _evidence(data, sides)])
 
 
 def all_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
@@ -67,7 +67,7 @@ def all_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
 
 def linear_evidence(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """`evidence_features` for a linear model, with a slope for each dataset beside the common one."""
-    flags, own = _datasets(sides)[:, 1:], _scaled(data, sides, _evidence(data, sides))
+    flags, own = datasets_of(sides)[:, 1:], _scaled(data, sides, _evidence(data, sides))
     each = [flags * column[:, None] for column in own.T]
     return np.column_stack([flags, own, *each])
 
@@ -148,7 +148,7 @@ def _further(sides: Sequence[Side]) -> np.ndarray:
     return coded.to_numpy(dtype="float64").reshape(len(sides), -1)
 
 
-def _datasets(sides: Sequence[Side]) -> np.ndarray:
+def datasets_of(sides: Sequence[Side]) -> np.ndarray:
     """A dataset's number, which can be split into ranges, and a flag for each dataset."""
     names = sorted({side.dataset for side in sides})
     codes = np.array([names.index(side.dataset) for side in sides], dtype="int64")

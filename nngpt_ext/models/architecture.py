@@ -1,0 +1,81 @@
+"""What differs between architectures: dropout and routers of their own, layers without 4 bits, damaged weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from nngpt_ext.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+
+
+def make_deterministic(config: Any) -> list[str]:
+    """Change a model's configuration so that it computes the same in training and in scoring.
+
+    Its dropout is turned off, by whatever names (`attn_pdrop`, `layerdrop`, `router_jitter_noise`, …): the adapter has
+    its own, and a prefix that is shared cannot have another dropout for each question. Routers' logits, with which
+    transformers computes a loss that no one asks for here, are not returned.
+
+    Returns:
+        What was turned off, with its value.
+    """
+    config._attn_implementation = None  # of the library that saved it; transformers then takes the best one here
+    off = []
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "get_text_config"):
+            off += make_deterministic(value)
+        elif re.search("drop|jitter", name) and isinstance(value, float) and value:
+            setattr(config, name, 0.0)
+            off.append(f"{name} {value:g}")
+    keep_routers_quiet(config)
+    return sorted(set(off))
+
+
+def keep_routers_quiet(config: Any) -> None:
+    """Turn off the routers' loss, which transformers cannot compute with a mask of four dimensions; TRL turns it on."""
+    text = config.get_text_config()
+    if getattr(text, "output_router_logits", False):
+        text.output_router_logits = False
+
+
+def read_directly(config: Any) -> list[str]:
+    """Names of linear layers whose weights the model multiplies itself: neither quantised nor with an adapter."""
+    return ["dt_proj", "out_proj"] if config.model_type in _MAMBA else []
+
+
+def has_experts(model: PreTrainedModel) -> bool:
+    """Whether a model is a mixture of experts."""
+    return any(True for _ in _experts(model))
+
+
+def experts_in_full(model: PreTrainedModel) -> int:
+    """How many of a model's weights are experts' that are not in 4 bits.
+
+    transformers keeps the experts of a layer in one tensor, and bitsandbytes quantises linear layers only.
+    """
+    return sum(p.numel() for each in _experts(model) for p in each.parameters() if p.is_floating_point())
+
+
+def _experts(model: PreTrainedModel) -> Iterator[Any]:
+    return (module for name, module in model.named_modules() if name.endswith(".experts"))
+
+
+def check_finite(model: PreTrainedModel, base: str) -> None:
+    """Check that no weight is NaN or infinite, quantised ones included.
+
+    Raises:
+        UserError: if one is; it names the tensor.
+    """
+    import torch
+
+    for name, weight in model.named_parameters():
+        state: Any = getattr(weight, "quant_state", None)
+        scales = [] if state is None else [state.absmax, state.offset, getattr(state.state2, "absmax", None)]
+        floats = [t for t in (weight, *scales) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        if not all(bool(t.detach().sum(dtype=torch.float32).isfinite()) for t in floats):
+            raise UserError(f"base model '{base}' has weights that are NaN or infinite ({name}); fetch it again")

@@ -1,0 +1,50 @@
+"""Embeddings by a frozen model: the mean of its last hidden states, computed once, with both heads."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nngpt_ext.compact import compact_code
+from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.evaluation.baselines import frozen_lm as module
+from nngpt_ext.tasks.inspection import evaluate_baselines
+from tests import models_made
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NNGPT_EXT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_an_embedding_is_the_mean_of_the_last_states_and_is_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    base, source = models_made.base("llama"), models_made.sources()["AlexNet"]
+    ids = base.tokenizer(compact_code(source), add_special_tokens=False)["input_ids"][: module.TOKENS]
+    with torch.inference_mode():
+        states = base.model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1]
+    found = module.embeddings(base, [source])[source]
+    assert found == pytest.approx(states[0].mean(dim=0).numpy(), abs=1e-5)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_embedding", lambda *_: pytest.fail("computed again"))
+        assert np.array_equal(module.embeddings(base, [source])[source], found)
+    (file,) = (cache / "embeddings").iterdir()
+    file.write_bytes(b"cut")
+    with caplog.at_level(logging.WARNING, logger="nngpt_ext"):
+        assert np.array_equal(module.embeddings(base, [source])[source], found)
+    assert "is damaged" in caplog.text
+
+
+def test_both_heads_stand_beside_the_other_baselines() -> None:
+    small = DataConfig(train_networks=250, validation_networks=4, test_networks=60)
+    found = evaluate_baselines(small, "embedded-small")["baselines"]
+    for name in ("frozen_lm_linear", "frozen_lm_trees"):
+        assert 0.6 < found[name]["accuracy"] <= 1
+        assert found[name]["beyond_best_prior"]["prior"] in ("pair_prior", "kind_prior")
+    assert "frozen_lm_trees" not in evaluate_baselines(small)["baselines"]
