@@ -116,7 +116,10 @@ class TaskConfig(Stage):
         "default", description="predictions database (URL); default: predictions.db in output_dir"
     )
     workers: int | None = Field(
-        None, ge=1, le=1000, description="folds run at the same time; by default one for each core, on CUDA one"
+        None,
+        ge=1,
+        le=1000,
+        description="folds run at the same time; by default one for each GPU, else for each core",
     )
 
     @field_serializer("store", when_used="json")

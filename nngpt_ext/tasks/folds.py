@@ -9,6 +9,7 @@ gone; each line that it logs goes to standard output, after its level and a tab.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -95,11 +96,17 @@ def run_folds(
 
 
 def _default_workers() -> int:
-    import torch
-
     from nngpt_ext.tuning.threads import usable_cores
 
-    return 1 if torch.cuda.is_available() else usable_cores()
+    return len(gpus()) or usable_cores()
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    numbers = map(str, range(torch.cuda.device_count()))
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(numbers)).split(",")[: torch.cuda.device_count()]
 
 
 def _raise(folder: Path, failed: Mapping[int, Exception]) -> None:
@@ -139,8 +146,10 @@ def _side_by_side(runs: Runs, workers: int) -> dict[int, Exception]:
     failed: dict[int, Exception] = {}
     running: list[subprocess.Popen[str]] = []
     stopped = threading.Event()
-    with Progress("folds", len(runs)) as progress, ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(_run_process, fold, config, running, stopped): fold for fold, config in runs.items()}
+    worker, places = threading.local(), itertools.cycle(gpus() or [None])  # further workers share the GPUs
+    started = ThreadPoolExecutor(workers, initializer=lambda: setattr(worker, "gpu", next(places)))
+    with Progress("folds", len(runs)) as progress, started as pool:
+        waiting = {pool.submit(_run_process, n, config, running, stopped, worker): n for n, config in runs.items()}
         try:
             for future in as_completed(waiting):
                 fold, error = waiting[future], future.exception()
@@ -159,8 +168,11 @@ def _side_by_side(runs: Runs, workers: int) -> dict[int, Exception]:
     return failed
 
 
-def _run_process(fold: int, config: TaskConfig, running: list[subprocess.Popen[str]], stopped: threading.Event) -> None:
-    """Run a fold in a process, and log what it logs.
+def _run_process(
+    fold: int, config: TaskConfig, running: list[subprocess.Popen[str]], stopped: threading.Event,
+    worker: threading.local,
+) -> None:  # fmt: skip
+    """Run a fold in a process, on its worker's GPU if there are some, and log what it logs.
 
     Raises:
         UserError: if it ended with one, or was killed.
@@ -168,6 +180,7 @@ def _run_process(fold: int, config: TaskConfig, running: list[subprocess.Popen[s
     """
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     more = {**_ONE_THREAD, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
+    more |= {} if worker.gpu is None else {"CUDA_VISIBLE_DEVICES": worker.gpu}
     level, shell = logging.getLogger("nngpt_ext").getEffectiveLevel(), typed("shell", "")
     given, reason = {"config": config.model_dump(), "level": level, "shell": bool(shell)}, ""
     with (

@@ -27,6 +27,7 @@ from nngpt_ext.export.harness import export_harness
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import KEYS, read_config, read_record, read_table, write_record
 from nngpt_ext.settings import build_config
+from nngpt_ext.tasks.folds import gpus
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.data.small import write_tree
 from tests.tasks.conftest import line
@@ -222,6 +223,32 @@ def test_one_that_fails_does_not_stop_the_others(run: Path, workers: int) -> Non
     )
     assert (run / "fold-1" / "report.json").is_file()
     assert not (run / "report.json").exists()
+
+
+def test_each_fold_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus() == []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e8d,7")  # of which two exist
+    assert gpus() == ["3", "GPU-5e8d"]
+
+
+@pytest.mark.slow
+def test_folds_on_gpus_of_their_own(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpooled(run)
+    (run / "fold-0" / "report.json").unlink()
+    (run / "fold-1" / "report.json").unlink()
+    seen: list[str | None] = []
+    start = subprocess.Popen.__init__
+
+    def started_with(self: Any, *given: Any, **named: Any) -> None:
+        seen.append((named.get("env") or {}).get("CUDA_VISIBLE_DEVICES"))
+        start(self, *given, **named)
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(subprocess.Popen, "__init__", started_with)
+    started(run, workers=2)
+    assert sorted(map(str, seen)) == ["0", "1"]
 
 
 def test_what_needs_one_adapter_names_a_fold(result: RunResult, tmp_path: Path) -> None:
