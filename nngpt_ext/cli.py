@@ -30,11 +30,14 @@ from nngpt_ext.views.wording import count, excluded, number, with_interval
 
 __all__ = ["app", "main"]
 
-app.add_typer(bench.app, name="bench")
-app.add_typer(datasets, name="datasets")
-app.add_typer(export, name="export")
-app.add_typer(host, name="host")
-app.add_typer(records, name="records")
+for name, group in {
+    "bench": bench.app,
+    "datasets": datasets,
+    "export": export,
+    "host": host,
+    "records": records,
+}.items():
+    app.add_typer(group, name=name)
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]

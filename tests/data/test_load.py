@@ -149,7 +149,7 @@ def test_marks_and_bytes_in_sources(database: Path, tree: Path, tmp_path: Path) 
     with closing(sqlite3.connect(copy)) as writer:
         writer.execute("UPDATE nn SET code = X'ff'")
         writer.commit()
-    with pytest.raises(UserError, match=r"LEMUR's source of '.*' is not UTF-8 \(byte 0\)"):
+    with pytest.raises(UserError, match=r"the source of network '.*' is not UTF-8 \(byte 0\)"):
         load_pairs(DataConfig(source="sqlite", path=str(copy)))
 
 
