@@ -30,14 +30,9 @@ from nngpt_ext.views.wording import count, excluded, number, with_interval
 
 __all__ = ["app", "main"]
 
-for name, group in {
-    "bench": bench.app,
-    "datasets": datasets,
-    "export": export,
-    "host": host,
-    "records": records,
-}.items():
-    app.add_typer(group, name=name)
+_GROUPS = {"bench": bench.app, "datasets": datasets, "export": export, "host": host, "records": records}
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
