@@ -6,10 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.config import ResolvedLora
 from nngpt_ext.models.architecture import has_experts, read_directly
@@ -26,13 +25,10 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def with_adapter(
-    base: Base, lora: ResolvedLora, head: str = "answer", start: Path | None = None
-) -> Iterator[PeftModel]:
+def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterator[PeftModel]:
     """The base with a new adapter on all linear layers but the output layer; afterwards the base is unchanged.
 
-    For `tuning.head` lines, a scoring head of zeros is trained and saved with it. The weights are those of the adapter
-    in `start`, if given.
+    For `tuning.head` lines, a scoring head of zeros is trained and saved with it.
     """
     scores, dropout = head == "lines", lora.dropout
     if dropout and has_experts(base.model):
@@ -51,8 +47,6 @@ def with_adapter(
         if scores:
             add_head(base.model)
         model = get_peft_model(base.model, peft)
-        if start is not None:
-            set_peft_model_state_dict(model, load_peft_weights(str(start), device="cpu"))
     fuse(model)
     settings: Any = model.peft_config["default"]
     settings.target_modules.discard(HEAD)  # it is linear too, but trained whole

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch.nn.functional import logsigmoid
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
@@ -61,14 +61,15 @@ def train(
     if len(history) == config.tuning.epochs:
         return history
     set_seed(config.tuning.seed)
-    start = start_of(config.tuning.init_from)
-    with with_adapter(base, config.model.lora, config.tuning.head, start) as model:
+    with with_adapter(base, config.model.lora, config.tuning.head) as model:
         with LOADING, quiet_transformers(), kept_environment():
             trainer = AnswerTrainer(base, model, examples, plan, config, checkpoints)
         # TRL casts LoRA weights to bf16 on a quantised base, and a resumed run would get other weights: keep fp32.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        if (start := start_of(config.tuning.init_from)) is not None:
+            set_peft_model_state_dict(model, load_peft_weights(str(start), device="cpu"))
         last = str(checkpoints / history[-1]["checkpoint"]) if history else None
         with Progress("training", len(plan.steps), unit="step") as progress, quiet_transformers(), kept_environment():
             trainer.add_callback(ThreadChoice(trainer))

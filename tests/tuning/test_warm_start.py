@@ -9,8 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 from nngpt_ext import run_task
+from nngpt_ext.data.sources.discovery import open_source
 from nngpt_ext.errors import UserError
+from nngpt_ext.scoring.basis import read_seen
 from nngpt_ext.tasks.protocol import RunResult
+from nngpt_ext.tuning.warm_start import start_note
 
 SMALL = {
     "prompt": "code_only",
@@ -42,12 +45,13 @@ def test_it_begins_with_the_adapters_weights_and_says_so(first: RunResult, tmp_p
     assert note in (second.output_dir / "adapter" / "README.md").read_text()
 
 
-def test_test_networks_that_it_has_seen_are_counted(first: RunResult, tmp_path: Path) -> None:
-    names = set(first.predictions["nn"])  # with another seed, other networks train
-    data = {**SMALL["data"], "seed": 1, "train_networks": 2, "test_networks": 300}
-    assert names
-    (note,) = [n for n in begun(first, tmp_path / "other", data=data).report.notes if n.startswith("Training began")]
-    assert "of the test networks were among them, so the figures are not of unseen networks" in note
+def test_test_networks_that_it_has_seen_are_counted(first: RunResult) -> None:
+    seen = read_seen(first.output_dir / "adapter")
+    assert seen is not None
+    sources = open_source("package").sources([*seen.known, *set(first.predictions["nn"])])
+    assert {nn for nn, source in sources.items() if seen.holds(source)} == set(seen.known)
+    note = start_note({"path": "a", "datasets": ["mnist"], "networks": 4, "test_networks": 2})
+    assert note.endswith("; 2 of the test networks were among them, so the figures are not of unseen networks.")
 
 
 def test_another_prompt_or_rank_is_refused(first: RunResult, tmp_path: Path) -> None:
