@@ -255,7 +255,7 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
             datasets = form.get("datasets", "").replace(",", " ").split() or None
             given = build_config(Network, own | {"nn_code": code, "structure": structure}, what="the question")
             found = await service.rank(given, datasets, form.get("adapter"))
-            rests = partial(predictor.basis, code, datasets, given.recipe, structure=structure)
+            rests = partial(predictor.basis, code, datasets, **given.given())
             basis = await anyio.to_thread.run_sync(rests, limiter=service.checking)
         except (UserError, Busy, TimeoutError, asyncio.TimeoutError) as error:
             return _page(service, form, token is not None, error=str(error) or service.late, status=422)

@@ -108,7 +108,7 @@ def compare(
             print_json(dataclasses.asdict(remote) | {"confidence": remote.confidence})
         else:
             sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
-            typer.echo(f"{remote.winner} ({sure})")
+            typer.echo("\n".join([f"{remote.winner} ({sure})", *remote.limits()]))
         return
     predictor = _predictor(run, store, base, facts, once=True)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)

@@ -114,4 +114,4 @@ def http_app(tools: MCPServer[Any], token: str | None = None, *, loopback: bool 
 
 
 def _answer(found: Comparison) -> dict[str, Any]:
-    return asdict(found) | {"confidence": found.confidence, "reason": found.reason}
+    return asdict(found) | {"confidence": found.confidence, "reason": found.reason, "limits": found.limits()}
