@@ -191,6 +191,7 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
+        value = list(value) if isinstance(value, tuple) else value  # as a file has it
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 

@@ -63,6 +63,7 @@ def test_a_key_that_an_older_version_did_not_have_was_its_default(claimed):
     content = yaml.safe_load(file.read_text())
     assert (content["tuning"].pop("head"), content["tuning"].pop("offset")) == ("answer", "none")
     assert content.pop("networks") == {"run_code": "sandbox"}
+    assert (content["data"].pop("sources"), content["data"].pop("evidence")["epochs"]) == ([], [])
     file.write_text(yaml.safe_dump(content))
     assert is_finished(claimed, CONFIG, resume=True) is False
     other = build_config(TaskConfig, {"prompt": "recipe", "tuning": {"head": "lines"}})
