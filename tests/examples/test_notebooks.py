@@ -77,6 +77,16 @@ def test_fine_tune(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_host_graph(place: Path) -> None:
+    pytest.importorskip("ab.gpt")
+    done = tool.execute(FOLDER / "host_graph.ipynb", place, {"TINY": {**FEW, "code_tokens": 64}})
+    check_quiet(done)
+    *_, table = shown(done, "text/html")
+    assert table.count("<tr") == 3  # a round for each network
+    assert table.count("None") == 2  # no error
+
+
+@pytest.mark.slow
 def test_your_own_task(place: Path) -> None:
     done = tool.execute(FOLDER / "your_own_task.ipynb", place, {"NETWORKS": FEW, "EPOCHS": 1})
     check_quiet(done)
@@ -88,7 +98,7 @@ def test_your_own_task(place: Path) -> None:
 
 
 def test_all_of_them_are_executed_here() -> None:
-    assert [file.stem for file in NOTEBOOKS] == ["fine_tune", "first_look", "your_own_task"]
+    assert [file.stem for file in NOTEBOOKS] == ["fine_tune", "first_look", "host_graph", "your_own_task"]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

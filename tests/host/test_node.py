@@ -244,7 +244,7 @@ def test_in_a_graph_with_the_hosts_own_manager(imported: Host, run: RunResult) -
 
 
 def test_in_the_place_of_the_hosts_predictor(imported: Host, run: RunResult) -> None:
-    """As docs/host.md has it: the host's manager routes to `predictor`, and fields that the state declares."""
+    """As docs/host.md has it: the host's manager routes to `predictor`, which reads the host's own `nn_code`."""
     graph = pytest.importorskip("langgraph.graph")
     predictor = Predictor.from_run(run.output_dir)
     node = make_dataset_compare_node(predictor)
