@@ -563,7 +563,10 @@ STRINGS = [
     for inside, text in strings(ast.parse(file.read_text()))
 ]
 # The command line itself, and commands of other programs.
-OF_THE_SHELL = ("cli.py", "bench.py", "doctor.py", "shell.py", "extras.py", "bundle.py", "_commands.py")
+OF_THE_SHELL = (
+    "cli.py", "terminal.py", "bench.py", "doctor.py", "shell.py", "extras.py", "bundle.py", "_commands.py",
+    "serve/app.py", "serve/deployment.py", "serve/server.py", "serve/tools.py",  # of a server, which a command starts
+)  # fmt: skip
 
 
 def test_options_are_named_to_the_shell_only() -> None:

@@ -167,11 +167,11 @@ SIMPLE = {  # seen before anything is read
     "split": (("pairs", "--split", "by_networks"), "unknown split 'by_networks' (did you mean 'by_network'?)"),
     "split of baselines": (
         ("baselines", "--split", "x"),
-        "unknown split 'x'; known: by_cluster, by_family",
+        "unknown split 'x'; known: by_cluster, by_dataset, by_family",
     ),
     "split of a run": (
         (*RUN, "--set", "data.split=x"),
-        "data.split: unknown split 'x'; known: by_cluster, by_family",
+        "data.split: unknown split 'x'; known: by_cluster, by_dataset, by_family",
     ),
     "trials": (("pairs", "--trials", "worst"), "unknown kind of trials 'worst'"),
     "source": (("pairs", "--source", "web"), "unknown data source 'web'; known: "),

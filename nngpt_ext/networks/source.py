@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeGuard
 
@@ -42,7 +43,7 @@ def read_source(given: object, name: str = "the network's source") -> str:
     try:
         with no_warnings():  # such as those about invalid escapes
             refuse_depth(code)
-            tree = ast.parse(code)
+            tree = _parsed(code)
     except (RecursionError, MemoryError):
         raise UserError(f"{name} cannot be parsed: too deeply nested") from None
     except Exception as error:  # ValueError: a null character, or half of a surrogate pair
@@ -50,7 +51,7 @@ def read_source(given: object, name: str = "the network's source") -> str:
         fenced = any(line.lstrip().startswith(("```", "~~~")) for line in code.splitlines())
         advice = "; it has Markdown fences: give only the lines between ```python and ```" if fenced else ""
         raise UserError(f"{name} is not Python ({why}){advice}") from None
-    if all(isinstance(statement, ast.Expr) for statement in tree.body):
+    if not any(isinstance(node, (ast.stmt, ast.Call)) and not isinstance(node, ast.Expr) for node in ast.walk(tree)):
         raise UserError(
             f"{name} is no network: it has only comments, texts or values, as a notebook or requirements.txt has; give "
             "Python code with a class derived from nn.Module"
@@ -58,10 +59,15 @@ def read_source(given: object, name: str = "the network's source") -> str:
     return code
 
 
+@lru_cache(maxsize=1)  # a source is checked for several things, one after another
+def _parsed(code: str) -> ast.Module:
+    return ast.parse(code)
+
+
 def defines_module(code: str) -> bool:
     """Whether a source that `read_source` accepts defines a class derived from `nn.Module`, by its base's name."""
     with no_warnings():
-        classes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ClassDef)]
+        classes = [node for node in ast.walk(_parsed(code)) if isinstance(node, ast.ClassDef)]
     names = (getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases)
     return any(name.endswith("Module") for name in names)
 

@@ -105,8 +105,10 @@ class QueryChecker:
             raise UserError(f"'{query.dataset_1}' is compared with itself; name two datasets")
         if query.nn and not is_name(query.nn):
             raise UserError(f"a network's name must be printable text on one line, not {shown(query.nn)}")
-        unread = query.nn_code, text_digest(query.nn_code), True
-        code, source, is_module = self._source(query) if source_shown else unread
+        if source_shown:
+            code, source, is_module = self._source(query)
+        else:
+            code, source, is_module = query.nn_code, text_digest(query.nn_code), True
         query = replace(query, nn_code=code)
         names = sorted((query.dataset_1, query.dataset_2))
         one, two = self._sides(query, names, source_shown)
@@ -140,11 +142,11 @@ class QueryChecker:
 
     def _sides(self, query: Query, datasets: Sequence[str], source_shown: bool = True) -> list[Side]:
         """The datasets with what is given for each."""
-        found, note = self.structures(query, datasets, source_shown), self._files.note
+        note = self._files.note
         known = {*datasets, *note.datasets, *self.facts}
-        return [
-            Side(name, inputs.given_for(query, name, note, known) | {"structure": found.get(name)}) for name in datasets
-        ]
+        given = {name: inputs.given_for(query, name, note, known) for name in datasets}
+        found = self.structures(query, datasets, source_shown)  # measured only for a sound question
+        return [Side(name, one | {"structure": found.get(name)}) for name, one in given.items()]
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.

@@ -69,7 +69,7 @@ def check(
     typer.echo("Enough to train and to test." if found["enough"] else "Enough to train, too few to show skill.")
 
 
-@datasets.command(epilog="Example: nngpt-ext datasets describe images/flowers >> datasets.yaml")
+@datasets.command(epilog="Example: nngpt-ext datasets describe images/flowers")
 def describe(
     place: Annotated[str, typer.Argument(help="Folder with a folder for each class, or hf:FOLDER of save_to_disk.")],
     name: Annotated[str | None, typer.Option(help="The dataset's name; by default the folder's.")] = None,

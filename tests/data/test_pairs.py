@@ -199,7 +199,7 @@ def test_rows_of_real_pairs(lemur_pairs: pd.DataFrame) -> None:
     assert "nn_code" not in pairs
     for side in ("1", "2"):
         assert pairs[f"norm_acc_{side}"].between(0, 1).all()
-        assert {tuple(recipe) for recipe in pairs[f"recipe_{side}"]} == {RECIPE}
+        assert {tuple(recipe) for recipe in pairs[f"recipe_{side}"]} == {tuple(RECIPE)}
     first = pairs["norm_acc_1"] >= pairs["norm_acc_2"]
     assert (pairs["better_dataset"] == pairs["dataset_1"].where(first, pairs["dataset_2"])).all()
     assert ((pairs["norm_acc_1"] - pairs["norm_acc_2"]).abs() == pairs["margin"]).all()

@@ -52,7 +52,7 @@ def test_twenty_cold_processes(run: RunResult, alone: list[float]) -> None:
 
 
 def test_a_source_is_never_taken_for_another(run: RunResult) -> None:
-    asker = Predictor.from_run(run.output_dir)._check
+    asker = Predictor.from_run(run.output_dir).check
 
     class Interrupted(str):
         """While it is looked up, another thread asks about another source."""

@@ -300,9 +300,9 @@ def test_a_recipe_that_cannot_be_written_names_its_network() -> None:
 
 
 def test_a_recipe_is_read_only_where_it_is_shown() -> None:
-    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {"colour": "red"}}))
+    wrong = replace(QUESTION, first=Side("cifar-10", {"recipe": {"lr": "fast"}}))
     assert renderer("code_only").text(wrong, CODE)
-    with pytest.raises(UserError, match="unknown colour"):
+    with pytest.raises(UserError, match="lr must be a number, not 'fast'"):
         renderer("recipe").text(wrong, CODE)
 
 

@@ -125,7 +125,7 @@ def test_at_the_resolution_of_each_recipe(alexnet: PairData) -> None:
     found = reader("recipe_structure")("measure", alexnet.sources["AlexNet"], {"cifar-10": small, "mnist": large})
     assert [one.last_map for one in found.values()] == [17, 31]
     # What is wrong with a recipe is said of the question.
-    assert reader("recipe_structure")("measure", NET, {"cifar-10": None, "mnist": {"bach": 1}}) == {}
+    assert reader("recipe_structure")("measure", NET, {"cifar-10": None, "mnist": {"lr": "fast"}}) == {}
 
 
 def test_a_prompt_that_shows_none_reads_nothing() -> None:

@@ -72,6 +72,8 @@ class SourceConfig(Stage):
     @classmethod
     def _short_form(cls, given: Any) -> Any:
         """`lemur` and `{table: trials.csv, …}` stand for a kind, and its path."""
+        if cls is not SourceConfig:  # DataConfig is written in full
+            return given
         if isinstance(given, str):
             return {"source": "auto" if given == "lemur" else given}
         kinds = [name for name in ("lemur", *KINDS) if isinstance(given, dict) and isinstance(given.get(name), str)]

@@ -216,7 +216,8 @@ class TableSource:
 
 def _mapped(columns: Mapping[str, str]) -> str:
     """How to say which columns are meant."""
-    value, options = json.dumps(columns), " ".join(f"--column '{own}={theirs}'" for own, theirs in columns.items())
+    value = json.dumps(columns)
+    options = " ".join(typed(f"--column '{own}={theirs}'", "") for own, theirs in columns.items())
     return typed(f"--set 'data.columns={value}', of records check {options}", f"data={{'columns': {value}}}")
 
 
