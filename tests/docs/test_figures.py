@@ -275,10 +275,26 @@ def splits() -> list[str]:
             if name in ("by_network", "by_cluster", "random_pairs")
         ),
         *families(),
+        *held_out(),
         f"about {(half[1] - half[0]) / 2:.3f}",
         f"varies by {seeds['deviation']:.3f}",
         f"mean is {seeds['mean']:.3f}",
     ]  # fmt: skip
+
+
+def held_out() -> list[str]:
+    """Of docs/splits.md: what the baselines reach on datasets never seen."""
+    found = read(RESULTS + "by_dataset-baselines.json")
+    shown = [found["baselines"][name] for name in ("opponent_prior", "facts_prior", "bt_recipe_structure")]
+    rows = [
+        row(
+            part["held_out"],
+            f"{part['n_test_pairs']:,}",
+            *(f"{one['datasets'][part['held_out']]:.3f}" for one in shown),
+        )
+        for part in found["parts"]
+    ]
+    return [*rows, row("median", "", *(f"{one['median']:.3f}" for one in shown)).replace("|  |", "| |")]
 
 
 def families() -> list[str]:
