@@ -557,9 +557,28 @@ def wilson(right: int, n: int = 30) -> str:
 
 def study() -> list[str]:
     other = cell("recipe", label="percentile")
+
+    def seen(prompt: str, more: str = "") -> list[Any]:
+        """The skill beyond the best prior, near and strict."""
+        names = [f"{prompt}.embedded-2.by_family.{level}.normalized.seed0{more}" for level in ("near", "strict")]
+        return [CELLS[name]["skill_beyond_best_prior"] for name in names]
+
+    def shown(found: Any) -> str:
+        return f"{found['value']:+.3f} {between(found['ci95'], '+')}"
+
+    both, recipe, structure = (seen(prompt) for prompt in ("recipe_structure", "recipe", "structure"))
+    early = [f"{one['value']:+.3f}" for one in seen("recipe_structure_evidence", ".epoch1")]
+    rule = [
+        shown(read(f"{RESULTS}runs/evidence-{level}/report.json")["baselines"]["early_rule"]["difference"])
+        for level in ("near", "strict")
+    ]
     return [
+        f"{shown(both[0])}\n  `near` and {shown(both[1])} `strict`",
+        f"`recipe` {recipe[0]['value']:+.3f} and {recipe[1]['value']:+.3f}, "
+        f"`structure` {structure[0]['value']:+.3f} and " + shown(structure[1]).replace(" ", "\n  ", 1),
+        f"{early[0]} and\n  {early[1]}, and {rule[0]} and {rule[1]} beyond the early rule",
         f"{skill(cell('recipe'))} with the normalized label",
-        skill(other).replace(" ", "\n", 1),
+        skill(other).replace(" ", "\n  ", 1),
         f"where the prior has {prior(other)}",
         f"they add up to {sum(STUDY['timings'].values()) / 3600:.1f} hours",
         *(wilson(right) for right in (30, 21, 24)),
