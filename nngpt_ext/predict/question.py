@@ -37,8 +37,8 @@ class Query:
         nn: the network's name in the store; by default it is made from the source's hash.
         structure: for a prompt that shows structures: `measure`, which runs the network's code in a sandbox; one for
             each dataset; or what `nngpt-ext structure --json` prints. See `nngpt_ext.prompts.structures`.
-        evidence: for a prompt that shows early accuracies: `{dataset: {epoch: accuracy}}`, without those on which the
-            network is not trained yet.
+        evidence: for a prompt that shows early accuracies: `{dataset: {epoch: accuracy}}`; if the adapter was trained
+            with `data.evidence.sides: one`, without a dataset on which the network is not trained yet.
     """
 
     nn_code: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -47,7 +47,7 @@ def accuracy_of(accuracies: Mapping[str, float] | None, dataset: str) -> float |
 def _check_accuracy(value: Any, what: str) -> None:
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not 0 <= value <= 1:
-        percent = f"; if it is in percent, give {value / 100:.4g}" if number and 1 < value <= 100 else ""
+        percent = f"; if it is in percent, give {value / 100:.4g}" if number and 2 <= value <= 100 else ""
         raise UserError(f"{what} must be a number from 0 to 1, not {shown(value)}{percent}")
 
 
@@ -64,21 +64,29 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
     example = "{'mnist': {1: 0.91}, …}"
     if not isinstance(evidence, Mapping):
         raise UserError(f"evidence must be accuracies by dataset and epoch, {example}, not {shown(evidence)}")
-    found = evidence.get(dataset)
-    if found is None or found == {}:
-        return {}
-    if not isinstance(found, Mapping):
-        raise UserError(f"the evidence of '{dataset}' must be accuracies by epoch, as in {example}, not {shown(found)}")
-    epochs = epochs_of(best)
-    given: dict[int, Any] = {epoch: found.get(epoch, found.get(str(epoch))) for epoch in epochs}
-    if any(key not in (*epochs, *map(str, epochs)) for key in found) or None in given.values():
+    epochs, each = epochs_of(best), {}
+    for name, found in evidence.items():  # also of datasets that are not compared
+        if found is not None and not isinstance(found, Mapping):
+            raise UserError(
+                f"the evidence of '{name}' must be accuracies by epoch, as in {example}, not {shown(found)}"
+            )
+        each[name] = _by_epoch(found, name, epochs) if found else {}
+    return relative(each.get(dataset, {}), dataset, best)
+
+
+def _by_epoch(found: Mapping[Any, Any], dataset: str, epochs: Sequence[int]) -> dict[int, float]:
+    """The accuracies of a dataset at exactly these epochs."""
+    keys = {epoch: [key for key in (epoch, str(epoch)) if key in found] for epoch in epochs}
+    if len(found) > sum(map(len, keys.values())) or not all(keys.values()):
         raise UserError(
             f"the evidence of '{dataset}' is of epoch {shown(list(found))[1:-1]}; the adapter was trained with "
             f"accuracies at epoch {' and '.join(map(str, epochs))}"
         )
-    for epoch, accuracy in given.items():
-        _check_accuracy(accuracy, f"the accuracy of '{dataset}' at epoch {epoch}")
-    return relative({epoch: float(accuracy) for epoch, accuracy in given.items()}, dataset, best)
+    for epoch, of_epoch in keys.items():
+        if len(of_epoch) > 1:
+            raise UserError(f"the evidence of '{dataset}' has epoch {epoch} twice, as a number and as text; give one")
+        _check_accuracy(found[of_epoch[0]], f"the accuracy of '{dataset}' at epoch {epoch}")
+    return {epoch: float(found[of_epoch[0]]) for epoch, of_epoch in keys.items()}
 
 
 def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> dict[str, Any]:
@@ -87,7 +95,8 @@ def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> di
     Args:
         query: of a user.
         dataset: one of the question's.
-        note: the adapter's: its prompt, the fields of its recipes, and by what accuracies are divided.
+        note: the adapter's: its prompt, the fields of its recipes, by what accuracies are divided, and whether it was
+            trained without those of a dataset.
         known: names of datasets; another one in evidence is misspelt, and would count as not trained yet.
     """
     best, recipe = note.early_best, recipe_of(query.recipe, dataset, note.recipe)
@@ -99,10 +108,17 @@ def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> di
     for name in query.evidence if best and isinstance(query.evidence, Mapping) else ():
         if name not in known:
             raise unknown("dataset", str(name), known)
+    evidence = evidence_of(query.evidence, dataset, best)
+    if evidence == {} and note.early_sides == "both":
+        given = ", ".join(str(name) for name, one in query.evidence.items() if one) or "no dataset"
+        raise UserError(
+            f"early accuracies of {given} were given, and the adapter was trained with those of both datasets: give "
+            f"those of '{dataset}' too, or train an adapter with data.evidence.sides: one"
+        )
     return {
         "recipe": recipe,
         "norm_acc": accuracy_of(query.accuracies, dataset),
-        "evidence": evidence_of(query.evidence, dataset, best),
+        "evidence": evidence,
     }
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from nngpt_ext.data.evidence import epochs_of
+from nngpt_ext.data.evidence import SIDES, epochs_of
 from nngpt_ext.data.facts import LEMUR_FACTS, DatasetFacts, Fact, facts_of
 from nngpt_ext.data.trials import RECIPE as FIELDS
+from nngpt_ext.declaration import choice
 from nngpt_ext.io import digest, write_text
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.prompts.fields import Question
@@ -121,6 +122,7 @@ class Note(Stage):
     early_best: dict[str, dict[int, float]] = Field(
         {}, description="by dataset and epoch, what early accuracies are divided by; empty for a prompt without them"
     )
+    early_sides: Annotated[str, AfterValidator(SIDES.check)] = choice("both", "of early accuracies in training", SIDES)
     known_answer: KnownAnswer | None = Field(None, description="None in older adapters, which are not checked")
 
     @model_validator(mode="after")

@@ -167,6 +167,7 @@ class Workbench:
             facts={name: facts.by_name() for name, facts in data.facts.items()},
             recipe=list(data.training["recipe_1"].iloc[0]),
             early_best=data.early_best if self.template.takes(GIVEN["evidence"]) else {},
+            early_sides=config.data.evidence.sides,
         )
         if self.prior is not None:
             self.prior.save(adapter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from nngpt_ext.data.evidence import relative
 from nngpt_ext.evaluation.description import summary
 from nngpt_ext.host.node import make_dataset_compare_node
 from nngpt_ext.predict.collection import Job, score_collection
+from nngpt_ext.run_folder import record_adapter
+from nngpt_ext.scoring.note import read_note
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
@@ -39,6 +42,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """Do not change its folder."""
     folder = tmp_path_factory.mktemp("evidence") / "run"
     return run_pipeline(build_config(TaskConfig, TASK), folder, resume=True, loader=LOADER)
+
+
+@pytest.fixture(scope="module")
+def of_one(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """Trained with evidence on one dataset of a pair."""
+    data = {"evidence": {"sides": "one"}, "pairs_per_network": 4, "validation_networks": 3, "test_networks": 2}
+    config = build_config(TaskConfig, TASK, {"data": data})
+    folder = tmp_path_factory.mktemp("of_one") / "run"
+    return Predictor.from_run(run_pipeline(config, folder, resume=True, loader=LOADER).output_dir)
 
 
 @pytest.fixture
@@ -80,9 +92,37 @@ def test_an_epoch_is_a_number_or_text_and_answers_depend_on_accuracies(predictor
     turned = predictor.compare(CODE, "svhn", "mnist", evidence=SEEN)
     assert turned.probability == pytest.approx(1 - one.probability)
     assert predictor.compare(CODE, "mnist", "svhn", evidence={**SEEN, "mnist": {1: 0.2}}).log_odds != one.log_odds
-    alone = predictor.compare(CODE, "mnist", "svhn", evidence={"svhn": {1: 0.55}})
-    assert alone == predictor.compare(CODE, "mnist", "svhn", evidence={"svhn": {1: 0.55}, "mnist": {}})
-    assert alone.log_odds != one.log_odds
+
+
+@pytest.mark.parametrize("given", [{}, {"mnist": None}, {"svhn": {1: 0.55}}, {"cifar-10": {1: 0.5}, "svhn": {1: 0.55}}])
+def test_only_an_adapter_trained_so_answers_without_evidence_of_both(
+    predictor: Predictor, of_one: Predictor, given: Any
+) -> None:
+    names = ", ".join(name for name in given if given[name]) or "no dataset"
+    said = (
+        f"early accuracies of {names} were given, and the adapter was trained with those of both datasets: give those "
+        "of 'mnist' too, or train an adapter with data.evidence.sides: one"
+    )
+    assert line(lambda: predictor.compare(CODE, "mnist", "svhn", evidence=given)) == said
+    assert line(lambda: predictor.rank(CODE, ["mnist", "svhn"], evidence=given)) == said
+    state = {"nn_code": CODE, "datasets": ["mnist", "svhn"], "evidence": given}
+    assert said in make_dataset_compare_node(predictor)(state)["dataset_compare_error"]
+    both = of_one.compare(CODE, "mnist", "svhn", evidence=SEEN)
+    assert of_one.compare(CODE, "mnist", "svhn", evidence=given).log_odds != both.log_odds
+
+
+def test_an_older_adapter_was_trained_with_both(run: RunResult, tmp_path: Path) -> None:
+    """Its note does not say so; its key and its control question are the same."""
+    shutil.copytree(run.adapter, tmp_path / "adapter")
+    note = json.loads((run.adapter / "task.json").read_text())
+    assert note.pop("early_sides") == "both"
+    (tmp_path / "adapter" / "task.json").write_text(json.dumps(note))
+    record_adapter(tmp_path / "adapter")
+    assert read_note(tmp_path / "adapter").prompt_hash == read_note(run.adapter).prompt_hash
+    older, newer = Predictor(tmp_path / "adapter"), Predictor(run.adapter)
+    answers = [one.compare(CODE, "mnist", "svhn", evidence=SEEN).log_odds for one in (older, newer)]
+    assert answers[0] == answers[1]
+    assert "trained with those of both" in line(lambda: older.compare(CODE, "mnist", "svhn", evidence={}))
 
 
 def test_the_store_keeps_answers_by_what_was_shown(run: RunResult, tmp_path: Path) -> None:
@@ -100,7 +140,7 @@ def test_the_store_keeps_answers_by_what_was_shown(run: RunResult, tmp_path: Pat
 
 
 def test_a_ranking_and_the_node_take_evidence(predictor: Predictor) -> None:
-    found = predictor.rank(CODE, ["mnist", "svhn", "cifar-10"], evidence=SEEN)
+    found = predictor.rank(CODE, ["mnist", "svhn", "cifar-10"], evidence={**SEEN, "cifar-10": {1: 0.5}})
     [one] = predictor.compare_many([Query(CODE, "mnist", "svhn", evidence=SEEN)])
     assert next(c for c in found.comparisons if (c.dataset_1, c.dataset_2) == ("mnist", "svhn")).log_odds == (
         pytest.approx(one.log_odds)
@@ -130,16 +170,18 @@ def test_a_collection_has_evidence_of_each_network_or_of_all(run: RunResult, tmp
     assert odds == {"a": pytest.approx(one.log_odds, abs=1e-5)}
     assert "'b': prompt 'evidence' needs early accuracies for 'mnist': " in refused[0]
     assert "'c': the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not 91" in refused[1]
-    odds, refused = scored(evidence={})
-    assert odds["a"] != odds["b"] == pytest.approx(predictor.compare(CODE, "mnist", "svhn", evidence={}).log_odds)
+    other = {**SEEN, "mnist": {1: 0.2}}
+    odds, refused = scored(evidence=other)
+    assert odds["a"] != odds["b"] == pytest.approx(predictor.compare(CODE, "mnist", "svhn", evidence=other).log_odds)
     assert len(refused) == 1
+    assert "trained with those of both" in line(lambda: scored(evidence={}))
     said = line(lambda: scored(evidence={"mnist": {"2": 0.5}}, recipe=None))
     assert said.startswith("the evidence of 'mnist' is of epoch '2'; the adapter was trained with accuracies at epoch")
 
 
-def test_an_answer_rests_on_early_accuracies(run: RunResult, predictor: Predictor) -> None:
+def test_an_answer_rests_on_early_accuracies(of_one: Predictor) -> None:
     def said(evidence: Any) -> list[str]:
-        basis = predictor.basis(CODE, ["mnist", "svhn"], evidence=evidence)
+        basis = of_one.basis(CODE, ["mnist", "svhn"], evidence=evidence)
         return [] if basis is None else basis.lines()
 
     assert said({}) == ["Early accuracies: relative to the best in training not trained yet."]
@@ -180,11 +222,19 @@ def test_the_folds_of_families_are_pooled(tmp_path: Path) -> None:
                                       "accuracies at epoch 1"),
         ({"mnist": {10**5000: 0.9}}, "the evidence of 'mnist' is of epoch "),
         ({"mnist": {1: 10**5000}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not "),
+        ({"mnist": {1: 1.5}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not 1.5"),
+        ({"mnist": {1: None}}, "the accuracy of 'mnist' at epoch 1 must be a number from 0 to 1, not None"),
+        ({"mnist": {1: 0.9, "1": 0.2}}, "the evidence of 'mnist' has epoch 1 twice, as a number and as text; give one"),
+        ({**SEEN, "cifar-10": {1: 91}}, "the accuracy of 'cifar-10' at epoch 1 must be a number from 0 to 1, not 91; "
+                                        "if it is in percent, give 0.91"),
+        ({**SEEN, "cifar-10": {1: 0.9, 7: 3}}, "the evidence of 'cifar-10' is of epoch 1, 7; the adapter was trained"),
         ({"mnsit": {1: 0.9}}, "unknown dataset 'mnsit' (did you mean 'mnist'?)"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_one_clear_line(predictor: Predictor, evidence: Any, said: str) -> None:
-    assert line(lambda: predictor.compare(CODE, "mnist", "svhn", evidence=evidence)).startswith(said)
+    found = line(lambda: predictor.compare(CODE, "mnist", "svhn", evidence=evidence))
+    assert found.startswith(said)
+    assert ("percent" in found) == ("percent" in said)
 
 
 def test_a_prompt_with_evidence_needs_its_epochs(tmp_path: Path) -> None:
