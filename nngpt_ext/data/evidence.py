@@ -65,7 +65,7 @@ class EvidenceConfig(Stage):
         Args:
             epoch: the epoch that is compared.
             trained: as `EarlyTrials.trained` counts.
-            left_out: numbers of pairs by reason.
+            left_out: numbers of pairs of tested trials, of all parts, by reason.
         """
         last, trials = self.epochs[-1], trained["trials"] / trained["sides"]
         sides = "both datasets" if self.sides == "both" else "one of the two datasets"
@@ -74,7 +74,7 @@ class EvidenceConfig(Stage):
         return (
             f"Evidence: accuracies at epoch {' and '.join(map(str, self.epochs))} on {sides}, which took {last} of "
             f"{epoch} epochs of {whose}, as much as {trials * last / epoch:.2g} whole trainings on each dataset."
-        ) + (f" Pairs that were left out: {without}." if without else "")
+        ) + (f" Pairs of tested trials, in all parts, that were left out: {without}." if without else "")
 
 
 class EarlyTrials:

@@ -45,7 +45,7 @@ class PairData:
         weights: how much each training network weighs; 1 for those that are not named.
         early_best: the best early accuracies of training networks, by which evidence is divided; empty without any.
         evidence: as `EarlyTrials.trained` counts the test pairs.
-        without_evidence: number of pairs that were left out for lack of evidence, by reason.
+        without_evidence: number of pairs of tested trials, of all parts, that have no evidence, by reason.
     """
 
     pairs: pd.DataFrame
@@ -171,6 +171,7 @@ def load_pairs(config: DataConfig, records: Records | None = None, required: Col
     evidence = EarlyTrials(config.evidence, trials, early, config.seed) if early else None
     if evidence is not None:
         pairs = evidence.join(pairs)
+    without = dict(evidence.excluded) if evidence is not None else {}  # before pairs of further trials are counted
     for part in PARTS:
         limit = config.networks(part)
         if limit is not None:
@@ -211,5 +212,5 @@ def load_pairs(config: DataConfig, records: Records | None = None, required: Col
         weights=family_weights(family, config.family_cap),
         early_best=best,
         evidence={} if evidence is None else evidence.trained(pairs[pairs["split"] == "test"]),
-        without_evidence={} if evidence is None else dict(evidence.excluded),
+        without_evidence=without,
     )

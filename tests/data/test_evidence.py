@@ -107,6 +107,12 @@ def test_the_same_trial_is_found_by_its_recipe(tree: Path) -> None:
     assert found["accuracy"].tolist() == [row["evidence_1"][2] * data.early_best[row["dataset_1"]][2]]
 
 
+def test_pairs_of_further_training_trials_are_not_counted_as_left_out(tree: Path) -> None:
+    alone = load_pairs(config(tree, of="same", trials="random")).without_evidence
+    assert sum(alone.values()) > 0
+    assert load_pairs(config(tree, of="same", trials="all", test_trials="random")).without_evidence == alone
+
+
 def test_pairs_without_evidence_are_counted_by_reason() -> None:
     late = made(("a", "mnist", 0.9), ("a", "svhn", 0.5), ("b", "mnist", 0.8), ("b", "svhn", 0.7), ("c", "mnist", 0.6),
                 ("c", "svhn", 0.4))  # fmt: skip
@@ -138,7 +144,8 @@ def test_what_evidence_costs(tree: Path) -> None:
     said = EvidenceConfig(epochs=[1], of="best").note(5, {"sides": 10, "trials": 86}, {"no accuracy at epoch 1": 1200})
     assert said == (
         "Evidence: accuracies at epoch 1 on both datasets, which took 1 of 5 epochs of all trials (8.6 a dataset), as "
-        "much as 1.7 whole trainings on each dataset. Pairs that were left out: no accuracy at epoch 1 (1,200)."
+        "much as 1.7 whole trainings on each dataset. Pairs of tested trials, in all parts, that were left out: "
+        "no accuracy at epoch 1 (1,200)."
     )
 
 
