@@ -130,6 +130,8 @@ def readme() -> list[str]:
     best = measured(cell("recipe")).replace(" (", "** (", 1)
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
     levels, early = ("near", "strict"), read(RESULTS + "evidence-near-random.json")
+    model = read(RESULTS + "runs/evidence-near/report.json")
+    own = model["baselines"]["bt_all"]
     runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
     trained = [read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in levels]
     found = [BASELINES["splits"][level] for level in levels]
@@ -161,7 +163,8 @@ def readme() -> list[str]:
         "is right with {:.3f} by the higher accuracy so far, and with {:.3f} by boosted trees".format(
             *(early["baselines"][name]["accuracy"] for name in ("early_rule", "bt_all"))
         ),
-        f"(`examples/evidence.yaml`) has {accuracy(read(RESULTS + 'runs/evidence-near/report.json'))}",
+        f"(`examples/evidence.yaml`) has {accuracy(model)}",
+        "fitted on all trials: {:.3f}, {}".format(own["accuracy"], better(own["difference"])),
         f"the best prior has {max(early['baselines'][name]['accuracy'] for name in ('pair_prior', 'kind_prior')):.3f}",
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
@@ -378,9 +381,13 @@ def price() -> list[str]:
         return f"{point['accuracy']['value']:.3f}" + ("" if prior else f" {between(point['beyond']['ci95'], '+')}")
 
     model = read(RESULTS + "runs/evidence-near/report.json")
-    rule = model["baselines"]["early_rule"]["difference"]
+    beyond = {
+        name: f"{one['difference']['value']:+.3f} {between(one['difference']['ci95'], '+')}"
+        for name, one in model["baselines"].items()
+    }
     return [
-        f"{accuracy(model)}, {rule['value']:+.3f} {between(rule['ci95'], '+')} beyond the early rule",
+        f"{accuracy(model)}, {beyond['early_rule']} beyond the early rule",
+        f"has {model['baselines']['bt_all']['accuracy']:.3f}: the model minus it is {beyond['bt_all']}",
         *(
             row(
                 one["knows"], f"{one['spent']:.0%}".replace("%", " %"), f"`{one['baseline']}`", cells(one), cells(other)
