@@ -131,7 +131,7 @@ def readme() -> list[str]:
     code, recipe = ("the source", "the start of the source, and the recipes of both trainings")
     levels, early = ("near", "strict"), read(RESULTS + "evidence-near-random.json")
     model = read(RESULTS + "runs/evidence-near/report.json")
-    own = model["baselines"]["bt_all"]
+    own, strict = model["baselines"]["bt_all"], read(RESULTS + "runs/evidence-strict/report.json")
     runs = [read(f"{RESULTS}runs/families-{level}/report.json") for level in levels]
     trained = [read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in levels]
     found = [BASELINES["splits"][level] for level in levels]
@@ -165,6 +165,7 @@ def readme() -> list[str]:
         ),
         f"(`examples/evidence.yaml`) has {accuracy(model)}",
         "fitted on all trials: {:.3f}, {}".format(own["accuracy"], better(own["difference"])),
+        f"`strict` {accuracy(strict)}, the trees\n{strict['baselines']['bt_all']['accuracy']:.3f}",
         f"the best prior has {max(early['baselines'][name]['accuracy'] for name in ('pair_prior', 'kind_prior')):.3f}",
         f"{BASELINES['networks']:,} networks",
         f"It takes {demo_time()}, after set-up",
@@ -380,13 +381,18 @@ def price() -> list[str]:
         prior = point["beyond"]["prior"] == point["baseline"]
         return f"{point['accuracy']['value']:.3f}" + ("" if prior else f" {between(point['beyond']['ci95'], '+')}")
 
-    model = read(RESULTS + "runs/evidence-near/report.json")
-    beyond = {
-        name: f"{one['difference']['value']:+.3f} {between(one['difference']['ci95'], '+')}"
-        for name, one in model["baselines"].items()
-    }
+    model, strict = (read(f"{RESULTS}runs/evidence-{level}/report.json") for level in ("near", "strict"))
+    beyond, other = (
+        {
+            name: f"{one['difference']['value']:+.3f} {between(one['difference']['ci95'], '+')}"
+            for name, one in found["baselines"].items()
+        }
+        for found in (model, strict)
+    )
     return [
         f"{accuracy(model)}, {beyond['early_rule']} beyond the early rule",
+        f"`strict`: {accuracy(strict).replace(' to ', ' to' + chr(10))}, {other['early_rule']} beyond the rule, "
+        f"{other['bt_all']} from `bt_all` with {strict['baselines']['bt_all']['accuracy']:.3f}",
         f"has {model['baselines']['bt_all']['accuracy']:.3f}: the model minus it is {beyond['bt_all']}",
         *(
             row(
