@@ -11,6 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.load import read_records
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_sources
@@ -190,3 +191,14 @@ def test_percentages_as_texts_and_of_some_trials_only(tmp_path: Path) -> None:
     some = ROWS.assign(accuracy=[50.0, 0.75, 25.0, 1.0])
     with pytest.raises(UserError, match=r"most of dataset roses, but few of the others.*if only these are in percent"):
         read_trials(table(tmp_path, some), None, cached=False)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Roses", "TULIPS"), ("roses", "TULIPS")])
+def test_datasets_without_facts_are_named_with_near_names(first: str, second: str, tmp_path: Path) -> None:
+    facts = tmp_path / "datasets.yaml"
+    one = "{train_images: 1, image_size: 2, channels: 3, classes: 4}"
+    facts.write_text(f"{first}: {one}\n{second}: {one}\n")
+    place = {"path": str(written(ROWS, tmp_path / "trials.csv")), "facts": str(facts), "epoch": 3}
+    with pytest.raises(UserError, match=r"no facts of .*'tulips' \(did you mean 'TULIPS'\?\), but of") as error:
+        read_records(build_config(DataConfig, place))
+    assert ("'roses' (did you mean 'Roses'?)" in one_line(error.value)) == (first == "Roses")
