@@ -19,8 +19,8 @@ from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_sources, own_place
 from nngpt_ext.data.splits import PARTS, SPLITS, assign_split, datasets_in, family_weights, shuffled
-from nngpt_ext.data.trials import Source, Trials
-from nngpt_ext.errors import UserError
+from nngpt_ext.data.trials import NO_FACTS, Source, Trials
+from nngpt_ext.errors import UserError, nearest, setting, shown
 from nngpt_ext.io import as_text
 
 
@@ -93,6 +93,19 @@ class Records:
         return {nn: as_text(code, f"the source of network '{nn}'") for nn, code in self.source.sources(names).items()}
 
 
+def check_facts(source: Source, trials: Trials) -> None:
+    """Raise a `UserError` with near names if datasets lack facts, and fewer than two are left for pairs."""
+    strange = [why.removeprefix(NO_FACTS).strip()[1:-1] for why in trials.excluded if why.startswith(NO_FACTS)]
+    left = trials.frame["dataset"].unique()
+    if strange and len(left) < 2:
+        names = ", ".join(f"{shown(name)}{nearest(name, source.facts)}" for name in strange)
+        why = f"no pairs: only {left[0]} has facts" if len(left) else "no trial can be used"
+        raise UserError(
+            f"{why}: there are no facts of {names}, but of {', '.join(sorted(source.facts)) or 'none'}; name each one "
+            f"in the file of facts as in the records: {setting('data.facts', 'datasets.yaml')}"
+        )
+
+
 def read_records(config: DataConfig) -> Records:
     """Read the records that a configuration names.
 
@@ -101,7 +114,9 @@ def read_records(config: DataConfig) -> Records:
     """
     source = open_sources(config.places)
     early = {epoch: read_trials(source, epoch) for epoch in config.evidence.epochs}
-    return Records(source, read_trials(source, config.epoch), early)
+    trials = read_trials(source, config.epoch)
+    check_facts(source, trials)
+    return Records(source, trials, early)
 
 
 def per_fold(config: DataConfig, records: Callable[[], Records]) -> list[DataConfig]:

@@ -46,7 +46,11 @@ def build_pairs(
     best = best[best.groupby("nn")["dataset"].transform("size") >= 2]
     if best.empty:
         known = sorted(set(trials["epoch"]) - {epoch})  # empty if only one epoch was read, as commands do
-        others = f"epochs with trials: {', '.join(map(str, known))}" if known else "LEMUR has most pairs at 1, 2 and 5"
+        others = (
+            f"epochs with trials: {', '.join(map(str, known))}"
+            if known
+            else "nngpt-ext records check lists those that have some"
+        )
         raise UserError(f"no pairs at epoch {epoch}: no network has trials on two datasets then; {others}")
     top = at.groupby("dataset")["accuracy"].max()
     chosen = best if use == "best" else at[at["nn"].isin(set(best["nn"]))]

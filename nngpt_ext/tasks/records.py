@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nngpt_ext.data.cache import read_trials
+from nngpt_ext.data.load import check_facts
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_sources
 from nngpt_ext.errors import UserError
@@ -28,6 +29,7 @@ def check_records(config: DataConfig, epoch: int | None = None) -> dict[str, Any
     """
     source = open_sources(config.places)
     trials = read_trials(source, None)
+    check_facts(source, trials)
     frame = trials.frame
     if frame.empty:
         raise UserError(

@@ -111,7 +111,9 @@ def open_sources(configs: Sequence[SourceConfig]) -> Source:
             key = "code" if config.code else "columns"
             raise UserError(f"{key} goes with source table, not {source.kind}; give the table's path")
         found.append((source, config.datasets))
-    return found[0][0] if len(found) == 1 and not found[0][1] else JoinedSource(found)
+    source, datasets = found[0]
+    alone = len(found) == 1 and not datasets and not isinstance(source, TableSource)
+    return source if alone else JoinedSource(found)
 
 
 def own_place(source: Source) -> str | None:

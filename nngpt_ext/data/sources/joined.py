@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.lineage import known_key
+from nngpt_ext.data.sources.trial_table import TableSource
 from nngpt_ext.data.trials import KEYS, Source, raw_frame
 from nngpt_ext.errors import UserError, plain, shown
 from nngpt_ext.io import as_text, digest, text_digest
@@ -17,12 +20,14 @@ from nngpt_ext.io import as_text, digest, text_digest
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 
 class JoinedSource:
     """Sources in their order, each with names for its datasets.
 
-    A network with the source of one in an earlier source has that one's name; another one whose name is taken gets the
-    name of its source behind its own.
+    A network with the source of one in an earlier place, or in the same table, has that one's name. Another one whose
+    name is taken gets the name of its place behind its own, and a number if that is taken, too.
 
     Args:
         parts: sources, and for each the names of datasets in it by the names that they have here.
@@ -68,15 +73,24 @@ class JoinedSource:
         for source in self._sources:
             own: dict[str, str] = {}
             names: dict[str, str] = {}
-            for nn, code in source.sources(sorted(source.networks())).items():
+            theirs = source.networks()
+            in_table = source.kind == TableSource.kind  # LEMUR has sources under several names, which it keeps
+            for nn, code in source.sources(sorted(theirs)).items():
                 text = as_text(code, f"the source of '{nn}'")
-                # Those of the first source, perhaps all of LEMUR, are not compacted: that takes minutes.
-                compact = text_digest(compact_code(text)) if earlier else None
+                # Those of a LEMUR that is the first source are not compacted: that takes minutes.
+                compact = text_digest(compact_code(text)) if earlier or in_table else None
                 hashes = [one for one in (text_digest(text), known_key(text), compact) if one]
-                name = next((earlier[one] for one in hashes if one in earlier), None)
-                names[nn] = name or (f"{nn} ({Path(source.location).stem})" if nn in taken else nn)
+                known = own | earlier if in_table else earlier
+                name = next((known[one] for one in hashes if one in known), None)
+                if name is None and nn in taken:
+                    name = _free(nn, Path(source.location).stem, taken | theirs | {*names.values()})
+                names[nn] = name or nn
                 for one in hashes:
                     own.setdefault(one, names[nn])
+            if copies := len(names) - len({*names.values()}):
+                log.info(
+                    "records: %d networks of '%s' have the source of another one, and its name", copies, source.location
+                )
             earlier, taken = own | earlier, taken | set(names.values())
             result.append(names)
         return result
@@ -111,6 +125,14 @@ class JoinedSource:
         wanted = set(names)
         found: dict[str, str] = {}
         for source, own in zip(self._sources, self._names, strict=True):
-            asked = {nn: name for nn, name in own.items() if name in wanted and name not in found}
-            found |= {asked[nn]: code for nn, code in source.sources(list(asked)).items()}
+            # Of several networks with one name, the first one's.
+            asked = {name: nn for nn, name in reversed(own.items()) if name in wanted and name not in found}
+            codes = source.sources(list(asked.values()))
+            found |= {name: codes[nn] for name, nn in asked.items()}
         return found
+
+
+def _free(nn: str, place: str, taken: Set[str]) -> str:
+    """The name with its place behind it, numbered on until it is not taken."""
+    names = (f"{nn} ({place}{number})" for number in chain([""], map(" {}".format, count(2))))
+    return next(name for name in names if name not in taken)

@@ -25,6 +25,8 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 CODE = "nn_code"  # the column of networks' sources, unless another one or a folder is named
 _LONGEST = 64  # characters of a recipe's text
 _MOST_OUTSIDE = 0.05  # share of accuracies above 1 from which they are taken for percentages
+_FOLLOWS = 0.95  # absolute rank correlation with the accuracy from which a column is a result
+_FEWEST = 20  # trials, for such a correlation to be no chance
 _ACCURACY = re.compile(r"acc|top_?-?[15]", re.IGNORECASE)
 # What a training shows, or a log notes; as a part of the recipe it would tell the answer, or nothing.
 _RESULT = re.compile(
@@ -57,7 +59,7 @@ class TableSource:
         code: a folder with NAME.py for each network, or the name of a column; by default the column `nn_code`.
         columns: names of columns in the table by ours; `val_acc / 100` divides a number.
         recipe: the fields of recipes, each `NUMBER` or `TEXT`; by default all other columns with numbers or short
-            texts whose names do not look like results.
+            texts whose names do not look like results, and which do not rise or fall with the accuracy.
     """
 
     kind = "table"
@@ -147,17 +149,41 @@ class TableSource:
         found = {name: whole[theirs] for name, (theirs, _) in own.items()}
         for name, (_, divisor) in own.items():
             if divisor != 1.0:
-                found[name] = pd.to_numeric(found[name], errors="coerce") / divisor
+                found[name] = _numbers(found[name]) / divisor
         if _nested(found["accuracy"]):
             raise UserError(f"'{self.location}' has several accuracies in a row; write a row for each epoch")
-        outside = float((pd.to_numeric(found["accuracy"], errors="coerce") > 1).mean())
-        if outside > _MOST_OUTSIDE:
-            divided = _mapped({"accuracy": f"{own['accuracy'][0]} / 100"})
-            raise UserError(
-                f"'{self.location}': {100 * outside:.0f} % of the accuracies are above 1; if they are in percent, "
-                f"divide them: {divided}"
-            )
+        self._check_scale(found["accuracy"], whole[own["accuracy"][0]], found["dataset"])
         return pd.DataFrame({**found, **{name: whole[name] for name in whole.columns if name not in taken | {*found}}})
+
+    def _check_scale(self, accuracy: pd.Series, given: pd.Series, datasets: pd.Series) -> None:
+        """Refuse accuracies in percent, as numbers or texts, and those of which only some are."""
+        signs = given.dropna().astype(str).str.strip().str.endswith("%")
+        above = _numbers(accuracy) > 1
+        share = above.groupby(datasets.astype(str)).mean()
+        percent = sorted(share.index[share > 0.5])
+        column, divisor = self._columns["accuracy"]
+        divide = f"divide them: {_mapped({'accuracy': f'{column} / 100'})}"
+        fractions = "if only these are in percent, write all accuracies as numbers from 0 to 1"
+        if signs.any() and not signs.all():
+            raise UserError(
+                f"'{self.location}': {signs.sum():,} of {len(signs):,} accuracies end in %, the others do not; "
+                "write all as numbers from 0 to 1"
+            )
+        if signs.any() and divisor == 1.0:
+            raise UserError(
+                f"'{self.location}': the accuracies are percentages, such as {given.dropna().iloc[0]}; {divide}"
+            )
+        if above.mean() > _MOST_OUTSIDE or percent:
+            some = (
+                f", most of dataset {', '.join(percent)}, but few of the others"
+                if 0 < len(percent) < len(share)
+                else ""
+            )
+            mixed = f"; {fractions}" if some or above.mean() < 0.5 else ""
+            raise UserError(
+                f"'{self.location}': {100 * above.mean():.0f} % of the accuracies are above 1{some}; if they are in "
+                f"percent, {divide}{mixed}"
+            )
 
     @cached_property
     def recipe(self) -> Mapping[str, str]:
@@ -171,9 +197,17 @@ class TableSource:
             return self._own_recipe
         kinds = {name: _kind(self._frame[name]) for name in others if not _RESULT.search(name)}
         kinds |= {name: kind for name, kind in RECIPE.items() if name in kinds}
-        found = {name: kind for name, kind in kinds.items() if kind is not None}
+        usable = {name: kind for name, kind in kinds.items() if kind is not None}
+        results = [name for name in usable if name not in RECIPE and _follows(name, self._frame)]
+        found = {name: kind for name, kind in usable.items() if name not in results}
         if left := [name for name in others if name not in found]:
-            log.info("records: not taken as a part of the recipe: %s (data.recipe can name them)", ", ".join(left))
+            declared = json.dumps(found | {left[0]: usable.get(left[0], NUMBER)})
+            log.info(
+                "records: not taken as a part of the recipe: %s%s; to keep one, declare the whole recipe: %s",
+                ", ".join(left),
+                f" ({', '.join(results)}: in each dataset as the accuracy, or its opposite)" if results else "",
+                typed(f"--set 'data.recipe={declared}'", f"data={{'recipe': {declared}}}"),
+            )
         return found
 
     def fingerprint(self, epoch: int | None) -> str:
@@ -249,6 +283,28 @@ def _kind(values: pd.Series) -> str | None:
     if pd.to_numeric(distinct, errors="coerce").notna().all() and not distinct.map(lambda x: isinstance(x, bool)).any():
         return NUMBER
     return TEXT if distinct.map(str).str.len().max() <= _LONGEST else None
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """Numbers, and those before a percent sign; NaN for all else."""
+    import pandas as pd
+
+    if values.dtype.kind not in "iufb":
+        values = values.map(lambda x: x.strip().removesuffix("%") if isinstance(x, str) else x)
+    return pd.to_numeric(values, errors="coerce")
+
+
+def _follows(name: str, frame: pd.DataFrame) -> bool:
+    """Whether a column rises or falls with the accuracy, among the trials of each dataset and epoch."""
+    import pandas as pd
+
+    both = (
+        pd.DataFrame({"own": _numbers(frame[name]), "accuracy": _numbers(frame["accuracy"])}).astype("float64").dropna()
+    )
+    groups = [frame.loc[both.index, key].astype(str) for key in ("dataset", "epoch")]
+    ranks = both.groupby(groups).rank(pct=True)
+    ranks -= ranks.groupby(groups).transform("mean")
+    return len(both) >= _FEWEST and bool(abs(ranks["own"].corr(ranks["accuracy"])) > _FOLLOWS)
 
 
 def _nested(values: pd.Series) -> bool:

@@ -83,3 +83,22 @@ def test_a_configuration_of_both(tree: Path, own: Path, tmp_path: Path) -> None:
     own_dataset = (data.pairs[["dataset_1", "dataset_2"]] == "flowers").any(axis=1)
     assert set(data.pairs.loc[own_dataset, "nn"]) == {"AlexNet", "VGG (own)"}
     assert own_dataset.sum() > 5  # with every dataset of LEMUR's
+
+
+def test_other_networks_get_free_names_and_copies_one(tmp_path: Path) -> None:
+    """Four files of one name in four folders, whose networks share a name; the first has a copy, with a comment."""
+    places = []
+    for i in range(4):
+        (tmp_path / str(i)).mkdir()
+        code = {"net": f"class Net{i}: ..."} | ({"copy": "# a copy\nclass Net0: ..."} if i == 0 else {})
+        rows = [(nn, "flowers", 5, i / 10, text) for nn, text in code.items()]
+        frame = pd.DataFrame(rows, columns=["nn", "dataset", "epoch", "accuracy", "nn_code"])
+        frame.to_csv(tmp_path / str(i) / "trials.csv", index=False)
+        places.append((TableSource(tmp_path / str(i) / "trials.csv", {"flowers": OWN}), {"flowers": "flowers"}))
+    source = JoinedSource([*places, places[0]])
+    frame = read_trials(source, 5, cached=False).frame
+    of = {"copy": 0, "net": 1, "net (trials)": 2, "net (trials 2)": 3}
+    assert frame.groupby("nn")["accuracy"].agg(set).to_dict() == {nn: {i / 10} for nn, i in of.items()}
+    codes = source.sources(of)
+    assert codes.pop("copy") == "# a copy\nclass Net0: ..."
+    assert codes == {nn: f"class Net{i}: ..." for nn, i in of.items() if i}

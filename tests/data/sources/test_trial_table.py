@@ -11,6 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.facts import DatasetFacts
+from nngpt_ext.data.load import read_records
 from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_sources
@@ -164,3 +165,40 @@ def test_the_configuration_opens_it(tmp_path: Path) -> None:
         build_config(DataConfig, {"path": "x", "sources": ["lemur"]})
     with pytest.raises(UserError, match="transform is a text, as in LEMUR"):
         build_config(DataConfig, {"path": str(file), "recipe": {"transform": "number"}})
+
+
+def test_what_follows_the_accuracy_is_no_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    accuracy = pd.Series([(7 * i % 40) / 40 for i in range(40)])
+    many = pd.concat([ROWS] * 10, ignore_index=True).assign(
+        accuracy=accuracy, lr=accuracy, rate=1 - accuracy, hits=10_000 * accuracy, wide=[i % 3 for i in range(40)]
+    )
+    with caplog.at_level("INFO"):
+        assert dict(table(tmp_path, many).recipe) == {"lr": "number", "optimizer": "text", "wide": "number"}
+    assert "(rate, hits: in each dataset as the accuracy, or its opposite)" in caplog.text
+    assert '\'recipe\': {"lr": "number", "optimizer": "text", "wide": "number", "val_loss": "number"}' in caplog.text
+    assert dict(table(tmp_path, many, recipe={"rate": "number"}).recipe) == {"rate": "number"}
+
+
+def test_percentages_as_texts_and_of_some_trials_only(tmp_path: Path) -> None:
+    texts = ROWS.assign(accuracy=[f"{100 * x:.0f}%" for x in ROWS["accuracy"]])
+    with pytest.raises(UserError, match=r'are percentages, such as 50%; divide them: .*"accuracy / 100"'):
+        read_trials(table(tmp_path, texts), None, cached=False)
+    source = table(tmp_path, texts, columns={"accuracy": "accuracy / 100"})
+    assert read_trials(source, None, cached=False).frame["accuracy"].tolist() == ROWS["accuracy"].tolist()
+    texts.loc[0, "accuracy"] = "0.5"
+    with pytest.raises(UserError, match="3 of 4 accuracies end in %, the others do not; write all"):
+        read_trials(table(tmp_path, texts), None, cached=False)
+    some = ROWS.assign(accuracy=[50.0, 0.75, 25.0, 1.0])
+    with pytest.raises(UserError, match=r"most of dataset roses, but few of the others.*if only these are in percent"):
+        read_trials(table(tmp_path, some), None, cached=False)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Roses", "TULIPS"), ("roses", "TULIPS")])
+def test_datasets_without_facts_are_named_with_near_names(first: str, second: str, tmp_path: Path) -> None:
+    facts = tmp_path / "datasets.yaml"
+    one = "{train_images: 1, image_size: 2, channels: 3, classes: 4}"
+    facts.write_text(f"{first}: {one}\n{second}: {one}\n")
+    place = {"path": str(written(ROWS, tmp_path / "trials.csv")), "facts": str(facts), "epoch": 3}
+    with pytest.raises(UserError, match=r"no facts of .*'tulips' \(did you mean 'TULIPS'\?\), but of") as error:
+        read_records(build_config(DataConfig, place))
+    assert ("'roses' (did you mean 'Roses'?)" in one_line(error.value)) == (first == "Roses")
