@@ -69,6 +69,7 @@ def made(what: str) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_models_keep_the_engine(kind: str, bits: bool, engine: str, group: list[Example], caplog: Any) -> None:
     model = models_made.base(kind, load_in_4bit=bits).model
+    caplog.clear()  # of what loading says
     assert checked_engine(model, group, 0, engine) == engine
     assert caplog.records == []
     if engine != "plain":

@@ -42,6 +42,7 @@ FIXED: Mapping[str, set[str]] = {
     "docs/host.md": {
         "1.0.6", "2.1.2", "2,000", "0.55 %", "96 %", "77 %", "635 MB", "1.7", "5.15", "5.22", "5 minutes",
     },
+    "docs/own_records.md": {"0.95"},
     "docs/predictions.md": {"0.5", "0.95"},
     "docs/prompts.md": {"80 %", "-6.5", "-0.5"},
     "docs/publishing.md": {"0.4.13", "1.0.0", "2.6"},
