@@ -283,6 +283,11 @@ def no_run(folder: Path) -> UserError:
     return UserError(f"'{folder}' has no run{f'; give one of those in it, such as {runs[0]}' if runs else ''}")
 
 
+def adapter_in(place: Path) -> Path:
+    """The folder of the adapter that a user gives: that folder, or the one of its run."""
+    return place if (place / SETTINGS).is_file() else place / ADAPTER
+
+
 def no_adapter(folder: Path) -> UserError:
     """The error for a folder without an adapter, such as that of a run of all folds."""
     for run in (folder, folder.parent):

@@ -194,15 +194,14 @@ def score(
     from nngpt_ext.errors import unknown
     from nngpt_ext.predict.cluster import ray_engine
     from nngpt_ext.predict.collection import Job, score_collection
-    from nngpt_ext.run_folder import ADAPTER, SETTINGS
+    from nngpt_ext.run_folder import adapter_in
 
     if engine not in ("local", "ray"):
         raise unknown("engine", engine, ("local", "ray"))
     predictor = _predictor(run, store, base, facts)
     names = tuple(predictor.check_datasets(datasets or None))
-    adapter = run if (run / SETTINGS).is_file() else run / ADAPTER
     job = Job(
-        str(adapter.resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
+        str(adapter_in(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
         None if structure is None else _read_structures(structure), _mapping(evidence, EVIDENCE),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None

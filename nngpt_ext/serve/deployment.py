@@ -14,7 +14,7 @@ from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.structures import MEASURE
-from nngpt_ext.run_folder import REPORT, SETTINGS, read_sealed
+from nngpt_ext.run_folder import REPORT, adapter_in, read_sealed
 from nngpt_ext.serve.requests import Served
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def predictor_of(
     run: Path, base: str | None = None, store: PredictionStore | str | None = None, facts: GivenFacts | None = None
 ) -> Predictor:
     """The predictor of a run's folder, or of an adapter's."""
-    make = Predictor.from_pretrained if (run / SETTINGS).is_file() else Predictor.from_run
+    make = Predictor.from_pretrained if adapter_in(run) == run else Predictor.from_run
     return make(run, base=base, store=store, facts=facts)
 
 
@@ -119,6 +119,6 @@ class Deployment:
 def _tested(folder: Path) -> dict[str, Any] | None:
     """From the report of the run; None for an adapter without its run."""
     with suppress(OSError, ValueError, TypeError):
-        report = read_sealed((folder.parent if (folder / SETTINGS).is_file() else folder) / REPORT)
+        report = read_sealed(adapter_in(folder).parent / REPORT)
         return {name: report[name] for name in _TESTED if name in report} or None
     return None

@@ -12,7 +12,7 @@ from nngpt_ext.io import file_digest
 from nngpt_ext.models.base import Base, check_base
 from nngpt_ext.models.identity import read_base_note
 from nngpt_ext.prompts.template import Template
-from nngpt_ext.run_folder import ADAPTER, SETTINGS, WEIGHTS, check_adapter, no_adapter, read_adapter_file
+from nngpt_ext.run_folder import SETTINGS, WEIGHTS, adapter_in, check_adapter, no_adapter, read_adapter_file
 from nngpt_ext.scoring.basis import read_seen
 from nngpt_ext.scoring.note import read_note
 
@@ -25,10 +25,9 @@ def start_of(init_from: str | None) -> Path | None:
     """
     if init_from is None:
         return None
-    given = Path(init_from)
-    folder = given if (given / SETTINGS).is_file() else given / ADAPTER
+    folder = adapter_in(Path(init_from))
     if not (folder / SETTINGS).is_file():
-        raise no_adapter(given)
+        raise no_adapter(Path(init_from))
     return folder
 
 
