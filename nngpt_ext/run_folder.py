@@ -24,7 +24,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
-from nngpt_ext.settings import defaults, dump_config, merged
+from nngpt_ext.settings import dump_config, filled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +75,7 @@ def is_finished(folder: Path, config: BaseModel, resume: bool) -> bool:
         what = "is" if there == folder else f"cannot be made, because '{there}' is"
         raise UserError(f"the output folder '{folder}' {what} a file; {elsewhere()}")
     if (folder / CONFIG).is_file():
-        # A key that an older version did not have was its default.
-        found = merged(defaults(type(config)), read_config(folder / CONFIG))
+        found = filled(type(config), read_config(folder / CONFIG))
         check_config(folder, found, config.model_dump(mode="json"))
         if (folder / REPORT).is_file():
             return True
@@ -191,7 +190,6 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        value = list(value) if isinstance(value, tuple) else value  # as a file has it
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_jsonable_python
 
 from nngpt_ext.errors import UserError, did_you_mean, nearest, nearest_name, parsing, reason, shown, typed
 from nngpt_ext.io import read_text, refuse_twice
@@ -121,6 +122,11 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
         elif not field.is_required():
             found[name] = field.get_default(call_default_factory=True)
     return found
+
+
+def filled(model: type[BaseModel], content: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's configuration with the keys that the version which wrote it did not have: they were the defaults."""
+    return merged(to_jsonable_python(defaults(model)), content)
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -62,7 +62,7 @@ def dataset(
     epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
     trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")] = 0,
-    source: Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))] = "auto",
+    source: Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))] = "auto",
     lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
     push: Push = None,
     private: Private = False,

@@ -136,7 +136,7 @@ def import_(
     outputs: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of NNGPT's epochs, A0, A1, …")],
     out: Annotated[Path | None, typer.Option(help="A new folder; by default OUT_DIR-report.")] = None,
     epoch: Annotated[int, typer.Option(min=1, help="Training epoch of the pairs for the pair prior.")] = 5,
-    source: Annotated[str, typer.Option(help=KINDS.help("Where LEMUR is read from"))] = "auto",
+    source: Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))] = "auto",
     lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
     as_json: AsJson = False,
 ) -> None:

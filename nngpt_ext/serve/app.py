@@ -30,7 +30,7 @@ from nngpt_ext.predict.predictor import Predictor
 from nngpt_ext.predict.question import CheckedQuery, Query
 from nngpt_ext.prompts.structures import MEASURE
 from nngpt_ext.serve.batcher import Batcher, Busy
-from nngpt_ext.serve.deployment import Deployment
+from nngpt_ext.serve.deployment import NO_STORE, Deployment
 from nngpt_ext.serve.guard import HEALTH, PAGE, Guard, problem
 from nngpt_ext.serve.requests import MOST_ROWS, CompareRequest, Network, Problem, RankRequest, ScoreRequest, Served
 from nngpt_ext.settings import build_config, faults, known_keys
@@ -221,13 +221,13 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
         until: datetime | None = None, limit: Annotated[int, Param(ge=1, le=MOST_ROWS)] = 1_000,
     ) -> Response:  # fmt: skip
         """Stored predictions that meet all conditions: the newest, at most `limit`."""
-        if deployment.store is None:
-            raise HTTPException(404, "this server has no store; start it with --store sqlite:///predictions.db")
-        rows = deployment.store.query(
+        found = deployment.predictions(
             nn=nn, dataset=dataset, base_model=base_model, adapter_hash=adapter_hash, prompt=prompt,
             min_confidence=min_confidence, since=since, until=until, limit=limit,
         )  # fmt: skip
-        return _json(rows.to_json(orient="records", date_format="iso", double_precision=15).encode())
+        if found is None:
+            raise HTTPException(404, NO_STORE)
+        return _json(found.encode())
 
     @app.get(HEALTH)
     async def healthz() -> dict[str, str]:

@@ -102,8 +102,8 @@ def compare(
     text, given = _source(code), _given(recipe, accuracies, evidence)
     if run is None:
         with _client(server, store, base, facts) as client:
-            read = None if structure is None else _read_structures(structure)
-            remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, structure=read, **given)
+            given["structure"] = _read_structures(structure)
+            remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
         if as_json:
             print_json(dataclasses.asdict(remote) | {"confidence": remote.confidence})
         else:
@@ -154,8 +154,8 @@ def rank(
     text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
     if run is None:
         with _client(server, store, base, facts) as client:
-            read = None if structure is None else _read_structures(structure)
-            found = client.rank(text, datasets or None, nn=code.stem, structure=read, **given)
+            given["structure"] = _read_structures(structure)
+            found = client.rank(text, datasets or None, nn=code.stem, **given)
     else:
         predictor = _predictor(run, store, base, facts, once=True)
         given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
@@ -202,7 +202,7 @@ def score(
     names = tuple(predictor.check_datasets(datasets or None))
     job = Job(
         str(adapter_in(run).resolve()), names, _mapping(recipe, RECIPE), base, store, _facts(facts),
-        None if structure is None else _read_structures(structure), _mapping(evidence, EVIDENCE),
+        _read_structures(structure), _mapping(evidence, EVIDENCE),
     )  # fmt: skip
     chosen = ray_engine(address) if engine == "ray" else None
     found = score_collection(predictor, job, codes, out, shard=shard, engine=chosen)
@@ -301,11 +301,13 @@ def _structures(
     given: str | None, predictor: Predictor, source: str, datasets: list[str] | None, recipe: Any, nn: str
 ) -> Mapping[str, Structure] | None:
     """The structure on each dataset by `--structure`; None without it, or if the prompt shows none."""
-    read = None if given is None else _read_structures(given)
+    read = _read_structures(given)
     return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
 
 
-def _read_structures(text: str) -> Any:
+def _read_structures(text: str | None) -> Any:
+    if text is None:
+        return None
     from nngpt_ext.prompts.structures import read_structures
 
     return read_structures(text)

@@ -19,6 +19,8 @@ from nngpt_ext.serve.requests import Served
 
 log = logging.getLogger(__name__)
 
+NO_STORE = "this server has no store; start it with --store sqlite:///predictions.db"
+
 # Of report.json: how well an adapter was tested.
 _TESTED = (
     "split", "n_test_pairs", "n_test_networks", "accuracy", "skill", "skill_beyond_best_prior", "within_pair_auc",
@@ -104,6 +106,13 @@ class Deployment:
                     log.info("adapter %s was read again: %s", name, new.model)
             except UserError as error:
                 log.warning("adapter %s stays as it was: %s", name, error)
+
+    def predictions(self, **conditions: Any) -> str | None:
+        """JSON of the stored predictions that meet the conditions of `PredictionStore.query`; None without a store."""
+        if self.store is None:
+            return None
+        rows = self.store.query(**conditions)
+        return str(rows.to_json(orient="records", date_format="iso", double_precision=15))
 
     def served(self) -> list[Served]:
         """What the adapters are, and how well they were tested."""

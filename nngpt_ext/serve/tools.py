@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.answers import Comparison
-from nngpt_ext.serve.deployment import Deployment
+from nngpt_ext.serve.deployment import NO_STORE, Deployment
 from nngpt_ext.serve.guard import Guard
 from nngpt_ext.version import __version__
 
@@ -96,11 +96,11 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         nn: str | None = None, dataset: str | None = None, min_confidence: float | None = None,
         since: datetime | None = None, limit: int = 100,
     ) -> list[dict[str, Any]]:  # fmt: skip
-        if deployment.store is None:
-            raise UserError("this server has no store; start it with --store sqlite:///predictions.db")
         most = max(1, min(limit, 1_000))
-        rows = deployment.store.query(nn=nn, dataset=dataset, min_confidence=min_confidence, since=since, limit=most)
-        return json.loads(rows.to_json(orient="records", date_format="iso", double_precision=15))  # type: ignore[no-any-return]
+        found = deployment.predictions(nn=nn, dataset=dataset, min_confidence=min_confidence, since=since, limit=most)
+        if found is None:
+            raise UserError(NO_STORE)
+        return json.loads(found)  # type: ignore[no-any-return]
 
     return server
 

@@ -30,7 +30,7 @@ from nngpt_ext.io import cannot_write, inside, is_free, write_text
 from nngpt_ext.light import check_whole
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.run_folder import REPORT, check_config, is_finished, read_config, read_record, versions
-from nngpt_ext.settings import defaults, merged
+from nngpt_ext.settings import filled
 from nngpt_ext.study.grid import Cell, Grid, read_grid
 from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, PricePoint, Study
@@ -126,8 +126,7 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
 
 
 def _filled(content: dict[str, Any]) -> dict[str, Any]:
-    """A key that an older version did not have was its default."""
-    cells = {name: merged(defaults(ResolvedConfig), cell) for name, cell in content["cells"].items()}
+    cells = {name: filled(ResolvedConfig, cell) for name, cell in content["cells"].items()}
     return {**content, "cells": cells}
 
 

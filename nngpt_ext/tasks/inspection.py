@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nngpt_ext.data.evidence import COLUMNS, REASON, EarlyTrials
-from nngpt_ext.data.load import load_pairs, parts_of, per_fold, read_records
+from nngpt_ext.data.load import Records, load_pairs, parts_of, per_fold, read_records
 from nngpt_ext.data.pairs import build_pairs, usual_winner_share
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import PARTS, SPLITS
@@ -23,7 +23,9 @@ from nngpt_ext.io import replacing
 from nngpt_ext.models.base import load_base
 
 
-def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool = True) -> dict[str, Any]:
+def summarize_pairs(
+    config: DataConfig, out: Path | None = None, *, split: bool = True, records: Records | None = None
+) -> dict[str, Any]:
     """Build pairs, write them to `out` if given, and count them.
 
     Args:
@@ -44,7 +46,7 @@ def summarize_pairs(config: DataConfig, out: Path | None = None, *, split: bool 
         raise UserError(f"cannot write '{out}': there is no folder '{out.parent}'")
     if out is not None and out.is_dir():
         raise UserError(f"cannot write '{out}': it is a folder")
-    records = read_records(config)
+    records = records or read_records(config)
     # All chosen trials; a run validates and tests on the best ones.
     trials = records.trials.frame
     pairs = build_pairs(trials, config.epoch, label=config.label, use=config.trials, seed=config.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nngpt_ext.data.cache import read_trials
-from nngpt_ext.data.load import check_facts
+from nngpt_ext.data.load import Records, check_facts
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import open_sources
 from nngpt_ext.errors import UserError
@@ -40,11 +40,10 @@ def check_records(config: DataConfig, epoch: int | None = None) -> dict[str, Any
     if epoch is None:
         paired = on[on >= 2] if (on >= 2).any() else on
         epoch = int(paired.reset_index()["epoch"].mode().iloc[0])
-    summary = summarize_pairs(config.model_copy(update={"epoch": epoch}))
+    summary = summarize_pairs(config.model_copy(update={"epoch": epoch}), records=Records(source, trials))
     tested = summary["split"]["test"]["networks"]
     return {
         **summary,
-        "excluded": trials.excluded,
         "location": source.location,
         "recipe": dict(source.recipe),
         "datasets": frame.groupby("dataset")["nn"].nunique().to_dict(),
