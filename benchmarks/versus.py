@@ -1,9 +1,10 @@
 """Runs beside each other on the same test pairs: accuracies, and differences with intervals over families.
 
     python benchmarks/versus.py smollm2-near smollm2-random-near families-near --out benchmarks/results/pretraining.json
+    python benchmarks/versus.py families-near kind_prior --folds 1 2 3 4
 
-A run is a folder below `benchmarks/results/runs`, or any other, with `predictions.parquet` or one in each fold. The
-first run is compared with each of the others, on the test pairs that all of them have.
+A run is a folder below `benchmarks/results/runs`, or any other, with `predictions.parquet` or one in each fold, or a
+baseline's name. The first one is compared with each of the others, on the test pairs that all of them have.
 """
 
 from __future__ import annotations
@@ -19,23 +20,37 @@ from benchmarks.figures import publish
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation import slices
+from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.statistics import bootstrap_networks
 from nngpt_ext.run_folder import KEYS
 
 RUNS = Path(__file__).parent / "results" / "runs"
 
 
-def answers(run: str) -> pd.Series:
+def answers(run: str, folds: Sequence[int] | None = None, level: str = "near") -> pd.Series:
     """Whether each test answer of a run is correct, by network, epoch and datasets in the order of their names."""
+    if run in BASELINES:
+        return pd.concat([_of_baseline(run, fold, level) for fold in folds or range(DataConfig().folds)])
     folder = RUNS / run if (RUNS / run).is_dir() else Path(run)
     files = sorted(folder.glob("fold-*/predictions.parquet")) or [folder / "predictions.parquet"]
+    if folds is not None:
+        files = [folder / f"fold-{fold}" / "predictions.parquet" for fold in folds]
     found = pd.concat([pd.read_parquet(file) for file in files])
     return found[found["split"] == "test"].set_index(KEYS)["correct"].astype(bool)
 
 
-def compare(runs: Sequence[str], level: str) -> dict[str, Any]:
+def _of_baseline(name: str, fold: int, level: str) -> pd.Series:
+    data = load_pairs(DataConfig(split="by_family", fold=fold, family_level=level))
+    test = data.part("test")
+    first = BASELINES[name].fit(data) >= 0.5
+    return pd.Series(
+        first == (test["better_dataset"] == test["dataset_1"]).to_numpy(), pd.MultiIndex.from_frame(test[KEYS])
+    )
+
+
+def compare(runs: Sequence[str], level: str, folds: Sequence[int] | None = None) -> dict[str, Any]:
     """The figures of each run on the common test pairs, and of the first minus each other one."""
-    found = pd.concat({run: answers(run) for run in runs}, axis=1, join="inner")
+    found = pd.concat({run: answers(run, folds, level) for run in runs}, axis=1, join="inner")
     family = load_pairs(DataConfig(split="by_family", fold=0, family_level=level)).families
     units = found.index.get_level_values("nn").map(family).to_numpy()
     first = runs[0]
@@ -58,9 +73,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="two or more")
     parser.add_argument("--family-level", default="near", choices=("near", "strict"))
+    parser.add_argument("--folds", nargs="+", type=int, help="by default all")
     parser.add_argument("--out", type=Path, help="JSON file to write as well")
     given = parser.parse_args()
-    publish(compare(given.runs, given.family_level), given.out)
+    publish(compare(given.runs, given.family_level, given.folds), given.out)
 
 
 if __name__ == "__main__":

@@ -61,11 +61,17 @@ def measure(place: str) -> Measured:
 
 def _folders(folder: Path) -> tuple[Sequence[Any], Callable[[int], Any]]:
     """The class of each image file, and what opens one of them."""
-    top = folder / "train" if (folder / "train").is_dir() else folder
-    if not top.is_dir():
+    if not folder.is_dir():
         raise UserError(f"no dataset at '{folder}': give a folder with a folder of images for each class")
-    files = sorted(file for file in top.glob("*/**/*") if file.suffix.lower() in _SUFFIXES)
-    return [file.relative_to(top).parts[0] for file in files], lambda i: files[i]
+    top = next((part for part in sorted(folder.iterdir()) if part.name.lower() == "train" and part.is_dir()), folder)
+    found = [(file.relative_to(top).parts, file) for file in sorted(top.glob("*/**/*"))]
+    # Without hidden files and folders, such as those of thumbnails, and what macOS adds to archives.
+    images = [
+        (parts[0], file)
+        for parts, file in found
+        if file.suffix.lower() in _SUFFIXES and not any(one.startswith((".", "__MACOSX")) for one in parts)
+    ]
+    return [name for name, _ in images], lambda i: images[i][1]
 
 
 def _saved(folder: Path) -> tuple[Sequence[Any], Callable[[int], Any]]:

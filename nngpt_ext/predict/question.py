@@ -84,13 +84,21 @@ class QueryChecker:
         self._files = files
         self._template = files.note.template
         self._read: tuple[str, str, str, bool] | None = None  # the last source as given, and what `_source` returned
-        self._idle: set[str] = set()  # what the prompt does not show and was already warned about
+        self._idle: set[str] = set()  # what was already warned about
         self._said: set[str] = set()  # unknown datasets that were already warned about
         for name in facts or {}:
             if not is_name(name):
                 example = typed("--facts flowers=1020,224,3,102", "facts={'flowers': (1020, 224, 3, 102)}")
                 raise UserError(f"facts are of a dataset with a name: {example}, not {shown(name)}")
-        self.facts = files.note.known_facts() | {name: facts_of(name, given) for name, given in (facts or {}).items()}
+        trained = files.note.known_facts()
+        own = {name: facts_of(name, given) for name, given in (facts or {}).items()}
+        for name in own.keys() & trained.keys() & set(files.note.datasets):
+            if own[name] != trained[name]:
+                raise UserError(
+                    f"the adapter was trained on '{name}' with the facts {_written(trained[name])}, not "
+                    f"{_written(own[name])}; leave them out, or give another dataset another name"
+                )
+        self.facts = trained | own
         self._structures = StructureReader(self._template, self.facts)
         if self._template.needs("nn"):
             raise UserError(
@@ -114,6 +122,7 @@ class QueryChecker:
         one, two = self._sides(query, names, source_shown)
         question = Question(source, one, two, self._files.note.epoch)
         inputs.check_given(self._template, question)
+        self._warn_of_sides((one, two))
         if (idle := ", ".join(inputs.unused(self._template, query))) and idle not in self._idle:
             self._idle.add(idle)
             log.warning("prompt '%s' does not show what was given and is not used: %s", self._template.name, idle)
@@ -148,6 +157,18 @@ class QueryChecker:
         found = self.structures(query, datasets, source_shown)  # measured only for a sound question
         return [Side(name, one | {"structure": found.get(name)}) for name, one in given.items()]
 
+    def _warn_of_sides(self, sides: Sequence[Side]) -> None:
+        """Say once if an adapter that was trained with early accuracies of one side is given those of none or both."""
+        note, given = self._files.note, sum(bool(one.given["evidence"]) for one in sides)
+        of = "both" if given == 2 else "none"
+        if note.early_best and note.early_sides == "one" and given != 1 and of not in self._idle:
+            self._idle.add(of)
+            log.warning(
+                "the adapter was trained with early accuracies of one dataset of each pair, not of %s: how sure it is "
+                "was not tested for such a question",
+                of,
+            )
+
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.
 
@@ -175,6 +196,10 @@ class QueryChecker:
             )
             self._read = read = query.nn_code, code, text_digest(code), defines_module(code)
         return read[1:]
+
+
+def _written(facts: DatasetFacts) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.by_name().items())
 
 
 def _query(given: Query | Sequence[Any]) -> Query:

@@ -7,6 +7,7 @@ beat the pair prior, with coarse steps it was as good as the recipe GBM (docs/LO
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -39,24 +40,43 @@ _WRITTEN: dict[str, Callable[[Any], str]] = {
 }
 
 
+# What the numbers of a question's recipe can be, in words, and the least and the most.
+_POSSIBLE = {
+    "lr": ("above 0", 5e-324, math.inf),
+    "batch": ("1 or more", 1, math.inf),
+    "momentum": ("from 0 to 1", 0, 1),
+    "dropout": ("from 0 to 1", 0, 1),
+}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
 def _plain(value: Any) -> str:
-    """A value of a field that LEMUR does not have: a number to two digits, or a text."""
-    if isinstance(value, str):
+    """A value of a field that LEMUR does not have: a number to two digits, or a text.
+
+    A text with a number is written as that number, and true as `True`: records and questions may hold either.
+    """
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         return value.replace("_", " ")
-    return str(int(value)) if float(value).is_integer() else f"{float(value):.2g}"
+    return str(int(float(value))) if float(value).is_integer() else f"{float(value):.2g}"
 
 
 def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
     """A recipe with all fields in their order, None for those that it does not state.
 
     Raises:
-        UserError: for a missing learning rate, if it is a field, and unknown fields.
+        UserError: for a missing learning rate, if it is a field, unknown fields, and numbers that cannot be.
     """
     strange = sorted(map(str, set(recipe) - set(fields)))
     if strange or ("lr" in fields and recipe.get("lr") is None):
         near = nearest(strange[0], fields) if strange else ""
         wrong = f"has unknown {shown(', '.join(strange))[1:-1]}{near}" if strange else "has no lr"
         raise UserError(f"a recipe {wrong}; its keys are {', '.join(fields)}")
+    for name, (words, least, most) in _POSSIBLE.items():
+        value = recipe.get(name)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            raise UserError(f"a recipe's {name} must be {words}, not {shown(value)}")
     return {name: recipe.get(name) for name in fields}
 
 

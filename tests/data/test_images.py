@@ -39,6 +39,16 @@ def test_a_folder_of_images(folder: Path) -> None:
     assert (found.sampled, found.broken) == (15, 1)
 
 
+def test_the_training_part_in_any_case_and_no_hidden_files(folder: Path) -> None:
+    (folder / "train").rename(folder / "Train")
+    expected = measure(str(folder)).facts
+    for place in ("Train/.thumbnails", "Train/cats/.cache", "Train/__MACOSX"):
+        (folder / place).mkdir()
+        image(0).save(folder / place / "0.png")
+    image(0).save(folder / "Train" / "cats" / "._0.png")
+    assert measure(str(folder)).facts == expected
+
+
 def test_only_some_of_many_images_are_opened(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -162,3 +162,12 @@ def test_everything_else_counts(run: RunResult) -> None:
         setattr(changed, name, value)
         keys.append(changed.question_key("s", "f"))
     assert all(one != other for one, other in itertools.combinations(keys, 2))
+
+
+def test_facts_that_contradict_those_of_the_training_are_refused(run: RunResult) -> None:
+    files = AdapterFiles(run.output_dir / "adapter")
+    name = files.note.datasets[0]
+    own = files.note.known_facts()[name]
+    QueryChecker(files, {name: own.values()[:4]})
+    with pytest.raises(UserError, match=f"trained on '{name}' with the facts train_images {own.train_images}, .*, not"):
+        QueryChecker(files, {name: (1, 1, 1, 1)})

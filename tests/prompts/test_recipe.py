@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -129,3 +130,24 @@ def test_keys_of_any_kind_and_length() -> None:
     with pytest.raises(UserError) as caught:
         completed({"lr": 1, "a" * 5000: 1}, RECIPE)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"lr": -5}, "lr must be above 0, not -5"),
+        ({"lr": 0.0}, "lr must be above 0, not 0.0"),
+        ({"lr": math.nan}, "lr must be above 0, not nan"),
+        ({"lr": 0.1, "batch": 0}, "batch must be 1 or more, not 0"),
+        ({"lr": 0.1, "momentum": 1.5}, "momentum must be from 0 to 1, not 1.5"),
+        ({"lr": 0.1, "dropout": -0.1}, "dropout must be from 0 to 1, not -0.1"),
+    ],
+)
+def test_a_question_states_a_possible_recipe(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"a recipe's {words}")):
+        completed(wrong, RECIPE)
+
+
+def test_numbers_of_other_fields_may_be_texts() -> None:
+    assert recipe_text({"decay": "1e-4", "warm": True}) == recipe_text({"decay": 1e-4, "warm": "True"})
+    assert recipe_text({"steps": "500", "name": "1_0", "size": "1.5x"}) == "steps 500 name 1 0 size 1.5x"

@@ -111,6 +111,16 @@ def test_only_an_adapter_trained_so_answers_without_evidence_of_both(
     assert of_one.compare(CODE, "mnist", "svhn", evidence=given).log_odds != both.log_odds
 
 
+def test_other_sides_than_those_of_the_training_are_told_once(
+    of_one: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = Predictor(of_one._files.folder)
+    for seen in (SEEN, SEEN, {"mnist": SEEN["mnist"]}, {}):
+        predictor.compare(CODE, "mnist", "svhn", evidence=seen)
+    said = [one.message for one in caplog.records if "one dataset of each pair" in one.message]
+    assert [line.split("not of ")[1].split(":")[0] for line in said] == ["both", "none"]
+
+
 def test_an_older_adapter_was_trained_with_both(run: RunResult, tmp_path: Path) -> None:
     """Its note does not say so; its key and its control question are the same."""
     shutil.copytree(run.adapter, tmp_path / "adapter")

@@ -14,6 +14,7 @@ from nngpt_ext import RunResult, UserError, register_task
 from nngpt_ext.data.selection import DataConfig
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 WAYS = EARLY, PROBABILITIES, BOTH = "early accuracies alone", "probabilities alone", "both"
@@ -27,12 +28,18 @@ class Config(BaseModel):
 
     networks: PositiveInt = Field(200, description="unseen networks, those with the most datasets")
     budgets: list[PositiveInt] = Field([5, 6, 7, 9, 12], min_length=1, description="epochs for each network")
+    runs: dict[int, str] = Field(
+        {},
+        description="finished runs whose probabilities replace the trees', before training (0) and after 1, 2 epochs",
+    )
     data: DataConfig = Field(
         DataConfig(split="by_family"), description="records, epoch to be reached, folds and level of families"
     )
 
     @model_validator(mode="after")
     def _one_training(self) -> Config:
+        if wrong := [step for step in self.runs if step not in (0, *RUNGS)]:
+            raise ValueError(f"runs are of 0, 1 or 2 epochs of training, not {wrong[0]}")
         if min(self.budgets) < self.data.epoch:
             raise ValueError(
                 f"a budget is {self.data.epoch} epochs or more, one whole training, not {min(self.budgets)}"
@@ -148,7 +155,7 @@ class EpochBudget:
 
         if (output_dir / "report.json").exists() and not resume:
             raise UserError(f"'{output_dir}' already has a report; give another folder with --out, or --resume")
-        candidates, families = unseen(config.data)
+        candidates, families = unseen(config.data, config.runs)
         names = sorted(candidates, key=lambda nn: (-len(candidates[nn].reached), nn))[: config.networks]
         found = compare(candidates, families, names, config.budgets, config.data.epoch)
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -183,7 +190,7 @@ def compare(
     )  # fmt: skip
 
 
-def unseen(data: DataConfig) -> tuple[dict[str, Candidate], dict[str, str]]:
+def unseen(data: DataConfig, runs: Mapping[int, str]) -> tuple[dict[str, Candidate], dict[str, str]]:
     """The networks that no training of their fold saw, with what is predicted of them, and their families."""
     from nngpt_ext.study.price import ONE_EPOCH, TWO_EPOCHS, answers_by_step
     from nngpt_ext.tasks.pipeline import Loader
@@ -194,9 +201,35 @@ def unseen(data: DataConfig) -> tuple[dict[str, Candidate], dict[str, str]]:
         "prior": last.answers["pair_prior"], 0: last.answers["bt_recipe_structure"],
         1: found[ONE_EPOCH].answers["bt_all"], 2: last.answers["bt_all"],
     }  # fmt: skip
+    for step, run in runs.items():
+        probabilities[step] = of_run(Path(run), last.test)
     rows = last.test.assign(**{f"p_{name}": values for name, values in probabilities.items()}, family=last.units)
     own = {str(nn): _candidate(pairs, [*probabilities]) for nn, pairs in rows.groupby("nn")}
     return own, dict(rows[["nn", "family"]].drop_duplicates().to_numpy())
+
+
+def of_run(folder: Path, pairs: pd.DataFrame) -> np.ndarray:
+    """P(dataset_1) of each pair, as a run over all folds answered it when it was tested; shape (pairs,).
+
+    Raises:
+        UserError: if the run has not answered every pair, or was tested on other trials.
+    """
+    import pandas as pd
+
+    from nngpt_ext.run_folder import KEYS
+
+    if not (folder / "predictions.parquet").is_file():
+        raise UserError(f"no finished run at '{folder}' (runs): it has no predictions.parquet")
+    own = pd.read_parquet(folder / "predictions.parquet")
+    own = own[own["split"] == "test"].set_index(KEYS).reindex(pd.MultiIndex.from_frame(pairs[KEYS]))
+    lacking = int(own["calibrated_1"].isna().sum())
+    others = int((own["better_dataset"].to_numpy() != pairs["better_dataset"].to_numpy()).sum()) - lacking
+    if lacking or others:
+        raise UserError(
+            f"run '{folder}' was not tested on these trials: {lacking} of {len(own)} pairs are not among its test "
+            f"pairs, {others} have another winner; train it with the same data, --set data.test_trials=random"
+        )
+    return own["calibrated_1"].to_numpy()
 
 
 def _candidate(pairs: pd.DataFrame, names: Sequence[str | int]) -> Candidate:

@@ -33,6 +33,8 @@ _RESULT = re.compile(
     r"acc|top_?-?[15]|loss|err(or)?$|f1|auc|score|precision|recall|perplexity|duration|time|seconds|date|^uid$|^id$|_id$",
     re.IGNORECASE,
 )
+# What means "no value" in a CSV file, but may be a name; the same texts that pandas reads as missing.
+_MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None")
 _OTHER_NAMES = {
     "nn": ("model", "network", "net", "arch", "architecture", "name"),
     "dataset": ("data", "task"),
@@ -117,7 +119,7 @@ class TableSource:
         if others and "accuracy" not in self._given:
             raise UserError(
                 f"'{self.location}' has several accuracies a trial, accuracy, {', '.join(others)}; say which one is "
-                f"compared: {_mapped({'accuracy': others[0]})} (the others are not used)"
+                f"compared: {_mapped({'accuracy': found['accuracy'][0]})} (the others are not used)"
             )
         return found
 
@@ -145,6 +147,10 @@ class TableSource:
                     raise ValueError(f"it has no column {', '.join(lost)}, unlike '{self._files[0].name}'")
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        names = {own[name][0] for name in ("nn", "dataset")}
+        if any(file.suffix.lower() == ".csv" for file in self._files):
+            others = [name for name in whole.columns if name not in names]
+            whole[others] = whole[others].mask(whole[others].isin(_MISSING), None)
         taken = {theirs for theirs, _ in own.values()}
         found = {name: whole[theirs] for name, (theirs, _) in own.items()}
         for name, (_, divisor) in own.items():
@@ -261,7 +267,8 @@ def _read(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
     suffix = file.suffix.lower()
     if suffix == ".csv":
-        return pd.read_csv(file, dtype=str, usecols=None if columns is None else lambda name: name in columns)
+        usecols = None if columns is None else lambda name: name in columns
+        return pd.read_csv(file, dtype=str, usecols=usecols, keep_default_na=False, na_values=[""])
     if suffix == ".jsonl":
         frame = pd.read_json(file, lines=True, dtype=False, convert_dates=False)
         return frame if columns is None else frame[[name for name in columns if name in frame.columns]]

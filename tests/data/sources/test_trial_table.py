@@ -94,13 +94,23 @@ def test_names_of_columns_are_mapped_and_percentages_divided(tmp_path: Path) -> 
 
 def test_several_accuracies_are_refused_until_one_is_named(tmp_path: Path) -> None:
     several = ROWS.assign(top5=0.9)
-    with pytest.raises(UserError, match=r"several accuracies a trial, accuracy, top5; say which.*\"top5\""):
+    with pytest.raises(UserError, match=r"several accuracies a trial, accuracy, top5; say .*{\"accuracy\": \"accuracy\"}"):
         read_trials(table(tmp_path, several), None, cached=False)
     found = read_trials(table(tmp_path, several, columns={"accuracy": "accuracy"}), None, cached=False)
     assert "top5" not in found.frame.columns
     lists = written(ROWS.assign(accuracy=[[0.1, 0.2]] * 4), tmp_path / "lists.jsonl")
     with pytest.raises(UserError, match="several accuracies in a row; write a row for each epoch"):
         read_trials(TableSource(lists, FACTS), None, cached=False)
+
+
+def test_a_name_may_be_a_word_for_nothing(tmp_path: Path) -> None:
+    rows = ROWS.replace({"dataset": {"roses": "None"}, "nn": {"b": "nan"}}).assign(decay=["NA", 0.1, "NaN", "null"])
+    source = TableSource(written(rows, tmp_path / "trials.csv"), {**FACTS, "None": FACTS["roses"]})
+    trials = read_trials(source, None, cached=False)
+    assert trials.excluded == {}
+    assert sorted(trials.frame["dataset"].unique()) == ["None", "tulips"]
+    assert sorted(source.sources(["a", "nan"])) == sorted(trials.frame["nn"].unique()) == ["a", "nan"]
+    assert source.recipe["decay"] == "number"
 
 
 def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
