@@ -27,3 +27,12 @@ def test_only_pairs_that_all_runs_answer_are_compared(tmp_path: Path) -> None:
     one, other = (found["accuracy"][run]["value"] for run in (str(tmp_path), "families-near"))
     assert one == other == pytest.approx(answers(str(tmp_path)).mean(), abs=1e-4)
     assert found[f"{tmp_path} minus"]["families-near"]["value"] == 0
+
+
+def test_a_baseline_answers_as_in_the_run_of_that_fold() -> None:
+    found = compare(["families-near", "kind_prior"], "near", [0])
+    report = json.loads((RUNS / "families-near" / "fold-0" / "report.json").read_text(encoding="utf-8"))
+    assert found["n_test_pairs"] == report["n_test_pairs"]
+    assert found["accuracy"]["kind_prior"]["value"] == pytest.approx(
+        report["baselines"]["kind_prior"]["accuracy"], abs=1e-4
+    )

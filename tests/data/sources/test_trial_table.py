@@ -94,7 +94,9 @@ def test_names_of_columns_are_mapped_and_percentages_divided(tmp_path: Path) -> 
 
 def test_several_accuracies_are_refused_until_one_is_named(tmp_path: Path) -> None:
     several = ROWS.assign(top5=0.9)
-    with pytest.raises(UserError, match=r"several accuracies a trial, accuracy, top5; say .*{\"accuracy\": \"accuracy\"}"):
+    with pytest.raises(
+        UserError, match=r"several accuracies a trial, accuracy, top5; say .*{\"accuracy\": \"accuracy\"}"
+    ):
         read_trials(table(tmp_path, several), None, cached=False)
     found = read_trials(table(tmp_path, several, columns={"accuracy": "accuracy"}), None, cached=False)
     assert "top5" not in found.frame.columns
