@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pandas.testing import assert_frame_equal
 
+from nngpt_ext import Predictor, run_task
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.pairs import build_pairs
@@ -249,16 +250,21 @@ def later_release(database: Path, tmp_path: Path) -> Path:
     return file
 
 
-def test_datasets_of_a_later_release_are_read_once_they_are_described(later_release: Path, tmp_path: Path) -> None:
-    unknown = read_trials(SqliteSource(later_release), 5, cached=False)
-    assert set(unknown.excluded) == {"no facts of dataset 'fashion-mnist'", "no facts of dataset 'tiny-imagenet'"}
+@pytest.fixture
+def facts_file(tmp_path: Path) -> Path:
     facts = tmp_path / "datasets.yaml"
     facts.write_text(
         "fashion-mnist: {train_images: 60000, image_size: 28, channels: 1, classes: 10}\n"
         "tiny-imagenet: {train_images: 100000, image_size: 64, channels: 3, classes: 200}\n"
     )
+    return facts
+
+
+def test_datasets_of_a_later_release_are_read_once_they_are_described(later_release: Path, facts_file: Path) -> None:
+    unknown = read_trials(SqliteSource(later_release), 5, cached=False)
+    assert set(unknown.excluded) == {"no facts of dataset 'fashion-mnist'", "no facts of dataset 'tiny-imagenet'"}
     recipe = {"lr": "number", "weight_decay": "number", "transform": "text"}
-    config = build_config(DataConfig, {"path": str(later_release), "facts": str(facts), "recipe": recipe})
+    config = build_config(DataConfig, {"path": str(later_release), "facts": str(facts_file), "recipe": recipe})
     data = load_pairs(config)
     found = set(data.pairs["dataset_1"]) | set(data.pairs["dataset_2"])
     assert {"fashion-mnist", "tiny-imagenet", "mnist", "svhn"} <= found
@@ -266,3 +272,28 @@ def test_datasets_of_a_later_release_are_read_once_they_are_described(later_rele
     assert list(data.pairs["recipe_1"].iloc[0]) == list(recipe)
     assert data.pairs["recipe_1"].iloc[0]["weight_decay"] == 0.001
     assert data.facts["tiny-imagenet"].classes == 200
+
+
+@pytest.mark.slow
+def test_a_later_release_is_trained_on_reported_and_ranked(
+    later_release: Path, facts_file: Path, tree: Path, tmp_path: Path
+) -> None:
+    result = run_task(
+        "dataset_compare",
+        output_dir=tmp_path / "run",
+        data={
+            "path": str(later_release), "facts": str(facts_file), "train_networks": 24, "validation_networks": 6,
+            "test_networks": 6, "pairs_per_network": 6, "code_tokens": 64,
+        },
+        prompt="metadata",
+        model={"base": "embedded"},
+        tuning={"epochs": 1, "test_every_epoch": False},
+        store=None,
+    )  # fmt: skip
+    assert {"fashion-mnist", "tiny-imagenet"} <= set(result.report.per_dataset.index)
+    assert "tiny-imagenet" in (tmp_path / "run" / "report.md").read_text()
+    ranking = Predictor.from_run(tmp_path / "run").rank(
+        (tree / "nn" / "AlexNet.py").read_text(), ["fashion-mnist", "tiny-imagenet", "svhn"]
+    )
+    assert sorted(ranking.datasets) == ["fashion-mnist", "svhn", "tiny-imagenet"]
+    assert all(not one.unseen for one in ranking.comparisons)
