@@ -87,8 +87,10 @@ def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact
         if isinstance(given, str) or len(values) != 4 or min(values) < 1:
             raise ValueError("four positive integers are needed")
         for key, value in more.items():
+            if not re.fullmatch(r"\w+", key):
+                raise ValueError(f"the name {shown(key)} must be of letters, digits and _, as prompts show it")
             is_number = isinstance(value, (int, float)) and math.isfinite(value)
-            if not re.fullmatch(r"\w+", key) or not (is_number or (isinstance(value, str) and len(value) <= 64)):
+            if not (is_number or (isinstance(value, str) and len(value) <= 64)):
                 raise ValueError(f"{shown(key)} must be a number or a short text")
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(

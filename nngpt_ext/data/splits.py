@@ -175,6 +175,11 @@ def datasets_in(pairs: pd.DataFrame) -> list[str]:
 
 def _by_dataset(request: SplitRequest) -> dict[str, str]:
     pairs, fold, datasets = request.pairs, request.options.fold, datasets_in(request.pairs)
+    if len(datasets) < 4:
+        raise UserError(
+            f"split by_dataset holds out one dataset, validates with another one and trains on pairs of the others: it "
+            f"needs four, and there are {len(datasets)} ({', '.join(datasets)}); choose another split"
+        )
     if fold is None or fold >= len(datasets):
         folds = ", ".join(f"{i} ({name})" for i, name in enumerate(datasets))
         example = f"{typed('--fold 0, in a run ', '')}{setting('data.fold', '0')}"

@@ -64,7 +64,13 @@ def check(
     typer.echo(f"epoch {found['epoch']}: {count(found['pairs'], 'pair')} of {count(found['networks'], 'network')}")
     for part, n in found["split"].items():
         typer.echo(f"  {part}: {count(n['pairs'], 'pair')} of {count(n['networks'], 'network')}")
-    for line in filter(None, (excluded(found["excluded"]), found["note"])):
+    lines = [excluded(found["excluded"]), found["note"]]
+    if strange := found["no_networks"]:
+        names = ", ".join(strange[:5]) + (", …" if len(strange) > 5 else "")
+        lines.append(
+            f"without a class derived from nn.Module in the source: {count(len(strange), 'network')} ({names})"
+        )
+    for line in filter(None, lines):
         typer.echo(line)
     typer.echo("Enough to train and to test." if found["enough"] else "Enough to train, too few to show skill.")
 

@@ -446,3 +446,10 @@ def test_any_even_folds(sizes: dict[str, int], folds: int, seed: int) -> None:
     found = even_folds(members_of, folds, seed)
     loads = [sum(sizes[name] for name in sizes if found[name] == i) for i in range(folds)]
     assert max(loads) - min(loads) <= max(sizes.values())
+
+
+def test_by_dataset_needs_four_datasets(lemur_pairs: pd.DataFrame) -> None:
+    three = ("mnist", "svhn", "cifar-10")
+    few = lemur_pairs[lemur_pairs["dataset_1"].isin(three) & lemur_pairs["dataset_2"].isin(three)]
+    with pytest.raises(UserError, match=r"needs four, and there are 3 \(cifar-10, mnist, svhn\); choose another split"):
+        assign_split(few, "by_dataset", options=SplitOptions(fold=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 from typer.testing import CliRunner
 
 from nngpt_ext import cli
@@ -38,3 +39,14 @@ def test_the_command(monkeypatch) -> None:
     assert "Enough to train, too few to show skill." in done.stdout
     printed = json.loads(CliRunner().invoke(cli.app, [*call, "--json"]).stdout)
     assert printed["pairs"] == 648
+
+
+def test_sources_that_are_no_networks_are_named(tmp_path: Path, monkeypatch) -> None:
+    frame = pd.read_csv(EXAMPLE / "trials.csv")
+    frame.loc[frame["model"] == frame["model"].iloc[0], "nn_code"] = "torch==2.13.0"
+    frame.to_csv(tmp_path / "trials.csv", index=False)
+    columns = [word for one in COLUMNS for word in ("--column", one)]
+    call = ["records", "check", str(tmp_path / "trials.csv"), *columns, "--facts", str(EXAMPLE / "datasets.yaml")]
+    name = frame["model"].iloc[0]
+    assert f"in the source: 1 network ({name})" in CliRunner().invoke(cli.app, call).stdout
+    assert json.loads(CliRunner().invoke(cli.app, [*call, "--json"]).stdout)["no_networks"] == [name]
