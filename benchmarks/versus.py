@@ -1,10 +1,11 @@
 """Runs beside each other on the same test pairs: accuracies, and differences with intervals over families.
 
     python benchmarks/versus.py smollm2-near smollm2-random-near families-near --out benchmarks/results/pretraining.json
-    python benchmarks/versus.py families-near kind_prior --folds 1 2 3 4
+    python benchmarks/versus.py families-near kind_prior --folds 2 3 4
 
 A run is a folder below `benchmarks/results/runs`, or any other, with `predictions.parquet` or one in each fold, or a
-baseline's name. The first one is compared with each of the others, on the test pairs that all of them have.
+baseline's name, which is fitted on the seed of the first run. That one is compared with each of the others, on the test
+pairs that all of them have.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.evaluation import slices
 from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.statistics import bootstrap_networks
-from nngpt_ext.run_folder import KEYS
+from nngpt_ext.run_folder import KEYS, read_config
 
 RUNS = Path(__file__).parent / "results" / "runs"
 
 
-def answers(run: str, folds: Sequence[int] | None = None, level: str = "near") -> pd.Series:
+def answers(run: str, folds: Sequence[int] | None = None, level: str = "near", seed: int = 0) -> pd.Series:
     """Whether each test answer of a run is correct, by network, epoch and datasets in the order of their names."""
     if run in BASELINES:
-        return pd.concat([_of_baseline(run, fold, level) for fold in folds or range(DataConfig().folds)])
-    folder = RUNS / run if (RUNS / run).is_dir() else Path(run)
+        return pd.concat([_of_baseline(run, fold, level, seed) for fold in folds or range(DataConfig().folds)])
+    folder = _folder(run)
     files = sorted(folder.glob("fold-*/predictions.parquet")) or [folder / "predictions.parquet"]
     if folds is not None:
         files = [folder / f"fold-{fold}" / "predictions.parquet" for fold in folds]
@@ -39,8 +40,12 @@ def answers(run: str, folds: Sequence[int] | None = None, level: str = "near") -
     return found[found["split"] == "test"].set_index(KEYS)["correct"].astype(bool)
 
 
-def _of_baseline(name: str, fold: int, level: str) -> pd.Series:
-    data = load_pairs(DataConfig(split="by_family", fold=fold, family_level=level))
+def _folder(run: str) -> Path:
+    return RUNS / run if (RUNS / run).is_dir() else Path(run)
+
+
+def _of_baseline(name: str, fold: int, level: str, seed: int) -> pd.Series:
+    data = load_pairs(DataConfig(split="by_family", fold=fold, family_level=level, seed=seed))
     test = data.part("test")
     first = BASELINES[name].fit(data) >= 0.5
     return pd.Series(
@@ -50,7 +55,9 @@ def _of_baseline(name: str, fold: int, level: str) -> pd.Series:
 
 def compare(runs: Sequence[str], level: str, folds: Sequence[int] | None = None) -> dict[str, Any]:
     """The figures of each run on the common test pairs, and of the first minus each other one."""
-    found = pd.concat({run: answers(run, folds, level) for run in runs}, axis=1, join="inner")
+    config = _folder(runs[0]) / "config.yaml"
+    seed = read_config(config)["data"]["seed"] if config.is_file() else 0
+    found = pd.concat({run: answers(run, folds, level, seed) for run in runs}, axis=1, join="inner")
     family = load_pairs(DataConfig(split="by_family", fold=0, family_level=level)).families
     units = found.index.get_level_values("nn").map(family).to_numpy()
     first = runs[0]

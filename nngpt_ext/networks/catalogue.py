@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import text_digest
 from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, parse_structure, source_key
 
@@ -86,7 +85,7 @@ def structures(
     for key, asked in shapes.items():
         known = {shape: one for shape in asked if (one := package.get((key, shape))) is not None}
         if len(known) < len(asked):
-            known = {**_cached(sources[key]), **known}
+            known = {**_cached(key), **known}
         found.update({(key, shape): known[shape] for shape in asked if shape in known})
         left = [shape for shape in dict.fromkeys(asked) if shape not in known]
         if left:
@@ -96,7 +95,7 @@ def structures(
             found.update({(key, shape): one for shape, one in measured.items()})
             good = {shape: one for shape, one in measured.items() if isinstance(one, Structure)}
             if good:
-                _keep(sources[key], good)
+                _keep(key, good)
     return found
 
 
@@ -135,13 +134,12 @@ def measure_all(
             sandbox.close()
 
 
-def _file(source: str) -> Path:
-    # by the whole text, because a network can read its own docstrings; none of those in the package's table does
-    return cache_folder() / "structure" / f"{text_digest(source)}.json"
+def _file(key: str) -> Path:
+    return cache_folder() / "structure" / f"{key}.json"
 
 
-def _cached(source: str) -> dict[Shape, Found]:
-    return from_cache(_file(source), _read) or {}
+def _cached(key: str) -> dict[Shape, Found]:
+    return from_cache(_file(key), _read) or {}
 
 
 def _read(file: Path) -> dict[Shape, Found]:
@@ -151,11 +149,11 @@ def _read(file: Path) -> dict[Shape, Found]:
     return {Shape(*shape): parse_structure(numbers) for shape, numbers in content["structures"]}
 
 
-def _keep(source: str, measured: Mapping[Shape, Found]) -> None:
-    known = {**_cached(source), **measured}
+def _keep(key: str, measured: Mapping[Shape, Found]) -> None:
+    known = {**_cached(key), **measured}
     rows = [[list(astuple(shape)), one.numbers()] for shape, one in sorted(known.items()) if isinstance(one, Structure)]
     text = json.dumps({"version": VERSION, "structures": rows})
-    to_cache(_file(source), partial(_write, text))
+    to_cache(_file(key), partial(_write, text))
 
 
 def _write(text: str, file: Path) -> None:

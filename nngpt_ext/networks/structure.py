@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from nngpt_ext.data.facts import DatasetFacts
-from nngpt_ext.data.lineage import source_keys
+from nngpt_ext.data.lineage import is_known, source_keys
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.errors import UserError, nearest, shown
+from nngpt_ext.io import text_digest
 
 MOST = 10**15  # no number of a structure is larger
 
@@ -19,8 +20,13 @@ NORMALISATIONS = ("none", "batch", "layer", "group", "instance", "other")  # by 
 
 
 def source_key(source: str) -> str:
-    """What identifies a network: sha256 of its source without comments and docstrings, in hexadecimal."""
-    return source_keys({"": source})[""]
+    """What identifies a network: a sha256 in hexadecimal.
+
+    It is that of its whole source, because a network can read its own docstrings, or, for those that the package knows,
+    none of which does so, that of the source without comments and docstrings.
+    """
+    key = source_keys({"": source})[""]
+    return key if is_known(key) else text_digest(source)
 
 
 def _number(description: str, unit: str = "", passed: bool = False) -> Any:

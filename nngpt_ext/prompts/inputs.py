@@ -61,7 +61,7 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
     """
     if evidence is None or not best:
         return None
-    example = "{'mnist': {1: 0.91}, …}"
+    example = typed('\'{"mnist": {"1": 0.91}, …}\'', "{'mnist': {1: 0.91}, …}")
     if not isinstance(evidence, Mapping):
         raise UserError(f"evidence must be accuracies by dataset and epoch, {example}, not {shown(evidence)}")
     epochs, each = epochs_of(best), {}

@@ -11,6 +11,7 @@ import pandas as pd
 from nngpt_ext.data.evidence import EvidenceConfig
 from nngpt_ext.data.load import per_fold, read_records
 from nngpt_ext.data.selection import DataConfig
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.evaluation import metrics, slices
 from nngpt_ext.evaluation.baselines import BASELINES
 from nngpt_ext.evaluation.figures import Accuracy, SkillBeyondPrior
@@ -52,10 +53,21 @@ def answers_by_step(
         By step; those of the last step have the baselines of `BEFORE` as well.
 
     Raises:
-        UserError: as `load_pairs`.
+        UserError: as `load_pairs`; for another label, choice of trials or the like, and an epoch before the third.
     """
-    usual = {"split": "by_family", "fold": None, "hold_out": None, "label": "normalized"}
-    usual |= {"trials": "random", "test_trials": None}
+    usual: dict[str, object] = {"split": "by_family", "fold": None, "hold_out": None, "label": "normalized"}
+    usual |= {"trials": "random", "test_trials": None, "evidence": EvidenceConfig()}
+    default = DataConfig()
+    for name, value in usual.items():
+        if (given := getattr(config, name)) not in (value, getattr(default, name)):
+            raise UserError(
+                f"data.{name} cannot be {shown(given)} here: what early epochs tell is measured by_family, on all "
+                "folds, with the normalized label and one random trial of each network and dataset"
+            )
+    if config.epoch <= (latest := max(max(STEPS[step].epochs, default=0) for step in steps)):
+        raise UserError(
+            f"epochs up to {latest} tell of a later one: data.epoch must be above {latest}, not {config.epoch}"
+        )
     found = {}
     for step in steps:
         names, folds = (*BEFORE, *after) if step == steps[-1] else after, []

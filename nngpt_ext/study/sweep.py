@@ -105,6 +105,8 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
     for cell in grid.cells:  # no title, reason for not running a cell here or number of workers changes results
         config = cell.config.resolved(inside(folder, "cells", cell.run))
         content["cells"][cell.name] = config.model_dump(mode="json", exclude={"output_dir", "store", "workers"})
+    if grid.price:
+        content |= {"price": grid.price, "data": grid.data.model_dump(mode="json")}
     if (folder / GRID).is_file():
         found = read_config(folder / GRID)
         if other := sorted((found.get("cells") or {}).keys() ^ content["cells"].keys()):

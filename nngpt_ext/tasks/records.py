@@ -60,7 +60,7 @@ def check_records(config: DataConfig, epoch: int | None = None) -> dict[str, Any
     }
 
 
-def _is_network(code: object) -> bool:
+def _is_network(code: str | bytes) -> bool:
     try:
         return defines_module(read_source(as_text(code, "the source"), "the source"))
     except UserError:

@@ -588,7 +588,7 @@ def study() -> list[str]:
         return f"{found['value']:+.3f} {between(found['ci95'], '+')}"
 
     later = [
-        shown(read(f"{RESULTS}families-{level}-folds-1-4.json")[f"families-{level} minus"]["kind_prior"])
+        shown(read(f"{RESULTS}families-{level}-folds-2-4.json")[f"families-{level} minus"]["kind_prior"])
         for level in ("near", "strict")
     ]
     both, recipe, structure = (seen(prompt) for prompt in ("recipe_structure", "recipe", "structure"))
@@ -602,7 +602,7 @@ def study() -> list[str]:
         f"`recipe` {recipe[0]['value']:+.3f} and {recipe[1]['value']:+.3f}, "
         f"`structure` {structure[0]['value']:+.3f} and " + shown(structure[1]).replace(" ", "\n  ", 1),
         f"{early[0]} and\n  {early[1]}, and {rule[0]} and {rule[1]} beyond the early rule",
-        f"folds 1 to 4 alone have {later[0]} near and {later[1]} strict",
+        f"folds 2 to 4 alone have {later[0]} near and {later[1]} strict",
         f"{skill(cell('recipe'))} with the normalized label",
         skill(other).replace(" ", "\n  ", 1),
         f"where the prior has {prior(other)}",

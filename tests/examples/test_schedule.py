@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
 from nngpt_ext.settings import build_config, read_project
 from tests.examples.test_train_budget import PLUGIN, plugin  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("plugin")
 NAMES = "abcd"
+RUNS = Path(__file__).parents[2] / "benchmarks" / "results" / "runs"
 
 
 def pairs_won(order: str) -> dict[tuple[str, str], float]:
@@ -90,3 +95,31 @@ def test_its_configuration() -> None:
     assert build_config(Config, read_project(PLUGIN / "epochs.yaml", "epoch_budget")) == Config()
     with pytest.raises(UserError, match="a budget is 5 epochs or more, one whole training, not 4"):
         build_config(Config, {"budgets": [4, 6]})
+
+
+def test_a_run_stands_for_the_trees_only_if_it_knew_no_more(tmp_path: Path) -> None:
+    from train_budget.schedule import check_run, of_run
+
+    data = build_config(DataConfig, {"split": "by_family"})
+    for name, change, said in [
+        ("level", {"family_level": "strict"}, r"has data.family_level strict, not near: it may have seen"),
+        ("seed", {"seed": 1}, r"has data.seed 1, not 0: it may have seen"),
+        ("fold", {"fold": 0}, r"has data.fold 0, not None"),
+        ("knows", {"evidence": {"epochs": [1]}}, r"knows 1 epochs of training; name it as runs.1, not runs.0"),
+    ]:
+        folder = tmp_path / name
+        folder.mkdir()
+        own = {"data": {"split": "by_family", **change}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(own))
+        with pytest.raises(UserError, match=r"no finished run at .*\(runs.0\)"):
+            check_run(folder, 0, data)
+        shutil.copy(RUNS / "families-near" / "fold-0" / "predictions.parquet", folder)
+        with pytest.raises(UserError, match=said):
+            check_run(folder, 0, data)
+    tested = pd.read_parquet(folder / "predictions.parquet").query("split == 'test'")
+    assert of_run(folder, tested[::-1]).tolist() == tested["calibrated_1"].tolist()[::-1]
+    other = tested.assign(better_dataset=tested["dataset_1"])
+    with pytest.raises(UserError, match=r"was not tested on these trials: 0 of 271 .*, \d+ have another winner"):
+        of_run(folder, other)
+    with pytest.raises(UserError, match="1 of 271 pairs are not among its test pairs, 0 have"):
+        of_run(folder, tested.assign(nn=["unknown", *tested["nn"][1:]]))

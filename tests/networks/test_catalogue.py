@@ -17,7 +17,6 @@ import pytest
 
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
-from nngpt_ext.io import text_digest
 from nngpt_ext.networks import catalogue
 from nngpt_ext.networks.catalogue import SHIPPED, Catalogue, Found, measure_all, shipped, structure_of, structures
 from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
@@ -81,7 +80,7 @@ def test_what_was_measured_is_kept(own_cache, monkeypatch):
     measured = structures([(source, shape) for shape in SHAPES])
     key = source_key(source)
     assert measured[key, SHAPES[0]].parameters == 7_506_762
-    content = json.loads((own_cache / f"{text_digest(source)}.json").read_bytes())
+    content = json.loads((own_cache / f"{source_key(source)}.json").read_bytes())
     assert [tuple(shape) for shape, _ in content["structures"]] == [astuple(shape) for shape in SHAPES]
     monkeypatch.setattr(catalogue, "measure_all", None)
     assert structures([(source, shape) for shape in SHAPES]) == measured
@@ -99,15 +98,17 @@ def test_a_network_that_reads_its_docstring_is_measured_as_it_is(own_cache):
     def forward(self, x):
         return self.layer(x.flatten(1))
 """
-    for width in (10, 20):
-        source = f"import torch\n{code.replace('WIDTH', str(width))}"
+    sources = {width: f"import torch\n{code.replace('WIDTH', str(width))}" for width in (10, 20)}
+    for width, source in sources.items():
         assert structure_of(source, SHAPES[0]).parameters == 3073 * width
+    found = structures([(source, SHAPES[0]) for source in sources.values()])
+    assert [one.parameters for one in found.values()] == [30_730, 61_460]
 
 
 def test_a_damaged_file_is_measured_again(own_cache, caplog):
     source = EXAMPLE.read_text()
     own_cache.mkdir()
-    (own_cache / f"{text_digest(source)}.json").write_text(
+    (own_cache / f"{source_key(source)}.json").write_text(
         '{"version": "1", "structures": [[[3, 32, 32, 10], {"x": 1}]]}'
     )
     assert structure_of(source, SHAPES[0]).parameters == 7_506_762

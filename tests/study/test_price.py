@@ -11,6 +11,7 @@ import yaml
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError
+from nngpt_ext.settings import build_config
 from nngpt_ext.study import pictures
 from nngpt_ext.study.outcome import Study
 from nngpt_ext.study.price import AFTER, BEFORE, ONE_EPOCH, STEPS, answers_by_step, price_sentence
@@ -83,13 +84,30 @@ def test_the_picture_has_every_step_and_the_adapters_of_the_level(priced: Study)
     assert "epoch 1 on both, early_rule: " in found.alt
 
 
-def test_epochs_before_the_end_are_needed() -> None:
-    short = DataConfig.model_validate({**DATA, "epoch": 2})
-    with pytest.raises(UserError, match=r"evidence\.epochs are earlier than epoch 2, not 2"):
-        answers_by_step(short, Loader())
-
-
 def test_a_study_has_something_to_show(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("title: Nothing")
     with pytest.raises(UserError, match="a study has cells or price"):
         run_study(tmp_path / "study.yaml", tmp_path / "out")
+
+
+def test_other_data_are_not_taken_for_these(place: Path, priced: Study, tmp_path: Path) -> None:
+    config = yaml.safe_load((place / "study.yaml").read_text())
+    config["common"]["data"]["test_networks"] = 1
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="test_networks"):
+        run_study(tmp_path / "study.yaml", place / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"label": "percentile"}, "data.label cannot be 'percentile' here: .* with the normalized label"),
+        ({"trials": "all"}, "data.trials cannot be 'all' here"),
+        ({"split": "by_family", "fold": 1}, "data.fold cannot be 1 here"),
+        ({"evidence": {"epochs": [1]}}, "data.evidence cannot be .* here"),
+        ({"epoch": 2}, "epochs up to 2 tell of a later one: data.epoch must be above 2, not 2"),
+    ],
+)
+def test_what_is_fixed_cannot_be_set(data: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        answers_by_step(build_config(DataConfig, data), Loader())

@@ -195,6 +195,9 @@ def unseen(data: DataConfig, runs: Mapping[int, str]) -> tuple[dict[str, Candida
     from nngpt_ext.study.price import ONE_EPOCH, TWO_EPOCHS, answers_by_step
     from nngpt_ext.tasks.pipeline import Loader
 
+    for step, run in runs.items():
+        check_run(Path(run), step, data)
+
     found = answers_by_step(data, Loader(), (ONE_EPOCH, TWO_EPOCHS), ("bt_all",))
     last = found[TWO_EPOCHS]
     probabilities = {
@@ -208,6 +211,29 @@ def unseen(data: DataConfig, runs: Mapping[int, str]) -> tuple[dict[str, Candida
     return own, dict(rows[["nn", "family"]].drop_duplicates().to_numpy())
 
 
+def check_run(folder: Path, step: int, data: DataConfig) -> None:
+    """Check that a run knew nothing of the tested families, and no more than `step` epochs of their networks.
+
+    Raises:
+        UserError: if it is not a finished run over all folds of these families, or its evidence is of other epochs.
+    """
+    from nngpt_ext import TaskConfig
+    from nngpt_ext.run_folder import read_config
+    from nngpt_ext.settings import build_config
+
+    if not (folder / "predictions.parquet").is_file():
+        raise UserError(f"no finished run at '{folder}' (runs.{step}): it has no predictions.parquet")
+    own = build_config(TaskConfig, read_config(folder / "config.yaml")).data
+    for name in ("split", "fold", "folds", "family_level", "seed", "epoch"):
+        if getattr(own, name) != getattr(data, name):
+            raise UserError(
+                f"run '{folder}' (runs.{step}) has data.{name} {getattr(own, name)}, not {getattr(data, name)}: it may "
+                "have seen what is tested here"
+            )
+    if (knows := max(own.evidence.epochs, default=0)) != step:
+        raise UserError(f"run '{folder}' knows {knows} epochs of training; name it as runs.{knows}, not runs.{step}")
+
+
 def of_run(folder: Path, pairs: pd.DataFrame) -> np.ndarray:
     """P(dataset_1) of each pair, as a run over all folds answered it when it was tested; shape (pairs,).
 
@@ -218,8 +244,6 @@ def of_run(folder: Path, pairs: pd.DataFrame) -> np.ndarray:
 
     from nngpt_ext.run_folder import KEYS
 
-    if not (folder / "predictions.parquet").is_file():
-        raise UserError(f"no finished run at '{folder}' (runs): it has no predictions.parquet")
     own = pd.read_parquet(folder / "predictions.parquet")
     own = own[own["split"] == "test"].set_index(KEYS).reindex(pd.MultiIndex.from_frame(pairs[KEYS]))
     lacking = int(own["calibrated_1"].isna().sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,13 @@ import pandas as pd
 from scipy.special import logit
 
 from nngpt_ext.data.evidence import epochs_of
-from nngpt_ext.data.lineage import is_known, source_keys
+from nngpt_ext.data.lineage import is_known
 from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.networks.catalogue import shipped, structures
-from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape
+from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape, source_key
 from nngpt_ext.prompts.scales import counted_momentum
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nngpt_ext.data.facts import DatasetFacts
@@ -102,7 +105,7 @@ def _scaled(data: PairData, sides: Sequence[Side], table: np.ndarray, unknown: f
 def _structures(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """Logarithms of the numbers of each structure, and of ratios of some of them; shape (sides, features)."""
     shapes = [input_shape(one.dataset, data.facts[one.dataset], one.recipe.get("transform")) for one in sides]
-    keys = source_keys({nn: data.sources[nn] for nn in {one.nn for one in sides}})
+    keys = {nn: source_key(data.sources[nn]) for nn in sorted({one.nn for one in sides})}
     found = dict(_shipped(frozenset(keys.values())))
     others = {
         (data.sources[one.nn], shape) for one, shape in zip(sides, shapes, strict=True) if not is_known(keys[one.nn])
@@ -111,6 +114,8 @@ def _structures(data: PairData, sides: Sequence[Side]) -> np.ndarray:
         found |= structures(sorted(others), run_code="never")  # those that were measured before
     nothing = Structure()
     known = [found.get((keys[one.nn], shape), nothing) for one, shape in zip(sides, shapes, strict=True)]
+    if unmeasured := known.count(nothing):
+        log.info("baselines: of %d datasets of networks, %d have no measured structure", len(sides), unmeasured)
     numbers = [[getattr(one, name, None) for name in NUMBERS] for one in known]
     table = pd.DataFrame(numbers, columns=list(NUMBERS), dtype="float64")
     codes = table[list(_CODES)]
