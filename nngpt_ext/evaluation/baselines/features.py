@@ -21,11 +21,11 @@ from nngpt_ext.networks.catalogue import shipped, structures
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, input_shape, source_key
 from nngpt_ext.prompts.scales import counted_momentum
 
-log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from nngpt_ext.data.facts import DatasetFacts
     from nngpt_ext.data.load import PairData
+
+log = logging.getLogger(__name__)
 
 _CODES = ("normalisation", "forward")  # of a structure: these are not sizes
 _CERTAIN = 0.003, 0.997  # accuracies beyond have no useful logit
