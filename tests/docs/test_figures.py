@@ -13,7 +13,8 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -529,21 +530,23 @@ def budget() -> list[str]:
 
 
 def epochs() -> list[str]:
-    found = read(RESULTS + "epoch_budget.json")
-    rows: dict[int, list[Any]] = {}
-    for one in found["rows"]:
-        rows.setdefault(one["budget"], []).append(one)
+    found, of_model = read(RESULTS + "epoch_budget.json"), read(RESULTS + "epoch_budget-model.json")
+    assert [of_model[key] for key in ("networks", "families")] == [found[key] for key in ("networks", "families")]
+
+    def table(rows: list[Any]) -> Iterator[str]:
+        for budget, ways in groupby(rows, key=lambda one: one["budget"]):
+            early, before, both = ways
+            yield row(
+                str(budget),
+                *(f"{one['regret']:.4f} ({one['low']:.4f} to {one['high']:.4f})" for one in (early, before, both)),
+                *("{:+.4f} ({:+.4f} to {:+.4f})".format(*one["both_minus_it"]) for one in (early, before)),
+            )
+
     return [
         f"{found['networks']} networks of {found['families']} families, {found['datasets']:.1f} datasets each",
         f"takes {found['whole']:.0f} epochs",
-        *(
-            row(
-                str(budget),
-                *(f"{one['regret']:.4f} ({one['low']:.4f} to {one['high']:.4f})" for one in ways),
-                *("{:+.4f} ({:+.4f} to {:+.4f})".format(*one["both_minus_it"]) for one in ways[:2]),
-            )
-            for budget, ways in rows.items()
-        ),
+        *table(found["rows"]),
+        *table(of_model["rows"]),
     ]
 
 
