@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ import pytest
 from tests.data.small import add_trials, write_database, write_tree
 
 NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture
+def lemur_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no earlier test had imported it."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ab"]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture(scope="session")

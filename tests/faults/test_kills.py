@@ -96,6 +96,7 @@ class Work:
 
     def wrong(self, name: str) -> list[str]:
         """What is not as if nobody had killed it."""
+        time.sleep(1)  # what is younger may belong to a process that runs, and stays
         folder, wrong = self.ended(name)
         if wrong:
             return [wrong]

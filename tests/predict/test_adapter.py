@@ -226,11 +226,6 @@ def test_an_older_adapter_without_it_is_asked_unchecked(adapter: Path) -> None:
     assert np.isfinite(Predictor(adapter).compare(CODE, "mnist", "svhn").log_odds)
 
 
-def test_facts_that_the_user_gives_do_not_change_it(run: RunResult) -> None:
-    facts = {"celeba-gender": (1, 1, 1, 1), "cifar-10": (2, 2, 2, 2)}
-    assert Predictor.from_run(run.output_dir, facts=facts).compare(CODE, "celeba-gender", "cifar-10").winner
-
-
 @pytest.mark.parametrize("place", [{"device": "cuda"}, {"dtype": "bfloat16"}])
 def test_another_device_or_type_may_round_otherwise(adapter: Path, place: dict[str, str]) -> None:
     known = AdapterFiles(adapter).note.known_answer

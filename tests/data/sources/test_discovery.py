@@ -87,7 +87,7 @@ def test_auto_takes_the_installed_records_third(caplog) -> None:
     ]
 
 
-def test_auto_takes_the_api_last(later_version: None, caplog) -> None:
+def test_auto_takes_the_api_last(lemur_not_imported: None, later_version: None, caplog) -> None:
     assert isinstance(open_source(), ApiSource)
     assert caplog.messages == ["records: api at ab.nn.api, because nn-dataset 2.2.3 ships no records"]
     assert "ab" not in sys.modules  # nothing is imported, built or downloaded yet

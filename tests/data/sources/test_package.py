@@ -205,7 +205,7 @@ def test_accuracies_in_percent_are_named(changing_tree: Path) -> None:
             read_trials(PackageSource(changing_tree), 5)
 
 
-def test_the_installed_one_is_found_without_importing_lemur() -> None:
+def test_the_installed_one_is_found_without_importing_lemur(lemur_not_imported: None) -> None:
     folder = installed_folder()
     assert folder is not None
     assert folder.parts[-2:] == ("ab", "nn")
