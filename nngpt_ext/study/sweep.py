@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import yaml
 
 from nngpt_ext.config import ResolvedConfig
+from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.io import cannot_write, inside, is_free, write_text
@@ -129,7 +130,8 @@ def _claim(folder: Path, grid: Grid, resume: bool) -> None:
 
 def _filled(content: dict[str, Any]) -> dict[str, Any]:
     cells = {name: filled(ResolvedConfig, cell) for name, cell in content["cells"].items()}
-    return {**content, "cells": cells}
+    data = {"data": filled(DataConfig, content["data"])} if "data" in content else {}
+    return {**content, **data, "cells": cells}
 
 
 def _is_finished(folder: Path, cell: Cell) -> bool:

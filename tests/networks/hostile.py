@@ -9,12 +9,18 @@ prints what became of each as JSON: the reason why there is no structure, or the
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
 from nngpt_ext.networks.structure import NUMBERS, Shape
 
+ROOT = Path(__file__).parents[2]
+ORDINARY = 65534  # the user nobody
 SHAPE = Shape(3, 32, 32, 10)
 BEGIN = """
 import ctypes, os, signal, socket, subprocess, sys, threading, time
@@ -203,6 +209,35 @@ def run(names: list[str], folder: str, port: int, without: tuple[str, ...] = ())
             assert sandbox._process is process, "the parent was ended"
         found["applied"] = sandbox.applied
     return found
+
+
+def readable_by_all() -> str:
+    """Shell that makes this interpreter readable by other users, in a mount namespace of its own."""
+    hidden = [Path(sys.base_prefix), Path(sys.prefix), ROOT, Path("/tmp")]
+    tops = {Path("/", *one.parts[1:2]) for one in hidden if one.parts[1] == "root"}
+    lines = ["set -e"]
+    for i, one in enumerate(dict.fromkeys(hidden)):
+        if any(one.is_relative_to(top) for top in tops):
+            lines += [f"mkdir -p /mnt/{i} && mount --bind {shlex.quote(str(one))} /mnt/{i}"]
+    for top in sorted(tops):
+        lines += [f"mount -t tmpfs -o mode=755 tmpfs {top}"]
+        for i, one in enumerate(dict.fromkeys(hidden)):
+            if one.is_relative_to(top):
+                lines += [f"mkdir -p {shlex.quote(str(one))} && mount --move /mnt/{i} {shlex.quote(str(one))}"]
+    return "\n".join(lines)
+
+
+def run_as(user: int, names: list[str], folder: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """`run` in a process of this user; it prints JSON."""
+    command = [sys.executable, "-m", "tests.networks.hostile", str(folder), str(port), *names]
+    if user != os.getuid():
+        become = f"setpriv --reuid {user} --regid {user} --clear-groups {shlex.join(command)}"
+        script = f"{readable_by_all()}\ncd {shlex.quote(str(ROOT))}\nexec {become}"
+        command = ["unshare", "--mount", "sh", "-c", script]
+    own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)}
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **own}, cwd=ROOT, check=False, timeout=600
+    )
 
 
 if __name__ == "__main__":

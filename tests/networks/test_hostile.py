@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from tests.networks import hostile
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="its system calls are those of Linux on x86_64"
 )
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -88,22 +86,6 @@ def test_endless_ones_are_stopped(name, victim, listener):
     check(hostile.run([name], str(victim), listener.getsockname()[1]), [name], victim, listener)
 
 
-def readable_by_all() -> str:
-    """Shell that makes this interpreter readable by other users, in a mount namespace of its own."""
-    hidden = [Path(sys.base_prefix), Path(sys.prefix), ROOT, Path("/tmp")]
-    tops = {Path("/", *one.parts[1:2]) for one in hidden if one.parts[1] == "root"}
-    lines = ["set -e"]
-    for i, one in enumerate(dict.fromkeys(hidden)):
-        if any(one.is_relative_to(top) for top in tops):
-            lines += [f"mkdir -p /mnt/{i} && mount --bind {shlex.quote(str(one))} /mnt/{i}"]
-    for top in sorted(tops):
-        lines += [f"mount -t tmpfs -o mode=755 tmpfs {top}"]
-        for i, one in enumerate(dict.fromkeys(hidden)):
-            if one.is_relative_to(top):
-                lines += [f"mkdir -p {shlex.quote(str(one))} && mount --move /mnt/{i} {shlex.quote(str(one))}"]
-    return "\n".join(lines)
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="these tests run as an ordinary user already")
 @pytest.mark.parametrize(
     "names",
@@ -118,18 +100,7 @@ def test_attempts_fail_as_an_ordinary_user(names, listener, monkeypatch):
         (folder / "victim").write_text("precious")
         for one in (folder, folder / "victim"):
             os.chown(one, 65534, 65534)
-        command = [sys.executable, "-m", "tests.networks.hostile", str(folder), str(listener.getsockname()[1]), *names]
-        ordinary = f"setpriv --reuid 65534 --regid 65534 --clear-groups {shlex.join(command)}"
-        script = f"{readable_by_all()}\ncd {shlex.quote(str(ROOT))}\nexec {ordinary}"
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)}
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script],
-            capture_output=True,
-            text=True,
-            env=env,
-            check=False,
-            timeout=600,
-        )
+        done = hostile.run_as(hostile.ORDINARY, names, folder, listener.getsockname()[1])
         if done.returncode and ("unshare" in done.stderr or "setpriv" in done.stderr or "mount" in done.stderr):
             pytest.skip(f"cannot become an ordinary user here: {done.stderr.strip().splitlines()[-1]}")
         assert done.returncode == 0, done.stderr
@@ -156,7 +127,7 @@ def test_attempts_fail_as_an_ordinary_user(names, listener, monkeypatch):
 def test_the_command_says_it_in_one_line(body, why, tmp_path):
     (tmp_path / "net.py").write_text(body)
     command = [sys.executable, "-m", "nngpt_ext", "structure", "net.py", "--shape", "3x32x32", "--classes", "10"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(hostile.ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"error: 'net.py' has no structure at 3x32x32, 10 classes: {why}\n", done.stderr), done.stderr

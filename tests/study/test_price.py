@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nngpt_ext.study import pictures
 from nngpt_ext.study.outcome import Study
 from nngpt_ext.study.price import AFTER, BEFORE, ONE_EPOCH, STEPS, answers_by_step, price_sentence
 from nngpt_ext.study.sections import sections
-from nngpt_ext.study.sweep import run_study
+from nngpt_ext.study.sweep import GRID, run_study
 from nngpt_ext.tasks.pipeline import Loader
 from tests.study.made import cell, of_families, study
 
@@ -96,6 +97,14 @@ def test_other_data_are_not_taken_for_these(place: Path, priced: Study, tmp_path
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match="test_networks"):
         run_study(tmp_path / "study.yaml", place / "out", resume=True)
+
+
+def test_a_key_that_an_older_version_did_not_have_was_its_default(priced: Study, place: Path, tmp_path: Path) -> None:
+    older = shutil.copytree(place / "out", tmp_path / "out")
+    content = yaml.safe_load((older / GRID).read_text())
+    del content["data"]["compact_code"]
+    (older / GRID).write_text(yaml.safe_dump(content))
+    assert run_study(place / "study.yaml", older, resume=True).price == priced.price
 
 
 @pytest.mark.parametrize(

@@ -218,17 +218,17 @@ def check_run(folder: Path, step: int, data: DataConfig) -> None:
         UserError: if it is not a finished run over all folds of these families, or its evidence is of other epochs.
     """
     from nngpt_ext import TaskConfig
-    from nngpt_ext.run_folder import read_config
+    from nngpt_ext.run_folder import CONFIG, PREDICTIONS, read_config
     from nngpt_ext.settings import build_config
 
-    if not (folder / "predictions.parquet").is_file():
-        raise UserError(f"no finished run at '{folder}' (runs.{step}): it has no predictions.parquet")
-    own = build_config(TaskConfig, read_config(folder / "config.yaml")).data
+    if not (folder / PREDICTIONS).is_file():
+        raise UserError(f"no finished run at '{folder}' (runs.{step}): it has no {PREDICTIONS}")
+    own = build_config(TaskConfig, read_config(folder / CONFIG)).data
     for name in ("split", "fold", "folds", "family_level", "seed", "epoch"):
         if getattr(own, name) != getattr(data, name):
             raise UserError(
                 f"run '{folder}' (runs.{step}) has data.{name} {getattr(own, name)}, not {getattr(data, name)}: it may "
-                "have seen what is tested here"
+                "have seen what is tested here; name one that was trained with the same data"
             )
     if (knows := max(own.evidence.epochs, default=0)) != step:
         raise UserError(f"run '{folder}' knows {knows} epochs of training; name it as runs.{knows}, not runs.{step}")
@@ -242,9 +242,9 @@ def of_run(folder: Path, pairs: pd.DataFrame) -> np.ndarray:
     """
     import pandas as pd
 
-    from nngpt_ext.run_folder import KEYS
+    from nngpt_ext.run_folder import KEYS, PREDICTIONS
 
-    own = pd.read_parquet(folder / "predictions.parquet")
+    own = pd.read_parquet(folder / PREDICTIONS)
     own = own[own["split"] == "test"].set_index(KEYS).reindex(pd.MultiIndex.from_frame(pairs[KEYS]))
     lacking = int(own["calibrated_1"].isna().sum())
     others = int((own["better_dataset"].to_numpy() != pairs["better_dataset"].to_numpy()).sum()) - lacking

@@ -33,8 +33,11 @@ _RESULT = re.compile(
     r"acc|top_?-?[15]|loss|err(or)?$|f1|auc|score|precision|recall|perplexity|duration|time|seconds|date|^uid$|^id$|_id$",
     re.IGNORECASE,
 )
-# What means "no value" in a CSV file, but may be a name; the same texts that pandas reads as missing.
-_MISSING = ("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None")
+# What means "no value" in a CSV file, as pandas has it; it may be the name of a network or a dataset.
+_MISSING = (
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 _OTHER_NAMES = {
     "nn": ("model", "network", "net", "arch", "architecture", "name"),
     "dataset": ("data", "task"),
@@ -145,12 +148,11 @@ class TableSource:
                 part = _read(file, wanted)
                 if lost := [name for name, _ in own.values() if name not in part.columns]:
                     raise ValueError(f"it has no column {', '.join(lost)}, unlike '{self._files[0].name}'")
+            if file.suffix.lower() == ".csv":
+                others = part.columns.difference([own["nn"][0], own["dataset"][0]], sort=False)
+                part[others] = part[others].mask(part[others].isin(_MISSING), None)
             parts.append(part)
         whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-        names = {own[name][0] for name in ("nn", "dataset")}
-        if any(file.suffix.lower() == ".csv" for file in self._files):
-            others = [name for name in whole.columns if name not in names]
-            whole[others] = whole[others].mask(whole[others].isin(_MISSING), None)
         taken = {theirs for theirs, _ in own.values()}
         found = {name: whole[theirs] for name, (theirs, _) in own.items()}
         for name, (_, divisor) in own.items():
