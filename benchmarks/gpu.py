@@ -35,7 +35,7 @@ from nngpt_ext.batches.rows import own_length, pack, tokens_of
 from nngpt_ext.batches.tensors import answer_log_probs, make_batch, mask_dtype
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import keep_compute_dtype
-from nngpt_ext.models.fused import fuse
+from nngpt_ext.models.fused import fuse, fuse_norms
 from nngpt_ext.version import __version__
 
 # hidden, intermediate, layers, heads, vocabulary: the config.json of deepseek-coder-1.3b-instruct and of
@@ -82,6 +82,7 @@ def base_model(shape: str, device: torch.device, four_bits: bool, dtype: torch.d
         model.model.rotary_emb = type(rotary)(config)
     model.is_loaded_in_4bit = four_bits
     keep_compute_dtype(model)
+    fuse_norms(model)
     return model.eval().requires_grad_(False)
 
 

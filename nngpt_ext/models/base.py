@@ -224,6 +224,10 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
     model.eval()
     model.requires_grad_(False)
     keep_compute_dtype(model)
+    if device != "cpu":
+        from nngpt_ext.models.fused import fuse_norms
+
+        fuse_norms(model)
     return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit, base_identity(folder))
 
 

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from nngpt_ext.models.base import load_base
-from nngpt_ext.models.fused import fuse
+from nngpt_ext.models.fused import fuse, fuse_norms
 
 
 def tuned(load_in_4bit: bool, **lora: Any) -> Any:
@@ -87,3 +87,37 @@ def test_an_adapter_that_is_off_or_not_plain_is_left_to_peft(models: Any) -> Non
     bare = model.unload()
     assert float(off) == float(bare(input_ids=ids, labels=ids).loss)
     assert not any(hasattr(layer, "lora_A") for layer in bare.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_in_one_step(dtype: torch.dtype) -> None:
+    model = load_base("embedded", load_in_4bit=False).model.to(dtype)
+    ids = torch.arange(5, 200)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids, use_cache=False).logits.float()
+    fuse_norms(model)
+    norm = model.model.norm
+    assert "forward" not in vars(norm)  # by default only on a GPU
+    fuse_norms(model, on="cpu")
+    assert "forward" in vars(norm)
+    with torch.no_grad():
+        after = model(input_ids=ids, use_cache=False).logits.float()
+    assert (after - before).norm() < 8 * torch.finfo(dtype).eps * before.norm()
+
+
+def test_a_norm_that_computes_something_else_stays() -> None:
+    class ScaledRMSNorm(torch.nn.Module):
+        """As Gemma's: by one more than its weight."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.zeros(8)), 1e-6
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.rms_norm(x, [8], 1 + self.weight, self.eps)
+
+    norm = ScaledRMSNorm()
+    x = torch.randn(3, 8)
+    before = norm(x)
+    fuse_norms(torch.nn.Sequential(norm), on="cpu")
+    assert norm(x).equal(before)
