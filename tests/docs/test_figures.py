@@ -8,13 +8,12 @@ docs/LOG.md, whose entries are dated.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
+from statistics import median
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -32,13 +31,14 @@ PAGES = sorted(
 FIXED: Mapping[str, set[str]] = {
     "*": {"3.10", "0.85", "95 %"},
     "CONTRIBUTING.md": {"90 minutes"},
-    "docs/base_models.md": {"1,024", "80 %", "5e-4", "0.13 B", "1.3 B", "6.9 B", "4 GB", "12 GB", "93 MB"},
+    "docs/base_models.md": {"1,024", "80 %", "5e-4", "0.13 B", "1.3 B", "6.9 B", "4 GB", "12 GB", "93 MB", "0.812"},
     "docs/concepts.md": {"0.9", "0.5"},
     "docs/embedded.md": {"1.000"},
     "docs/first_steps.md": {"2.2"},
     "docs/gpu.md": {
         "80 GB", "103 MB", "93 MB", "3.11", "3.12", "19,314",
-        "1.3B", "2,048", "8,192", "1,500", "10,567", "44.7 GB", "0.2 %", "2.0", "1.5", "2.11", "13.0"
+        "1.3B", "2,048", "8,192", "1,500", "10,567", "44.7 GB", "14,326", "41.1 GB", "8,615", "10,064", "0.2 %", "2.0",
+        "1.5", "2.11", "13.0"
     },
     "docs/host.md": {
         "1.0.6", "2.1.2", "2,000", "0.55 %", "96 %", "77 %", "635 MB", "1.7", "5.15", "5.22", "5 minutes",
@@ -289,18 +289,33 @@ def splits() -> list[str]:
 
 
 def held_out() -> list[str]:
-    """Of docs/splits.md: what the baselines reach on datasets never seen."""
+    """Of docs/splits.md: what baselines and language models reach on datasets never seen."""
     found = read(RESULTS + "by_dataset-baselines.json")
-    shown = [found["baselines"][name] for name in ("opponent_prior", "facts_prior", "bt_recipe_structure")]
+    priors = [found["baselines"][name]["datasets"] for name in ("opponent_prior", "facts_prior")]
+    names = [part["held_out"] for part in found["parts"]]
+
+    def run(name: str) -> dict[str, float]:
+        folds = (read(f"{RESULTS}runs/{name}/fold-{fold}/report.json") for fold in range(len(names)))
+        return {dataset: fold["accuracy"]["value"] for dataset, fold in zip(names, folds, strict=True)}
+
+    def beating(one: Mapping[str, float]) -> int:
+        return sum(one[name] > max(prior[name] for prior in priors) for name in names)
+
+    runs = [run(f"by_dataset-{prompt}") for prompt in ("metadata_only", "metadata", "code_only")]
+    shown = [*priors, found["baselines"]["bt_recipe_structure"]["datasets"], *runs]
+    medians = [f"{median(one.values()):.3f}" for one in shown]
+    pretrained = run("smollm2-by_dataset-code_only")
+    assert [*map(beating, runs), beating(pretrained)] == [0, 0, 2, 1]  # as the page says in words
     rows = [
-        row(
-            part["held_out"],
-            f"{part['n_test_pairs']:,}",
-            *(f"{one['datasets'][part['held_out']]:.3f}" for one in shown),
-        )
+        row(part["held_out"], f"{part['n_test_pairs']:,}", *(f"{one[part['held_out']]:.3f}" for one in shown))
         for part in found["parts"]
     ]
-    return [*rows, row("median", "", *(f"{one['median']:.3f}" for one in shown)).replace("|  |", "| |")]
+    return [
+        *rows,
+        row("median", "", *medians).replace("|  |", "| |"),
+        f"has a median of {medians[-1]}",
+        f"has\n{median(pretrained.values()):.3f} with `code_only`",
+    ]
 
 
 def families() -> list[str]:
@@ -619,7 +634,8 @@ def gpu() -> list[str]:
     """What was measured on a card, and the estimates, which are derived in a comment."""
     derived = (ROOT / "examples" / "study_deepseek.yaml").read_text(encoding="utf-8")
     cells = [match(rf"{size} +\d+ GB +([\d.]+ h) +([\d.]+ h)", derived) for size in ("1.3B", "7B")]
-    cards = [read(f"{RESULTS}gpu-{size}-nvidia-h100-80gb-hbm3.json") for size in ("1.3b", "7b")]
+    measured = ("1.3b-nvidia-h100-80gb-hbm3", "7b-nvidia-h100-80gb-hbm3", "7b-nvidia-h200")
+    cards = [read(f"{RESULTS}gpu-{name}.json") for name in measured]
 
     def best(card: Any, engine: str, figure: str = "tokens_per_second") -> float:
         trainer = f"{engine}, the package's trainer"
@@ -629,19 +645,20 @@ def gpu() -> list[str]:
         return row(*(f"{best(card, engine, 'examples_per_second'):.{digits}f}" for card in cards))[2:]
 
     short = next(one for one in cards[1]["results"] if one["row_tokens"] == 2048)
-    large, small = (f"{best(card, 'shared'):,.0f}" for card in cards[::-1])
-    hours = [(24e6 + 10e6 / 3) / best(card, "shared") / 3600 for card in cards]  # scoring is a third of the work
+    rates = [f"{best(card, 'shared'):,.0f}" for card in cards]
+    small, large, _ = rates
+    hours = [(24e6 + 10e6 / 3) / best(card, "shared") / 3600 for card in cards[:2]]  # scoring is a third of the work
     assert [f"{each:.1f} h" for each in hours] == [each[1] for each in cells]
     assert f"reached {large} (7B) and {small} tokens/s (1.3B)" in derived
     return [
-        row(small, large)[2:],
+        row(*rates)[2:],
         per_second("shared", 0),
         per_second("plain", 1),
         row(*(f"{card['examples_ratio']:.1f}×" for card in cards))[2:],
         row(*(f"{best(card, 'shared', 'peak_gb'):.1f} GB" for card in cards))[2:],
         row(*(f"{card['share_of_matrix_rate']:.0%}".replace("%", " %") for card in cards))[2:],
         row(*(f"{c['gradient_relative_error']:.3f}; {c['gradient_rounding']:.3f}" for c in cards))[2:],
-        f"7B has {short['tokens_per_second']:,.0f} tokens/s: the CPU takes "
+        f"7B has {short['tokens_per_second']:,.0f} tokens/s (H100): the CPU takes "
         f"{short['tokens_per_row'] / short['tokens_per_second']:.1f} s",
         *(row(*(each[n] for each in cells))[2:-2] for n in (1, 2)),
         f"{1.35 * 2:.1f} GB | {6.9 * 2:.0f} GB",  # two bytes a parameter
@@ -652,12 +669,13 @@ def base_models() -> list[str]:
     pretrained = read(RESULTS + "pretraining.json")
     near, strict = (read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in ("near", "strict"))
     beyond = [found["skill_beyond_best_prior"] for found in (near, strict)]
-    code = [read(f"{RESULTS}runs/smollm2-code_only-near/fold-{fold}/report.json") for fold in range(1, 5)]
-    weights = [found["n_test_pairs"] for found in code]
-
-    def mean(*keys: str) -> float:
-        values = [functools.reduce(operator.getitem, keys, found) for found in code]
-        return sum(n * value for n, value in zip(weights, values, strict=True)) / sum(weights)
+    code = read(RESULTS + "pretraining-code_only.json")["accuracy"]
+    source = code["smollm2-code_only-near"]
+    frozen = [read(f"{RESULTS}frozen_lm-{split}.json")["baselines"] for split in ("near", "strict", "by_network")]
+    recipe, facts, once = (
+        read(f"{RESULTS}runs/smollm2-{prompt}-by_network/report.json")
+        for prompt in ("recipe_structure", "metadata", "normalized_accuracy")
+    )
 
     one, random, made = (f"{found['value']:.3f} {between(found['ci95'])}" for found in pretrained["accuracy"].values())
     against = [
@@ -671,9 +689,22 @@ def base_models() -> list[str]:
         "({}; `strict` {})".format(
             *(f"{found['value']:+.3f}, {found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}" for found in beyond)
         ),
-        f"it has {mean('accuracy', 'value'):.3f} on four of the five folds ({sum(weights):,} pairs",
-        f"the pair prior has {mean('baselines', 'pair_prior', 'accuracy'):.3f} and the kind prior "
-        f"{mean('baselines', 'kind_prior', 'accuracy'):.3f}",
+        f"it has {source['value']:.3f} {between(source['ci95'])}",
+        "the pair prior has {}, the kind prior {} and boosted trees on the source {}".format(
+            *(f"{code[name]['value']:.3f}" for name in ("pair_prior", "kind_prior", "code_gbm"))
+        ),
+        *(
+            row(name, *(f"{one[key]['accuracy']:.3f}" for one in frozen))
+            for name, key in (("kind prior", "kind_prior"), ("with a ridge regression", "frozen_lm_linear"))
+        ),
+        row("with boosted trees", *(f"{one['frozen_lm_trees']['accuracy']:.3f}" for one in frozen)),
+        row("Bradley–Terry trees on the structure", *(f"{one['bt_structure']['accuracy']:.3f}" for one in frozen)),
+        f"has {recipe['accuracy']['value']:.3f} with `recipe_structure`",
+        f"{facts['accuracy']['value']:.3f} with `metadata`",
+        f"{once['accuracy']['value']:.3f} with `normalized_accuracy`",
+        f"{facts['n_test_pairs']:,} test pairs) the pair prior has "
+        f"{facts['baselines']['pair_prior']['accuracy']:.3f}, the kind prior "
+        f"{facts['baselines']['kind_prior']['accuracy']:.3f}",
     ]  # fmt: skip
 
 
