@@ -50,16 +50,22 @@ _POSSIBLE = {
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
+def as_number(value: Any) -> float | None:
+    """The number that a value of a recipe is, perhaps written as text; None for other texts and for truths."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        return None
+    return float(value)
+
+
 def _plain(value: Any) -> str:
     """A value of a field that LEMUR does not have: a number to two digits, or a text.
 
     A text with a number is written as that number, and true as `True`: records and questions may hold either.
     """
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        return value.replace("_", " ")
-    return str(int(float(value))) if float(value).is_integer() else f"{float(value):.2g}"
+    number = as_number(value)
+    if number is None:
+        return str(value).replace("_", " ")
+    return str(int(number)) if number.is_integer() else f"{number:.2g}"
 
 
 def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ it but with `tuning.offset: kind_prior`, which takes the network's kind from it.
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from nngpt_ext.declaration import Declarations
 from nngpt_ext.io import digest, text_digest, write_text
 from nngpt_ext.networks.structure import input_shape
 from nngpt_ext.prompts.fields import Side
+from nngpt_ext.prompts.recipe import as_number
 from nngpt_ext.prompts.scales import pace, short_number
 from nngpt_ext.prompts.template import Template
 from nngpt_ext.run_folder import BASIS, read_adapter_file
@@ -153,6 +155,8 @@ class Basis:
         kind: of the network, by its source (`nngpt_ext.data.lineage.KINDS`); None if it is like no network in training.
         of_kind: number of training networks of this kind.
         numbers: each number that the prompt shows, by its name in `QUANTITIES`; None where the question has none.
+        fields: likewise each further number of the recipe, by its key.
+        new: values of the recipe that no recipe in training had, by key: texts, and numbers where training has texts.
     """
 
     networks: int
@@ -161,6 +165,8 @@ class Basis:
     kind: str | None
     of_kind: int
     numbers: dict[str, Compared | None]
+    fields: dict[str, Compared | None]
+    new: dict[str, list[str]]
 
     def lines(self) -> list[str]:
         """Sentences for a reader: about the source, the structure, the recipe and the early accuracies."""
@@ -178,6 +184,9 @@ class Basis:
                 for name, one in self.numbers.items()
                 if QUANTITIES[name].group == group
             ]
+            if group == "recipe":
+                own += [f"{name} {none if one is None else one}" for name, one in self.fields.items()]
+                own += [f"{name} {' and '.join(values)}, never in training" for name, values in self.new.items()]
             if own:
                 found.append(f"{beginning}: {'; '.join(own)}.")
         return found
@@ -191,13 +200,17 @@ class Seen(Stage):
     known: dict[str, str | None] = Field(description="those with a signature, and their kinds")
     signatures: str = Field(description=f"of these, {PERMUTATIONS} numbers of 16 bits each, in base64")
     numbers: dict[str, list[FiniteFloat]] = Field(description="percentiles 0 to 100 of each quantity")
+    fields: dict[str, list[FiniteFloat]] = Field({}, description="likewise of further numbers of the recipes")
+    texts: dict[str, list[str]] | None = Field(None, description="values of the recipes that are texts")
 
     @model_validator(mode="after")
     def _check(self) -> Seen:
         if _values(self.signatures).shape != (len(self.known), PERMUTATIONS):
             raise ValueError("the number of signatures is not that of the networks")
-        for name, values in self.numbers.items():
-            if name not in QUANTITIES or len(values) != 101 or values != sorted(values):
+        if strange := set(self.numbers) - set(QUANTITIES):
+            raise ValueError(f"{min(strange)} is no quantity")
+        for name, values in (self.numbers | self.fields).items():
+            if len(values) != 101 or values != sorted(values):
                 raise ValueError(f"{name} has no percentiles")
         return self
 
@@ -241,9 +254,16 @@ class Seen(Stage):
             facts: facts about datasets by name.
         """
         nearest, similarity, kind = self._nearest(source) if template.needs("nn_code") else (None, None, None)
-        asked = _numbers(template, sides, facts)
-        numbers = {name: _compared(asked.get(name, []), values) for name, values in self.numbers.items()}
-        return Basis(self.networks, nearest, similarity, kind, self.kinds.get(kind or "", 0), numbers)
+        own, texts = _own(template, sides)
+        numbers, fields = (
+            {name: _compared(asked.get(name, []), values) for name, values in seen.items()}
+            for seen, asked in ((self.numbers, _numbers(template, sides, facts)), (self.fields, own))
+        )
+        for name in set(own) - set(self.fields):
+            texts.setdefault(name, []).extend(map(short_number, own[name]))
+        known = {name: sorted(set(values) - set((self.texts or {}).get(name, ()))) for name, values in texts.items()}
+        new = {name: values for name, values in sorted(known.items()) if values} if self.texts is not None else {}
+        return Basis(self.networks, nearest, similarity, kind, self.kinds.get(kind or "", 0), numbers, fields, new)
 
 
 def seen_in_training(template: Template, data: PairData, *, kinds: bool = False) -> Seen:
@@ -259,7 +279,7 @@ def seen_in_training(template: Template, data: PairData, *, kinds: bool = False)
         for question in questions_of(data.training)
         for side in (question.first, question.second)
     }
-    numbers = _numbers(template, sides.values(), data.facts)
+    numbers, (own, texts) = _numbers(template, sides.values(), data.facts), _own(template, sides.values())
     counted = Counter(data.kinds[nn] for nn in names if nn in data.kinds) if kept else {}
     return Seen(
         networks=len(names),
@@ -267,6 +287,8 @@ def seen_in_training(template: Template, data: PairData, *, kinds: bool = False)
         known={nn: data.kinds.get(nn) for nn in kept},
         signatures=base64.b64encode(values.tobytes()).decode(),
         numbers={name: _percentiles(found) for name, found in numbers.items() if found},
+        fields={name: _percentiles(found) for name, found in sorted(own.items())},
+        texts={name: sorted(set(found)) for name, found in sorted(texts.items())},
     )
 
 
@@ -295,6 +317,22 @@ def _numbers(template: Template, sides: Iterable[Side], facts: Mapping[str, Data
             if value is not None:
                 found[one.name].append(_rounded(value))
     return found
+
+
+def _own(template: Template, sides: Iterable[Side]) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+    """The numbers of the recipes' fields that are no quantity, and the texts, by field."""
+    numbers: dict[str, list[float]] = {}
+    texts: dict[str, list[str]] = {}
+    for side in sides if template.shows("recipe") else ():
+        for name, value in (side.given.get("recipe") or {}).items():
+            if value is None or value == "" or (name in QUANTITIES and QUANTITIES[name].fields == ("recipe",)):
+                continue
+            number = as_number(value)
+            if number is None:
+                texts.setdefault(name, []).append(str(value))
+            elif math.isfinite(number):
+                numbers.setdefault(name, []).append(_rounded(number))
+    return numbers, texts
 
 
 def _height(template: Template, side: Side, facts: Mapping[str, DatasetFacts]) -> int | None:

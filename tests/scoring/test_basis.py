@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,43 @@ def test_shares_are_those_of_the_training(seen: Seen, data: PairData) -> None:
         assert one.training == pytest.approx((rates.min(), rates.max()), rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def own(data: PairData) -> Seen:
+    """Of real pairs whose recipes have further fields, one with numbers as text."""
+    training = data.training.copy()
+    for i in (1, 2):
+        training[f"recipe_{i}"] = [
+            recipe | {"warmup": n % 5, "decay": str(n % 3 / 100), "optimizer": ("adam", "sgd")[n % 2], "ema": n % 2 == 0}
+            for n, recipe in enumerate(training[f"recipe_{i}"])
+        ]
+    return seen_in_training(TEMPLATE, dataclasses.replace(data, training=training))
+
+
+def test_fields_of_ones_own(own: Seen, data: PairData) -> None:
+    usual = basis(own, data, warmup="3", decay=0.01, optimizer="sgd", ema=True)
+    assert usual.new == {}
+    assert {name: str(one) for name, one in usual.fields.items()} == {
+        "decay": "0.01, as usual in training",
+        "warmup": "3, more than in 60 % of training",
+    }
+    strange = basis(own, data, warmup=50, optimizer="lion", ema="maybe", transform="norm_33")
+    assert strange.fields["decay"] is None
+    assert strange.new == {"ema": ["maybe"], "optimizer": ["lion"], "transform": ["norm_33"]}
+    assert strange.lines()[-1].endswith(
+        "; decay not given; warmup 50, above all in training (0 to 4); ema maybe, never in training; optimizer lion, "
+        "never in training; transform norm_33, never in training."
+    )
+
+
+def test_a_number_where_training_has_texts(own: Seen, data: PairData) -> None:
+    assert basis(own, data, optimizer=3).new == {"optimizer": ["3"]}
+
+
+def test_an_older_adapter_knows_no_texts(own: Seen, data: PairData) -> None:
+    older = own.model_copy(update={"fields": {}, "texts": None})
+    assert basis(older, data, optimizer="lion", warmup=50).new == {}
+
+
 @pytest.mark.parametrize(
     ("compared", "words"),
     [
@@ -121,7 +159,7 @@ def test_only_what_the_prompt_shows_is_told(data: PairData) -> None:
     found = shown["code_only"].basis(get_template("code_only"), ALEXNET, [Side("mnist"), Side("svhn")], data.facts)
     assert [line.split(":")[0] for line in found.lines()] == ["Source"]
     without = shown["metadata_only"].basis(get_template("metadata_only"), ALEXNET, [], data.facts)
-    assert without == Basis(1360, None, None, None, 0, {})
+    assert without == Basis(1360, None, None, None, 0, {}, {}, {})
     assert without.lines() == []
 
 
