@@ -104,7 +104,8 @@ def own(data: PairData) -> Seen:
     training = data.training.copy()
     for i in (1, 2):
         training[f"recipe_{i}"] = [
-            recipe | {"warmup": n % 5, "decay": str(n % 3 / 100), "optimizer": ("adam", "sgd")[n % 2], "ema": n % 2 == 0}
+            recipe
+            | {"warmup": n % 5, "decay": str(n % 3 / 100), "optimizer": ("adam", "sgd")[n % 2], "ema": n % 2 == 0}
             for n, recipe in enumerate(training[f"recipe_{i}"])
         ]
     return seen_in_training(TEMPLATE, dataclasses.replace(data, training=training))
