@@ -22,6 +22,12 @@ settings.register_profile("steady", max_examples=30, deadline=None, derandomize=
 settings.load_profile("steady")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests pin what a CPU computes, also on a machine with a GPU; `pytest -m gpu` runs those that need one."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder for this session, which the workers of pytest-xdist share: the user's stays as it is."""
