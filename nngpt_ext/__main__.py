@@ -1,5 +1,6 @@
 """The entry point of the command line: `nngpt-ext`, or `python -m nngpt_ext`."""
 
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ def main() -> None:
     from nngpt_ext import terminal
 
     if next((word for word in sys.argv[1:] if not word.startswith("-")), None) in ASKING:
+        gc.disable()  # a tenth of an answer's time: imports make a million objects, and the process ends soon
         from nngpt_ext.serve import ask_commands
 
         ask_commands.register(terminal.app)

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
@@ -18,14 +18,16 @@ from nngpt_ext.models.base import LOADING, hub_folder
 from nngpt_ext.networks.structure import Structure
 from nngpt_ext.predict.adapter import AdapterFiles, load_scorer
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.question import CheckedQuery, Query, QueryChecker
-from nngpt_ext.predict.store import NO_SOURCE, PredictionStore
+from nngpt_ext.predict.question import NO_SOURCE, CheckedQuery, Query, QueryChecker
 from nngpt_ext.prompts.inputs import ARGUMENTS, Evidence, Recipe
 from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.basis import Basis
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.store import PredictionStore
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,11 @@ class Predictor:
         self._files = AdapterFiles(Path(adapter))
         self.check = QueryChecker(self._files, facts)
         self._base = base or self._files.base_place
-        self._store = PredictionStore.open(store) if isinstance(store, str) else store
+        if isinstance(store, str):
+            from nngpt_ext.predict.store import PredictionStore  # SQLAlchemy, which most questions do not need
+
+            store = PredictionStore.open(store)
+        self._store = store
         self._scorer = scorer
         self._warned = False
 

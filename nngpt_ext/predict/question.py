@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MOST_SAID = 1_000  # unknown datasets that are warned about: a server may be asked about ever new ones
 
+NO_SOURCE = "no source"  # the name under which a model's prior is stored
+
 
 @dataclass(frozen=True)
 class Query:

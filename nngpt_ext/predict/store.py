@@ -17,6 +17,7 @@ from nngpt_ext.data.facts import LEMUR_FACTS, OTHERS
 from nngpt_ext.errors import UserError, nearest_name, unknown
 from nngpt_ext.predict.adapter import AdapterFiles
 from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database, predictions, readable_faults
+from nngpt_ext.predict.question import NO_SOURCE
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
@@ -28,7 +29,6 @@ COLUMNS = tuple(column.name for column in predictions.columns)
 _KEY = ("question", "nn")
 _KNOWN_TO_RUNS = ("better_dataset", "split", "tuning_epoch")
 _OF_A_RUN = ("source", "prompt_sha256", "given_1", "given_2", "log_odds")  # columns that older runs did not write
-NO_SOURCE = "no source"  # the name under which a model's prior is stored
 _ROUNDING = 1e-6  # between a probability and the logistic of its log-odds
 _CHUNK = 500  # values in one statement; SQLite takes at most 32,766
 

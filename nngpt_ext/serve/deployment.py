@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.predict.store import PredictionStore
 from nngpt_ext.prompts.structures import MEASURE
 from nngpt_ext.run_folder import REPORT, adapter_in, read_sealed
 from nngpt_ext.serve.requests import Served
+
+if TYPE_CHECKING:
+    from nngpt_ext.predict.store import PredictionStore
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,12 @@ class Deployment:
             if name in self._folders:
                 raise UserError(f"two adapters are called '{name}'; name one of them: --run other={place}")
             self._folders[name] = Path(place)
-        self.store, self.measure = None if store is None else PredictionStore.open(store), measure
+        self.store: PredictionStore | None = None
+        if store is not None:
+            from nngpt_ext.predict.store import PredictionStore
+
+            self.store = PredictionStore.open(store)
+        self.measure = measure
         self._make = partial(predictor_of, base=base, store=self.store, facts=facts)
         self.predictors = {name: self._make(folder) for name, folder in self._folders.items()}
 
