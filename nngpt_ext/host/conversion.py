@@ -14,6 +14,7 @@ from nngpt_ext.io import replacing
 from nngpt_ext.models.base import local_base
 from nngpt_ext.models.gguf import copy_place, packaged_file
 from nngpt_ext.models.presets import PRESETS, preset
+from nngpt_ext.prompts.builtin import NAMES
 from nngpt_ext.prompts.fields import COLUMNS, FACT_FIELDS, Question, Shown
 from nngpt_ext.prompts.render import Renderer
 from nngpt_ext.prompts.template import Template
@@ -116,7 +117,11 @@ def find_conf(name: str, part: str, folders: Sequence[Path]) -> Path:
             return file.resolve()
     known = {file.name for place in places for file in place.glob("*.json")}
     where = ", ".join(f"'{place}'" for place in places)
-    raise UserError(f"there is no '{name}' here or in {where}{nearest(name, sorted(known))}")
+    ours = [prompt for prompt in NAMES if name == prompt_file(prompt)]  # which `host enable` writes
+    enable = f"nngpt-ext host enable dataset_compare --prompt {ours[0] if ours else 'code_only'}"
+    near = "" if ours else nearest(name, sorted(known))
+    advice = near or (f"; type: {enable}" if ours or name.startswith("nngpt_ext_") else "")
+    raise UserError(f"there is no '{name}' here or in {where}{advice}")
 
 
 def read_llm_preset(file: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _predictor(state: Any) -> Predictor | Client:
 
             _predictors[run] = Client(run, token=os.environ.get(TOKEN))
         elif run not in _predictors:
+            if find_spec("nngpt_ext.predict.predictor") is None:  # nngpt-ext-client alone
+                raise ValueError(f"only nngpt-ext-client is installed here: {run!r} must be a server's URL, http://…")
             from nngpt_ext.predict.predictor import Predictor
 
             _predictors[run] = Predictor.from_run(run)

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import json
 import os
-import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from nngpt_ext.errors import UserError
-from nngpt_ext.extras import pip
 from nngpt_ext.host.installation import Host
 from nngpt_ext.io import cannot_write
 from nngpt_ext.light import check_whole
@@ -108,8 +106,8 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         passed = role in host.modules and argument in host.file(role).read_text(encoding="utf-8")
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
             found.append(
-                f"{package} {version} does not accept {argument}, which NNGPT passes to it; "
-                f"type: {pip(f'install {shlex.quote(package + accepted)}')}"
+                f"{package} {version} does not accept {argument}, which NNGPT passes to it, and this package needs it: "
+                f"NNGPT's tuner needs an environment of its own with {package}{accepted} (docs/host.md)"
             )
     return found
 

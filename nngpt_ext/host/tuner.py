@@ -86,7 +86,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     """
     from nngpt_ext.data.load import load_pairs
     from nngpt_ext.prompts.structures import with_structures
-    from nngpt_ext.tasks.pipeline import find_template
+    from nngpt_ext.tasks.pipeline import check_evidence, find_template
 
     host, out = find_host(asked.host), asked.out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -98,7 +98,10 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     where = asked.config if asked.config is not None else find_project()
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
     chosen = {"model": {"base": base}, **({"prompt": asked.prompt} if asked.prompt is not None else {})}
-    config = build_config(TaskConfig, given, parse_settings(list(asked.settings)), chosen)
+    own = parse_settings(list(asked.settings))
+    if "base" in own.get("model", {}):
+        raise UserError(f"model.base comes from the LLM preset '{file}' (base_model_name): {base}; give another preset")
+    config = build_config(TaskConfig, given, own, chosen)
     if config.tuning.head == "lines":
         raise UserError(
             "NNGPT's tuner trains on answers and has no scoring head for tuning.head=lines; set tuning.head=answer"
@@ -107,6 +110,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     if asked.measure:
         check_database(database)
     template = find_template(config.prompt)
+    check_evidence(template, config.data)
     not_filled = None
     try:
         conversion.prompt_json(template)
@@ -121,7 +125,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     if not asked.export_only and (lines := obstacles(host)):
         raise UserError(f"NNGPT's tuner cannot run here: {'; '.join(lines)}")
 
-    folder = base_folder(base)
+    folder = base_folder(base, advice=f"a local folder may stand in '{file}' as base_model_name")
     ours, theirs = _tokenizer(folder), _tokenizer(folder)
     check_text(ours, base)
     chat_template = conversion.chat_template(preset, file, host, theirs)
@@ -229,7 +233,7 @@ def check_lengths(data: PairData, renderer: Renderer, tokenizer: Any, limit: int
     longest, fitting = 0, renderer.code_tokens
     groups = [own for part in conversion.CORPUS for own in conversion.corpus_pairs(data, part).groupby("nn")]
     for nn, pairs in groups:
-        rows = conversion.chat_rows(pairs, renderer, data.sources)
+        rows = list(conversion.chat_rows(pairs, renderer, data.sources))  # whose errors are not the template's
         try:
             texts = [str(tokenizer.apply_chat_template(row["messages"], tokenize=False)) for row in rows]
         except (jinja2.TemplateError, ValueError) as error:

@@ -70,12 +70,13 @@ class Base:
         return bool(needed < torch.cuda.mem_get_info(self.device)[0] * 0.75)
 
 
-def base_folder(base: str, *, revision: str | None = None, configured: bool = False) -> Path:
+def base_folder(base: str, *, revision: str | None = None, configured: bool = False, advice: str | None = None) -> Path:
     """The local folder of a base model; a hub id is downloaded (safetensors and JSON only), a GGUF file is copied once.
 
     Args:
         base, revision: as in `load_base`.
         configured: whether the base is the key `model.base` of a configuration, which errors then say how to set.
+        advice: what to do if the hub cannot be reached, where neither that key nor `--base` is meant.
 
     Raises:
         UserError: if it is neither a preset, nor a folder or GGUF file, nor reachable on the hub.
@@ -90,7 +91,7 @@ def base_folder(base: str, *, revision: str | None = None, configured: bool = Fa
         return folder
     if not is_hub_id(location):
         raise unknown("base model", base, PRESETS, LOCATIONS)
-    advice = f"download it and give its folder: {typed('--base FOLDER', 'base=FOLDER')}"
+    advice = advice or f"download it and give its folder: {typed('--base FOLDER', 'base=FOLDER')}"
     if configured:
         own = f"or use the model in the package: {setting('model.base', 'embedded')}"
         advice = f"give a local folder: {setting('model.base', 'FOLDER')}, {own}"

@@ -155,7 +155,7 @@ def begin(config: ResolvedConfig, folder: Path, resume: bool) -> RunResult[Repor
     """
     model, head = config.model, config.tuning.head
     faults = _faults(
-        lambda: _check_evidence(find_template(config.prompt, head), config.data),
+        lambda: check_evidence(find_template(config.prompt, head), config.data),
         lambda: _check_finetuner(config.tuning),
         lambda: _check_trackers(config.tuning.report_to),
     )
@@ -194,7 +194,8 @@ def find_template(prompt: str, head: str = "answer") -> Template:
     return found.lines
 
 
-def _check_evidence(template: Template, data: DataConfig) -> None:
+def check_evidence(template: Template, data: DataConfig) -> None:
+    """Check that the epochs of early accuracies are set for a prompt that shows them."""
     if template.takes(GIVEN["evidence"]) and not data.evidence.epochs:
         example = typed("--set data.evidence.epochs=[1]", 'data={"evidence": {"epochs": [1]}}')
         raise UserError(f"prompt '{template.name}' shows early accuracies: set their epochs, for example {example}")

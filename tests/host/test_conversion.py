@@ -119,6 +119,17 @@ def test_a_preset_by_name_and_by_path(tmp_path: Path) -> None:
         find_conf("nngpt_ext_embeded.json", "llm", folders)
 
 
+@pytest.mark.parametrize(
+    ("name", "prompt"), [("NN_dataset_compare_recipe.json", "recipe"), ("nngpt_ext_deepseek.json", "code_only")]
+)
+def test_a_file_that_enable_would_write(tmp_path: Path, name: str, prompt: str) -> None:
+    theirs = tmp_path / "llm" / "NN_dataset_compare_code_based.json"  # NNGPT's own, which has a near name
+    theirs.parent.mkdir()
+    theirs.touch()
+    with pytest.raises(UserError, match=rf"'; type: nngpt-ext host enable dataset_compare --prompt {prompt}$"):
+        find_conf(name, "llm", [tmp_path])
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"base_model_name": 3}'])
 def test_a_preset_edited_by_hand(tmp_path: Path, text: str) -> None:
     file = tmp_path / "p.json"

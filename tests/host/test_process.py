@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.host import bench_host
 from nngpt_ext.errors import UserError
-from nngpt_ext.extras import pip
 from nngpt_ext.host import process
 from nngpt_ext.host.installation import Host, find_host
 from nngpt_ext.host.process import build_database, check_database, obstacles
@@ -44,9 +43,10 @@ def of_versions(host: Host, monkeypatch: pytest.MonkeyPatch, later: bool) -> lis
 def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_versions(host, monkeypatch, later=False) == []
     assert of_versions(host, monkeypatch, later=True) == [
-        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it; "
-        "type: " + pip("install 'transformers<5.15'"),
-        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it; type: " + pip("install 'trl<1.7'"),
+        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it, and this package needs it: "
+        "NNGPT's tuner needs an environment of its own with transformers<5.15 (docs/host.md)",
+        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it, and this package needs it: "
+        "NNGPT's tuner needs an environment of its own with trl<1.7 (docs/host.md)",
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,26 @@ def test_a_prompt_that_the_host_cannot_fill_is_exported_alone(tmp_path: Path) ->
     assert found["command"] is found["arguments"] is None
     assert "does not fill" in found["not_filled"]
     assert len((out / "data" / "train.jsonl").read_text().splitlines()) == found["rows"]["train"] > 0
+
+
+def test_a_prompt_with_early_accuracies_needs_their_epochs(tmp_path: Path) -> None:
+    made(tmp_path, "TuneNNGen")
+    asked = HostTuning(
+        preset(tmp_path, str(EMBEDDED)), "evidence", out=tmp_path / "out", host=tmp_path, export_only=True
+    )
+    with pytest.raises(UserError, match=r"prompt 'evidence' shows early accuracies: set their epochs"):
+        tune_host(asked)
+
+
+def test_the_base_is_that_of_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes_all(tmp_path)
+    file = preset(tmp_path, "deepseek-ai/deepseek-coder-7b-instruct-v1.5")
+    asked = HostTuning(file, out=tmp_path / "out", host=tmp_path, export_only=True)
+    with pytest.raises(UserError, match=r"model\.base comes from the LLM preset '.*\.json' .*; give another preset"):
+        tune_host(replace(asked, settings=["model.base=embedded"]))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"a local folder may stand in '.*preset\.json' as base_model_name"):
+        tune_host(replace(asked, trust_remote_code=True))
 
 
 def test_rows_that_the_host_would_cut_are_refused_before_anything_is_written(tmp_path: Path) -> None:
