@@ -54,15 +54,14 @@ for use in (
 
 # NNGPT takes the folder that it is started in for its project, and builds LEMUR's database unless it finds one there.
 IN_HOST = """
-import os, sqlite3, sys
-from importlib.util import find_spec
+import os, sqlite3, sys, sysconfig
 from pathlib import Path
 root = Path("root")
 (root / "db").mkdir(parents=True)
 (root / "ab").mkdir()
 (root / "README.md").touch()
 sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path.cwd()]
-(root / "ab" / "gpt").symlink_to(Path(next(iter(find_spec("ab.gpt").submodule_search_locations))))
+(root / "ab" / "gpt").symlink_to(Path(sysconfig.get_path("purelib"), "ab", "gpt"))
 with sqlite3.connect(root / "db" / "ab.nn.db") as connection:
     connection.execute("CREATE TABLE nn (name TEXT PRIMARY KEY, code TEXT NOT NULL, id TEXT NOT NULL)")
 os.chdir(root)
