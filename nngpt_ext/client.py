@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError, typed
+from nngpt_ext.errors import UserError, shown, typed
 from nngpt_ext.predict.answers import Comparison, Ranking
 
 if TYPE_CHECKING:
     import httpx
 
-SERVER, TOKEN = "NNGPT_EXT_SERVER", "NNGPT_EXT_TOKEN"  # environment variables: a server's URL, and its token
+# Environment variables: a server's URL, its token, and which of its adapters answers.
+SERVER, TOKEN, ADAPTER = "NNGPT_EXT_SERVER", "NNGPT_EXT_TOKEN", "NNGPT_EXT_ADAPTER"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,16 @@ class Client:
     ) -> None:
         import httpx
 
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not '{url}'")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not {shown(url)}")
+        token = token.strip() if token else token
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise UserError("the token must be one word of ASCII characters")  # which is not shown
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        except httpx.InvalidURL as error:
+            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not '{url}' ({error})") from None
         self._url, self._adapter, self._timeout = url, adapter, timeout
 
     def compare(
@@ -112,8 +119,8 @@ class Client:
     def _post(self, path: str, given: Mapping[str, Any], stream: bool = False) -> Any:
         kept = {name: value for name, value in {**given, "adapter": self._adapter}.items() if value is not None}
         try:
-            body = json.dumps(kept, default=_plain)
-        except (TypeError, ValueError, RecursionError) as error:
+            body = json.dumps(kept, default=_plain, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:  # ValueError: also half a surrogate pair
             raise UserError(f"the question cannot be written as JSON: {error}") from None
         sent = {"content": body, "headers": {"Content-Type": "application/json"}}
         response = self._ask("POST", path, stream=stream, **sent)
@@ -132,7 +139,7 @@ class Client:
             except httpx.HTTPError as error:
                 raise self._lost(error) from None
             wait = float(response.headers.get("Retry-After", 1))
-            if response.status_code != 429 or time.monotonic() + wait > end:
+            if response.status_code not in (429, 503) or time.monotonic() + wait > end:
                 raise self._refused(response)
             time.sleep(wait)
 

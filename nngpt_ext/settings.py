@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -55,6 +55,7 @@ def hide_password(url: str) -> str:
 
 
 C = TypeVar("C", bound=BaseModel)
+_MOST_TOLD = 20  # faults: each is compared with all known keys
 
 
 def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "configuration") -> C:
@@ -76,9 +77,10 @@ def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "config
     raise UserError(f"{what}: {told}")
 
 
-def faults(errors: Iterable[Mapping[str, Any]], known: list[str]) -> str:
-    """What pydantic found wrong, in one line; `known` are the keys that exist, dotted."""
-    return "; ".join(dict.fromkeys(_fault(dict(item), known) for item in errors))
+def faults(errors: Sequence[Mapping[str, Any]], known: list[str]) -> str:
+    """What pydantic found wrong, in one line, the first of many; `known` are the keys that exist, dotted."""
+    told = list(dict.fromkeys(_fault(dict(item), known) for item in errors[:_MOST_TOLD]))
+    return "; ".join([*told, *([f"and {len(errors) - _MOST_TOLD:,} more"] if len(errors) > _MOST_TOLD else [])])
 
 
 def merged(one: Any, other: Any) -> Any:

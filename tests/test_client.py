@@ -82,9 +82,18 @@ def test_structures_and_tuples_are_written_as_json(server: Running) -> None:
 def test_mistakes(server: Running) -> None:
     with pytest.raises(UserError, match=r"is like http://127.0.0.1:8377, not 'localhost'"):
         Client("localhost")
+    for url in ("http://[::1", "http://localhost:abc"):
+        with pytest.raises(UserError, match=r"is like http://127.0.0.1:8377, not 'http://"):
+            Client(url)
+    with pytest.raises(UserError, match=r"is like http://127.0.0.1:8377, not None"):
+        Client(None)  # type: ignore[arg-type]
+    for token in ("one two-secret", "tökén-secret", "se\ncret"):
+        with pytest.raises(UserError, match=r"^the token must be one word of ASCII characters$"):
+            Client(server.url, token=token)
     with pytest.raises(UserError, match=r"no answer from http://127.0.0.1:1 .*; start one in a shell: nngpt-ext serve"):
         Client("http://127.0.0.1:1").adapters()
     with pytest.raises(UserError, match="unknown adapter 'x'; known: demo"):
         Client(server.url, adapter="x").compare(CODE, "mnist", "svhn")
+    assert Client(server.url.replace("http", "HTTP"), token="a-token-with-an-end\n").adapters()
     with pytest.raises(UserError, match="cannot be written as JSON"):
         Client(server.url).compare(CODE, "mnist", "svhn", recipe={"lr": object()})

@@ -81,6 +81,8 @@ def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, A
         raise UserError(f"a recipe {wrong}; its keys are {', '.join(fields)}")
     for name, (words, least, most) in _POSSIBLE.items():
         value = recipe.get(name)
+        if isinstance(value, bool) or (name == "batch" and isinstance(value, float) and not value.is_integer()):
+            raise UserError(f"a recipe's {name} must be a{' whole' * (name == 'batch')} number, not {shown(value)}")
         if isinstance(value, (int, float)) and not least <= value <= most:
             raise UserError(f"a recipe's {name} must be {words}, not {shown(value)}")
     return {name: recipe.get(name) for name in fields}

@@ -22,7 +22,7 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.exceptions import HTTPException
 
 from nngpt_ext.client import Scored
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, unknown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.networks.source import LIMIT
 from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
@@ -48,6 +48,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _REQUESTS: dict[str, type[BaseModel]] = {
     "/v1/compare": CompareRequest, "/v1/rank": RankRequest, "/v1/score": ScoreRequest
 }  # fmt: skip
+_PATHS = (*_REQUESTS, "/v1/adapters", "/v1/predictions", PAGE, HEALTH, "/metrics", "/openapi.json")
+_CONDITIONS = (
+    "nn", "dataset", "base_model", "adapter_hash", "prompt", "min_confidence", "since", "until", "limit",
+)  # fmt: skip
 _FIELDS = ("recipe", "accuracies", "evidence")  # of the page's form: JSON
 _comparison, _ranking, _scored = TypeAdapter(Comparison), TypeAdapter(Ranking), TypeAdapter(Scored)
 
@@ -65,7 +69,7 @@ class Metrics:
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """A request was answered; paths that do not exist count together."""
-        known = path if path in (PAGE, HEALTH, "/metrics") or (path.startswith("/v1/") and status != 404) else "other"
+        known = path if path in _PATHS else "other"
         self._seconds.labels(known, status).observe(seconds)
 
     def batch(self, number: int) -> None:
@@ -215,12 +219,14 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
 
     @app.get("/v1/predictions")
     def predictions(
-        nn: str | None = None, dataset: str | None = None, base_model: str | None = None,
+        request: Request, nn: str | None = None, dataset: str | None = None, base_model: str | None = None,
         adapter_hash: str | None = None, prompt: str | None = None,
         min_confidence: Annotated[float | None, Param(ge=0, le=1)] = None, since: datetime | None = None,
         until: datetime | None = None, limit: Annotated[int, Param(ge=1, le=MOST_ROWS)] = 1_000,
     ) -> Response:  # fmt: skip
         """Stored predictions that meet all conditions: the newest, at most `limit`."""
+        for name in set(request.query_params) - set(_CONDITIONS):
+            raise unknown("condition", name, _CONDITIONS)
         found = deployment.predictions(
             nn=nn, dataset=dataset, base_model=base_model, adapter_hash=adapter_hash, prompt=prompt,
             min_confidence=min_confidence, since=since, until=until, limit=limit,
@@ -270,9 +276,16 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
         errors = [{**one, "loc": one["loc"][1:]} for one in error.errors()]
         if any(one["type"] == "json_invalid" for one in errors):
             return problem(400, f"the request is not JSON: {errors[0]['ctx']['error']}")
+        if any(one["type"] == "missing" and not one["loc"] for one in errors):
+            return problem(400, "the request is empty; it must be JSON")
         if any(one["type"] == "string_too_long" and one["loc"][-1] == "nn_code" for one in errors):
             return problem(413, f"a network's source may have {LIMIT:,} characters")
-        model = _REQUESTS.get(request.url.path)
+        model: type[BaseModel] | None = _REQUESTS.get(request.url.path)
+        inside = [one for one in errors if one["loc"][:1] == ("networks",) and len(one["loc"]) > 2]
+        if inside and len(inside) == len(errors):  # those of the first network that has any are told
+            number = inside[0]["loc"][1]
+            own = [{**one, "loc": one["loc"][2:]} for one in inside if one["loc"][1] == number]
+            return problem(422, f"the request, network {number}: {faults(own, known_keys(Network))}")
         return problem(422, f"the request: {faults(errors, known_keys(model) if model else [])}")
 
     @app.exception_handler(HTTPException)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nngpt_ext.client import SERVER, TOKEN, Client
+from nngpt_ext.client import ADAPTER, SERVER, TOKEN, Client
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.shell import AsJson, print_json
@@ -34,6 +34,9 @@ Server = Annotated[
     typer.Option("--server", envvar=SERVER, metavar="URL", help=f"Ask a server instead; its token is in {TOKEN}."),
 ]
 Code = Annotated[Path, typer.Option("--code", help="The network's source.")]
+Adapter = Annotated[
+    str | None, typer.Option(help=f"Which adapter of a server answers, if it has several; default: {ADAPTER}.")
+]
 RecipeText = Annotated[
     str | None,
     typer.Option("--recipe", metavar="JSON", help="For a prompt with recipes: one, or one for each dataset."),
@@ -89,6 +92,7 @@ def compare(
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
     run: AskedRun = None,
     server: Server = None,
+    adapter: Adapter = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -100,8 +104,10 @@ def compare(
 ) -> None:
     """On which of two datasets the network does better."""
     text, given = _source(code), _given(recipe, accuracies, evidence)
+    if run is not None and adapter is not None:
+        raise UserError("--adapter is for --server; a run has one adapter")
     if run is None:
-        with _client(server, store, base, facts) as client:
+        with _client(server, adapter, store, base, facts) as client:
             given["structure"] = _read_structures(structure)
             remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
         if as_json:
@@ -141,6 +147,7 @@ def rank(
     ] = None,
     run: AskedRun = None,
     server: Server = None,
+    adapter: Adapter = None,
     recipe: RecipeText = None,
     accuracies: Accuracies = None,
     structure: StructureText = None,
@@ -152,8 +159,10 @@ def rank(
 ) -> None:
     """Rank datasets by how well the network does on them."""
     text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
+    if run is not None and adapter is not None:
+        raise UserError("--adapter is for --server; a run has one adapter")
     if run is None:
-        with _client(server, store, base, facts) as client:
+        with _client(server, adapter, store, base, facts) as client:
             given["structure"] = _read_structures(structure)
             found = client.rank(text, datasets or None, nn=code.stem, **given)
     else:
@@ -313,14 +322,14 @@ def _read_structures(text: str | None) -> Any:
     return read_structures(text)
 
 
-def _client(server: str | None, *local: object) -> Client:
+def _client(server: str | None, adapter: str | None, *local: object) -> Client:
     if server is None:
         raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
     if any(local):
         raise UserError("--store, --base and --facts are for --run; a server has its own")
     if "httpx" not in sys.modules:  # it imports rich and pygments for a command of its own, half of its time
         sys.modules["httpx._main"] = None  # type: ignore[assignment]  # Python's way to block an import
-    return Client(server, token=os.environ.get(TOKEN))
+    return Client(server, token=os.environ.get(TOKEN), adapter=adapter or os.environ.get(ADAPTER))
 
 
 def _predictor(

@@ -81,8 +81,10 @@ class Deployment:
         """
         if name is None and len(self.predictors) == 1:
             (name,) = self.predictors
-        if name is None or name not in self.predictors:
-            raise unknown("adapter", name or "", self.predictors)
+        if name is None:
+            raise UserError(f"this server has several adapters, name one as `adapter`: {', '.join(self.predictors)}")
+        if name not in self.predictors:
+            raise unknown("adapter", name, self.predictors)
         return self.predictors[name]
 
     def check_structure(self, structure: Any) -> None:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nngpt_ext.errors import UserError
 
-MOST = 2**21  # bytes of a request; a source of a million characters fits, escaped as JSON
+MOST = 2**23  # bytes of a request; a source of a million characters fits, also where JSON escapes each in six
 MOST_MANY = 2**25  # of one about many networks
 _MANY = "/v1/score"
 PAGE, HEALTH = "/", "/healthz"

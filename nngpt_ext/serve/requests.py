@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nngpt_ext.networks.source import LIMIT
 
-MOST_DATASETS, MOST_NETWORKS, MOST_ROWS = 64, 1_000, 10_000  # of one request
+MOST_DATASETS, MOST_NETWORKS, MOST_ROWS, MOST_KEYS = 64, 1_000, 10_000, 100  # of one request
 Dataset = Annotated[str, Field(min_length=1, max_length=200)]
 _CODE = "class Net(nn.Module): …"
 _RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
 
-class Network(BaseModel):
-    """A network, and what a prompt may need about it, as in `nngpt_ext.Query`."""
-
+class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, data: Any) -> Any:
+        """Refuse what has far too many keys as a whole: an error for each would take minutes."""
+        if isinstance(data, dict) and len(data) > MOST_KEYS:
+            raise ValueError(f"has {len(data):,} keys; known: {', '.join(cls.model_fields)}")
+        return data
+
+
+class Network(_Asked):
+    """A network, and what a prompt may need about it, as in `nngpt_ext.Query`."""
 
     nn_code: str = Field(max_length=LIMIT, description="the network's source", examples=[_CODE])
     nn: Annotated[str, Field(max_length=500)] | None = Field(None, description="the network's name in the store")
@@ -48,10 +58,8 @@ class RankRequest(Network):
     adapter: str | None = Field(None, description="which one answers, if the server has several")
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(_Asked):
     """Networks for each of which datasets are ranked."""
-
-    model_config = Network.model_config
 
     networks: list[Network] = Field(min_length=1, max_length=MOST_NETWORKS)
     datasets: list[Dataset] | None = Field(None, min_length=2, max_length=MOST_DATASETS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -85,7 +86,12 @@ class _Server(uvicorn.Server):
         """In place of uvicorn's, which sends itself the signal again at the end, so that no server ends with 0."""
         loop = asyncio.get_running_loop()
         for one in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(one, self.handle_exit, one, None)
+            loop.add_signal_handler(one, self._end, one)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
+
+    def _end(self, number: int) -> None:
+        if self.should_exit:  # asked twice: threads that check or measure would otherwise be waited for
+            os._exit(128 + number)
+        self.handle_exit(number, None)

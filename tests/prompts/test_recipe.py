@@ -151,3 +151,10 @@ def test_a_question_states_a_possible_recipe(wrong: dict[str, Any], words: str) 
 def test_numbers_of_other_fields_may_be_texts() -> None:
     assert recipe_text({"decay": "1e-4", "warm": True}) == recipe_text({"decay": 1e-4, "warm": "True"})
     assert recipe_text({"steps": "500", "name": "1_0", "size": "1.5x"}) == "steps 500 name 1 0 size 1.5x"
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", True), ("momentum", False), ("batch", True), ("batch", 1.5)])
+def test_truths_and_parts_are_no_numbers(name: str, value: object) -> None:
+    kind = "whole number" if name == "batch" else "number"
+    with pytest.raises(UserError, match=rf"a recipe's {name} must be a {kind}, not {value}"):
+        completed({"lr": 0.1, name: value}, RECIPE)

@@ -108,6 +108,43 @@ def test_mistakes(server: Running, body: object, status: int, words: str) -> Non
     assert words in problem(post(server, "/v1/compare", body), status)
 
 
+def test_far_too_many_keys_are_refused_at_once(server: Running) -> None:
+    many = {f"key {i}": 1 for i in range(20_000)}
+    pair = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+    assert problem(post(server, "/v1/compare", pair | many), 422) == (
+        "the request: has 20,003 keys; known: nn_code, nn, recipe, accuracies, structure, evidence, dataset_1, "
+        "dataset_2, adapter"
+    )
+    some = {f"key {i}": 1 for i in range(30)}
+    said = problem(post(server, "/v1/score", {"networks": [{"nn_code": CODE} | some] * 100}), 422)
+    assert said.startswith("the request, network 0: unknown key 'key 0'; known: nn_code, nn, recipe, ")
+    assert len(said) < 3_000
+
+
+def test_what_is_counted_does_not_grow_with_what_is_asked(server: Running) -> None:
+    before = len(httpx.get(f"{server.url}/metrics").text.splitlines())
+    for i in range(20):
+        for headers in (JSON, {"Content-Type": "text/plain"}):  # refused by the router, and before it
+            assert httpx.post(f"{server.url}/v1/x{i}", content="{}", headers=headers).status_code in (404, 415)
+    after = httpx.get(f"{server.url}/metrics").text
+    assert "/v1/x" not in after
+    assert len(after.splitlines()) < before + 60  # a histogram for each new status, of other paths together
+
+
+def test_a_condition_that_does_not_exist(server: Running) -> None:
+    said = problem(httpx.get(f"{server.url}/v1/predictions?datset=mnist"), 422)
+    assert said.startswith("unknown condition 'datset' (did you mean 'dataset'?)")
+
+
+def test_an_empty_request(server: Running) -> None:
+    assert problem(post(server, "/v1/compare", b""), 400) == "the request is empty; it must be JSON"
+
+
+def test_a_source_of_other_letters_than_ascii(server: Running) -> None:
+    source = CODE + "# " + "é" * 600_000
+    assert Client(server.url).compare(source, "mnist", "svhn").winner in ("mnist", "svhn")
+
+
 def test_other_places_and_methods(server: Running) -> None:
     problem(httpx.get(server.url + "/v2"), 404)
     problem(httpx.get(server.url + "/v1/compare"), 405)

@@ -104,7 +104,7 @@ def test_mistakes_at_the_start(run: RunResult, tmp_path: Path) -> None:
         Deployment([str(run.output_dir), str(run.output_dir)])
     with pytest.raises(UserError, match="no folder"):
         Deployment([str(tmp_path / "none")])
-    with pytest.raises(UserError, match="known: a, b"):
+    with pytest.raises(UserError, match="this server has several adapters, name one as `adapter`: a, b"):
         Deployment([f"a={run.output_dir}", f"b={run.output_dir}"]).of(None)
     with pytest.raises(UserError, match="--token-file"):
         read_token(None, "0.0.0.0")
