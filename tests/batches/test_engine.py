@@ -11,10 +11,12 @@ import torch
 import transformers as t
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from nngpt_ext.batches import attention
 from nngpt_ext.batches.attention import installed
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.engine import (
     ENGINES,
+    GRADIENT_TOLERANCE,
     SAME,
     TOLERANCE,
     checked_engine,
@@ -201,7 +203,8 @@ def test_a_mask_that_is_ignored_is_found_however_coarse_the_rounding(
     # With weights drawn this small, what a wrong mask changes is below what bf16 rounds.
     config = t.Qwen2Config(**{**shape(), "initializer_range": 0.03, "attn_implementation": "blind"})
     model = t.Qwen2ForCausalLM(config).eval().to(dtype)
-    monkeypatch.setitem(TOLERANCE, dtype, 10.0)  # so that the answers alone do not tell
+    for table in (TOLERANCE, GRADIENT_TOLERANCE):  # so that answers and gradients alone do not tell
+        monkeypatch.setitem(table, dtype, 10.0)
     assert leak(model, group, "masked") > 100 * SAME
     assert checked_engine(model, group, 0, "masked") == "plain"
     assert "questions see each other" in caplog.text
@@ -248,3 +251,34 @@ def test_training_goes_on_as_it_was(group: list[Example]) -> None:
     model = made("wide window").train()
     assert checked_engine(model, group, 0, "shared") == "shared"
     assert model.training
+
+
+plain_backward, plain_prefixes = attention._flash_backward, attention._prefixes
+
+
+@pytest.mark.parametrize("factors", [(3, 3, 3), (1, 0, 0), (torch.nan, torch.nan, torch.nan)])
+def test_wrong_gradients_are_found(factors: tuple[float, ...], monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    model = models_made.base("llama", load_in_4bit=False).model
+    group = encoded(models_made.base("llama"), "AlexNet", 6)
+    assert checked_engine(model, group, 0, "shared", training=True) == "shared"
+
+    def broken(*given: Any, **named: Any) -> Any:
+        return tuple(f * each for f, each in zip(factors, plain_backward(*given, **named), strict=True))
+
+    monkeypatch.setattr(attention, "_flash_backward", broken)
+    assert checked_engine(model, group, 0, "shared", training=True) == "masked"
+    assert re.search(r"\(shared: its gradients differ by (nan|\S+) %\)", caplog.text)
+
+
+def test_networks_of_a_row_that_see_each_other_are_found(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    model = models_made.base("llama", load_in_4bit=False).model
+    group = encoded(models_made.base("llama"), "AlexNet", 6)
+
+    def leaking(layout: Any, length: int) -> Any:
+        """A question also sees all that stands before its own network in the row."""
+        parts = plain_prefixes(layout, length)
+        return [(q, k if causal else slice(0, k.stop), causal) for q, k, causal in parts]
+
+    monkeypatch.setattr(attention, "_prefixes", leaking)
+    assert checked_engine(model, group, 0, "shared") == "masked"
+    assert "shared: answers differ by" in caplog.text
