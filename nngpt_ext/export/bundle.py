@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,15 +22,16 @@ from pathlib import Path
 from nngpt_ext.data.sources.discovery import INSTALL
 from nngpt_ext.data.sources.package import installed_folder
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
-from nngpt_ext.errors import UserError, unknown
-from nngpt_ext.io import is_free, replacing_folder
+from nngpt_ext.errors import UserError, shown, unknown
+from nngpt_ext.io import is_free, replacing_folder, write_text
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.models.gguf import EXTRA
 from nngpt_ext.models.presets import SHIPPED, preset
 
 REPOSITORY = Path(__file__).parents[2]
 INSTALLER = "install.sh"
-WHEELS, LEMUR, BASE = "wheels", "lemur.tar.xz", "base"
+WHEELS, LEMUR, BASE, PYTHON = "wheels", "lemur.tar.xz", "base", "python.txt"
+_OLDEST = 10  # the minor version of Python that this package needs
 _TIME = 1_700_000_000  # of all files of LEMUR: their times are part of its fingerprint
 
 
@@ -55,8 +55,12 @@ def make_bundle(
     """
     if torch not in ("tested", "none"):
         raise unknown("torch", torch, ("tested", "none"))
-    if not re.fullmatch(r"3\.\d+", python):
-        raise UserError(f"--python {python} is no version such as 3.12")
+    if not re.fullmatch(r"3\.\d\d?", python) or int(python[2:]) < _OLDEST:
+        raise UserError(f"--python must be 3.{_OLDEST} or later, such as 3.12, not {shown(python)}")
+    if not re.fullmatch(r"(many|musl)?linux_?\w+", platform):
+        raise UserError(
+            f"--platform must be a Linux as pip names it, such as manylinux_2_28_x86_64, not {shown(platform)}"
+        )
     if not (REPOSITORY / "constraints.txt").is_file():
         raise UserError("a bundle is made in a clone of the repository, which has constraints.txt; this is none")
     if (lemur := installed_folder()) is None:
@@ -73,6 +77,7 @@ def make_bundle(
         if folder is not None and folder not in SHIPPED:
             shutil.copytree(folder, made / BASE / folder.name)  # of a hub's cache, what its links lead to
         shutil.copy(Path(__file__).with_name(INSTALLER), made / INSTALLER)
+        write_text(made / PYTHON, f"{python}\n")  # which the installer checks
         return {**{name: _size(made / name) for name in (WHEELS, LEMUR, BASE)}, "total": _size(made)}
 
 
@@ -93,7 +98,7 @@ def _get_wheels(target: Path, platform: str, python: str, packages: Iterable[str
         _pip(
             "download", *here, *constraints, "--find-links", stand_ins, wanted, *(["torch==" + found] if found else [])
         )
-        for package in packages:
+        for package in (*packages, "pip"):  # the other machine's pip may be too old to install from outside
             _pip("download", *here, "--no-deps", package)
         if found:
             (target / f"torch-{found}-py3-none-any.whl").unlink()
@@ -127,8 +132,10 @@ def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
+        with tempfile.NamedTemporaryFile("w", prefix="nngpt_ext_pip_", suffix=".log", delete=False) as file:
+            file.write(done.stdout + done.stderr)
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise UserError(f"pip {arguments[0]} failed ({' '.join(errors)}); to see all, type: {shlex.join(command)}")
+        raise UserError(f"pip {arguments[0]} failed ({shown(' '.join(errors), 300)[1:-1]}); it printed: {file.name}")
 
 
 def _pack_lemur(folder: Path, target: Path) -> None:

@@ -29,6 +29,7 @@ _LAUNCHER = {
     "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
 }  # fmt: skip
 _LAUNCHERS = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")  # beginnings of further ones
+_MEETING = timedelta(minutes=5)  # that the first process waits for the others to start
 _LONGEST = timedelta(days=1)  # that a process waits for the others, for example while the first one fits baselines
 _rank, _size = 0, 1
 
@@ -73,7 +74,7 @@ def joined() -> Iterator[None]:
     same exit code, and only the first error is shown.
 
     Raises:
-        UserError: if some processes have a GPU and others have none.
+        UserError: if some processes have a GPU and others have none, and if they do not find each other.
     """
     global _rank, _size
     rank, n = launched()
@@ -89,7 +90,7 @@ def joined() -> Iterator[None]:
     import torch
     from torch import distributed
 
-    store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(minutes=5)))
+    store = _meeting(rank, n)
     _forget_launcher()
     has_card = torch.cuda.is_available()
     _rank, _size = rank, n
@@ -106,6 +107,22 @@ def joined() -> Iterator[None]:
         _end(store, error)
     distributed.destroy_process_group()
     _rank, _size = 0, 1
+
+
+def _meeting(rank: int, n: int) -> Any:
+    """The store by which the processes that a launcher started find each other."""
+    from torch import distributed
+
+    start = "start the processes with torchrun --nproc-per-node N or accelerate launch"
+    if not 0 <= rank < n:
+        raise UserError(f"RANK is {rank} of a WORLD_SIZE of {n}; {start}, or unset both variables")
+    try:
+        return next(distributed.rendezvous("env://", timeout=_MEETING))[0]
+    except (ValueError, OSError, RuntimeError) as error:  # torch's errors of the network are RuntimeErrors
+        raise UserError(
+            f"{n} processes were to meet within {_MEETING.seconds // 60} minutes, and did not ({reason(error)}); "
+            f"{start}; if the port is in use, give another --master-port"
+        ) from None
 
 
 def _forget_launcher() -> None:

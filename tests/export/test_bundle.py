@@ -70,7 +70,9 @@ def test_torch_that_is_there_already_has_a_stand_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"python": "3"}, "--python 3 is no version such as 3.12"),
+        ({"python": "3"}, r"--python must be 3\.10 or later, such as 3\.12, not '3'"),
+        ({"python": "3.9"}, r"--python must be 3\.10 or later, such as 3\.12, not '3\.9'"),
+        ({"platform": "win_amd64"}, "--platform must be a Linux as pip names it, .*, not 'win_amd64'"),
         ({"torch": "cpu"}, "unknown torch 'cpu'; known: none, tested"),
         ({"base": "embeded"}, r"unknown base model 'embeded' \(did you mean 'embedded'\?\)"),
     ],
@@ -88,12 +90,28 @@ def test_a_python_without_torch_is_told_before_anything_is_installed(tmp_path: P
     bundle = tmp_path / "bundle"
     (bundle / "wheels").mkdir(parents=True)
     shutil.copy(Path(made.__file__).with_name(INSTALLER), bundle)
+    (bundle / made.PYTHON).write_text(f"3.{sys.version_info.minor}\n")
+    with tarfile.open(bundle / made.LEMUR, "w:xz"):
+        pass
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     outside = {**os.environ, "PYTHON": str(tmp_path / "bare" / "bin" / "python"), "PYTHONPATH": ""}
     command = ["sh", str(bundle / INSTALLER), str(tmp_path / "node")]
     done = subprocess.run(command, env=outside, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"error: {outside['PYTHON']} has no torch; give one that has it")
+    assert not (tmp_path / "node").exists()
+
+    def refused(*words: str) -> str:
+        done = subprocess.run(["sh", bundle / INSTALLER, *words], env=outside, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        return done.stderr
+
+    assert "give the folder of the new environment: sh " in refused()
+    assert f"'{bundle}' is there already; give another folder" in refused(str(bundle))
+    (bundle / made.LEMUR).write_bytes(b"cut")
+    assert "lemur.tar.xz is damaged, or xz is missing; copy the bundle again" in refused(str(tmp_path / "node"))
+    (bundle / made.PYTHON).write_text("3.99\n")
+    assert "this bundle is for Python 3.99, and " in refused(str(tmp_path / "node"))
     assert not (tmp_path / "node").exists()
 
 

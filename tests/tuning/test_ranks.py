@@ -218,3 +218,18 @@ def test_what_is_not_divided_says_so_once(tmp_path: Path, command: list[str], wh
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: 2 processes cannot share {what}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rank", "words"),
+    [
+        ("5", "RANK is 5 of a WORLD_SIZE of 2; start the processes with torchrun"),
+        ("0", "2 processes were to meet within"),
+    ],
+)
+def test_processes_that_cannot_meet(rank: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=words), joined():
+        pass
