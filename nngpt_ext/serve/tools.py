@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import Field
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.predict.answers import Comparison
@@ -77,7 +78,11 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         shown = {name: value for name, value in asdict(found).items() if name != "comparisons"}
         return shown | {"summary": found.summary, "reason": found.reason, "limits": found.limits()}
 
-    @server.tool(description="What the model expects of any network on two datasets: `compare` without a source.")
+    @server.tool(
+        description="What the model expects of any network on two datasets: `compare` without a source. It is no "
+        "answer about a network; if `abstain` is true (the adapter was not trained on one of the datasets, `unseen`, "
+        "or is not sure), it says nothing."
+    )
     @_told
     def prior(
         dataset_1: str, dataset_2: str, recipe: dict[str, Any] | None = None,
@@ -93,11 +98,11 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
     )
     @_told
     def predictions(
-        nn: str | None = None, dataset: str | None = None, min_confidence: float | None = None,
-        since: datetime | None = None, limit: int = 100,
+        nn: str | None = None, dataset: str | None = None,
+        min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None, since: datetime | None = None,
+        limit: Annotated[int, Field(ge=1, le=1_000)] = 100,
     ) -> list[dict[str, Any]]:  # fmt: skip
-        most = max(1, min(limit, 1_000))
-        found = deployment.predictions(nn=nn, dataset=dataset, min_confidence=min_confidence, since=since, limit=most)
+        found = deployment.predictions(nn=nn, dataset=dataset, min_confidence=min_confidence, since=since, limit=limit)
         if found is None:
             raise UserError(NO_STORE)
         return json.loads(found)  # type: ignore[no-any-return]
