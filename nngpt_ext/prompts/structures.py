@@ -80,7 +80,7 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     return replace(data, pairs=pairs, training=training)
 
 
-def _stated(data: PairData) -> dict[tuple[str, str, str], dict[str, int]]:
+def _stated(data: PairData) -> dict[tuple[str, str, str], dict[str, int | None]]:
     return stated_structures(Path(data.place)) if data.source == SqliteSource.kind and data.place else {}
 
 
