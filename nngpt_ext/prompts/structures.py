@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts, unknown_dataset
 from nngpt_ext.data.lineage import source_keys
-from nngpt_ext.data.sources.nn_stat import stated_structures
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.errors import UserError, nearest, parsing, shown, typed
 from nngpt_ext.io import read_text
 from nngpt_ext.networks.catalogue import Catalogue, Unmeasurable, known_structure, structures
+from nngpt_ext.networks.nn_stat import stated_structures
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, parse_structure, source_key
 from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.inputs import Recipe

@@ -14,8 +14,8 @@ import pytest
 
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.nn_stat import stated_structures
 from nngpt_ext.networks.catalogue import shipped
+from nngpt_ext.networks.nn_stat import stated_structures
 from nngpt_ext.networks.structure import Structure, source_key
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.structures import with_structures
