@@ -117,6 +117,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
         not_filled = str(error)
     resolved = config.resolved(asked.out)
     call = None if not_filled else main_arguments(host, resolved)
+    modules = {} if call is None else {role: host.module(role) for role in ("main", "tune", "prompt")}
     _warn(host, config, asked.measure)
     if not asked.export_only and (lines := obstacles(host)):
         raise UserError(f"NNGPT's tuner cannot run here: {'; '.join(lines)}")
@@ -151,7 +152,6 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
                 "data_dir": str(out / "data"), "max_prompts": rows["train"],
                 "skip_epoches": -1 if asked.measure else resolved.tuning.epochs,
             }  # fmt: skip
-            modules = {role: host.module(role) for role in ("main", "tune", "prompt")}
             more = {"arguments": call, "cycles": resolved.tuning.epochs, "data_dir": call["data_dir"]}
             write_text(temporary / "call.json", to_json(modules | more))
             write_text(temporary / "start.py", start_script())
@@ -180,7 +180,7 @@ def _names_code(config: Path) -> bool:
     """Whether an `auto_map` names code, which may be on a hub; assumed of a file that cannot be read."""
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True
     return isinstance(content, dict) and bool(content.get("auto_map"))
 
