@@ -206,7 +206,7 @@ def parse_mapping(text: str | bytes, name: str, example: str = '{"lr": 0.01, "ba
     try:
         found = parse_json(text, name, f"for example {example}")
     except UserError:
-        if not _is_file(text):
+        if not is_file(os.fsdecode(text)):
             raise
         raise UserError(f"{name} is a file's name, {shown(text)}; give what is in it, for example {example}") from None
     if not isinstance(found, dict):
@@ -214,11 +214,16 @@ def parse_mapping(text: str | bytes, name: str, example: str = '{"lr": 0.01, "ba
     return found
 
 
-def _is_file(name: str | bytes) -> bool:
-    try:
-        return Path(os.fsdecode(name)).is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+def is_file(name: str | Path) -> bool:
+    """Whether there is such a file; also for a name that no file can have, and in a folder that is closed to us."""
+    return os.path.isfile(name)  # noqa: PTH113
+
+
+def check_folder(folder: str | Path, advice: str) -> None:
+    """Check that a folder exists; the error ends with `advice`."""
+    if not os.path.isdir(folder):  # noqa: PTH112 (for any name)
+        what = "is a file, not a folder" if is_file(folder) else "does not exist"
+        raise UserError(f"{shown(str(folder), 300)} {what}; {advice}")
 
 
 def text_digest(text: str) -> str:

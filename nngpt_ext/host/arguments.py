@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PositiveInt
 
 from nngpt_ext.config import TaskConfig
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError, nearest, shown, unknown
 from nngpt_ext.host.conversion import base_of, find_conf
 from nngpt_ext.host.installation import CONF, Host, installed_host
 from nngpt_ext.settings import Stage, build_config, find_project, read_project
@@ -79,6 +79,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _LATER = "this package does not know it; the installed NNGPT's main has it"
+_ANY = "this package does not know it{}; the installed NNGPT's main accepts any name"
 IGNORED = {name: reason for reason, names in _REASONS.items() for name in names}
 # Argument, the value that asks for another task, and what that task is.
 _OTHER_TASKS = (
@@ -138,13 +139,18 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
         The configuration, nested as for `run_task`, and the ignored arguments with the reason.
     """
     known, host = {*MAPPED, *JOINED, *IGNORED}, installed_host()
-    later = set(host.parameters("main")) - known if host is not None and "main" in host.modules else set()
+    main = host if host is not None and "main" in host.modules else None
+    later = dict.fromkeys(set(main.parameters("main")) - known if main is not None else (), _LATER)
     for name in given:
-        if name not in known | later:
-            raise unknown("argument of NNGPT's main", name, known | later)
+        if name not in known | later.keys():
+            if main is None or not main.takes_any("main"):
+                raise unknown("argument of NNGPT's main", name, known | later.keys())
+            later[name] = _ANY.format(nearest(name, known))
     values = {name: value for name, value in given.items() if value is not None}
     for name, other, what in _OTHER_TASKS:
-        if values.get(name, not other) == other:
+        if type(value := values.get(name, not other)) is not bool:  # NNGPT would take a text such as 'false' for true
+            raise UserError(f"{name} must be True or False, not {shown(value)}")
+        if value == other:
             raise UserError(f"{name}={other} is another task: {what}; call NNGPT's main")
     found: dict[str, Any] = {key: values[name] for name, key in MAPPED.items() if name in values}
     if "output_dir" in values:
@@ -162,7 +168,7 @@ def map_arguments(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
         found["model.base"] = base_of(find_conf(str(values["llm_conf"]), "llm", folders))
     if "llm_tune_conf" in values:
         found["prompt"] = str(find_conf(str(values["llm_tune_conf"]), "prompt/train", folders))
-    return _nested(found), {name: IGNORED.get(name, _LATER) for name in values if name in IGNORED or name in later}
+    return _nested(found), {name: (IGNORED | later)[name] for name in values if name in IGNORED | later}
 
 
 def main_arguments(host: Host, config: TaskConfig) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import LEMUR_FACTS
-from nngpt_ext.errors import UserError, nearest
+from nngpt_ext.errors import UserError, nearest, reason, shown
 from nngpt_ext.host.installation import CONF, Host
-from nngpt_ext.io import replacing
+from nngpt_ext.io import is_file, replacing
 from nngpt_ext.models.base import local_base
 from nngpt_ext.models.gguf import copy_place, packaged_file
 from nngpt_ext.models.presets import PRESETS, preset
@@ -34,6 +34,8 @@ CHAT_TEMPLATE = (
     "{% elif message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
 )
+# What the files are in a part of a conf folder.
+PARTS = {"llm": "LLM preset", "prompt/train": "prompt file", "chat_template": "chat template"}
 CUT = 4096  # tokens at which NNGPT's head cuts a row; the answer is cut first
 # The keys for the context length in transformers' configurations, in the order in which NNGPT reads them.
 _CONTEXT = ("n_positions", "max_position_embeddings", "seq_length")
@@ -110,26 +112,28 @@ def llm_preset(base: str) -> dict[str, Any]:
 
 
 def find_conf(name: str, part: str, folders: Sequence[Path]) -> Path:
-    """A file of NNGPT's configuration: a path, or a name in a part, such as `llm`, of one of several conf folders."""
+    """A file of NNGPT's configuration: a path, or a name in a part of `PARTS` of one of several conf folders."""
     places = [folder / part for folder in folders]
     for file in (Path(name), *(place / name for place in places)):
-        if file.is_file():
+        if is_file(file):
             return file.resolve()
-    known = {file.name for place in places for file in place.glob("*.json")}
+    known = sorted({file.name for place in places for file in place.glob("*.json")})
     where = ", ".join(f"'{place}'" for place in places)
-    ours = [prompt for prompt in NAMES if name == prompt_file(prompt)]  # which `host enable` writes
-    enable = f"nngpt-ext host enable dataset_compare --prompt {ours[0] if ours else 'code_only'}"
-    near = "" if ours else nearest(name, sorted(known))
-    advice = near or (f"; type: {enable}" if ours or name.startswith("nngpt_ext_") else "")
-    raise UserError(f"there is no '{name}' here or in {where}{advice}")
+    if not name.strip():
+        raise UserError(f"the name of the {PARTS[part]} is empty; give a path, or one in {where}: {', '.join(known)}")
+    ours = next((prompt for prompt in NAMES if name == prompt_file(prompt)), None)  # which `host enable` writes
+    advice = "" if ours else nearest(name, known)
+    if not advice and (ours or name.startswith("nngpt_ext_")):
+        advice = f"; type: nngpt-ext host enable dataset_compare --prompt {ours or 'code_only'}"
+    raise UserError(f"there is no {PARTS[part]} {shown(name)} here or in {where}{advice}")
 
 
 def read_llm_preset(file: Path) -> dict[str, Any]:
     """Read an LLM preset; it must name a base model, and its context length must be a number of tokens."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the LLM preset '{file}': {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the LLM preset '{file}': {reason(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("base_model_name"), str):
         raise UserError(f"the LLM preset '{file}' has no base_model_name")
     context = content.get("default_context_length")

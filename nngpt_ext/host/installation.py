@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from types import UnionType
 
+from nngpt_ext.definitions import Class, Function, arguments, defined, is_readable, module_file
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import pip
+from nngpt_ext.io import check_folder
 
 INSTALL = pip("install --no-deps nn-gpt==1.0.6")
 TESTED = f"tested with 1.0.6 ({INSTALL}) and the head of August 2026"
@@ -25,27 +27,31 @@ class Role:
 
     Attributes:
         defines: the class or function by which the module is recognised.
+        kind: which of the two it is.
         places: where the versions of NNGPT have it, below `ab.gpt`, the newest first.
-        disables: what cannot be used without it.
+        without: what follows if there is no such module.
     """
 
     defines: str
+    kind: type[Class] | UnionType
     places: tuple[str, ...]
-    disables: str
+    without: str
 
 
+_TUNE, _BENCH = "host tune cannot be used", "bench host cannot be used"
+_TRL = "host status and host tune do not check whether the installed trl accepts what NNGPT passes to it"
+_GRAPH = "host_object cannot return NNGPT's manager for a graph of its agents"
 ROLES = {
-    "main": Role("main", ("act.tune.Tune", "TuneNNGen"), "host tune"),
-    "tune": Role("tune", ("util.tune.Tune", "util.Tune"), "host tune"),
-    "lora": Role("LoRA", ("util.llm.LoRA", "util.LoRA"), "host tune"),
-    "prompt": Role("Prompt", ("util.prompt.Prompt",), "host tune"),
-    "loader": Role("NNGenPrompt", ("util.prompt.NNGenPrompt",), "host tune and bench host"),
+    "main": Role("main", Function, ("act.tune.Tune", "TuneNNGen"), _TUNE),
+    "tune": Role("tune", Function, ("util.tune.Tune", "util.Tune"), _TUNE),
+    "prompt": Role("Prompt", Class, ("util.prompt.Prompt",), _TUNE),
+    "lora": Role("LoRA", Class, ("util.llm.LoRA", "util.LoRA"), _TRL),
+    "loader": Role("NNGenPrompt", Class, ("util.prompt.NNGenPrompt",), _BENCH),
     "builder": Role(
-        "DatasetCompareBuilder", ("util.data.DatasetCompareBuilder", "util.DatasetCompareBuilder"), "bench host"
+        "DatasetCompareBuilder", Class, ("util.data.DatasetCompareBuilder", "util.DatasetCompareBuilder"), _BENCH
     ),
-    "evaluation": Role("evaluate_epoch", ("act.classification.Eval", "ClassificationEval"), "host import"),
-    "state": Role("AgentState", ("act.agents.state", "agents.state"), "make_state"),
-    "manager": Role("manager_node", ("act.agents.manager", "agents.manager"), "the agents' graph"),
+    "state": Role("AgentState", Class, ("act.agents.state", "agents.state"), "make_state cannot be used"),
+    "manager": Role("manager_node", Function, ("act.agents.manager", "agents.manager"), _GRAPH),
 }
 
 
@@ -63,17 +69,19 @@ class Host:
             name: place
             for name, role in ROLES.items()
             for place in reversed(role.places)  # the newest is the last to be entered
-            if any(getattr(node, "name", None) == role.defines for node in _body(_file(self.folder, place)))
+            if isinstance(defined(module_file(self.folder, place), role.defines), role.kind)
         }
 
     @property
     def missing(self) -> dict[str, str]:
-        """For each role without a module: where it was looked for, and what cannot be used without it."""
-        return {
-            name: f"none of {', '.join(role.places)} defines {role.defines}, so {role.disables} cannot be used"
-            for name, role in ROLES.items()
-            if name not in self.modules
-        }
+        """For each role without a module: where it was looked for, and what follows."""
+        found = {}
+        for name, role in ROLES.items():
+            if name not in self.modules:
+                unread = ", ".join(place for place in role.places if not is_readable(module_file(self.folder, place)))
+                why = f" ({unread}: not readable as Python)" if unread else ""
+                found[name] = f"none of {', '.join(role.places)} defines {role.defines}{why}, so {role.without}"
+        return found
 
     def module(self, role: str) -> str:
         """The dotted name of the module that has a role in `ROLES`, such as `main`; an error if none has."""
@@ -83,7 +91,7 @@ class Host:
 
     def file(self, role: str) -> Path:
         """The file of that module."""
-        return _file(self.folder, self.module(role).removeprefix("ab.gpt."))
+        return module_file(self.folder, self.module(role).removeprefix("ab.gpt."))
 
     @property
     def conf(self) -> Path:
@@ -91,15 +99,18 @@ class Host:
         return self.folder / "conf"
 
     def parameters(self, role: str) -> list[str]:
-        """The names of the parameters of the function by which a role is recognised."""
-        wanted = ROLES[role].defines
-        node = next(n for n in _body(self.file(role)) if isinstance(n, ast.FunctionDef) and n.name == wanted)
-        return [p.arg for p in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        """The parameters that the function by which a role is recognised takes by name; see also `takes_any`."""
+        given = arguments(self.file(role), ROLES[role].defines)
+        return [one.arg for one in (*given.args, *given.kwonlyargs)]
+
+    def takes_any(self, role: str) -> bool:
+        """Whether that function takes arguments of any name (`**kwargs`)."""
+        return arguments(self.file(role), ROLES[role].defines).kwarg is not None
 
     def require(self, role: str, needed: Iterable[str]) -> None:
         """Check that a role's function accepts the arguments that this package passes; the error names the others."""
         known = self.parameters(role)
-        missing = [name for name in needed if name not in known]
+        missing = [] if self.takes_any(role) else [name for name in needed if name not in known]
         if missing:
             what = f"NNGPT's {ROLES[role].defines} in '{self.file(role)}'"
             raise UserError(f"{what} does not accept {', '.join(missing)}; {TESTED}")
@@ -108,6 +119,7 @@ class Host:
 def find_host(folder: str | Path | None = None) -> Host:
     """Find NNGPT in its package folder `ab/gpt` or in one that contains it; by default the one that Python imports."""
     if folder is not None:
+        check_folder(folder, "give NNGPT's folder ab/gpt, or one that contains it")
         where, places = f"in '{folder}'", [Path(folder), Path(folder) / "ab" / "gpt"]
     else:
         where, places = "here", [Path(entry or ".") / "ab" / "gpt" for entry in sys.path]
@@ -125,23 +137,11 @@ def installed_host() -> Host | None:
         return None
 
 
-def _file(package: Path, module: str) -> Path:
-    return package.joinpath(*module.split(".")).with_suffix(".py")
-
-
-def _body(file: Path) -> list[ast.stmt]:
-    """The statements of a module; none if it does not exist or cannot be parsed."""
-    try:
-        return ast.parse(file.read_text(encoding="utf-8")).body
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return []
-
-
 def _version(package: Path) -> str | None:
     """The version in a checkout's file `version`, or that of the distribution which contains this folder."""
     stated = package.parents[1] / "version"
     if stated.is_file() and (package.parents[1] / "pyproject.toml").is_file():
-        return stated.read_text(encoding="utf-8").strip()
+        return stated.read_text(encoding="utf-8", errors="replace").strip()
     try:
         distribution = metadata.distribution("nn-gpt")
     except metadata.PackageNotFoundError:

@@ -221,7 +221,7 @@ def _note(root: Path) -> dict[str, Any]:
         # Earlier versions listed links separately, without a hash.
         links = {path: text_digest(str(_read(root / path))) for path in found.get("links", ())}
         return {name: found[name] for name in empty} | {"files": links | found["files"]}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"'{root / NOTE}' is damaged; remove it and run nngpt-ext host enable again") from None
 
 

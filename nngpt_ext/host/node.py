@@ -89,7 +89,7 @@ def _predictor(state: Any) -> Predictor | Client:
 
             _predictors[run] = Client(run, token=os.environ.get(TOKEN), adapter=os.environ.get(ADAPTER))
         elif run not in _predictors:
-            if find_spec("nngpt_ext.predict.predictor") is None:  # nngpt-ext-client alone
+            if find_spec("nngpt_ext.predict.predictor") is None:
                 raise ValueError(f"only nngpt-ext-client is installed here: {run!r} must be a server's URL, http://…")
             from nngpt_ext.predict.predictor import Predictor
 

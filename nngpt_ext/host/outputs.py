@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, elsewhere, typed
 from nngpt_ext.host.parser import parse_answer
-from nngpt_ext.io import cannot_write, is_free, replacing, write_text
+from nngpt_ext.io import cannot_write, check_folder, is_free, replacing, write_text
 from nngpt_ext.run_folder import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def read_outputs(folder: str | Path) -> Outputs:
     """Read the outputs of all epochs from the folder of `A0`, `A1`, …, or the `nngpt` folder above `llm/epoch`."""
     import pandas as pd
 
+    check_folder(folder, "give the folder of NNGPT's epochs A0, A1, …, or the nngpt folder above llm/epoch")
     place = next((Path(folder, below) for below in _EPOCHS if _numbered(Path(folder, below), "A")), None)
     if place is None:
         raise UserError(
@@ -89,7 +90,7 @@ def _read(folder: Path, epoch: int, number: int) -> dict[str, Any]:
             raise ValueError(f"datasets {one}, {two}, answer {better}, prediction {host_predicted}")
         text = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         predicted = parse_answer(text, (first, second))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"cannot read '{file}' ({type(error).__name__}: {error}); it is incomplete or contradicts itself: remove "
             "it to leave this answer out"
@@ -177,7 +178,7 @@ def rebuild_import(folder: Path) -> Report:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         known = {name: note[name] for name in ("from", "epochs", "reported_epoch", "counts", "prior_epoch", "versions")}
         prior = last[PRIOR].to_numpy()
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"'{folder / NOTE}' or '{PREDICTIONS}' is damaged ({error}); {_AGAIN}") from None
     report = build_report(_record(known, table, len(last)), last, {PRIOR: prior})
     write_report(report, folder)

@@ -7,6 +7,7 @@ one of 635 MB or downloads it. It also prints, so a child process reports its re
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import inspect
@@ -96,34 +97,27 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
     import torch
 
     found = [] if torch.cuda.is_available() else ["no CUDA device: NNGPT loads its model onto one"]
-    found += [host.missing[role] for role in ("main", "tune", "lora") if role in host.missing]
+    found += [host.missing[role] for role in ("main", "tune", "prompt") if role in host.missing]
     if run and (modules := [host.module(role) for role in ("main", "tune") if role in host.modules]):
         with bare_root(host) as root:
             done = run_in(root, host, ["-m", __name__, *modules])
         found += result_of(done, "importing NNGPT")
     for package, accepted, role, argument in _REMOVED:
         version = metadata.version(package)
-        passed = role in host.modules and argument in host.file(role).read_text(encoding="utf-8")
+        passed = role in host.modules and argument.encode() in host.file(role).read_bytes()
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
-            found.append(
-                f"{package} {version} does not accept {argument}, which NNGPT passes to it, and this package needs it: "
-                f"NNGPT's tuner needs an environment of its own with {package}{accepted} (docs/host.md)"
-            )
+            own = f"its tuner needs an environment of its own with {package}{accepted} (docs/host.md)"
+            found.append(f"{package} {version} does not accept {argument}, which NNGPT passes to it: {own}")
     return found
 
 
 def check_database(file: Path) -> None:
     """Check that a LEMUR database exists and is complete: NNGPT would accept one that was only half built."""
-    from nngpt_ext.data.sources.sqlite import SqliteSource
-
-    SqliteSource(file)
+    importlib.import_module("nngpt_ext.data.sources.sqlite").SqliteSource(file)
 
 
 def build_database(out: Path) -> int:
-    """Have `ab.nn.api` build LEMUR's database in a temporary folder and move it to `out` when it is complete.
-
-    Returns:
-        The number of trials in it, of all tasks.
+    """Have `ab.nn.api` build LEMUR's database, moved to `out` when complete; the number of its trials, of all tasks.
 
     Raises:
         UserError: if `out` exists or the import of `ab.nn.api` fails.
@@ -158,8 +152,8 @@ def start_script() -> str:
     parts = [inspect.getsource(one) for one in (exported_loader, launch)]
     return (
         '"""Call NNGPT\'s main by call.json. Start it with the Python in whose environment NNGPT\'s tuner runs."""\n\n'
-        "from __future__ import annotations\n\nimport functools\nimport importlib\nimport inspect\nimport json\n"
-        "import os\nfrom itertools import islice\nfrom pathlib import Path\nfrom typing import Any\n\n\n"
+        "from __future__ import annotations\n\nimport asyncio\nimport functools\nimport importlib\nimport inspect\n"
+        "import json\nimport os\nfrom itertools import islice\nfrom pathlib import Path\nfrom typing import Any\n\n\n"
         + "\n\n".join(parts)
         + '\n\nhere = Path(__file__).resolve().parent\nos.chdir(here / "root")\n'
         + 'os.environ["AB_GPT_NNGPT_DIR"] = str(here / "nngpt")\n'
@@ -182,7 +176,9 @@ def launch(call: dict[str, Any]) -> None:
     tune = tuner.tune
     # main imports `tune` from its module when it is called, and so gets this one.
     tuner.tune = lambda *positional, **named: tune(*positional, **{**named, **given})
-    importlib.import_module(call["main"]).main(**call["arguments"])
+    done = importlib.import_module(call["main"]).main(**call["arguments"])
+    if inspect.iscoroutine(done):  # else a main that is `async` would do nothing
+        asyncio.run(done)
 
 
 def exported_loader(base: Any) -> Any:

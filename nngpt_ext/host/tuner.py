@@ -43,16 +43,14 @@ class HostTuning:
 
     Attributes:
         llm: an LLM preset: a file's path, or its name in `project` or among NNGPT's own.
-        prompt: a registered prompt; by default the configuration's. One that NNGPT's loader does not fill, such as
-            `recipe`, can only be exported.
+        prompt: a registered one; by default the configuration's. What NNGPT's loader does not fill is only exported.
         out: a new folder for `data/train.jsonl`, `root/` (where NNGPT is started), `start.py` (which starts
             it, also with another environment's Python) and `nngpt/` (its output).
         host: where NNGPT is, if not where Python finds it.
         project: the folder that `host enable` wrote to.
         config: YAML file with `data` and `tuning`; by default the nearest nngpt.yaml, if there is one.
         settings: `key=value` texts, as for `run --set`.
-        measure: let NNGPT generate and evaluate answers before each epoch. It takes them from all rows, including those
-            it trains on, and needs `database` and 10 GB of memory.
+        measure: let NNGPT answer before each epoch, on rows that it trains on; needs `database` and 10 GB of memory.
         database: LEMUR's database ab.nn.db, for `measure`.
         trust_remote_code: accept that NNGPT runs code that comes with a model.
         export_only: stop when everything is written.
@@ -98,8 +96,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
     where = asked.config if asked.config is not None else find_project()
     given: Mapping[str, Any] = read_project(where, "dataset_compare") if where is not None else {}
     chosen = {"model": {"base": base}, **({"prompt": asked.prompt} if asked.prompt is not None else {})}
-    own = parse_settings(list(asked.settings))
-    if "base" in own.get("model", {}):
+    if "base" in (own := parse_settings(list(asked.settings))).get("model", {}):
         raise UserError(f"model.base comes from the LLM preset '{file}' (base_model_name): {base}; give another preset")
     config = build_config(TaskConfig, given, own, chosen)
     if config.tuning.head == "lines":
@@ -121,6 +118,7 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
         not_filled = str(error)
     resolved = config.resolved(asked.out)
     call = None if not_filled else main_arguments(host, resolved)
+    modules = {} if call is None else {role: host.module(role) for role in ("main", "tune", "prompt")}
     _warn(host, config, asked.measure)
     if not asked.export_only and (lines := obstacles(host)):
         raise UserError(f"NNGPT's tuner cannot run here: {'; '.join(lines)}")
@@ -155,7 +153,6 @@ def tune_host(asked: HostTuning) -> dict[str, Any]:
                 "data_dir": str(out / "data"), "max_prompts": rows["train"],
                 "skip_epoches": -1 if asked.measure else resolved.tuning.epochs,
             }  # fmt: skip
-            modules = {role: host.module(role) for role in ("main", "tune", "prompt")}
             more = {"arguments": call, "cycles": resolved.tuning.epochs, "data_dir": call["data_dir"]}
             write_text(temporary / "call.json", to_json(modules | more))
             write_text(temporary / "start.py", start_script())
@@ -184,7 +181,7 @@ def _names_code(config: Path) -> bool:
     """Whether an `auto_map` names code, which may be on a hub; assumed of a file that cannot be read."""
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True
     return isinstance(content, dict) and bool(content.get("auto_map"))
 

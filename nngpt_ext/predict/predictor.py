@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.special import expit
@@ -69,13 +70,9 @@ class Predictor:
         self._files = AdapterFiles(Path(adapter))
         self.check = QueryChecker(self._files, facts)
         self._base = base or self._files.base_place
-        if isinstance(store, str):
-            from nngpt_ext.predict.store import PredictionStore  # SQLAlchemy, which most questions do not need
-
-            store = PredictionStore.open(store)
-        self._store = store
-        self._scorer = scorer
-        self._warned = False
+        if isinstance(store, str):  # imported only now: most questions do not need SQLAlchemy
+            store = cast("PredictionStore", import_module("nngpt_ext.predict.store").PredictionStore.open(store))
+        self._store, self._scorer, self._warned = store, scorer, False
 
     @classmethod
     def from_run(

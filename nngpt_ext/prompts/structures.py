@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.data.facts import DatasetFacts, unknown_dataset
 from nngpt_ext.data.lineage import source_keys
-from nngpt_ext.data.sources.nn_stat import stated_structures
 from nngpt_ext.data.sources.sqlite import SqliteSource
 from nngpt_ext.errors import UserError, nearest, parsing, shown, typed
 from nngpt_ext.io import read_text
 from nngpt_ext.networks.catalogue import Catalogue, Unmeasurable, known_structure, structures
+from nngpt_ext.networks.nn_stat import stated_structures
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, parse_structure, source_key
 from nngpt_ext.prompts.fields import GIVEN
 from nngpt_ext.prompts.inputs import Recipe
@@ -80,7 +80,7 @@ def with_structures(data: PairData, template: Template, run_code: str = "sandbox
     return replace(data, pairs=pairs, training=training)
 
 
-def _stated(data: PairData) -> dict[tuple[str, str, str], dict[str, int]]:
+def _stated(data: PairData) -> dict[tuple[str, str, str], dict[str, int | None]]:
     return stated_structures(Path(data.place)) if data.source == SqliteSource.kind and data.place else {}
 
 

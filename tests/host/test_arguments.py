@@ -43,6 +43,34 @@ def test_an_argument_that_only_the_installed_host_knows(
         tune_main(brand_ne=2)
 
 
+def test_a_main_that_accepts_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(tmp_path, "act__tune__Tune", act__tune__Tune="def main(llm_conf='x.json', **kwargs): ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: named)
+    assert tune_main(brand_new=2, learning_rat=1, r=8) == {"resume": False, "model": {"lora": {"r": 8}}}
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "brand_new is ignored: this package does not know it; the installed NNGPT's main accepts any name",
+        "learning_rat is ignored: this package does not know it (did you mean 'learning_rate'?); the installed NNGPT's "
+        "main accepts any name",
+    ]
+
+
+@pytest.mark.parametrize("source", ["class main: ...", "async def main(brand_new): ...", "-" * 50_000])
+def test_a_main_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """A host whose main cannot be read is as good as none; one that is `async` has parameters."""
+    made(tmp_path, "TuneNNGen", TuneNNGen=source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if source.startswith("async"):
+        assert set(map_arguments({"brand_new": 1})[1]) == {"brand_new"}
+    else:
+        assert map_arguments({"r": 8}) == ({"model": {"lora": {"r": 8}}}, {})
+        with pytest.raises(UserError, match=r"^unknown argument of NNGPT's main 'brand_new'"):
+            map_arguments({"brand_new": 1})
+
+
 def test_the_defaults_are_those_of_the_hosts_main(host: Host) -> None:
     text = host.file("main").read_text(encoding="utf-8")
     for name, field in Counts.model_fields.items():
@@ -89,6 +117,23 @@ def test_another_task(given: dict[str, bool], why: str) -> None:
     with pytest.raises(UserError, match=f"{name}={value} is another task: {why}"):
         tune_main(**given)
     assert map_arguments({name: not value}) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"skip_lm_finetune": "yes"},
+        {"classification_mode": "false"},
+        {"classification_mode": 0},
+        {"run_iterative_pipeline": "True"},
+        {"run_iterative_pipeline": 1},
+    ],
+)
+def test_a_text_or_a_number_is_no_truth(given: dict[str, object]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(UserError) as caught:
+        tune_main(**given)
+    assert str(caught.value) == f"{name} must be True or False, not {value!r}"
 
 
 @pytest.mark.parametrize(
@@ -158,8 +203,12 @@ def test_conf_by_name_in_an_enabled_folder(tmp_path: Path, monkeypatch: pytest.M
         config, _ = map_arguments({"llm_conf": "nngpt_ext_embedded.json", "llm_tune_conf": name})
         assert config["model"] == {"base": "embedded"}
         assert config["prompt"] == str(tmp_path / "nngpt" / "ab/gpt/conf/prompt/train" / name)
-    with pytest.raises(UserError, match=r"there is no 'absent\.json' here or in 'ab/gpt/conf/llm'"):
+    with pytest.raises(UserError, match=r"there is no LLM preset 'absent\.json' here or in 'ab/gpt/conf/llm'"):
         map_arguments({"llm_conf": "absent.json"})
+    with pytest.raises(UserError, match=r"^the name of the LLM preset is empty; .*: .*nngpt_ext_embedded\.json"):
+        map_arguments({"llm_conf": ""})
+    with pytest.raises(UserError, match=rf"^the name of the prompt file is empty; .*: .*{name}"):
+        map_arguments({"llm_tune_conf": ""})
 
 
 @pytest.mark.slow

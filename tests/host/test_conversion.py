@@ -115,7 +115,9 @@ def test_a_preset_by_name_and_by_path(tmp_path: Path) -> None:
     file = find_conf("nngpt_ext_embedded.json", "llm", folders)
     assert find_conf(str(file), "llm", []) == file
     assert base_of(file) == "embedded"
-    with pytest.raises(UserError, match=r"no 'nngpt_ext_embeded\.json' .*\(did you mean 'nngpt_ext_embedded\.json'"):
+    with pytest.raises(
+        UserError, match=r"no LLM preset 'nngpt_ext_embeded\.json' .*\(did you mean 'nngpt_ext_embedded"
+    ):
         find_conf("nngpt_ext_embeded.json", "llm", folders)
 
 
@@ -175,5 +177,30 @@ def test_whose_chat_template(tmp_path: Path) -> None:
         (place / "chat_template").mkdir(parents=True)
         (place / "chat_template" / "x.jinja").write_text(str(place))
         assert chat_template({"chat_template_path": "x.jinja"}, preset, host, own) == str(place)
-    with pytest.raises(UserError, match=r"there is no 'absent\.jinja' here or in '/"):
+    with pytest.raises(UserError, match=r"there is no chat template 'absent\.jinja' here or in '/"):
         chat_template({"chat_template_path": "absent.jinja"}, preset, host, own)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "the name of the LLM preset is empty; give a path, or one in '{llm}': mine.json, other.json"),
+        (" ", "the name of the LLM preset is empty; give a path, or one in '{llm}': mine.json, other.json"),
+        ("mine.jsn", "there is no LLM preset 'mine.jsn' here or in '{llm}' (did you mean 'mine.json'?)"),
+        ("x" * 300, f"there is no LLM preset '{'x' * 65}…{'x' * 33}' here or in '{{llm}}'"),
+        ("a\0b", r"there is no LLM preset 'a\x00b' here or in '{llm}'"),
+    ],
+)
+def test_a_file_that_is_not_there(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "llm").mkdir()
+    for one in ("mine.json", "other.json"):
+        (tmp_path / "llm" / one).touch()
+    with pytest.raises(UserError) as caught:
+        find_conf(name, "llm", [tmp_path])
+    assert str(caught.value) == told.format(llm=tmp_path / "llm")
+
+
+def test_a_preset_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"cannot read the LLM preset '.*deep\.json': too deeply nested$"):
+        read_llm_preset(tmp_path / "deep.json")

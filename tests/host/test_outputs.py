@@ -171,6 +171,7 @@ def test_the_last_epoch_is_not_judged(epochs: Path, tree: Path, tmp_path: Path) 
         ('{"dataset_1": "mnist", "dataset_2": "svhn", "predicted": null}', "KeyError: 'ground_truth'"),
         (json.dumps(judged("mnist", "svhn", "cifar-10", "mnist")), "answer cifar-10, "),
         (json.dumps(judged("mnist", "svhn", "svhn", "cifar-10")), "prediction cifar-10"),
+        ("[" * 100_000, "RecursionError"),
     ],
 )
 def test_a_judgement_that_cannot_be_true(epochs: Path, tmp_path: Path, text: str, reason: str) -> None:
@@ -188,6 +189,18 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         UserError, match=r"contains 1 outputs and no classification_eval\.json.*only pickles, which are not opened"
     ):
         read_outputs(tmp_path)
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    cure = "give the folder of NNGPT's epochs A0, A1, …, or the nngpt folder above llm/epoch"
+    command = ["host", "import", str(tmp_path / "nope"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert str(caught.value) == f"'{tmp_path / 'nope'}' does not exist; {cure}"
+    (tmp_path / "nope").touch()
+    with pytest.raises(UserError) as caught:
+        read_outputs(tmp_path / "nope")
+    assert str(caught.value) == f"'{tmp_path / 'nope'}' is a file, not a folder; {cure}"
 
 
 def test_a_folder_of_something_else_stays(epochs: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmarks.host import bench_host
 from nngpt_ext.errors import UserError
 from nngpt_ext.host import process
 from nngpt_ext.host.installation import Host, find_host
-from nngpt_ext.host.process import build_database, check_database, obstacles
+from nngpt_ext.host.process import build_database, check_database, launch, obstacles
 from tests.host.test_installation import made
 
 
@@ -43,10 +43,10 @@ def of_versions(host: Host, monkeypatch: pytest.MonkeyPatch, later: bool) -> lis
 def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_versions(host, monkeypatch, later=False) == []
     assert of_versions(host, monkeypatch, later=True) == [
-        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it, and this package needs it: "
-        "NNGPT's tuner needs an environment of its own with transformers<5.15 (docs/host.md)",
-        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it, and this package needs it: "
-        "NNGPT's tuner needs an environment of its own with trl<1.7 (docs/host.md)",
+        "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it: "
+        "its tuner needs an environment of its own with transformers<5.15 (docs/host.md)",
+        "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it: "
+        "its tuner needs an environment of its own with trl<1.7 (docs/host.md)",
     ]
 
 
@@ -56,6 +56,31 @@ def test_a_host_that_no_longer_passes_them(
 ) -> None:
     made(tmp_path, "TuneNNGen", TuneNNGen=f"def main(): return '{main}'", util__LoRA=f"class LoRA: given = '{lora}'")
     assert len(of_versions(find_host(tmp_path), monkeypatch, later=True)) == n
+
+
+def test_a_host_in_another_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = made(tmp_path, "TuneNNGen")
+    text = "# -*- coding: latin-1 -*-\n# é\ndef main(): return 'warmup_ratio'\n"
+    (package / "TuneNNGen.py").write_text(text, encoding="latin-1")
+    (line,) = of_versions(find_host(tmp_path), monkeypatch, later=True)
+    assert line.startswith("transformers 5.15.0 does not accept warmup_ratio")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_main_that_is_async_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    (tmp_path / "one_main.py").write_text(
+        f"import one_tune\n{kind} main(file):\n    open(file, 'w').write(one_tune.tune())\n"
+    )
+    (tmp_path / "one_tune.py").write_text("def tune(num_cycles=1, data_dir=None): return f'{num_cycles} {data_dir}'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    call = {"main": "one_main", "tune": "one_tune", "cycles": 3, "data_dir": "d", "arguments": {"file": "said"}}
+    monkeypatch.chdir(tmp_path)
+    for name in ("one_main", "one_tune"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    launch(call)
+    assert (tmp_path / "said").read_text() == "3 d"
+    for name in ("one_main", "one_tune"):
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -125,6 +125,16 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     assert not list((tmp_path / "new").iterdir())
 
 
+def test_a_host_without_a_role_that_is_needed_is_refused_before_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes_all(tmp_path)
+    (tmp_path / "ab" / "gpt" / "util" / "prompt" / "Prompt.py").write_text("")
+    monkeypatch.setattr("nngpt_ext.data.load.load_pairs", lambda *given, **named: pytest.fail("data were read"))
+    with pytest.raises(UserError, match=r"none of util\.prompt\.Prompt defines Prompt, so host tune cannot be used; "):
+        tune_host(HostTuning(preset(tmp_path, str(EMBEDDED)), out=tmp_path / "out", host=tmp_path, export_only=True))
+
+
 def takes_all(folder: Path, main: str = "TuneNNGen") -> Host:
     """A host whose main and tune accept what this package passes."""
     given = ", ".join((*BASIC, *PATHS))

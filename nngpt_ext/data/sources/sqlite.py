@@ -39,14 +39,14 @@ class SqliteSource:
         self.location = str(self.path.resolve())
         if not self.path.is_file():
             raise UserError(f"no LEMUR database at '{path}'; give the path of ab.nn.db")
-        found = {table: {row[1] for row in self._query(f"PRAGMA table_info({table})")} for table in _NEEDED}
+        found = {table: {row[1] for row in self.query(f"PRAGMA table_info({table})")} for table in _NEEDED}
         missing = ", ".join(table for table in _NEEDED if not found[table])
         lost = [f"{table}.{column}" for table in _NEEDED for column in sorted(_NEEDED[table] - found[table])]
         if lost:
             what = f"table {missing}" if missing else f"column {', '.join(lost)}"
             raise UserError(f"'{path}' is not a LEMUR database: it has no {what}; give the path of ab.nn.db")
         # nn-dataset's first import builds it, which takes minutes, and later accepts one that was cut off.
-        if not all(any(self._query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
+        if not all(any(self.query(f"SELECT 1 FROM {table} LIMIT 1")) for table in ("stat", "nn")):
             raise self._cut_off("one of its tables is empty")
 
     def _cut_off(self, why: str) -> UserError:
@@ -57,7 +57,8 @@ class SqliteSource:
             f"{typed('--source package, in a run ', '')}{setting('data.source', 'package')}"
         )
 
-    def _query(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def query(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows that a statement selects; an error in one line if the database cannot be read."""
         try:
             uri = f"{self.path.resolve().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
@@ -83,12 +84,12 @@ class SqliteSource:
         columns = ", ".join(("s.nn", "s.dataset", "s.epoch", "s.accuracy", *values))
         wanted = {"task": TASK, "metric": METRIC} | ({} if epoch is None else {"epoch": epoch})
         where = " AND ".join(f"s.{name} = ?" for name in wanted)
-        return self._query(f"SELECT {columns} FROM stat s WHERE {where}", *own, *wanted.values())
+        return self.query(f"SELECT {columns} FROM stat s WHERE {where}", *own, *wanted.values())
 
     def networks(self) -> Set[str]:
-        return {row[0] for row in self._query("SELECT name FROM nn WHERE code IS NOT NULL")}
+        return {row[0] for row in self.query("SELECT name FROM nn WHERE code IS NOT NULL")}
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         # One text of names: SQLite limits the number of variables.
         some = "SELECT name, code FROM nn WHERE name IN (SELECT value FROM json_each(?))"
-        return dict(self._query(some, json.dumps(list(names))))
+        return dict(self.query(some, json.dumps(list(names))))
