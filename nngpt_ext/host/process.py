@@ -106,7 +106,7 @@ def obstacles(host: Host, *, run: bool = True) -> list[str]:
         version = metadata.version(package)
         passed = role in host.modules and argument.encode() in host.file(role).read_bytes()
         if passed and not SpecifierSet(accepted, prereleases=True).contains(version):
-            own = f"its tuner needs an environment of its own with {package}{accepted} (docs/host.md)"
+            own = f"its tuner needs an environment of its own with {package}{accepted}"
             found.append(f"{package} {version} does not accept {argument}, which NNGPT passes to it: {own}")
     return found
 

@@ -121,7 +121,7 @@ def _meeting(rank: int, n: int) -> Any:
     except (ValueError, OSError, RuntimeError) as error:  # torch's errors of the network are RuntimeErrors
         raise UserError(
             f"{n} processes were to meet within {_MEETING.seconds // 60} minutes, and did not ({reason(error)}); "
-            f"{start}; if the port is in use, give another --master-port"
+            f"{start}; if its port is in use, give the launcher another one"
         ) from None
 
 

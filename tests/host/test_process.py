@@ -44,9 +44,9 @@ def test_versions_that_no_longer_accept_what_the_host_passes(host: Host, monkeyp
     assert of_versions(host, monkeypatch, later=False) == []
     assert of_versions(host, monkeypatch, later=True) == [
         "transformers 5.15.0 does not accept warmup_ratio, which NNGPT passes to it: "
-        "its tuner needs an environment of its own with transformers<5.15 (docs/host.md)",
+        "its tuner needs an environment of its own with transformers<5.15",
         "trl 1.7.0 does not accept completion_only_loss, which NNGPT passes to it: "
-        "its tuner needs an environment of its own with trl<1.7 (docs/host.md)",
+        "its tuner needs an environment of its own with trl<1.7",
     ]
 
 

@@ -71,7 +71,7 @@ def test_what_the_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_number_of_threads_changes_no_result(tmp_path: Path) -> None:
-    """Of matrices this small, and of the embedded base's on the machines that we know, not even the last bit."""
+    """Up to what fp32 rounds: on most machines not even the last bit, on one with AVX512 the last two."""
     base, found = models_made.base("llama", load_in_4bit=True), []
     assert checked_engine(base.model, groups_of(base)[0], 0, "shared") == "shared"
     for number in (1, 2):
@@ -82,4 +82,4 @@ def test_the_number_of_threads_changes_no_result(tmp_path: Path) -> None:
         assert [entry["threads"] for entry in history] == [number, number]
         found.append(([entry["train_loss"] for entry in history], np.concatenate(odds)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
-    assert np.abs(found[0][1] - found[1][1]).max() <= 1e-6
+    assert np.abs(found[0][1] - found[1][1]).max() <= 1e-5
