@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 SERVER, TOKEN, ADAPTER = "NNGPT_EXT_SERVER", "NNGPT_EXT_TOKEN", "NNGPT_EXT_ADAPTER"
 
 
+def is_url(place: object) -> bool:
+    """Whether this is a server's URL, and not a run's folder."""
+    return isinstance(place, str) and place.lower().startswith(("http://", "https://"))
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can be a token: one word of ASCII characters, as a header takes it."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 @dataclass(frozen=True)
 class Scored:
     """The answer about one network of many: a ranking, or why there is none."""
@@ -45,10 +55,10 @@ class Client:
     ) -> None:
         import httpx
 
-        if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+        if not is_url(url):
             raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not {shown(url)}")
         token = token.strip() if token else token
-        if token and not (token.isascii() and token.isprintable() and " " not in token):
+        if token and not is_token(token):
             raise UserError("the token must be one word of ASCII characters")  # which is not shown
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
@@ -138,7 +148,8 @@ class Client:
                 response.read()
             except httpx.HTTPError as error:
                 raise self._lost(error) from None
-            wait = float(response.headers.get("Retry-After", 1))
+            stated = response.headers.get("Retry-After", "")
+            wait = float(stated) if stated.isdecimal() else 1.0  # a proxy may state a date
             if response.status_code not in (429, 503) or time.monotonic() + wait > end:
                 raise self._refused(response)
             time.sleep(wait)

@@ -92,6 +92,7 @@ def _call() -> Any:
 
 
 def _stop(message: str) -> NoReturn:
-    if launched()[0] == 0:  # processes that were not joined make the same mistake
+    rank, n = launched()
+    if rank == 0 or rank >= n:  # processes that were not joined make the same mistake; one beyond the last is its own
         typer.echo(f"error: {UserError(' '.join(message.split()))}", err=True)
     raise SystemExit(2) from None

@@ -19,6 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nngpt_ext.host.installation import find_host
+from nngpt_ext.host.process import bare_root
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -52,19 +55,7 @@ for use in (
         raise AssertionError("it worked")
 """
 
-# NNGPT takes the folder that it is started in for its project, and builds LEMUR's database unless it finds one there.
 IN_HOST = """
-import os, sqlite3, sys, sysconfig
-from pathlib import Path
-root = Path("root")
-(root / "db").mkdir(parents=True)
-(root / "ab").mkdir()
-(root / "README.md").touch()
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path.cwd()]
-(root / "ab" / "gpt").symlink_to(Path(sysconfig.get_path("purelib"), "ab", "gpt"))
-with sqlite3.connect(root / "db" / "ab.nn.db") as connection:
-    connection.execute("CREATE TABLE nn (name TEXT PRIMARY KEY, code TEXT NOT NULL, id TEXT NOT NULL)")
-os.chdir(root)
 import ab.gpt.TuneNNGen, ab.gpt.util.Tune
 from nngpt_ext.host.agents import make_state
 from nngpt_ext.host.node import dataset_compare_node
@@ -195,8 +186,9 @@ def install_host(folder: Path, python: str) -> None:
     for command in (*commands, "nngpt-env/bin/pip install ./client"):
         print(f"$ {command}", flush=True)
         subprocess.run(["bash", "-ec", command.replace("python -m venv", f"{python} -m venv")], cwd=place, check=True)
-    (place / "use.py").write_text(IN_HOST, encoding="utf-8")
-    subprocess.run([place / "nngpt-env" / "bin" / "python", "use.py"], cwd=place, check=True)
+    (site,) = (place / "nngpt-env" / "lib").glob("python3.*/site-packages")
+    with bare_root(find_host(site)) as root:
+        subprocess.run([place / "nngpt-env" / "bin" / "python", "-c", IN_HOST], cwd=root, check=True)
 
 
 def main() -> None:

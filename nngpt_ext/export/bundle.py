@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 from nngpt_ext.data.sources.discovery import INSTALL
 from nngpt_ext.data.sources.package import installed_folder
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
@@ -31,7 +33,6 @@ from nngpt_ext.models.presets import SHIPPED, preset
 REPOSITORY = Path(__file__).parents[2]
 INSTALLER = "install.sh"
 WHEELS, LEMUR, BASE, PYTHON = "wheels", "lemur.tar.xz", "base", "python.txt"
-_OLDEST = 10  # the minor version of Python that this package needs
 _TIME = 1_700_000_000  # of all files of LEMUR: their times are part of its fingerprint
 
 
@@ -55,8 +56,9 @@ def make_bundle(
     """
     if torch not in ("tested", "none"):
         raise unknown("torch", torch, ("tested", "none"))
-    if not re.fullmatch(r"3\.\d\d?", python) or int(python[2:]) < _OLDEST:
-        raise UserError(f"--python must be 3.{_OLDEST} or later, such as 3.12, not {shown(python)}")
+    needed = metadata.metadata("nngpt-ext")["Requires-Python"]
+    if not re.fullmatch(r"3\.\d\d?", python) or not SpecifierSet(needed).contains(python):
+        raise UserError(f"--python must be {needed.removeprefix('>=')} or later, such as 3.12, not {shown(python)}")
     if not re.fullmatch(r"(many|musl)?linux_?\w+", platform):
         raise UserError(
             f"--platform must be a Linux as pip names it, such as manylinux_2_28_x86_64, not {shown(platform)}"

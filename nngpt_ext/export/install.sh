@@ -9,7 +9,8 @@ target=$1
 [ ! -e "$target" ] || fail "'$target' is there already; give another folder"
 python=${PYTHON:-python3}
 wanted=$(cat "$here/python.txt")
-given=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "there is no Python '$python'; set PYTHON"
+given=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) ||
+  fail "there is no Python '$python'; set PYTHON"
 [ "$given" = "$wanted" ] || fail "this bundle is for Python $wanted, and $python is $given: PYTHON=python$wanted sh $0 $target"
 xz -t "$here/lemur.tar.xz" 2> /dev/null || fail "lemur.tar.xz is damaged, or xz is missing; copy the bundle again"
 torch=

@@ -84,9 +84,9 @@ def _predictor(state: Any) -> Predictor | Client:
     if not run:
         raise ValueError(f"no run is set: set {RUN} to the folder of a finished run, or to a server's URL")
     with _MAKING:  # branches of a graph run in threads, and a second predictor would load a second model
-        if run not in _predictors and str(run).startswith(("http://", "https://")):
-            from nngpt_ext.client import ADAPTER, TOKEN, Client
+        from nngpt_ext.client import ADAPTER, TOKEN, Client, is_url
 
+        if run not in _predictors and is_url(run):
             _predictors[run] = Client(run, token=os.environ.get(TOKEN), adapter=os.environ.get(ADAPTER))
         elif run not in _predictors:
             if find_spec("nngpt_ext.predict.predictor") is None:

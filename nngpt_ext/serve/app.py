@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -49,9 +50,6 @@ _REQUESTS: dict[str, type[BaseModel]] = {
     "/v1/compare": CompareRequest, "/v1/rank": RankRequest, "/v1/score": ScoreRequest
 }  # fmt: skip
 _PATHS = (*_REQUESTS, "/v1/adapters", "/v1/predictions", PAGE, HEALTH, "/metrics", "/openapi.json")
-_CONDITIONS = (
-    "nn", "dataset", "base_model", "adapter_hash", "prompt", "min_confidence", "since", "until", "limit",
-)  # fmt: skip
 _FIELDS = ("recipe", "accuracies", "evidence")  # of the page's form: JSON
 _comparison, _ranking, _scored = TypeAdapter(Comparison), TypeAdapter(Ranking), TypeAdapter(Scored)
 
@@ -225,8 +223,8 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
         until: datetime | None = None, limit: Annotated[int, Param(ge=1, le=MOST_ROWS)] = 1_000,
     ) -> Response:  # fmt: skip
         """Stored predictions that meet all conditions: the newest, at most `limit`."""
-        for name in set(request.query_params) - set(_CONDITIONS):
-            raise unknown("condition", name, _CONDITIONS)
+        for name in set(request.query_params) - conditions:
+            raise unknown("condition", name, conditions)
         found = deployment.predictions(
             nn=nn, dataset=dataset, base_model=base_model, adapter_hash=adapter_hash, prompt=prompt,
             min_confidence=min_confidence, since=since, until=until, limit=limit,
@@ -234,6 +232,8 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
         if found is None:
             raise HTTPException(404, NO_STORE)
         return _json(found.encode())
+
+    conditions = set(inspect.signature(predictions).parameters) - {"request"}
 
     @app.get(HEALTH)
     async def healthz() -> dict[str, str]:

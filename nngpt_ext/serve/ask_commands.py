@@ -104,8 +104,6 @@ def compare(
 ) -> None:
     """On which of two datasets the network does better."""
     text, given = _source(code), _given(recipe, accuracies, evidence)
-    if run is not None and adapter is not None:
-        raise UserError("--adapter is for --server; a run has one adapter")
     if run is None:
         with _client(server, adapter, store, base, facts) as client:
             given["structure"] = _read_structures(structure)
@@ -116,7 +114,7 @@ def compare(
             sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
             typer.echo("\n".join([f"{remote.winner} ({sure})", *remote.limits()]))
         return
-    predictor = _predictor(run, store, base, facts, once=True)
+    predictor = _predictor(run, store, base, facts, adapter, once=True)
     given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
     found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
     prior = predictor.prior(dataset_1, dataset_2, **given)
@@ -159,14 +157,12 @@ def rank(
 ) -> None:
     """Rank datasets by how well the network does on them."""
     text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
-    if run is not None and adapter is not None:
-        raise UserError("--adapter is for --server; a run has one adapter")
     if run is None:
         with _client(server, adapter, store, base, facts) as client:
             given["structure"] = _read_structures(structure)
             found = client.rank(text, datasets or None, nn=code.stem, **given)
     else:
-        predictor = _predictor(run, store, base, facts, once=True)
+        predictor = _predictor(run, store, base, facts, adapter, once=True)
         given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
         found = predictor.rank(text, datasets or None, nn=code.stem, **given)
         basis = predictor.basis(text, datasets or None, **given)
@@ -333,8 +329,11 @@ def _client(server: str | None, adapter: str | None, *local: object) -> Client:
 
 
 def _predictor(
-    run: Path, store: str | None, base: str | None, facts: list[str] | None, once: bool = False
+    run: Path, store: str | None, base: str | None, facts: list[str] | None, adapter: str | None = None,
+    once: bool = False,
 ) -> Predictor:  # fmt: skip
+    if adapter is not None:
+        raise UserError("--adapter is for --server; a run has one adapter")
     from nngpt_ext.models import requirements
     from nngpt_ext.serve.deployment import predictor_of
 

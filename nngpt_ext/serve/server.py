@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from nngpt_ext.client import is_token
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import read_text
 from nngpt_ext.serve.guard import Guard, is_loopback
@@ -38,7 +39,7 @@ def read_token(file: Path | None, host: str) -> str | None:
             )
         return None
     token = read_text(file, "the token file").strip()
-    if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < _SHORTEST or not is_token(token):
         raise UserError(
             f"the token in '{file}' must be one word of at least {_SHORTEST} ASCII characters; write one: "
             f"openssl rand -hex 24 > {file}"

@@ -29,6 +29,7 @@ _LAUNCHER = {
     "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
 }  # fmt: skip
 _LAUNCHERS = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")  # beginnings of further ones
+_START = "start the processes with torchrun --nproc-per-node N or accelerate launch"
 _MEETING = timedelta(minutes=5)  # that the first process waits for the others to start
 _LONGEST = timedelta(days=1)  # that a process waits for the others, for example while the first one fits baselines
 _rank, _size = 0, 1
@@ -78,6 +79,8 @@ def joined() -> Iterator[None]:
     """
     global _rank, _size
     rank, n = launched()
+    if not 0 <= rank < n:
+        raise UserError(f"RANK is {rank} of a WORLD_SIZE of {n}; {_START}, or unset both variables")
     if n == 1:
         _forget_launcher()
         yield
@@ -90,7 +93,7 @@ def joined() -> Iterator[None]:
     import torch
     from torch import distributed
 
-    store = _meeting(rank, n)
+    store = _meeting(n)
     _forget_launcher()
     has_card = torch.cuda.is_available()
     _rank, _size = rank, n
@@ -109,19 +112,16 @@ def joined() -> Iterator[None]:
     _rank, _size = 0, 1
 
 
-def _meeting(rank: int, n: int) -> Any:
+def _meeting(n: int) -> Any:
     """The store by which the processes that a launcher started find each other."""
     from torch import distributed
 
-    start = "start the processes with torchrun --nproc-per-node N or accelerate launch"
-    if not 0 <= rank < n:
-        raise UserError(f"RANK is {rank} of a WORLD_SIZE of {n}; {start}, or unset both variables")
     try:
         return next(distributed.rendezvous("env://", timeout=_MEETING))[0]
     except (ValueError, OSError, RuntimeError) as error:  # torch's errors of the network are RuntimeErrors
         raise UserError(
             f"{n} processes were to meet within {_MEETING.seconds // 60} minutes, and did not ({reason(error)}); "
-            f"{start}; if its port is in use, give the launcher another one"
+            f"{_START}; if its port is in use, give the launcher another one"
         ) from None
 
 

@@ -28,13 +28,18 @@ def test_the_arguments_of_later_commits() -> None:
     assert map_arguments(given) == ({}, {name: IGNORED[name] for name in given if name != "skip_lm_finetune"})
 
 
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch, parameters: str) -> None:
+    """Make a host whose main has these parameters the one that Python imports; `run_task` returns what it is given."""
+    made(folder, "act__tune__Tune", act__tune__Tune=f"def main({parameters}): ...")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: named)
+
+
 def test_an_argument_that_only_the_installed_host_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made(tmp_path, "act__tune__Tune", act__tune__Tune="def main(llm_conf='x.json', brand_new=1): ...")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: named)
+    installed(tmp_path, monkeypatch, "llm_conf='x.json', brand_new=1")
     assert tune_main(brand_new=2, r=8) == {"resume": False, "model": {"lora": {"r": 8}}}
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "brand_new is ignored: this package does not know it; the installed NNGPT's main has it"
@@ -46,10 +51,7 @@ def test_an_argument_that_only_the_installed_host_knows(
 def test_a_main_that_accepts_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made(tmp_path, "act__tune__Tune", act__tune__Tune="def main(llm_conf='x.json', **kwargs): ...")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nngpt_ext.tasks.run.run_task", lambda *given, **named: named)
+    installed(tmp_path, monkeypatch, "llm_conf='x.json', **kwargs")
     assert tune_main(brand_new=2, learning_rat=1, r=8) == {"resume": False, "model": {"lora": {"r": 8}}}
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "brand_new is ignored: this package does not know it; the installed NNGPT's main accepts any name",

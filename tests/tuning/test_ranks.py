@@ -233,3 +233,23 @@ def test_processes_that_cannot_meet(rank: str, words: str, monkeypatch: pytest.M
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match=words), joined():
         pass
+
+
+def test_a_process_beyond_the_last_is_not_silent(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "nngpt_ext",
+        "run",
+        "dataset_compare",
+        "--set",
+        "a=1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    said = [
+        subprocess.run(command, env={**os.environ, "RANK": rank, "WORLD_SIZE": "2"}, capture_output=True, text=True)
+        for rank in ("1", "5")
+    ]
+    assert [one.returncode for one in said] == [2, 2]
+    assert [one.stderr.count("error: ") for one in said] == [0, 1]
