@@ -204,13 +204,16 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("runs/study"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue; finished cells are not repeated.")] = False,
     draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of the finished cells.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, each on one core; by default one for each GPU.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a grid of prompts, base models, splits and labels, and draw its results as one page."""
     from nngpt_ext.study.sections import print_study
     from nngpt_ext.study.sweep import run_study
 
-    found = run_study(config, out, resume=resume, draw_only=draw)
+    found = run_study(config, out, resume=resume, draw_only=draw, workers=workers)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

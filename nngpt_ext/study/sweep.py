@@ -1,4 +1,4 @@
-"""Running a study: its cells one after another, each an ordinary run, then the page of what they show.
+"""Running a study: its cells, each an ordinary run, then the page of what they show.
 
 A study's folder has these files:
 
@@ -17,6 +17,8 @@ import logging
 import shlex
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,8 +39,9 @@ from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, PricePoint, Study
 from nngpt_ext.study.price import price_of_knowing
 from nngpt_ext.study.sections import write_study
-from nngpt_ext.tasks.folds import run_folds
+from nngpt_ext.tasks.folds import fold_runs, run_folds, unfinished
 from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
+from nngpt_ext.tasks.processes import RunProcesses, gpus
 from nngpt_ext.tuning.ranks import one_process
 from nngpt_ext.views.drawing import check_installed
 
@@ -48,7 +51,9 @@ GRID, CURVE = "study.yaml", "learning_curve.json"
 Point = TypeVar("Point", CurvePoint, PricePoint)
 
 
-def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bool = False) -> Study:
+def run_study(
+    config: Path, folder: Path, *, resume: bool = False, draw_only: bool = False, workers: int | None = None
+) -> Study:
     """Run the cells of a study that are not finished, and write study.json, study.md and index.html.
 
     A cell that fails is noted with its error, and one whose base model is not available here as not run. The other
@@ -59,6 +64,8 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
         folder: the study's folder.
         resume: continue the study in the folder.
         draw_only: run nothing; draw the page of what is finished.
+        workers: runs at a time, each in a process with one thread; by default one for each GPU. One at a time they run
+            in this process.
 
     Raises:
         UserError: before anything is computed: for faults in the file (all unknown names in one line), if the folder
@@ -74,7 +81,7 @@ def run_study(config: Path, folder: Path, *, resume: bool = False, draw_only: bo
     _claim(folder, grid, resume or draw_only)
     loader = Loader()
     if not draw_only:
-        _run_cells(grid, folder, loader)
+        _run_cells(grid, folder, loader, workers or len(gpus()) or 1)
     curve = _kept(
         folder / CURVE, CurvePoint, lambda: learning_curve(grid.cells[0].config.data, grid.learning_curve, loader),
         compute=bool(grid.learning_curve and grid.cells) and not draw_only,
@@ -149,41 +156,66 @@ def _write_note(folder: Path, cell: Cell, status: str, reason: str) -> None:
     write_text(file, json.dumps({"status": status, "reason": reason}, ensure_ascii=False) + "\n")
 
 
-def _run_cells(grid: Grid, folder: Path, loader: Loader) -> None:
+def _run_cells(grid: Grid, folder: Path, loader: Loader, workers: int) -> None:
     # Cells of one base model follow one another, so that it is loaded once; random trials come after their run.
     bases = list(dict.fromkeys(cell.base for cell in grid.cells))
     cells = sorted(grid.cells, key=lambda cell: (bases.index(cell.base), cell.tested_on == "random"))
     todo = [cell for cell in cells if not _is_finished(folder, cell)]
     failed: set[str] = set()
-    for number, cell in enumerate(todo, 1):
-        progress = f"study: cell {number} of {len(todo)} to run, {cell.name}"
-        _note(folder, cell).unlink(missing_ok=True)
-        reason = cell.not_here or _unavailable(cell)
-        if reason is not None:
-            _write_note(folder, cell, "not run", reason)
-            log.info("%s: not run: %s", progress, reason)
-            continue
-        log.info("%s", progress)
-        began = time.monotonic()
-        try:
-            if cell.run in failed:
-                raise UserError(f"the run that this cell uses has failed: {cell.run}")
-            run = inside(folder, "cells", cell.run)
-            if cell.config.data.all_folds:
-                run_folds(cell.config, run, resume=True, loader=loader)
+    with RunProcesses(workers) as processes:
+        begun = {} if workers == 1 else _begun(todo, folder, processes)
+        for number, cell in enumerate(todo, 1):
+            progress = f"study: cell {number} of {len(todo)} to run, {cell.name}"
+            _note(folder, cell).unlink(missing_ok=True)
+            reason = cell.not_here or _unavailable(cell)
+            if reason is not None:
+                _write_note(folder, cell, "not run", reason)
+                log.info("%s: not run: %s", progress, reason)
+                continue
+            log.info("%s", progress)
+            began = time.monotonic()
+            try:
+                if cell.run in failed:
+                    raise UserError(f"the run that this cell uses has failed: {cell.run}")
+                for run in begun.get(cell.run, ()):
+                    run.result()
+                _run_cell(cell, folder, loader)
+            except Exception as error:  # whatever one cell does, the others continue
+                failed.add(cell.run)
+                _write_note(folder, cell, "failed", _one_line(error))
+                log.warning("study: %s failed: %s", cell.name, _one_line(error))
+                log.debug("study: %s failed", cell.name, exc_info=error)
             else:
-                run_pipeline(cell.config, run, resume=True, loader=loader)
-            if cell.tested_on == "random":
-                from nngpt_ext.study.random_trials import ask_random_trials
+                log.info("%s: finished in %.1f min", progress, (time.monotonic() - began) / 60)
 
-                ask_random_trials(run, cell.config, inside(folder, "cells", cell.name), loader)
-        except Exception as error:  # whatever one cell does, the others continue
-            failed.add(cell.run)
-            _write_note(folder, cell, "failed", _one_line(error))
-            log.warning("study: %s failed: %s", cell.name, _one_line(error))
-            log.debug("study: %s failed", cell.name, exc_info=error)
-        else:
-            log.info("%s: finished in %.1f min", progress, (time.monotonic() - began) / 60)
+
+def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str, list[Future[None]]]:
+    """The unfinished runs of cells, started in processes; those of a split with folds are its folds."""
+    begun: dict[str, list[Future[None]]] = {}
+    for cell in cells:
+        if cell.run in begun or cell.not_here or _unavailable(cell):
+            continue
+        own = cell.config.model_copy(update={"output_dir": str(inside(folder, "cells", cell.run))})
+        with suppress(UserError):  # the cell says it when its turn comes
+            runs = {cell.run: own}
+            if own.data.all_folds:
+                folds = fold_runs(own, Path(own.output_dir), resume=True)
+                runs = {f"{cell.run}, fold {fold}": run for fold, run in unfinished(folds).items()}
+            begun[cell.run] = [processes.submit(name, run) for name, run in runs.items()]
+    return begun
+
+
+def _run_cell(cell: Cell, folder: Path, loader: Loader) -> None:
+    """Run a cell, or what is left of it."""
+    run = inside(folder, "cells", cell.run)
+    if cell.config.data.all_folds:
+        run_folds(cell.config, run, resume=True, loader=loader)
+    else:
+        run_pipeline(cell.config, run, resume=True, loader=loader)
+    if cell.tested_on == "random":
+        from nngpt_ext.study.random_trials import ask_random_trials
+
+        ask_random_trials(run, cell.config, inside(folder, "cells", cell.name), loader)
 
 
 def _unavailable(cell: Cell) -> str | None:

@@ -2,25 +2,15 @@
 
 OUT/fold-0, OUT/fold-1, … are the runs; OUT has the test pairs of all of them, and one report. Finished folds are taken
 as they are, and unfinished ones continue.
-
-`main` is one fold in a process of its own. Its configuration comes on standard input, whose end says that the parent is
-gone; each line that it logs goes to standard output, after its level and a tab.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-import os
-import subprocess
-import sys
-import threading
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext, suppress
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +18,7 @@ import pandas as pd
 
 from nngpt_ext.config import TaskConfig
 from nngpt_ext.data.load import per_fold, read_records
-from nngpt_ext.errors import UserError, for_shell, resuming, typed
+from nngpt_ext.errors import UserError, resuming
 from nngpt_ext.evaluation.report import Report, read_answers
 from nngpt_ext.io import digest, inside, remove, replacing, write_text
 from nngpt_ext.progress import Progress, part_of
@@ -47,14 +37,15 @@ from nngpt_ext.run_folder import (
 )
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.tasks.pipeline import Loader, begin, run_pipeline
+from nngpt_ext.tasks.processes import RunProcesses, gpus, reason_of
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import NEEDED, rebuild_report
 from nngpt_ext.tuning.history import OnEpoch
+from nngpt_ext.tuning.threads import usable_cores
 
 log = logging.getLogger(__name__)
 
 Runs = Mapping[int, TaskConfig]  # by fold; each has its `output_dir`
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _SAME = (
     "task", "device", "seeds", "data", "unpaired_networks", "base_model", "excluded", "without_evidence",
     "near_duplicate_threshold",
@@ -74,52 +65,53 @@ def run_folds(
         UserError: as `run_pipeline`; after the other folds have ended, a line about those that failed.
         RuntimeError: if a fold failed otherwise.
     """
-    resolved = config.resolved(folder)
-    if (done := begin(resolved, folder, resume)) is not None:
+    if (done := begin(config.resolved(folder), folder, resume)) is not None:
         return done
-    claim(folder, resolved, resume)
-    runs: dict[int, TaskConfig] = {}
-    for fold, data in enumerate(per_fold(config.data, lambda: read_records(config.data))):
-        own = {"data": data, "store": resolved.store, "output_dir": str(inside(folder, fold_name(fold)))}
-        runs[fold] = config.model_copy(update=own)
-    waiting = {
-        fold: own
-        for fold, own in runs.items()
-        if begin(own.resolved(Path(own.output_dir)), Path(own.output_dir), resume=True) is None
-    }
+    runs = fold_runs(config, folder, resume)
+    waiting = unfinished(runs)
     if waiting:
-        workers = 1 if on_epoch is not None else min(len(waiting), config.workers or _default_workers())
+        workers = 1 if on_epoch is not None else min(len(waiting), config.workers or len(gpus()) or usable_cores())
         failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch, loader)
         if failed:
             _raise(folder, failed)
     return _pool(folder, [Path(own.output_dir) for own in runs.values()])
 
 
-def _default_workers() -> int:
-    from nngpt_ext.tuning.threads import usable_cores
+def fold_runs(config: TaskConfig, folder: Path, resume: bool) -> dict[int, TaskConfig]:
+    """The run of each fold, in a folder of its own; the folder of all is claimed for this configuration.
 
-    return len(gpus()) or usable_cores()
+    Raises:
+        UserError: as `nngpt_ext.run_folder.claim`.
+    """
+    resolved = config.resolved(folder)
+    claim(folder, resolved, resume)
+    runs: dict[int, TaskConfig] = {}
+    for fold, data in enumerate(per_fold(config.data, lambda: read_records(config.data))):
+        own = {"data": data, "store": resolved.store, "output_dir": str(inside(folder, fold_name(fold)))}
+        runs[fold] = config.model_copy(update=own)
+    return runs
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
+def unfinished(runs: Runs) -> dict[int, TaskConfig]:
+    """Those runs that are not finished.
 
-    numbers = map(str, range(torch.cuda.device_count()))
-    return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(numbers)).split(",")[: torch.cuda.device_count()]
+    Raises:
+        UserError: as `nngpt_ext.tasks.pipeline.begin`.
+    """
+    return {
+        fold: own
+        for fold, own in runs.items()
+        if begin(own.resolved(Path(own.output_dir)), Path(own.output_dir), resume=True) is None
+    }
 
 
 def _raise(folder: Path, failed: Mapping[int, Exception]) -> None:
     first, numbers = failed[min(failed)], [str(fold) for fold in sorted(failed)]
     which = f"fold {numbers[0]}" if len(numbers) == 1 else f"folds {', '.join(numbers)}"
-    message = f"{which} in '{folder}' failed: {_reason(first)}; finished folds are kept: {resuming()}"
+    message = f"{which} in '{folder}' failed: {reason_of(first)}; finished folds are kept: {resuming()}"
     if all(isinstance(error, UserError) for error in failed.values()):
         raise UserError(message) from None
     raise RuntimeError(message) from first
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, (UserError, RuntimeError)) else f"{type(error).__name__}: {error}"
 
 
 def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader | None) -> dict[int, Exception]:
@@ -137,105 +129,24 @@ def _in_turn(runs: Runs, on_epoch: OnEpoch | None, loader: Loader | None) -> dic
                 run_pipeline(config, Path(config.output_dir), True, loader, on_epoch)
             except Exception as error:  # whatever one fold does, the others continue
                 failed[fold] = error
-                log.warning("fold %d failed: %s", fold, _reason(error))
+                log.warning("fold %d failed: %s", fold, reason_of(error))
     return failed
 
 
 def _side_by_side(runs: Runs, workers: int) -> dict[int, Exception]:
     """Run folds in processes, and return the errors of those that failed; whatever ends this ends them."""
     failed: dict[int, Exception] = {}
-    running: list[subprocess.Popen[str]] = []
-    stopped = threading.Event()
-    worker, places = threading.local(), itertools.cycle(gpus() or [None])  # further workers share the GPUs
-    started = ThreadPoolExecutor(workers, initializer=lambda: setattr(worker, "gpu", next(places)))
-    with Progress("folds", len(runs)) as progress, started as pool:
-        waiting = {pool.submit(_run_process, n, config, running, stopped, worker): n for n, config in runs.items()}
-        try:
-            for future in as_completed(waiting):
-                fold, error = waiting[future], future.exception()
-                if isinstance(error, Exception):
-                    failed[fold] = error
-                    log.warning("fold %d failed: %s", fold, error)
-                else:
-                    log.info("fold %d is finished", fold)
-                progress.advance(1)
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.kill()
-            raise
+    with Progress("folds", len(runs)) as progress, RunProcesses(workers) as processes:
+        waiting = {processes.submit(f"fold {n}", config): n for n, config in runs.items()}
+        for future in as_completed(waiting):
+            fold, error = waiting[future], future.exception()
+            if isinstance(error, Exception):
+                failed[fold] = error
+                log.warning("fold %d failed: %s", fold, error)
+            else:
+                log.info("fold %d is finished", fold)
+            progress.advance(1)
     return failed
-
-
-def _run_process(
-    fold: int, config: TaskConfig, running: list[subprocess.Popen[str]], stopped: threading.Event,
-    worker: threading.local,
-) -> None:  # fmt: skip
-    """Run a fold in a process, on its worker's GPU if there are some, and log what it logs.
-
-    Raises:
-        UserError: if it ended with one, or was killed.
-        RuntimeError: if it failed otherwise.
-    """
-    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    more = {**_ONE_THREAD, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
-    more |= {} if worker.gpu is None else {"CUDA_VISIBLE_DEVICES": worker.gpu}
-    level, shell = logging.getLogger("nngpt_ext").getEffectiveLevel(), typed("shell", "")
-    given, reason = {"config": config.model_dump(), "level": level, "shell": bool(shell)}, ""
-    with (
-        suppress(BrokenPipeError),  # it ended before it read anything
-        subprocess.Popen(
-            [sys.executable, "-c", "from nngpt_ext.tasks.folds import main; main()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
-            env={**os.environ, **more}, start_new_session=True,  # Ctrl-C reaches this process only
-        ) as process,
-    ):  # fmt: skip
-        running.append(process)
-        if stopped.is_set():
-            process.kill()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(given) + "\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            number, tab, text = line.rstrip().partition("\t")
-            own = bool(tab) and number.isdecimal()
-            if own and int(number) == logging.ERROR:
-                reason = text
-            elif line.strip():
-                log.log(int(number) if own else logging.WARNING, "fold %d: %s", fold, text if own else line.rstrip())
-    code = process.returncode
-    if code < 0 or code == 2:
-        killed = f"its process was killed by signal {-code}, perhaps for lack of memory (try workers: 1)"
-        raise UserError(reason or killed)
-    if code:
-        raise RuntimeError(reason or f"its process ended with code {code}")
-
-
-def main() -> None:
-    """Run one fold, as the first line of standard input says, and exit with 0, 2 (the user's mistake) or 1."""
-    given = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.basicConfig(level=logging.WARNING, format="%(levelno)d\t%(message)s", stream=sys.stdout)
-    logging.getLogger("nngpt_ext").setLevel(given["level"])
-    import torch
-
-    torch.set_num_threads(1)
-    config = TaskConfig.model_validate(given["config"])
-    with for_shell() if given["shell"] else nullcontext():
-        try:
-            run_pipeline(config, Path(config.output_dir), resume=True)
-        except Exception as error:
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            print(f"{logging.ERROR}\t{_reason(error)}", flush=True)
-            sys.exit(2 if isinstance(error, UserError) else 1)
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)  # nothing more is written: this returns when the parent is gone
-    os._exit(1)
 
 
 def _pool(folder: Path, runs: list[Path]) -> RunResult[Report]:

@@ -104,6 +104,23 @@ def test_a_cell_of_all_folds_is_their_pooled_run(folded, tmp_path):
     assert (own.status, own.figures.accuracy, own.family_level) == ("finished", alone.report.accuracy, "strict")
 
 
+@pytest.mark.slow
+def test_cells_side_by_side(studied, folded, tmp_path):
+    """The same, in processes: single runs, folds, and what fails."""
+    content, folds = grid(learning_curve=[]), yaml.safe_load(folded.file.read_text(encoding="utf-8"))
+    block = {**folds["cells"][0], "family_levels": ["near"], "settings": {"data": folds["common"]["data"]}}
+    content["cells"].append(block)
+    found = run_study(written(tmp_path, content), tmp_path / "out", workers=3)
+    *single, pooled = found.cells
+    assert [(cell.name, cell.status, cell.reason) for cell in single] == [
+        (cell.name, cell.status, cell.reason) for cell in studied.study.cells
+    ]
+    for cell, other in zip(single, studied.study.cells, strict=True):
+        if other.figures:  # which may have had two threads
+            assert cell.figures.log_loss == pytest.approx(other.figures.log_loss, abs=1e-4)
+    assert pooled.figures == folded.study.cells[0].figures
+
+
 def test_finished_folds_are_not_repeated(folded, tmp_path):
     """Nor does it matter how many run at a time."""
     copied = tmp_path / "copy"

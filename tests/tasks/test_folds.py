@@ -27,7 +27,7 @@ from nngpt_ext.export.harness import export_harness
 from nngpt_ext.io import write_text
 from nngpt_ext.run_folder import KEYS, read_config, read_record, read_table, write_record
 from nngpt_ext.settings import build_config
-from nngpt_ext.tasks.folds import gpus
+from nngpt_ext.tasks.processes import gpus
 from nngpt_ext.tasks.reporting import rebuild_report
 from tests.data.small import write_tree
 from tests.tasks.conftest import line
