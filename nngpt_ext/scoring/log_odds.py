@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nngpt_ext.batches.encode import Example
-from nngpt_ext.batches.rows import build_row, halves, own_length, pack, shared_length
+from nngpt_ext.batches.rows import halves, own_length, pack, shared_length
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -154,31 +157,15 @@ def _with_cache(
     model: Any, number: int, group: Sequence[Example], row_tokens: int, compute: Callable[..., Any]
 ) -> tuple[Scorer, Rows]:
     """How to score a group in pieces of at most `row_tokens`; its prefix's keys and values are computed once."""
-    import torch
-    from transformers import DynamicCache
+    from nngpt_ext.batches.cached import CachedPrefix
 
-    from nngpt_ext.batches.tensors import compute_context, mask_dtype, parts_batch, takes_positions
-
-    device, dtype = next(model.parameters()).device, mask_dtype(model)
-    shared = shared_length([example.prompt for example in group])
-    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+    prefix = CachedPrefix(model, group)
 
     def scored(row: Sequence[Sequence[int]]) -> torch.Tensor:
-        if not layers:  # only now, because the prefixes of all large groups would fill the memory
-            cache: Any = DynamicCache()
-            prefix = torch.from_numpy(group[0].prompt[:shared]).long()[None].to(device)
-            last = {"logits_to_keep": 1} if takes_positions(model) else {}
-            with compute_context(model):
-                model(input_ids=prefix, past_key_values=cache, use_cache=True, **last)
-            layers.extend((layer.keys, layer.values) for layer in cache.layers)
-        again: Any = DynamicCache()  # a pass adds its own keys, and cropping differs between transformers versions
-        for layer, (keys, values) in enumerate(layers):
-            again.update(keys, values, layer)
         chosen = [group[e] for _, *numbers in row for e in numbers]
-        batch = parts_batch(build_row([chosen], cached=shared), dtype, cached=shared).to(device)
-        return compute(model, batch, again).view(-1, len(group[0].answers))
+        return prefix.compute(chosen, compute).view(-1, len(group[0].answers))
 
-    own = [[Example(example.prompt[shared:], example.answers)] for example in group]
+    own = [[Example(example.prompt[prefix.shared :], example.answers)] for example in group]
     pieces = [[[number, *(part[0] for part in row)]] for row in pack(own, row_tokens)]
     return scored, pieces
 

@@ -141,7 +141,9 @@ class LocalScorer:
         if self._engine is None:
             reach = min(self.base.context, self.budget.row_tokens)
             pad = int(self.base.tokenizer.pad_token_id)  # type: ignore[arg-type]
-            self._engine = checked_engine(self.model, group, pad, self.budget.engine, reach, training)
+            self._engine = checked_engine(
+                self.model, group, pad, self.budget.engine, reach, training, self.budget.row_tokens
+            )
         return self._engine
 
     def score(self, encoded: Encoded, model: Any = None, advance: Advance | None = None) -> np.ndarray:

@@ -33,11 +33,6 @@ from tests.models_made import KINDS
 from .asked import encoded
 
 
-@pytest.fixture
-def group() -> list[Example]:
-    return encoded(models_made.base("llama"), "AlexNet", 3)
-
-
 def shape(**changes: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(models_made.tokenizer()), "hidden_size": 64, "intermediate_size": 128,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,20 @@ def test_encoded_questions_are_scored_again_with_another_model(base: Base) -> No
     assert sum(told) == 2 * len(ASKED)
     assert scorer(other).check_engine([]) == "plain"
     assert np.abs(made.score(encoded) - scorer(other, "plain").score(encoded)).max() > TOLERANCE
+
+
+def test_the_engine_is_tried_with_the_rows_of_the_run(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, lengths = scorer(base, row_tokens=1000), list[int]()
+    group = made.encode(ASKED, models_made.sources()).groups[0]
+    forward = base.model.model.forward
+
+    def measured(*given: Any, **named: Any) -> Any:
+        lengths.append(named["input_ids"].numel())
+        return forward(*given, **named)
+
+    monkeypatch.setattr(base.model.model, "forward", measured)
+    assert made.check_engine(group) == "shared"
+    assert 800 < max(lengths) <= 1000
 
 
 def test_threads_share_it(base: Base) -> None:
