@@ -85,18 +85,6 @@ def scores(
         chosen = [[groups[g][e] for e in numbers] for g, *numbers in row]
         return compute(model, make_batch(chosen, engine, dtype, pad).to(device)).view(-1, width)
 
-    def repaired(row: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
-        """Kernels on a card once gave NaN for a whole row that was sound (docs/LOG.md, 27 November 2026)."""
-        places = [(g, e) for g, *numbers in row for e in numbers]
-        broken = np.flatnonzero(np.isnan(values).any(axis=1))
-        log.warning("%d of a row's %d answers are no numbers: computed again, one by one", len(broken), len(places))
-        whole = values.copy()
-        for i in broken:
-            g, e = places[i]
-            alone = make_batch([[groups[g][e]]], "plain", dtype, pad).to(device)
-            whole[i] = compute(model, alone).double().cpu().numpy()
-        return whole
-
     large = [g for g, group in enumerate(groups) if engine == "shared" and _is_large(group, row_tokens)]
     if engine == "plain":
         rows = _plain_rows(groups, max(1, plain_batch // width))
@@ -107,8 +95,6 @@ def scores(
         told: list[bool] = []
         for score, given in itertools.chain([(scored, rows)], cached):
             for row, values in _within_memory(score, given, told):
-                if engine != "plain" and np.isnan(values).any():
-                    values = repaired(row, values)
                 start = 0
                 for g, *numbers in row:
                     result[g][numbers] = values[start : start + len(numbers)]

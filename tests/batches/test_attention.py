@@ -23,7 +23,7 @@ def row_of(groups: list[list[tuple[int, list[int]]]], cached: int = 0) -> Row:
     """Rows by lengths: of each question's own tokens and of its options."""
 
     def example(g: int, e: int, own: int, options: list[int]) -> Example:
-        prompt = np.array([100 + g] * 5 + [200 + e] + [7] * own, dtype="int32")
+        prompt = np.array([100 + g] * max(5, cached) + [200 + e] + [7] * own, dtype="int32")
         return Example(prompt, tuple(np.full(n, 3, dtype="int32") for n in options))
 
     made = [[example(g, e, *lengths) for e, lengths in enumerate(group)] for g, group in enumerate(groups)]

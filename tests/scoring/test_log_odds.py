@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -173,25 +172,3 @@ def test_a_question_that_does_not_fit_alone_is_a_fault(monkeypatch: Any) -> None
     base = models_made.base("llama")
     with pytest.raises(torch.OutOfMemoryError):
         score(base, groups_of(base))
-
-
-@pytest.mark.parametrize("row_tokens", [64, 1024])  # also behind a cached prefix
-def test_a_row_that_is_no_number_is_computed_again(row_tokens: int, monkeypatch: Any, caplog: Any) -> None:
-    base = models_made.base("llama")
-    groups = groups_of(base)
-    expected = score(base, groups, row_tokens=row_tokens)
-    first: list[bool] = []
-
-    def broken_once(model: Any, batch: Any, cache: Any = None) -> torch.Tensor:
-        found = answer_log_probs(model, batch, cache)
-        if "layout" in batch.inputs and not first:  # one row of shared prefixes
-            first.append(True)
-            found[:2] = torch.nan
-        return found
-
-    monkeypatch.setattr(tensors, "answer_log_probs", broken_once)
-    found = score(base, groups, row_tokens=row_tokens)
-    assert first
-    assert np.abs(np.concatenate(found) - np.concatenate(expected)).max() < TOLERANCE
-    assert len(caplog.messages) == 1
-    assert re.fullmatch(r"1 of a row's \d+ answers are no numbers: computed again, one by one", caplog.messages[0])
