@@ -193,13 +193,14 @@ def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str
     """The unfinished runs of cells, started in processes; those of a split with folds are its folds."""
     begun: dict[str, list[Future[None]]] = {}
     for cell in cells:
-        if cell.run in begun or cell.not_here or _unavailable(cell):
+        place = inside(folder, "cells", cell.run)
+        if cell.run in begun or cell.not_here or (place / REPORT).is_file() or _unavailable(cell):
             continue
-        own = cell.config.model_copy(update={"output_dir": str(inside(folder, "cells", cell.run))})
+        own = cell.config.model_copy(update={"output_dir": str(place)})
         with suppress(UserError):  # the cell says it when its turn comes
             runs = {cell.run: own}
             if own.data.all_folds:
-                folds = fold_runs(own, Path(own.output_dir), resume=True)
+                folds = fold_runs(own, place, resume=True)
                 runs = {f"{cell.run}, fold {fold}": run for fold, run in unfinished(folds).items()}
             begun[cell.run] = [processes.submit(name, run) for name, run in runs.items()]
     return begun
