@@ -77,7 +77,7 @@ def cell(
 
 
 def minutes(prompt: str, split: str = "by_network") -> str:
-    return f"{STUDY['timings'][f'{prompt}.embedded.{split}.normalized.seed0'] / 60:.0f}"
+    return f"{STUDY['timings'][f'{prompt}.embedded.{split}.normalized.seed0'] / 60:.0f} on a GPU"
 
 
 def between(ci95: list[float], sign: str = "") -> str:
@@ -138,6 +138,8 @@ def readme() -> list[str]:
     trained = [read(f"{RESULTS}runs/smollm2-{level}/report.json") for level in levels]
     found = [BASELINES["splits"][level] for level in levels]
 
+    repeated = [cell("recipe_structure", "embedded-2", f"by_family.{level}") for level in levels]
+
     def by_trees(name: str, *, beyond: bool) -> str:
         own = [one["baselines"][name] for one in found]
         texts = [(f"{one['accuracy']:.3f} {between(one['ci95'])}", better(one["beyond_best_prior"])) for one in own]
@@ -158,6 +160,7 @@ def readme() -> list[str]:
         ),
         " | ".join(f"{accuracy(one)} | {better(one['skill_beyond_best_prior'])}" for one in trained),
         " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
+        "in bf16: " + " and ".join(better(one["skill_beyond_best_prior"]) for one in repeated),
         " and ".join(
             better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"])
             for seed in (1, 2)
@@ -609,21 +612,27 @@ def study() -> list[str]:
         shown(read(f"{RESULTS}families-{level}-folds-2-4.json")[f"families-{level} minus"]["kind_prior"])
         for level in ("near", "strict")
     ]
-    both, recipe, structure = (seen(prompt) for prompt in ("recipe_structure", "recipe", "structure"))
+    both, recipe, structure = ([shown(one) for one in seen(n)] for n in ("recipe_structure", "recipe", "structure"))
     early = [f"{one['value']:+.3f}" for one in seen("recipe_structure_evidence", ".epoch1")]
-    rule = [
-        shown(read(f"{RESULTS}runs/evidence-{level}/report.json")["baselines"]["early_rule"]["difference"])
-        for level in ("near", "strict")
+    cpu = [
+        [read(f"{RESULTS}runs/{run}-{level}/report.json") for level in ("near", "strict")]
+        for run in ("families", "evidence")
     ]
+    large = "smollm2-135m"
+    few = cell("code_only", large, more=".400networks")
     return [
-        f"{shown(both[0])}\n  `near` and {shown(both[1])} `strict`",
-        f"`recipe` {recipe[0]['value']:+.3f} and {recipe[1]['value']:+.3f}, "
-        f"`structure` {structure[0]['value']:+.3f} and " + shown(structure[1]).replace(" ", "\n  ", 1),
-        f"{early[0]} and\n  {early[1]}, and {rule[0]} and {rule[1]} beyond the early rule",
+        f"gain {both[0]} `near` and {both[1]} `strict`",
+        f"`recipe` {recipe[0]} and {recipe[1]}, `structure` {structure[0]} and {structure[1]}",
+        f"nothing to it ({shown(cell('recipe_structure', large, 'by_family.near')['skill_beyond_best_prior'])})",
+        "on a CPU has " + " and ".join(shown(one["skill_beyond_best_prior"]) for one in cpu[0]),
+        "beyond the best prior: {} and {}; on a CPU {} and {} beyond".format(
+            *early, *(shown(one["baselines"]["early_rule"]["difference"]) for one in cpu[1])
+        ),
         f"folds 2 to 4 alone have {later[0]} near and {later[1]} strict",
-        f"{skill(cell('recipe'))} with the normalized label",
-        skill(other).replace(" ", "\n  ", 1),
+        f"{skill(cell('recipe'))} with the normalized label, and {skill(other)} with",
         f"where the prior has {prior(other)}",
+        f"`code_only` has {skill(cell('code_only'))} on all networks",
+        f"below the prior ({skill(few)})",
         f"they add up to {sum(STUDY['timings'].values()) / 3600:.1f} hours",
         *(wilson(right) for right in (30, 21, 24)),
         f"the pair prior of our test pairs, {prior(cell('recipe'))}",
@@ -681,8 +690,30 @@ def base_models() -> list[str]:
     against = [
         f"{found['value']:+.3f} {between(found['ci95'], '+')}" for found in pretrained["smollm2-near minus"].values()
     ]
+    bases = ("embedded-small", "embedded", "smollm2-135m")
+    few = [accuracy(cell("code_only", base, more=".400networks")) for base in bases]
+    families = [accuracy(cell("recipe_structure", base, "by_family.near")) for base in ("embedded-2", bases[2])]
+    prompts = ("code_only", "recipe_structure")
+    differences = [
+        next(
+            f"{one['difference']['value']:+.3f} {between(one['difference']['ci95'], '+')}"
+            for one in STUDY["comparisons"]
+            if one["first"].startswith(f"{prompt}.{base}.") and one["second"].startswith(f"{prompt}.{bases[2]}.")
+        )
+        for prompt, base in zip(prompts, ("embedded", "embedded-2"), strict=True)
+    ]
+    search = read(RESULTS + "smollm2-search.json")["runs"]
+    losses = [[one["validation_log_loss"] for one in search if one["prompt"] == prompt] for prompt in prompts]
+    spread = [max(each) - min(each) for each in losses]
     return [
+        f"0.3 M | {few[0]} |",
+        f"1.4 M | {few[1]} | {families[0]} |",
         *(f"{parameters(base) / 1e6:.1f} M" for base in ("embedded", "embedded_small")),
+        f"135 M | {few[2]} | {families[1]} |",
+        f"| {prior(cell('recipe'))} | {prior(near)} |",
+        f"| | {near['baselines']['kind_prior']['accuracy']:.3f} |",
+        f"is {differences[0]}, `embedded-2` minus it {differences[1]}",
+        f"differ by {spread[0]:.3f} for `code_only` (rate 5e-4 is best) and {spread[1]:.3f} for",
         row(one, "")[:-2], row(random, against[0])[:-2], row(made, against[1])[:-2],
         f"{pretrained['n_test_pairs']:,} test pairs of {pretrained['families']} families",
         f"The kind prior has {near['baselines']['kind_prior']['accuracy']:.3f}",

@@ -188,7 +188,7 @@ def test_the_committed_result_is_still_read():
     """Its first table is that of families never seen."""
     text = (Path(__file__).parents[2] / "docs" / "study" / "study.json").read_text(encoding="utf-8")
     found = Study.model_validate_json(text)
-    assert len(found.finished()) == 22
+    assert len(found.finished()) == 26
     drawn = sections(found)
     assert [one.key for one in drawn[:3]] == ["families", "price", "verdicts"]
     assert len(sentences(found)) == 6
