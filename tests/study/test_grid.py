@@ -205,7 +205,7 @@ def test_a_price_needs_no_cells():
 def test_the_study_has_its_cells(small_preset):
     every = [cell for cell in read_grid(EXAMPLES / "study.yaml").cells if cell.not_here is None]
     cells = [cell for cell in every if cell.split != "by_family"]
-    assert (len(every), len(cells)) == (22, 12)
+    assert (len(every), len(cells)) == (26, 15)
     usual = ("by_network", "normalized", "embedded", "best")
     assert {c.prompt for c in cells if (c.split, c.label, c.base, c.tested_on) == usual} == {
         "code_only",
@@ -214,6 +214,8 @@ def test_the_study_has_its_cells(small_preset):
         "normalized_accuracy",
         "recipe",
     }
+    few = [c.base for c in cells if c.train_networks == 400]
+    assert few == ["embedded-small", "embedded", "smollm2-135m"]
     for axis, value in (("split", "by_cluster"), ("label", "percentile"), ("base", "embedded-small")):
         assert {c.prompt for c in cells if getattr(c, axis) == value} == {"code_only", "recipe"}
     assert [c.prompt for c in cells if c.tested_on == "random"] == ["recipe"]
@@ -226,7 +228,7 @@ def test_the_study_tests_families_as_their_example_does():
         (prompt, "embedded-2", level)
         for prompt in ("code_only", "structure", "recipe", "recipe_structure", "recipe_structure_evidence")
         for level in ("near", "strict")
-    }
+    } | {("recipe_structure", "smollm2-135m", "near")}
     example = TaskConfig.model_validate(read_project(EXAMPLES / "families.yaml", "dataset_compare"))
     found = next(cell for cell in cells if cell.prompt == "recipe_structure" and cell.family_level == "near")
     assert found.config == example.model_copy(update={"store": None})
