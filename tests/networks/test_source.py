@@ -9,7 +9,7 @@ import pytest
 
 from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.source import LIMIT, defines_module, is_name, read_source
+from nngpt_ext.networks.source import LIMIT, MOST_TOKENS, defines_module, is_name, read_source
 from tests import models_made
 from tests.deadline import deadline
 
@@ -23,6 +23,8 @@ BAD = {
     "/my nets/a.py\n": "is a path",
     " \n\t": "is empty",
     "x = 1\n" * 400_000: "has 2,400,000 characters; at most 1,000,000 are taken",
+    "x=1\n" * 249_000: "has more than 200,000 words and signs; a network's has some thousand",
+    "x=[" + "[]," * 300_000 + "]": "has more than 200,000 words and signs",
     "x\0y": "is not Python (source code string cannot contain null bytes)",
     "x = '\ud800'": "is not Python ('utf-8' codec can't encode character",
     "x = " + "9" * 5_000: "is not Python (",
