@@ -18,6 +18,7 @@ from nngpt_ext.serve.requests import Served
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.store import PredictionStore
+    from nngpt_ext.serve.store import ServedStore
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,11 @@ class Deployment:
             if name in self._folders:
                 raise UserError(f"two adapters are called '{name}'; name one of them: --run other={place}")
             self._folders[name] = Path(place)
-        self.store: PredictionStore | None = None
+        self.store: ServedStore | None = None
         if store is not None:
-            from nngpt_ext.predict.store import PredictionStore
+            from nngpt_ext.serve.store import PATIENCE, ServedStore
 
-            self.store = PredictionStore.open(store)
+            self.store = ServedStore.open(store, PATIENCE)
         self.measure = measure
         self._make = partial(predictor_of, base=base, store=self.store, facts=facts)
         self.predictors = {name: self._make(folder) for name, folder in self._folders.items()}

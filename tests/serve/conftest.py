@@ -12,9 +12,10 @@ import pytest
 import uvicorn
 
 from nngpt_ext import Client, RunResult
-from nngpt_ext.serve.app import Service, make_app
+from nngpt_ext.serve.app import make_app
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.server import address, configuration, listen
+from nngpt_ext.serve.service import Service
 from tests.predict.conftest import asking, one_thread, run
 
 __all__ = ["asking", "one_thread", "run"]

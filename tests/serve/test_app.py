@@ -6,6 +6,7 @@ import importlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_far_too_many_keys_are_refused_at_once(server: Running) -> None:
     pair = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
     assert problem(post(server, "/v1/compare", pair | many), 422) == (
         "the request: has 20,003 keys; known: nn_code, nn, recipe, accuracies, structure, evidence, dataset_1, "
-        "dataset_2, adapter"
+        "dataset_2, adapter, explain"
     )
     some = {f"key {i}": 1 for i in range(30)}
     said = problem(post(server, "/v1/score", {"networks": [{"nn_code": CODE} | some] * 100}), 422)
@@ -217,6 +218,23 @@ def test_a_full_queue_and_a_deadline(run: RunResult) -> None:
             assert "no answer within 8 s" in problem(first.result(), 504)
         go.set()
         assert post(server, "/v1/compare", body).status_code == 200
+
+
+@pytest.mark.slow  # a sandbox loads torch
+def test_a_measurement_ends_with_its_deadline(asking: Callable[[str], Path]) -> None:
+    code = "import torch.nn as nn\n\nclass Net(nn.Module):\n    def __init__(self, *_):\n        while True: pass\n"
+    deployment = Deployment([str(asking("structure"))], measure=True)
+    deployment.load()
+    (predictor,) = deployment.predictors.values()
+    asked = {"nn_code": code, "dataset_1": "mnist", "dataset_2": "svhn", "structure": "measure"}
+    with served(deployment, deadline=5.0) as server:
+        began = time.monotonic()
+        assert "no answer within 5 s" in problem(post(server, "/v1/compare", asked), 504)
+        assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15  # also the server has ended
+    sandbox = predictor.check._structures._catalogue._sandbox
+    assert sandbox is not None
+    assert sandbox._process is None
 
 
 def test_a_client_that_goes_leaves_the_others_their_answers(server: Running, client: Client) -> None:
