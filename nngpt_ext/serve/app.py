@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.exceptions import HTTPException
 
 from nngpt_ext.client import ExplainedComparison, ExplainedRanking, Scored
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError, reason, unknown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.networks.source import LIMIT
 from nngpt_ext.predict.answers import Comparison, Ranking
@@ -167,6 +167,8 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and error.__cause__ is not None:  # FastAPI does not say what its parser said
+            return problem(400, f"the request cannot be read as JSON: {reason(error.__cause__)}")
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(Busy)

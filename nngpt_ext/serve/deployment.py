@@ -96,8 +96,8 @@ class Deployment:
         """
         if structure == MEASURE and not self.measure:
             raise UserError(
-                "this server runs no code, so it does not measure structures; give the numbers, or start it with "
-                "--structure measure"
+                "this server runs no code, so it does not measure structures; give the numbers as `structure`, or "
+                "start the server with --structure measure"
             )
 
     def load(self) -> None:

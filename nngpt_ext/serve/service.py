@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import TypeAdapter
 
 from nngpt_ext.client import ExplainedComparison, ExplainedRanking, Scored
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, for_request
 from nngpt_ext.networks.sandbox import refuse_if_stopped, stopped_by
 from nngpt_ext.predict.answers import Comparison, Explanation, Ranking, ranking_of
 from nngpt_ext.predict.explanation import explanation_of, with_structures
@@ -193,7 +193,7 @@ def _checked(
         UserError: for whatever is wrong with them.
     """
     own, code = given.given(), given.nn_code
-    with stopped_by(stop):
+    with stopped_by(stop), for_request():
         names = list(datasets or ()) if pair else predictor.check_datasets(datasets)
         queries, without, told = list[CheckedQuery](), list[CheckedQuery](), None
         for a, b in itertools.combinations(names, 2):

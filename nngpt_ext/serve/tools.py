@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError, for_request, unknown
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.serve.deployment import NO_STORE, Deployment
 from nngpt_ext.serve.guard import Guard, problem
@@ -42,7 +42,8 @@ def _told(function: F) -> F:
     @wraps(function)
     def called(*given: Any, **named: Any) -> Any:
         try:
-            return function(*given, **named)
+            with for_request():
+                return function(*given, **named)
         except UserError as error:
             raise ToolError(str(error)) from None
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nngpt_ext import Client, PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.errors import for_shell
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.guard import MOST
 from tests import models_made
@@ -89,9 +90,9 @@ def test_predictions_of_the_store(server: Running, client: Client) -> None:
     ("body", "status", "words"),
     [
         ("{bad", 400, "the request is not JSON"),
-        ("[" * 100_000, 400, "body"),
-        (b"\xff", 400, "body"),
-        ('{"a": ' + "1" * 5_000 + "}", 400, "body"),
+        ("[" * 100_000, 400, "the request cannot be read as JSON: too deeply nested"),
+        (b"\xff", 400, "the request cannot be read as JSON: 'utf-8' codec can't decode byte 0xff"),
+        ('{"a": ' + "1" * 5_000 + "}", 400, "the request cannot be read as JSON: a whole number has too many digits"),
         ({"nn_code": CODE, "dataset_1": "mnist"}, 422, "dataset_2: field required"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset2": "svhn"}, 422, "did you mean 'dataset_2'?"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "mnist"}, 422, "'mnist' is compared with itself"),
@@ -135,6 +136,41 @@ def test_what_is_counted_does_not_grow_with_what_is_asked(server: Running) -> No
 def test_a_condition_that_does_not_exist(server: Running) -> None:
     said = problem(httpx.get(f"{server.url}/v1/predictions?datset=mnist"), 422)
     assert said.startswith("unknown condition 'datset' (did you mean 'dataset'?)")
+
+
+def test_a_compressed_request(server: Running) -> None:
+    said = problem(post(server, "/v1/compare", b"\x1f\x8b", **{"Content-Encoding": "gzip"}), 415)
+    assert said == "the body must not be compressed (Content-Encoding gzip); send it as it is"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "words"),
+    [
+        ("recipe", {"recipe": {"lr": 10**400, "batch": 1}}, "a recipe's lr must be a number, not 1000000"),
+        ("recipe", {"recipe": {"lr": ""}}, "the network on 'mnist': a recipe has no lr; its keys are lr, batch, "),
+        ("recipe", {"recipe": {"lr": 0.1, "batch": 10**400}}, "a recipe's batch must be a number, not 1000000"),
+        ("recipe", {"recipe": {"lr": 0.1, "transform": 10**400}}, "a recipe's transform must be text, not 1000000"),
+        ("recipe_structure", {"recipe": {"lr": 0.1, "transform": 1}}, "a recipe's transform must be text, not 1"),
+        (
+            "recipe_structure", {"recipe": {"lr": 0.1, "transform": "norm_9999"}, "structure": {"layers": 3}},
+            "the transform 'norm_9999' gives images of 9,999 pixels; at most 8,192 are measured",
+        ),
+        ("recipe", {}, "prompt 'recipe' needs a recipe for 'mnist': \"recipe\": {\"lr\": 0.01, \"batch\": 64, "),
+        ("structure", {}, "prompt 'structure' needs a structure for 'mnist': \"structure\": \"measure\""),
+        (
+            "normalized_accuracy", {},
+            "needs an accuracy for 'mnist': \"accuracies\": {\"mnist\": 0.9, \"svhn\": 0.8}",
+        ),
+        ("metadata", {"dataset_1": "pets"}, "for a new one give its facts: start the server with --facts pets=IMAGES,"),
+    ],
+)  # fmt: skip
+def test_what_a_prompt_needs_is_said_in_the_requests_words(
+    asking: Callable[[str], Path], prompt: str, given: dict[str, Any], words: str
+) -> None:
+    with for_shell(), served(Deployment([str(asking(prompt))])) as server:  # which is how the command runs it
+        for more in ({}, {"explain": True}):
+            pair = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+            assert words in problem(post(server, "/v1/compare", pair | given | more), 422)
 
 
 def test_an_empty_request(server: Running) -> None:
