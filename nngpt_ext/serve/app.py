@@ -28,9 +28,9 @@ from nngpt_ext.prompts.structures import MEASURE
 from nngpt_ext.serve.batcher import Busy
 from nngpt_ext.serve.deployment import NO_STORE
 from nngpt_ext.serve.guard import HEALTH, PAGE, Guard, problem
+from nngpt_ext.serve.patient_store import REST
 from nngpt_ext.serve.requests import MOST_ROWS, CompareRequest, Network, Problem, RankRequest, ScoreRequest, Served
 from nngpt_ext.serve.service import ASKED, Service
-from nngpt_ext.serve.store import REST
 from nngpt_ext.settings import build_config, faults, known_keys
 from nngpt_ext.version import __version__
 from nngpt_ext.views.faces import filled
@@ -195,9 +195,9 @@ def _described(app: FastAPI, token: str | None) -> dict[str, Any]:
         for path, operations in found["paths"].items():
             for one in operations.values():
                 for status, response in one["responses"].items():
-                    kind = _PROBLEM if int(status) >= 400 else _LINES if path == ASKED[-1] else "application/json"
-                    if (content := response.get("content", {})).keys() == {"application/json"}:
-                        response["content"] = {kind: content["application/json"]}
+                    kind = _PROBLEM if int(status) >= 400 else _LINES if path == ASKED[-1] else None
+                    if kind is not None:
+                        (response["content"],) = ({kind: schema} for schema in response["content"].values())
                 if token is not None and path in _OPEN:
                     one["security"] = []
         bearer = {"type": "http", "scheme": "bearer", "description": "the content of the server's --token-file"}

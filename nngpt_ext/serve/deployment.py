@@ -18,7 +18,7 @@ from nngpt_ext.serve.requests import Served
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.store import PredictionStore
-    from nngpt_ext.serve.store import ServedStore
+    from nngpt_ext.serve.patient_store import ServedStore
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Deployment:
             self._folders[name] = Path(place)
         self.store: ServedStore | None = None
         if store is not None:
-            from nngpt_ext.serve.store import PATIENCE, ServedStore
+            from nngpt_ext.serve.patient_store import PATIENCE, ServedStore
 
             self.store = ServedStore.open(store, PATIENCE)
         self.measure = measure

@@ -25,8 +25,8 @@ from nngpt_ext.predict.question import NO_SOURCE, CheckedQuery, Query
 from nngpt_ext.serve.batcher import Batcher, Busy
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.guard import HEALTH, PAGE
+from nngpt_ext.serve.patient_store import REST
 from nngpt_ext.serve.requests import CompareRequest, Network, ScoreRequest
-from nngpt_ext.serve.store import REST
 
 ASKED = ("/v1/compare", "/v1/rank", "/v1/score")
 _PATHS = (*ASKED, "/v1/adapters", "/v1/predictions", PAGE, HEALTH, "/metrics", "/openapi.json")

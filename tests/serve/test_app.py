@@ -57,6 +57,21 @@ def test_the_answers_are_those_of_python(run: RunResult, client: Client) -> None
     assert asdict(found).keys() == asdict(ours).keys()
 
 
+def test_an_explained_answer_is_the_same_answer(run: RunResult, client: Client) -> None:
+    predictor = Predictor.from_run(run.output_dir)
+    found, told = client.compare_explained(CODE, "mnist", "svhn")
+    assert found == client.compare(CODE, "mnist", "svhn")
+    assert told.prior is not None
+    assert told.prior.log_odds == pytest.approx(predictor.prior("mnist", "svhn").log_odds, abs=1e-9)
+    assert told.threshold == predictor.threshold
+    basis = predictor.basis(CODE, ["mnist", "svhn"])
+    assert basis is not None
+    assert (told.basis, told.basis_lines) == (json.loads(json.dumps(asdict(basis))), tuple(basis.lines()))
+    ranking, of_all = client.rank_explained(VGG)
+    assert ranking == client.rank(VGG)
+    assert (of_all.prior, len(of_all.basis_lines)) == (None, 1)
+
+
 def test_many_networks_as_they_are_ready(client: Client) -> None:
     networks = [{"nn_code": CODE}, {"nn_code": "def ("}, {"nn_code": VGG, "nn": "VGG"}]
     found = {one.number: one for one in client.score(networks, ["mnist", "svhn"])}
@@ -319,6 +334,26 @@ def test_hostile_json_is_never_a_fault(server: Running, path: str, body: dict[st
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_hostile_bytes_are_never_a_fault(server: Running, body: bytes) -> None:
     problem(post(server, "/v1/compare", body), 400 if post(server, "/v1/compare", body).status_code == 400 else 422)
+
+
+def test_the_schema_says_what_errors_lines_and_the_token_are(server: Running, deployment: Deployment) -> None:
+    found = httpx.get(f"{server.url}/openapi.json").json()
+    for path, operations in found["paths"].items():
+        for one in operations.values():
+            kinds = {int(status): [*answer["content"]] for status, answer in one["responses"].items()}
+            errors = {kind for status, known in kinds.items() if status >= 400 for kind in known}
+            assert errors == {"application/problem+json"}
+            assert {400, 401, 403, 413, 415, 422, 429, 503, 504} <= kinds.keys()
+            assert kinds[200] == {"/v1/score": ["application/x-ndjson"], "/metrics": ["text/plain"]}.get(
+                path, ["application/json"]
+            )
+    assert found["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "security" not in found  # this server has no token
+    with served(deployment, "a-token-of-this-test") as other:
+        bearer = {"Authorization": "Bearer a-token-of-this-test"}
+        with_token = httpx.get(f"{other.url}/openapi.json", headers=bearer).json()
+    assert with_token["security"] == [{"token": []}]
+    assert with_token["paths"]["/healthz"]["get"]["security"] == []
 
 
 @pytest.mark.slow

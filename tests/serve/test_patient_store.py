@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from nngpt_ext import Client, PredictionStore, RunResult
-from nngpt_ext.serve import store
+from nngpt_ext.serve import patient_store
 from nngpt_ext.serve.deployment import Deployment
 from tests.serve.conftest import Running, served
 from tests.serve.test_app import CODE, problem
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_server(run: RunResult, file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(store, "PATIENCE", 0.5)
+    monkeypatch.setattr(patient_store, "PATIENCE", 0.5)
     deployment = Deployment([f"demo={run.output_dir}"], store=f"sqlite:///{file}")
     deployment.load()
     with served(deployment) as found:
@@ -84,8 +84,8 @@ def test_a_store_without_its_table(own_server: Running, file: Path) -> None:
 def test_answers_that_wait_are_bounded(
     run: RunResult, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store, "_MOST", 3)
-    own = store.ServedStore.open(f"sqlite:///{file}", 0.1)
+    monkeypatch.setattr(patient_store, "_MOST", 3)
+    own = patient_store.ServedStore.open(f"sqlite:///{file}", 0.1)
     with closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN EXCLUSIVE")
         row = {
