@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -104,6 +105,7 @@ class Deployment:
         """Load all models."""
         for predictor in self.predictors.values():
             predictor.load()
+        _settle()
 
     def reload(self) -> None:
         """Read again the adapters that have changed, and load their models; one that cannot be read stays as it was."""
@@ -116,6 +118,7 @@ class Deployment:
                     log.info("adapter %s was read again: %s", name, new.model)
             except UserError as error:
                 log.warning("adapter %s stays as it was: %s", name, error)
+        _settle()
 
     def predictions(self, **conditions: Any) -> str | None:
         """JSON of the stored predictions that meet the conditions of `PredictionStore.query`; None without a store."""
@@ -133,6 +136,16 @@ class Deployment:
             )
             for name, one in self.predictors.items()
         ]  # fmt: skip
+
+
+def _settle() -> None:
+    """Keep what is loaded from Python's garbage collector, which would look through it again with every few networks.
+
+    Parsing a source makes so many objects that this took half of a question's preparation.
+    """
+    gc.unfreeze()  # an adapter that was replaced
+    gc.collect()
+    gc.freeze()
 
 
 def _tested(folder: Path) -> dict[str, Any] | None:
