@@ -7,6 +7,7 @@ would fill its places and keep all others out.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
@@ -37,6 +38,8 @@ class Connection(H11Protocol):
         """See `asyncio.Protocol`."""
         others = [one for one in self.connections if isinstance(one, Connection) and one.is_silent]
         super().connection_made(transport)
+        # asyncio does so only where a socket states its protocol; else an answer's body waits 40 ms for its head.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._most is not None and len(self.connections) > self._most and others:
             min(others, key=lambda one: one.until).end("too many connections, and no whole request on this one")
         self._watch()

@@ -86,6 +86,17 @@ def test_a_full_server_says_so(deployment: Deployment) -> None:
             assert first.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
+def test_an_answer_is_sent_at_once(server: Running) -> None:
+    """A body that waits until its head is acknowledged takes 40 ms."""
+    with httpx.Client() as client:
+        seconds = []
+        for _ in range(20):
+            began = time.perf_counter()
+            assert client.get(f"{server.url}/healthz").is_success
+            seconds.append(time.perf_counter() - began)
+    assert sorted(seconds)[5] < 0.03
+
+
 def test_what_is_not_http(server: Running) -> None:
     with opened(server, b"hello\r\n\r\n") as one:
         assert problem(said(one), 400) == "the request is not HTTP"
