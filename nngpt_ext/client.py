@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, shown, typed
-from nngpt_ext.predict.answers import Comparison, Ranking
+from nngpt_ext.predict.answers import Comparison, Explanation, Ranking
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +35,20 @@ class Scored:
     number: int  # of the network in the request, from 0
     ranking: Ranking | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class ExplainedComparison(Comparison):
+    """A comparison with what the command line says beside it."""
+
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True)
+class ExplainedRanking(Ranking):
+    """A ranking with what the command line says beside it."""
+
+    explanation: Explanation | None = None
 
 
 class Client:
@@ -88,6 +102,20 @@ class Client:
             "nn_code": nn_code, "datasets": datasets, "recipe": recipe, "accuracies": accuracies, "nn": nn,
             "structure": structure, "evidence": evidence,
         }))  # fmt: skip
+
+    def compare_explained(
+        self, nn_code: str, dataset_1: str, dataset_2: str, **given: Any
+    ) -> tuple[Comparison, Explanation]:
+        """`compare`, and what the command line says beside its answer: the prior, and what it rests on."""
+        asked = {"nn_code": nn_code, "dataset_1": dataset_1, "dataset_2": dataset_2, **given, "explain": True}
+        return self._explained(self._read(ExplainedComparison, self._post("/v1/compare", asked)))
+
+    def rank_explained(
+        self, nn_code: str, datasets: Iterable[str] | None = None, **given: Any
+    ) -> tuple[Ranking, Explanation]:
+        """`rank`, and what the command line says beside its answer."""
+        asked = {"nn_code": nn_code, "datasets": datasets, **given, "explain": True}
+        return self._explained(self._read(ExplainedRanking, self._post("/v1/rank", asked)))
 
     def score(
         self, networks: Sequence[Mapping[str, Any]], datasets: Iterable[str] | None = None,
@@ -164,6 +192,11 @@ class Client:
     def _lost(self, error: Exception) -> UserError:
         start = typed("start one: nngpt-ext serve --run RUN", "start one in a shell: nngpt-ext serve --run RUN")
         return UserError(f"no answer from {self._url} ({error or type(error).__name__}); {start}")
+
+    def _explained(self, found: Any) -> tuple[Any, Explanation]:
+        own = {one.name: getattr(found, one.name) for one in fields(found) if one.name != "explanation"}
+        kind = Comparison if isinstance(found, Comparison) else Ranking
+        return kind(**own), found.explanation or Explanation(None)
 
     def _read(self, kind: Any, content: bytes | str) -> Any:
         from pydantic import TypeAdapter, ValidationError

@@ -7,11 +7,13 @@ import re
 import reprlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _LONGEST = 1_600  # characters of a message
 _ALIKE = 0.75  # of two names, from 0 to 1, by difflib
 _in_shell = False
+_in_request: ContextVar[bool] = ContextVar("in_request", default=False)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -46,6 +48,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, (LookupError, TypeError, AttributeError)):  # Python's words would help only a programmer
         return "a value has the wrong type"
     lines = str(getattr(error, "strerror", None) or error).splitlines()
+    if lines and ("integer string conversion" in lines[0] or "Value is too big" in lines[0]):  # of json, and of pandas
+        return "a whole number has too many digits"
     return shown(lines[0] if lines else type(error).__name__, 250)[1:-1]
 
 
@@ -71,9 +75,26 @@ def for_shell() -> Iterator[None]:
         _in_shell = before
 
 
-def typed(shell: str, python: str) -> str:
-    """What the reader of a message types: on the command line or in Python."""
-    return shell if _in_shell else python
+@contextmanager
+def for_request() -> Iterator[None]:
+    """Until the block ends, messages of this thread are for who sent a request: they name its fields."""
+    token = _in_request.set(True)
+    try:
+        yield
+    finally:
+        _in_request.reset(token)
+
+
+def typed(shell: str, python: str, request: str | None = None) -> str:
+    """What the reader of a message types: on the command line, in Python, or as a field of a request.
+
+    By default the field is an argument of Python, `name={'a': 1}`, as JSON has it: `"name": {"a": 1}`.
+    """
+    if not _in_request.get():
+        return shell if _in_shell else python
+    name, equals, value = python.partition("=")
+    as_json = f'"{name}": {value}' if equals and name.isidentifier() else python
+    return request or re.sub(r"([{ ])(\d+):", r'\1"\2":', as_json.replace("'", '"').replace(" None", " null"))
 
 
 def setting(key: str, value: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from nngpt_ext.errors import UserError, parsing, shown, unknown
+from nngpt_ext.errors import UserError, for_request, for_shell, parsing, shown, typed, unknown
 
 LONG = "a" * 5_000
 
@@ -71,3 +74,23 @@ def test_every_failure_of_a_parser_is_one_line(error: Exception, why: str) -> No
 def test_lines_for_users_pass_through() -> None:
     with pytest.raises(UserError, match=r"^mine$"), parsing("this is not X"):
         raise UserError("mine")
+
+
+@pytest.mark.parametrize("parse", [json.loads, lambda text: pd.read_json(StringIO(text), lines=True)])
+def test_a_number_with_too_many_digits_is_said(parse) -> None:
+    with (
+        pytest.raises(UserError, match=r"^it is not JSON \(a whole number has too many digits\)$"),
+        parsing("it is not JSON"),
+    ):
+        parse('{"a": ' + "1" * 5_000 + "}")
+
+
+def test_advice_is_for_the_reader() -> None:
+    given = "--evidence '…'", "evidence={'mnist': {1: 0.91}, 'svhn': None}"
+    assert typed(*given) == given[1]
+    with for_shell():
+        assert typed(*given) == given[0]
+        with for_request():
+            assert typed(*given) == '"evidence": {"mnist": {"1": 0.91}, "svhn": null}'
+            assert typed("--base X", "give another one", "ask the server's user") == "ask the server's user"
+        assert typed(*given) == given[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,38 @@ class LinePair:
 def training_example(question: Example, first_is_right: bool) -> Example:
     """The question with its right answer only."""
     return Example(question.prompt, (question.answers[0 if first_is_right else 1],))
+
+
+_APART = 32  # characters around a cut that texts must share: more than a tokenizer looks behind or ahead
+_FEW = 4  # texts that are not worth cutting
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of texts, of which those about one network share most: that part is tokenised once.
+
+    They are cut at the beginning of a line, if the tokenizer has a boundary of words there: no token reaches over it,
+    whatever follows. Two texts are also tokenised whole, in case the tokenizer begins every text with something.
+    """
+    shared = os.path.commonprefix(list(texts))  # noqa: RUF071  of texts, not of paths
+    cut = shared.rfind("\n", 0, max(0, len(shared) - _APART)) + 1
+    if len(texts) > _FEW and cut > _APART and _splits_there(tokenizer, shared[cut - _APART : cut + _APART]):
+        first, last, head, *tails = _ids(
+            tokenizer, [texts[0], texts[-1], shared[:cut], *(text[cut:] for text in texts)]
+        )
+        if head + tails[0] == first and head + tails[-1] == last:
+            return [head + tail for tail in tails]
+    return _ids(tokenizer, texts)
+
+
+def _splits_there(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether a word of the tokenizer begins in the middle of a text."""
+    words = getattr(getattr(tokenizer, "backend_tokenizer", None), "pre_tokenizer", None)
+    return words is not None and any(start == _APART for _, (start, _) in words.pre_tokenize_str(text))
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return found
 
 
 class Encoder:
@@ -134,7 +167,7 @@ class Encoder:
     ) -> list[Example]:
         if not texts:
             return []
-        ids = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = token_ids(self.tokenizer, texts)
         result = []
         for nn, prompt, options in zip(networks, ids, answers, strict=True):
             length = len(prompt) + max(len(option) for option in options)

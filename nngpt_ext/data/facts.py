@@ -66,7 +66,8 @@ def unknown_dataset(name: str, known: Iterable[str]) -> UserError:
     """The error for a dataset that is not known; it says how to give its facts."""
     form, error = f"{name}=IMAGES,SIZE,CHANNELS,CLASSES", unknown("dataset", name, known, others=OTHERS)
     python = f"facts={{{shown(name)}: (training images, image size, channels, classes)}}"
-    return UserError(f"{error}; for a new one give its facts: {typed(f'--facts {shlex.quote(form)}', python)}")
+    shell = f"--facts {shlex.quote(form)}"
+    return UserError(f"{error}; for a new one give its facts: {typed(shell, python, f'start the server with {shell}')}")
 
 
 def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact]) -> DatasetFacts:

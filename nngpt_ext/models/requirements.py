@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import logging
 import sys
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 from nngpt_ext.errors import UserError
@@ -45,6 +47,8 @@ def check_libraries(load_in_4bit: bool, otherwise: str = "") -> None:
         import_library("torchvision", f"nngpt_ext does not need it: {pip('uninstall torchvision')}")
     without_widgets()
     import_library("transformers")
+    if ask_once and "scipy.optimize" not in sys.modules:
+        _leave_out_optimiser()
 
 
 def import_library(library: str, cure: str | None = None, otherwise: str = "") -> None:
@@ -79,3 +83,19 @@ def _leave_out_compiler() -> None:
         return same if function is None else function
 
     torch.compile = torch.compiler.disable = same  # type: ignore[assignment]
+
+
+def _leave_out_optimiser() -> None:
+    """Import datasketch, and later transformers' losses, without SciPy's optimiser, which takes 0.3 s of CPU to import.
+
+    Only tables of hashes and the detection of objects use it.
+    """
+    import transformers.utils
+
+    transformers.utils.is_scipy_available = lambda: False  # type: ignore[assignment]
+    name = "scipy.integrate"
+    sys.modules[name] = unused = ModuleType(name)
+    unused.quad = None  # type: ignore[attr-defined]
+    with suppress(Exception):  # another version needs more of it, and imports it when it is used
+        importlib.import_module("datasketch")
+    del sys.modules[name]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
+from nngpt_ext.networks.sandbox import Sandbox, Unmeasured, turn_of
 from nngpt_ext.networks.structure import NUMBERS, Shape, Structure, parse_structure, source_key
 
 VERSION = "1"  # increased when a number's meaning changes
@@ -189,7 +189,7 @@ class Catalogue:
         return {shape: known[shape] for shape in asked}
 
     def _measure(self, jobs: list[Job]) -> Measured:
-        with self._turn:
+        with turn_of(self._turn):
             if self._sandbox is None:
                 self._sandbox = Sandbox()
                 weakref.finalize(self, self._sandbox.close)  # at the end of the process too

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,44 @@ _START = 180.0  # seconds: a busy machine loads torch slowly
 _SHAPES = 8  # of a child
 _PACKAGE = Path(__file__).resolve().parents[2]
 _ADVICE = "give the structure instead, or use networks.run_code: unsafe for LEMUR's own sources"
+
+
+_WAKE = 0.2  # seconds between two looks at whether to stop
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+class Stopped(UserError):
+    """Nobody waits for a measurement any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the measurement was stopped")
+
+
+@contextmanager
+def stopped_by(event: threading.Event) -> Iterator[None]:
+    """Until the block ends, measurements of this thread end with `Stopped` soon after the event is set."""
+    token = _stop.set(event)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
+def refuse_if_stopped() -> None:
+    """Raise `Stopped` if the event of `stopped_by` is set."""
+    if (event := _stop.get()) is not None and event.is_set():
+        raise Stopped
+
+
+@contextmanager
+def turn_of(lock: threading.Lock) -> Iterator[None]:
+    """Hold a lock, for which others may make one wait long."""
+    while not lock.acquire(timeout=_WAKE):
+        refuse_if_stopped()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -112,7 +152,7 @@ class Sandbox:
             shapes: what goes in and comes out.
 
         Raises:
-            UserError: if the sandbox cannot be started.
+            UserError: if the sandbox cannot be started; a `Stopped` if the event of `stopped_by` was set.
         """
         found: list[Structure | Unmeasured] = []
         while len(found) < len(shapes):
@@ -162,9 +202,14 @@ class Sandbox:
                 message = json.loads(head)
                 if len(rest) >= message["bytes"]:
                     return message, rest
-            ready, _, _ = select.select([stream], [], [], max(0.0, end - time.monotonic()))
+            try:
+                refuse_if_stopped()
+            except Stopped:
+                self.close()  # also ends the child
+                raise
+            ready, _, _ = select.select([stream], [], [], max(0.0, min(_WAKE, end - time.monotonic())))
             block = os.read(stream, 1 << 16) if ready else b""
-            if not block:
+            if not block and (ready or time.monotonic() >= end):
                 raise self._failed()
             content += block
 

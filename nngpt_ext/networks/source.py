@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TypeGuard
 
@@ -14,6 +15,10 @@ from nngpt_ext.io import as_text, read_text
 from nngpt_ext.quiet import no_warnings
 
 LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
+# Words and signs, for parsing takes seconds for some hundred thousand of them, in which no other thread runs; LEMUR's
+# longest source has 39,000.
+MOST_TOKENS = 200_000
+_TOKEN = re.compile(r"\w+|([^\w\s])\1*")  # a run of one sign, as in a line of ####, counts once
 
 
 def read_source(given: object, name: str = "the network's source") -> str:
@@ -26,8 +31,8 @@ def read_source(given: object, name: str = "the network's source") -> str:
         name: what an error calls it.
 
     Raises:
-        UserError: if it cannot be read, is missing, empty, longer than `LIMIT`, not Python, too deeply nested, or
-            without any statement but texts and values.
+        UserError: if it cannot be read, is missing, empty, longer than `LIMIT` or `MOST_TOKENS`, not Python, too deeply
+            nested, or without any statement but texts and values.
     """
     if given is None or (isinstance(given, float) and given != given):  # NaN, in tables
         raise UserError(f"{name} is missing")
@@ -38,6 +43,8 @@ def read_source(given: object, name: str = "the network's source") -> str:
         raise UserError(f"{name} is empty; give the network's Python code")
     if len(code) > LIMIT:
         raise UserError(f"{name} has {len(code):,} characters; at most {LIMIT:,} are taken")
+    if sum(1 for _ in islice(_TOKEN.finditer(code), MOST_TOKENS + 1)) > MOST_TOKENS:
+        raise UserError(f"{name} has more than {MOST_TOKENS:,} words and signs; a network's has some thousand")
     if re.fullmatch(r"[^\n#=()]+\.py", code.strip()):  # which may be Python: a / b.py
         raise UserError(f"{name} is a path, {shown(code.strip())}, not Python code; give the content of the file")
     try:

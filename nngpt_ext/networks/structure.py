@@ -182,5 +182,10 @@ def input_shape(dataset: str, facts: DatasetFacts, transform: str | None = None)
         named = re.search(r"_([0-9]{1,4})(?:_|$)", transform)
         # The numbers at the end of bf-v1 only tell transforms apart.
         size = 64 if transform.startswith("bf-v1") else int(named[1]) if named else None
+    if size is not None and size > _MOST_OF_SHAPE["height"]:
+        most = _MOST_OF_SHAPE["height"]
+        raise UserError(
+            f"the transform {shown(transform)} gives images of {size:,} pixels; at most {most:,} are measured"
+        )
     height, width = (size, size) if size else _IMAGES.get(dataset, (facts.image_size, facts.image_size))
     return Shape(facts.channels, height, width, facts.classes)

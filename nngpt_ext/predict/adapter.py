@@ -92,6 +92,14 @@ class AdapterFiles:
         below = self.calibration is None or self.calibration.abstains(self.probability(log_odds))
         return bool(below) or bool(self.unseen(datasets))
 
+    @property
+    def why_it_abstains(self) -> str | None:
+        """Why every answer abstains; None if not every one does."""
+        if self.calibration is None:
+            return "the adapter has no calibration: every answer abstains"
+        never = f"the adapter never reached {self.calibration.target} on validation: every answer abstains"
+        return never if self.calibration.threshold is None else None
+
     def check_run(self, folder: Path) -> None:
         """Check that the adapter is the one that the finished run in `folder` wrote.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nngpt_ext.views.faces import to_cell
 from nngpt_ext.views.table import Table
@@ -174,6 +175,25 @@ class Ranking:
 
     def _repr_html_(self) -> str:
         return to_cell(self.summary, [self.table()], self.remarks())
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reader needs beside an answer, and the commands print.
+
+    Attributes:
+        threshold: the confidence below which the adapter abstains; None if it always does.
+        prior: the answer without the source code; None for a ranking.
+        basis: the fields of `nngpt_ext.scoring.basis.Basis`; None for an adapter of an older version.
+        basis_lines: what the answer rests on, in sentences.
+        warnings: what limits every answer to such a question.
+    """
+
+    threshold: float | None
+    prior: Comparison | None = None
+    basis: dict[str, Any] | None = None
+    basis_lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _opening(found: Comparison | Ranking, answer: str) -> str:

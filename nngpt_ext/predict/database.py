@@ -17,7 +17,7 @@ from nngpt_ext.extras import install_extra
 from nngpt_ext.settings import hide_password
 
 SCHEMA = 2
-_WAIT = 60  # seconds a writer waits for another
+WAIT = 60  # seconds a writer waits for another
 _LOCK = 0x6E6E677074  # "nngpt": PostgreSQL's advisory lock while tables are created
 _metadata = sa.MetaData()
 _schema = sa.Table("nngpt_ext_schema", _metadata, sa.Column("version", sa.Integer, nullable=False))
@@ -59,14 +59,22 @@ CONFIDENCE: sa.ColumnElement[float] = sa.literal_column(
 sa.Index("ix_predictions_confidence", CONFIDENCE, _table=predictions)
 
 
-def open_database(url: str) -> sa.Engine:
+class StoreFault(UserError):
+    """A database does not do what it should, perhaps for now; `why` is its reason without its place."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+def open_database(url: str, wait: float = WAIT) -> sa.Engine:
     """See `PredictionStore.open`."""
     check_database(url)  # first: opening an SQLite file below changes it
     file = store_file(url)
     with readable_faults(url):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        engine = _connect(url)
+        engine = _connect(url, wait)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare)
         with engine.begin() as connection:  # one process at a time creates tables
@@ -137,17 +145,17 @@ def _parsed(url: str) -> sa.URL:
     return parsed
 
 
-def _connect(url: str) -> sa.Engine:
+def _connect(url: str, wait: float = WAIT) -> sa.Engine:
     if _parsed(url).get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)  # a server that was restarted has closed pooled connections
     # A writer takes its lock before it reads anything, so that two of them wait for each other instead of failing.
-    arguments: dict[str, Any] = {"timeout": _WAIT, "isolation_level": "IMMEDIATE"}
+    arguments: dict[str, Any] = {"timeout": wait, "isolation_level": "IMMEDIATE"}
     if store_file(url) is not None:
         return sa.create_engine(url, connect_args=arguments)
     # In memory: one connection, used by one thread at a time, or each thread would have its own empty database.
     return sa.create_engine(
         url, connect_args={**arguments, "check_same_thread": False}, poolclass=sa.QueuePool, pool_size=1,
-        max_overflow=0, pool_timeout=_WAIT,
+        max_overflow=0, pool_timeout=wait,
     )  # fmt: skip
 
 
@@ -207,7 +215,7 @@ def _complete(connection: sa.Connection) -> None:
 
 @contextmanager
 def readable_faults(url: str) -> Iterator[None]:
-    """Turns the errors of a database into a `UserError` of one line."""
+    """Turns the errors of a database into a `UserError` of one line, a `StoreFault` unless a driver is missing."""
     try:
         yield
     except UserError:
@@ -219,7 +227,8 @@ def readable_faults(url: str) -> Iterator[None]:
         ) from None
     except Exception as error:  # each driver has its own
         why = reason(getattr(error, "orig", None) or error)
-        raise UserError(f"cannot use the prediction store {_quoted(url)}: {why}; {_advice(url, why, error)}") from None
+        line = f"cannot use the prediction store {_quoted(url)}: {why}; {_advice(url, why, error)}"
+        raise StoreFault(line, why) from None
 
 
 def _advice(url: str, why: str, error: Exception) -> str:

@@ -331,10 +331,9 @@ class Predictor:
         """
         if not queries:
             return []
-        if self.threshold is None and not self._warned:
-            self._warned, found = True, self._files.calibration
-            why = "has no calibration" if found is None else f"never reached {found.target} on validation"
-            log.warning("the adapter %s: every answer abstains", why)
+        if (why := self._files.why_it_abstains) is not None and not self._warned:
+            self._warned = True
+            log.warning("%s", why)
         stored = self._store.find(one.key for one in queries) if self._store is not None else []
         # An older version may have stored an `abstain` that contradicts the adapter's files.
         corrected = [{**row, "abstain": not row["abstain"]} for row in stored if self._contradicts(row)]

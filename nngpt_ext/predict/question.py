@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,7 +23,7 @@ from nngpt_ext.prompts.template import Template
 
 log = logging.getLogger(__name__)
 
-MOST_SAID = 1_000  # unknown datasets that are warned about: a server may be asked about ever new ones
+MOST_SAID = 1_000  # warnings that are logged: a server may be asked about ever new datasets
 
 NO_SOURCE = "no source"  # the name under which a model's prior is stored
 
@@ -86,8 +87,8 @@ class QueryChecker:
         self._files = files
         self._template = files.note.template
         self._read: tuple[str, str, str, bool] | None = None  # the last source as given, and what `_source` returned
-        self._idle: set[str] = set()  # what was already warned about
-        self._said: set[str] = set()  # unknown datasets that were already warned about
+        self._said: set[str] = set()  # warnings that were logged
+        self._told: set[str] = set()  # unknown datasets that were warned about
         for name in facts or {}:
             if not is_name(name):
                 example = typed("--facts flowers=1020,224,3,102", "facts={'flowers': (1020, 224, 3, 102)}")
@@ -124,10 +125,7 @@ class QueryChecker:
         one, two = self._sides(query, names, source_shown)
         question = Question(source, one, two, self._files.note.epoch)
         inputs.check_given(self._template, question)
-        self._warn_of_sides((one, two))
-        if (idle := ", ".join(inputs.unused(self._template, query))) and idle not in self._idle:
-            self._idle.add(idle)
-            log.warning("prompt '%s' does not show what was given and is not used: %s", self._template.name, idle)
+        self._say(self._of_sides((one, two)), self._of_unused(query))
         try:
             filled = inputs.filled_digest(self._template, question, code, self.facts)
         except UserError as error:  # which calls the network as the question does
@@ -159,17 +157,39 @@ class QueryChecker:
         found = self.structures(query, datasets, source_shown)  # measured only for a sound question
         return [Side(name, one | {"structure": found.get(name)}) for name, one in given.items()]
 
-    def _warn_of_sides(self, sides: Sequence[Side]) -> None:
-        """Say once if an adapter that was trained with early accuracies of one side is given those of none or both."""
+    def warnings(self, query: Query, datasets: Sequence[str], source_shown: bool = True) -> list[str]:
+        """All that is logged once of questions about these datasets, in sentences without an end."""
+        sides = self._sides(query, datasets, source_shown)
+        of_pairs = map(self._of_sides, itertools.combinations(sides, 2))
+        found = [self._files.why_it_abstains, *map(self._of_dataset, datasets), *of_pairs, self._of_unused(query)]
+        return list(dict.fromkeys(filter(None, found)))
+
+    def _say(self, *warnings: str | None) -> None:
+        for one in warnings:
+            if one is not None and one not in self._said and len(self._said) < MOST_SAID:
+                self._said.add(one)
+                log.warning("%s", one)
+
+    def _of_unused(self, query: Query) -> str | None:
+        idle = ", ".join(inputs.unused(self._template, query))
+        return f"prompt '{self._template.name}' does not show what was given and is not used: {idle}" if idle else None
+
+    def _of_sides(self, sides: Sequence[Side]) -> str | None:
+        """If an adapter that was trained with early accuracies of one side is given those of none or both."""
         note, given = self._files.note, sum(bool(one.given["evidence"]) for one in sides)
-        of = "both" if given == 2 else "none"
-        if note.early_best and note.early_sides == "one" and given != 1 and of not in self._idle:
-            self._idle.add(of)
-            log.warning(
-                "the adapter was trained with early accuracies of one dataset of each pair, not of %s: how sure it is "
-                "was not tested for such a question",
-                of,
-            )
+        if not note.early_best or note.early_sides != "one" or given == 1:
+            return None
+        return (
+            f"the adapter was trained with early accuracies of one dataset of each pair, not of "
+            f"{'both' if given == 2 else 'none'}: how sure it is was not tested for such a question"
+        )
+
+    def _of_dataset(self, dataset: str) -> str | None:
+        known = {*self._files.note.datasets, *self.facts}
+        if dataset in known:
+            return None
+        so = "abstain" if self._files.unseen([dataset]) else "are calibrated on other unseen datasets"
+        return f"the adapter was not trained on '{dataset}'{nearest(dataset, known, OTHERS)}: answers about it {so}"
 
     def check_datasets(self, names: Iterable[object]) -> None:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.
@@ -184,11 +204,9 @@ class QueryChecker:
             known = {*self._files.note.datasets, *self.facts}
             if self._template.needs_facts or (dataset not in known and plain(dataset) in map(plain, known)):
                 raise unknown_dataset(dataset, known)
-            if dataset not in known and dataset not in self._said and len(self._said) < MOST_SAID:
-                self._said.add(dataset)
-                so = "abstain" if self._files.unseen([dataset]) else "are calibrated on other unseen datasets"
-                hint = nearest(dataset, known, OTHERS)
-                log.warning("the adapter was not trained on '%s'%s: answers about it %s", dataset, hint, so)
+            if dataset not in self._told and len(self._told) < MOST_SAID:
+                self._told.add(dataset)
+                self._say(self._of_dataset(dataset))
 
     def _source(self, query: Query) -> tuple[str, str, bool]:
         read = self._read  # read once: another thread may replace it

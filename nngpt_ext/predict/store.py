@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -16,12 +16,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from nngpt_ext.data.facts import LEMUR_FACTS, OTHERS
 from nngpt_ext.errors import UserError, nearest_name, unknown
 from nngpt_ext.predict.adapter import AdapterFiles
-from nngpt_ext.predict.database import CONFIDENCE, check_database, open_database, predictions, readable_faults
+from nngpt_ext.predict.database import CONFIDENCE, WAIT, check_database, open_database, predictions, readable_faults
 from nngpt_ext.predict.question import NO_SOURCE
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.settings import hide_password
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +48,17 @@ class PredictionStore:
         self._url = hide_password(engine.url.render_as_string(hide_password=True))  # one may be in its options too
 
     @classmethod
-    def open(cls, url: str) -> PredictionStore:
+    def open(cls, url: str, wait: float = WAIT) -> Self:
         """Open a store; a missing SQLite file is created.
+
+        Args:
+            url: of the database.
+            wait: seconds that a writer waits for another one, in SQLite.
 
         Raises:
             UserError: if the URL is invalid, the database cannot be reached, or its schema version differs.
         """
-        return cls(open_database(url))
+        return cls(open_database(url, wait))
 
     @staticmethod
     def check(url: str) -> None:

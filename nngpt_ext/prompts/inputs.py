@@ -12,7 +12,7 @@ from nngpt_ext.data.trials import RECIPE
 from nngpt_ext.errors import UserError, shown, typed, unknown
 from nngpt_ext.io import digest
 from nngpt_ext.prompts.fields import FIELDS, GIVEN, Given, PromptField, Question, Shown, Side, column_values
-from nngpt_ext.prompts.recipe import completed
+from nngpt_ext.prompts.recipe import completed, recipe_text
 from nngpt_ext.prompts.template import Template
 
 ARGUMENTS = {one.example.partition("=")[0]: one for one in GIVEN.values()}  # by what a query calls it
@@ -61,7 +61,7 @@ def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int
     """
     if evidence is None or not best:
         return None
-    example = typed('\'{"mnist": {"1": 0.91}, …}\'', "{'mnist': {1: 0.91}, …}")
+    example = typed('\'{"mnist": {"1": 0.91}, …}\'', "{'mnist': {1: 0.91}, …}", '{"mnist": {"1": 0.91}, …}')
     if not isinstance(evidence, Mapping):
         raise UserError(f"evidence must be accuracies by dataset and epoch, {example}, not {shown(evidence)}")
     epochs, each = epochs_of(best), {}
@@ -100,9 +100,11 @@ def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> di
         known: names of datasets; another one in evidence is misspelt, and would count as not trained yet.
     """
     best, recipe = note.early_best, recipe_of(query.recipe, dataset, note.recipe)
-    if recipe is not None and "lr" in note.template.required:  # every field of it is shown
+    if recipe is not None and note.template.takes(GIVEN["recipe"]):
         try:
-            recipe = completed(recipe, note.recipe)
+            if "lr" in note.template.required:  # every field of it is shown
+                recipe = completed(recipe, note.recipe)
+            recipe_text(recipe)  # which checks it, before a structure is looked for at its resolution
         except UserError as error:
             raise UserError(f"{query.network} on '{dataset}': {error}") from None
     for name in query.evidence if best and isinstance(query.evidence, Mapping) else ():

@@ -31,9 +31,14 @@ def tenths_text(value: float | None) -> str:
     return "none" if value is None else f"{round(value * 10) / 10:.1f}"
 
 
+def _whole(value: Any) -> str:
+    float(value)  # raises for a whole number that is too large for all that is computed from it
+    return str(int(value))
+
+
 _WRITTEN: dict[str, Callable[[Any], str]] = {
     "lr": lambda value: learning_rate_text(float(value)),
-    "batch": lambda value: str(int(value)),
+    "batch": _whole,
     "momentum": tenths_text,
     "dropout": tenths_text,
     "transform": lambda value: value.replace("_", " "),
@@ -75,7 +80,7 @@ def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, A
         UserError: for a missing learning rate, if it is a field, unknown fields, and numbers that cannot be.
     """
     strange = sorted(map(str, set(recipe) - set(fields)))
-    if strange or ("lr" in fields and recipe.get("lr") is None):
+    if strange or ("lr" in fields and recipe.get("lr") in (None, "")):
         near = nearest(strange[0], fields) if strange else ""
         wrong = f"has unknown {shown(', '.join(strange))[1:-1]}{near}" if strange else "has no lr"
         raise UserError(f"a recipe {wrong}; its keys are {', '.join(fields)}")

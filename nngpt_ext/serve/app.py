@@ -5,179 +5,52 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
-import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
-import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi import Query as Param
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from nngpt_ext.client import Scored
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.client import ExplainedComparison, ExplainedRanking, Scored
+from nngpt_ext.errors import UserError, reason, unknown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.networks.source import LIMIT
-from nngpt_ext.predict.answers import Comparison, Ranking, ranking_of
-from nngpt_ext.predict.predictor import Predictor
-from nngpt_ext.predict.question import CheckedQuery, Query
+from nngpt_ext.predict.answers import Comparison, Ranking
+from nngpt_ext.predict.database import StoreFault
 from nngpt_ext.prompts.structures import MEASURE
-from nngpt_ext.serve.batcher import Batcher, Busy
-from nngpt_ext.serve.deployment import NO_STORE, Deployment
+from nngpt_ext.serve.batcher import Busy
+from nngpt_ext.serve.deployment import NO_STORE
 from nngpt_ext.serve.guard import HEALTH, PAGE, Guard, problem
+from nngpt_ext.serve.patient_store import REST
 from nngpt_ext.serve.requests import MOST_ROWS, CompareRequest, Network, Problem, RankRequest, ScoreRequest, Served
+from nngpt_ext.serve.service import ASKED, Service
 from nngpt_ext.settings import build_config, faults, known_keys
 from nngpt_ext.version import __version__
 from nngpt_ext.views.faces import filled
 
-_AT_ONCE = 8  # networks of one /v1/score that are checked or wait
+_PROBLEM, _LINES = "application/problem+json", "application/x-ndjson"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words}
     for status, words in {
-        400: "Malformed JSON", 401: "No token", 403: "Another origin", 413: "Too large", 415: "Not JSON",
-        421: "Another host", 422: "Invalid", 429: "Busy: see Retry-After", 504: "No answer within the deadline",
+        400: "Malformed JSON", 401: "No token", 403: "Another origin", 404: "There is no such place, or no store",
+        405: "Another method", 408: "It did not arrive in time", 413: "Too large", 415: "Not JSON", 421: "Another host",
+        422: "Invalid", 429: "Busy: see Retry-After", 500: "A fault of the server",
+        503: "Too many connections, or no store for now: see Retry-After", 504: "No answer within the deadline",
     }.items()
 }  # fmt: skip
-_REQUESTS: dict[str, type[BaseModel]] = {
-    "/v1/compare": CompareRequest, "/v1/rank": RankRequest, "/v1/score": ScoreRequest
-}  # fmt: skip
-_PATHS = (*_REQUESTS, "/v1/adapters", "/v1/predictions", PAGE, HEALTH, "/metrics", "/openapi.json")
+_REQUESTS: dict[str, type[BaseModel]] = dict(zip(ASKED, (CompareRequest, RankRequest, ScoreRequest), strict=True))
 _FIELDS = ("recipe", "accuracies", "evidence")  # of the page's form: JSON
-_comparison, _ranking, _scored = TypeAdapter(Comparison), TypeAdapter(Ranking), TypeAdapter(Scored)
-
-
-class Metrics:
-    """What is counted, in the words of Prometheus."""
-
-    def __init__(self, waiting: Callable[[], int]) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._seconds = Histogram("nngpt_ext_request_seconds", "Requests", ["path", "status"], registry=registry)
-        self._questions = Counter("nngpt_ext_questions", "Answered questions", ["source"], registry=registry)
-        sizes = (1, 4, 16, 64, 256, 1024)
-        self._batches = Histogram("nngpt_ext_batch_questions", "Together", registry=registry, buckets=sizes)
-        Gauge("nngpt_ext_waiting_questions", "Waiting now", registry=registry).set_function(waiting)
-
-    def request(self, path: str, status: int, seconds: float) -> None:
-        """A request was answered; paths that do not exist count together."""
-        known = path if path in _PATHS else "other"
-        self._seconds.labels(known, status).observe(seconds)
-
-    def batch(self, number: int) -> None:
-        """Questions were computed together."""
-        self._batches.observe(number)
-        self._questions.labels("computed").inc(number)
-
-    def stored(self, number: int) -> None:
-        """Questions were answered from the store."""
-        self._questions.labels("stored").inc(number)
-
-
-class Service:
-    """Asks the adapters of a deployment.
-
-    Args:
-        deployment: what answers.
-        most: questions that may wait.
-        deadline: seconds within which a network's questions are answered.
-    """
-
-    def __init__(self, deployment: Deployment, most: int = 4_096, deadline: float = 60.0) -> None:
-        self.deployment, self._most, self.deadline = deployment, most, deadline
-        self.batcher: Batcher | None = None
-        self.metrics = Metrics(lambda: self.batcher.depth if self.batcher else 0)
-        self.checking = anyio.CapacityLimiter(2)
-
-    @asynccontextmanager
-    async def running(self, _: object) -> AsyncIterator[None]:
-        """Until the block ends, questions are computed; then those that wait are answered."""
-        self.batcher = Batcher(self._most, self.metrics.batch)
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(self.batcher.close)
-
-    def reload(self) -> None:
-        """Read the adapters again, between two questions."""
-        if self.batcher is not None:
-            self.batcher.between(self.deployment.reload)
-
-    async def compare(self, given: CompareRequest) -> Comparison:
-        """The answer to a request."""
-        predictor = self.deployment.of(given.adapter)
-        (found,) = await self._within(predictor, given, lambda: [(given.dataset_1, given.dataset_2)])
-        return found
-
-    async def rank(self, given: Network, datasets: Sequence[str] | None, adapter: str | None) -> Ranking:
-        """The answer about a network."""
-        predictor, names = self.deployment.of(adapter), list[str]()
-
-        def pairs() -> list[tuple[str, str]]:
-            names.extend(predictor.check_datasets(datasets))
-            return list(itertools.combinations(names, 2))
-
-        found = await self._within(predictor, given, pairs)
-        return ranking_of(names, tuple(found))
-
-    async def score(self, given: ScoreRequest) -> AsyncIterator[bytes]:
-        """A line for each network, as it is ready."""
-        waiting: set[asyncio.Task[Scored]] = set()
-        networks = enumerate(given.networks)
-        try:
-            while True:
-                for i, one in itertools.islice(networks, _AT_ONCE - len(waiting)):
-                    waiting.add(asyncio.create_task(self._scored(i, one, given)))
-                if not waiting:
-                    return
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield _scored.dump_json(task.result()) + b"\n"
-        finally:  # also if the client has gone
-            for task in waiting:
-                task.cancel()
-
-    async def _scored(self, number: int, one: Network, given: ScoreRequest) -> Scored:
-        own = one if one.recipe is not None else one.model_copy(update={"recipe": given.recipe})
-        while True:
-            try:
-                return Scored(number, await self.rank(own, given.datasets, given.adapter))
-            except Busy as busy:
-                await asyncio.sleep(busy.seconds)
-            except (UserError, TimeoutError, asyncio.TimeoutError) as error:
-                return Scored(number, error=str(error) or self.late)
-
-    @property
-    def late(self) -> str:
-        """What is said of a question that took too long."""
-        return f"no answer within {self.deadline:g} s; the server is busy, ask again later"
-
-    async def _within(
-        self, predictor: Predictor, given: Network, pairs: Callable[[], Sequence[tuple[str, str]]]
-    ) -> list[Comparison]:
-        return await asyncio.wait_for(self._answers(predictor, given, pairs), self.deadline)
-
-    async def _answers(
-        self, predictor: Predictor, given: Network, pairs: Callable[[], Sequence[tuple[str, str]]]
-    ) -> list[Comparison]:
-        assert self.batcher is not None
-        self.deployment.check_structure(given.structure)
-
-        def check() -> tuple[list[CheckedQuery], list[Comparison | None]]:
-            queries = [predictor.check(Query(given.nn_code, a, b, **given.given())) for a, b in pairs()]
-            return queries, predictor.stored(queries)
-
-        queries, found = await anyio.to_thread.run_sync(check, limiter=self.checking)
-        missing = [query for query, one in zip(queries, found, strict=True) if one is None]
-        self.metrics.stored(len(queries) - len(missing))
-        new = iter(await self.batcher.ask(predictor, missing) if missing else ())
-        return [next(new) if one is None else one for one in found]
+_OPEN = (HEALTH, PAGE)  # without a token
+_answers: dict[type, TypeAdapter[Any]] = {
+    one: TypeAdapter(one) for one in (Comparison, Ranking, ExplainedComparison, ExplainedRanking)
+}
 
 
 def make_app(service: Service, token: str | None = None, *, loopback: bool = True) -> Guard:
@@ -194,21 +67,21 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
     )  # fmt: skip
     deployment = service.deployment
 
-    @app.post("/v1/compare", response_model=Comparison)
+    @app.post("/v1/compare", response_model=ExplainedComparison)
     async def compare(given: CompareRequest) -> Response:
         """On which of two datasets a network does better."""
-        return _json(_comparison.dump_json(await service.compare(given)))
+        return _answer(await service.compare(given))
 
-    @app.post("/v1/rank", response_model=Ranking)
+    @app.post("/v1/rank", response_model=ExplainedRanking)
     async def rank(given: RankRequest) -> Response:
         """Rank datasets by how well a network does on them."""
-        return _json(_ranking.dump_json(await service.rank(given, given.datasets, given.adapter)))
+        return _answer(await service.rank(given, given.datasets, given.adapter, given.explain))
 
     @app.post("/v1/score", response_model=Scored)
     async def score(given: ScoreRequest) -> Response:
         """Rank datasets for many networks: a line of JSON for each, as it is ready."""
         deployment.of(given.adapter)
-        return StreamingResponse(service.score(given), media_type="application/x-ndjson")
+        return StreamingResponse(service.score(given), media_type=_LINES)
 
     @app.get("/v1/adapters")
     async def adapters() -> list[Served]:
@@ -260,12 +133,16 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
             structure = MEASURE if deployment.measure and "structure" in predictor.needs else None
             datasets = form.get("datasets", "").replace(",", " ").split() or None
             given = build_config(Network, own | {"nn_code": code, "structure": structure}, what="the question")
-            found = await service.rank(given, datasets, form.get("adapter"))
-            rests = partial(predictor.basis, code, datasets, **given.given())
-            basis = await anyio.to_thread.run_sync(rests, limiter=service.checking)
+            found = await service.rank(given, datasets, form.get("adapter"), explain=True)
         except (UserError, Busy, TimeoutError, asyncio.TimeoutError) as error:
             return _page(service, form, token is not None, error=str(error) or service.late, status=422)
-        return _page(service, form, token is not None, found=found, basis=basis.lines() if basis else [])
+        return _page(service, form, token is not None, found=found)
+
+    @app.exception_handler(StoreFault)
+    async def without_store(_: Request, error: StoreFault) -> Response:
+        again = f"{REST:.0f}"
+        detail = f"the server's store cannot be used now ({error.why}); ask again in {again} s"
+        return problem(503, detail, {"Retry-After": again})
 
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: Exception) -> Response:
@@ -290,6 +167,8 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and error.__cause__ is not None:  # FastAPI does not say what its parser said
+            return problem(400, f"the request cannot be read as JSON: {reason(error.__cause__)}")
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(Busy)
@@ -305,7 +184,32 @@ def make_app(service: Service, token: str | None = None, *, loopback: bool = Tru
 
     app.add_exception_handler(TimeoutError, late)
     app.add_exception_handler(asyncio.TimeoutError, late)  # another one in Python 3.10
+    app.openapi = lambda: _described(app, token)  # type: ignore[method-assign]
     return Guard(app, token, loopback=loopback, told=service.metrics.request)
+
+
+def _described(app: FastAPI, token: str | None) -> dict[str, Any]:
+    """The schema of OpenAPI, with what FastAPI does not know of the answers: their media types, and the token."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path, operations in found["paths"].items():
+            for one in operations.values():
+                for status, response in one["responses"].items():
+                    kind = _PROBLEM if int(status) >= 400 else _LINES if path == ASKED[-1] else None
+                    if kind is not None:
+                        (response["content"],) = ({kind: schema} for schema in response["content"].values())
+                if token is not None and path in _OPEN:
+                    one["security"] = []
+        bearer = {"type": "http", "scheme": "bearer", "description": "the content of the server's --token-file"}
+        found["components"]["securitySchemes"] = {"token": bearer}
+        if token is not None:
+            found["security"] = [{"token": []}]
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _answer(found: Comparison | Ranking) -> Response:
+    return _json(_answers[type(found)].dump_json(found))
 
 
 def _json(content: bytes) -> Response:
@@ -313,13 +217,14 @@ def _json(content: bytes) -> Response:
 
 
 def _page(
-    service: Service, form: dict[str, str], token: bool, *, found: Ranking | None = None, basis: Sequence[str] = (),
-    error: str | None = None, status: int = 200,
+    service: Service, form: dict[str, str], token: bool, *, found: Ranking | None = None, error: str | None = None,
+    status: int = 200,
 ) -> HTMLResponse:  # fmt: skip
     served = service.deployment.served()
     needs = [name for name in _FIELDS if any(name in one.needs for one in served)]
+    told = found.explanation if isinstance(found, ExplainedRanking) else None
     text = filled(
-        "views/templates/ask.html.jinja", form=form, served=served, needs=needs, token=token, found=found, basis=basis,
-        error=error,
+        "views/templates/ask.html.jinja", form=form, served=served, needs=needs, token=token, found=found, error=error,
+        basis=told.basis_lines if told else (), warnings=told.warnings if told else (),
     )  # fmt: skip
     return HTMLResponse(text, status)

@@ -21,9 +21,8 @@ from nngpt_ext.views.wording import count
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from nngpt_ext.networks.structure import Structure
+    from nngpt_ext.predict.answers import Explanation
     from nngpt_ext.predict.predictor import Predictor
-    from nngpt_ext.scoring.basis import Basis
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run, or of an adapter.")]
 AskedRun = Annotated[
@@ -87,6 +86,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
+    context: typer.Context,
     code: Code,
     dataset_1: Annotated[str, typer.Argument(help="A dataset.")],
     dataset_2: Annotated[str, typer.Argument(help="Another one.")],
@@ -103,42 +103,43 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    text, given = _source(code), _given(recipe, accuracies, evidence)
-    if run is None:
-        with _client(server, adapter, store, base, facts) as client:
-            given["structure"] = _read_structures(structure)
-            remote = client.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
-        if as_json:
-            print_json(dataclasses.asdict(remote) | {"confidence": remote.confidence})
-        else:
-            sure = f"abstains: {remote.reason}" if remote.abstain else f"{100 * remote.confidence:.1f} % confident"
-            typer.echo("\n".join([f"{remote.winner} ({sure})", *remote.limits()]))
-        return
-    predictor = _predictor(run, store, base, facts, adapter, once=True)
-    given["structure"] = _structures(structure, predictor, text, [dataset_1, dataset_2], given["recipe"], code.stem)
-    found = predictor.compare(text, dataset_1, dataset_2, nn=code.stem, **given)
-    prior = predictor.prior(dataset_1, dataset_2, **given)
-    basis = predictor.basis(text, [dataset_1, dataset_2], **given)
+    text, given, names = _source(code), _given(recipe, accuracies, evidence), [dataset_1, dataset_2]
+    given["structure"] = _read_structures(structure)
+    if (asked := _server(context, run, server)) is not None:
+        with _client(asked, adapter, store, base, facts) as client:
+            found, told = client.compare_explained(text, *names, nn=code.stem, **given)
+            _warn(told)
+    else:
+        from nngpt_ext.predict.explanation import explanation_of, with_structures
+
+        predictor = _predictor(run, store, base, facts, adapter, once=True)
+        given = with_structures(predictor, text, names, given | {"nn": code.stem})
+        found = predictor.compare(text, *names, **given)
+        prior = predictor.prior(*names, **{name: value for name, value in given.items() if name != "nn"})
+        told = explanation_of(predictor, text, names, given, prior)
+    without = told.prior
     if as_json:
+        own = without and {"probability": without.probability, "log_odds": without.log_odds, "abstain": without.abstain}
         shown = dataclasses.asdict(found) | {"confidence": found.confidence}
-        own = {"probability": prior.probability, "log_odds": prior.log_odds, "abstain": prior.abstain}
-        print_json(shown | {"prior": own, "basis": basis and dataclasses.asdict(basis)})
+        print_json(shown | {"prior": own, "basis": told.basis})
         return
     if found.unseen:  # the calibration is of other datasets, so no probability is shown
         typer.echo(f"{found.winner} (abstains: {found.reason})")
     else:
         threshold = "this adapter has no threshold, so all its answers abstain"
-        if predictor.threshold is not None:
+        if told.threshold is not None:
             answers = "abstains below" if found.abstain else "answers from"
-            threshold = f"this adapter {answers} {100 * predictor.threshold:.1f} %"
+            threshold = f"this adapter {answers} {100 * told.threshold:.1f} %"
         typer.echo(f"{found.winner} ({100 * found.confidence:.1f} % confident; {threshold})")
-        typer.echo(f"P({dataset_1}) = {found.probability:.3f}; without the source code {prior.probability:.3f}")
+        prior_said = f"; without the source code {without.probability:.3f}" if without else ""
+        typer.echo(f"P({dataset_1}) = {found.probability:.3f}{prior_said}")
     for line in found.limits():
         typer.echo(line)
-    _print_basis(basis)
+    _print_basis(told)
 
 
 def rank(
+    context: typer.Context,
     code: Code,
     datasets: Annotated[
         list[str] | None, typer.Argument(help="Two datasets or more; by default those of the training.")
@@ -156,25 +157,28 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    text, given, basis = _source(code), _given(recipe, accuracies, evidence), None
-    if run is None:
-        with _client(server, adapter, store, base, facts) as client:
-            given["structure"] = _read_structures(structure)
-            found = client.rank(text, datasets or None, nn=code.stem, **given)
+    text, given, names = _source(code), _given(recipe, accuracies, evidence), datasets or None
+    given["structure"] = _read_structures(structure)
+    if (asked := _server(context, run, server)) is not None:
+        with _client(asked, adapter, store, base, facts) as client:
+            found, told = client.rank_explained(text, names, nn=code.stem, **given)
+            _warn(told)
     else:
+        from nngpt_ext.predict.explanation import explanation_of, with_structures
+
         predictor = _predictor(run, store, base, facts, adapter, once=True)
-        given["structure"] = _structures(structure, predictor, text, datasets or None, given["recipe"], code.stem)
-        found = predictor.rank(text, datasets or None, nn=code.stem, **given)
-        basis = predictor.basis(text, datasets or None, **given)
+        given = with_structures(predictor, text, names, given | {"nn": code.stem})
+        found = predictor.rank(text, names, **given)
+        told = explanation_of(predictor, text, names, given)
     if as_json:
-        more = {"reason": found.reason, "cut_to": found.cut_to, "basis": basis and dataclasses.asdict(basis)}
+        more = {"reason": found.reason, "cut_to": found.cut_to, "basis": told.basis}
         print_json(dataclasses.asdict(found) | more)
         return
     from nngpt_ext.views.faces import print_tables
 
     print_tables(found.summary, [found.table()])
     typer.echo("\n".join(["", *found.remarks()]))
-    _print_basis(basis)
+    _print_basis(told)
 
 
 def score(
@@ -236,8 +240,9 @@ def serve(
     """Answer other programs over HTTP: compare, rank, score, stored predictions, and a page for people."""
     _check_extra()
     from nngpt_ext.serve import server
-    from nngpt_ext.serve.app import Service, make_app
+    from nngpt_ext.serve.app import make_app
     from nngpt_ext.serve.deployment import Deployment
+    from nngpt_ext.serve.service import Service
 
     if structure not in (None, "measure"):
         raise UserError(f"--structure is measure, not {shown(structure)}")
@@ -282,9 +287,31 @@ def _check_extra() -> None:
     check_installed("servers", "serve", "fastapi", "uvicorn", "prometheus_client", "mcp")
 
 
-def _print_basis(basis: Basis | None) -> None:
-    if basis is not None:
-        typer.echo("\n".join(["", "What the answer rests on", *basis.lines()]))
+def _print_basis(told: Explanation) -> None:
+    if told.basis_lines:
+        typer.echo("\n".join(["", "What the answer rests on", *told.basis_lines]))
+
+
+def _warn(told: Explanation) -> None:
+    """Say what a predictor here would log."""
+    for one in told.warnings:
+        log.warning("%s", one)
+
+
+def _server(context: typer.Context, run: Path | None, server: str | None) -> str | None:
+    """The server that is asked, None for a run; one of the environment yields to --run.
+
+    Raises:
+        UserError: if both are typed, or none is given.
+    """
+    if run is None and server is None:
+        raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
+    if run is None or server is None:
+        return server
+    source = context.get_parameter_source("server")
+    if source is not None and source.name == "COMMANDLINE":
+        raise UserError("--run and --server are both given; give one of them: the run here, or the server's")
+    return None
 
 
 def _source(code: Path) -> str:
@@ -302,14 +329,6 @@ def _given(recipe: str | None, accuracies: str | None, evidence: str | None) -> 
     return {name: _mapping(*one) for name, one in given.items()}
 
 
-def _structures(
-    given: str | None, predictor: Predictor, source: str, datasets: list[str] | None, recipe: Any, nn: str
-) -> Mapping[str, Structure] | None:
-    """The structure on each dataset by `--structure`; None without it, or if the prompt shows none."""
-    read = _read_structures(given)
-    return None if read is None else predictor.structures(source, datasets, recipe, structure=read, nn=nn) or None
-
-
 def _read_structures(text: str | None) -> Any:
     if text is None:
         return None
@@ -318,9 +337,7 @@ def _read_structures(text: str | None) -> Any:
     return read_structures(text)
 
 
-def _client(server: str | None, adapter: str | None, *local: object) -> Client:
-    if server is None:
-        raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
+def _client(server: str, adapter: str | None, *local: object) -> Client:
     if any(local):
         raise UserError("--store, --base and --facts are for --run; a server has its own")
     if "httpx" not in sys.modules:  # it imports rich and pygments for a command of its own, half of its time
@@ -329,7 +346,7 @@ def _client(server: str | None, adapter: str | None, *local: object) -> Client:
 
 
 def _predictor(
-    run: Path, store: str | None, base: str | None, facts: list[str] | None, adapter: str | None = None,
+    run: Path | None, store: str | None, base: str | None, facts: list[str] | None, adapter: str | None = None,
     once: bool = False,
 ) -> Predictor:  # fmt: skip
     if adapter is not None:
@@ -337,6 +354,7 @@ def _predictor(
     from nngpt_ext.models import requirements
     from nngpt_ext.serve.deployment import predictor_of
 
+    assert run is not None
     requirements.ask_once = once
     return predictor_of(run, base, store, _facts(facts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from nngpt_ext.serve.requests import Served
 
 if TYPE_CHECKING:
     from nngpt_ext.predict.store import PredictionStore
+    from nngpt_ext.serve.patient_store import ServedStore
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +66,11 @@ class Deployment:
             if name in self._folders:
                 raise UserError(f"two adapters are called '{name}'; name one of them: --run other={place}")
             self._folders[name] = Path(place)
-        self.store: PredictionStore | None = None
+        self.store: ServedStore | None = None
         if store is not None:
-            from nngpt_ext.predict.store import PredictionStore
+            from nngpt_ext.serve.patient_store import PATIENCE, ServedStore
 
-            self.store = PredictionStore.open(store)
+            self.store = ServedStore.open(store, PATIENCE)
         self.measure = measure
         self._make = partial(predictor_of, base=base, store=self.store, facts=facts)
         self.predictors = {name: self._make(folder) for name, folder in self._folders.items()}
@@ -95,14 +97,15 @@ class Deployment:
         """
         if structure == MEASURE and not self.measure:
             raise UserError(
-                "this server runs no code, so it does not measure structures; give the numbers, or start it with "
-                "--structure measure"
+                "this server runs no code, so it does not measure structures; give the numbers as `structure`, or "
+                "start the server with --structure measure"
             )
 
     def load(self) -> None:
         """Load all models."""
         for predictor in self.predictors.values():
             predictor.load()
+        _settle()
 
     def reload(self) -> None:
         """Read again the adapters that have changed, and load their models; one that cannot be read stays as it was."""
@@ -115,6 +118,7 @@ class Deployment:
                     log.info("adapter %s was read again: %s", name, new.model)
             except UserError as error:
                 log.warning("adapter %s stays as it was: %s", name, error)
+        _settle()
 
     def predictions(self, **conditions: Any) -> str | None:
         """JSON of the stored predictions that meet the conditions of `PredictionStore.query`; None without a store."""
@@ -132,6 +136,16 @@ class Deployment:
             )
             for name, one in self.predictors.items()
         ]  # fmt: skip
+
+
+def _settle() -> None:
+    """Keep what is loaded from Python's garbage collector, which would look through it again with every few networks.
+
+    Parsing a source makes so many objects that this took half of a question's preparation.
+    """
+    gc.unfreeze()  # an adapter that was replaced
+    gc.collect()
+    gc.freeze()
 
 
 def _tested(folder: Path) -> dict[str, Any] | None:

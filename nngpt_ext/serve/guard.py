@@ -111,6 +111,9 @@ class Guard:
         wanted = FORM if form else JSON
         if scope["method"] in ("POST", "PUT", "PATCH") and kind != wanted:
             return problem(415, f"the content type must be {wanted}, not {kind or 'missing'}")
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            return problem(415, f"the body must not be compressed (Content-Encoding {encoding}); send it as it is")
         return None
 
 

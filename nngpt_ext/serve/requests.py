@@ -11,6 +11,7 @@ from nngpt_ext.networks.source import LIMIT
 MOST_DATASETS, MOST_NETWORKS, MOST_ROWS, MOST_KEYS = 64, 1_000, 10_000, 100  # of one request
 Dataset = Annotated[str, Field(min_length=1, max_length=200)]
 _CODE = "class Net(nn.Module): …"
+_EXPLAIN = "whether the answer has an `explanation`: the prior, what it rests on, and warnings"
 _RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
 
@@ -47,6 +48,7 @@ class CompareRequest(Network):
     dataset_1: Dataset = Field(examples=["mnist"])
     dataset_2: Dataset = Field(examples=["svhn"])
     adapter: str | None = Field(None, description="which one answers, if the server has several")
+    explain: bool = Field(False, description=_EXPLAIN)
 
 
 class RankRequest(Network):
@@ -56,6 +58,7 @@ class RankRequest(Network):
         None, min_length=2, max_length=MOST_DATASETS, description="by default those of the training"
     )
     adapter: str | None = Field(None, description="which one answers, if the server has several")
+    explain: bool = Field(False, description=_EXPLAIN)
 
 
 class ScoreRequest(_Asked):

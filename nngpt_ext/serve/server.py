@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,11 +17,12 @@ import uvicorn
 from nngpt_ext.client import is_token
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import read_text
+from nngpt_ext.serve.connection import Connection
 from nngpt_ext.serve.guard import Guard, is_loopback
 
 log = logging.getLogger(__name__)
 
-_CONNECTIONS = 1_000
+_CONNECTIONS = 1_000  # at most half of the files that the process may open
 _LAST = 60  # seconds for the answers in flight when the server stops
 _SHORTEST = 16  # characters of a token
 
@@ -67,14 +69,20 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def configuration(app: Guard, connections: int = _CONNECTIONS) -> uvicorn.Config:
+    """How uvicorn serves an application."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return uvicorn.Config(
+        app, http=Connection, ws="none", log_config=None, access_log=False, lifespan="on", server_header=False,
+        limit_concurrency=connections if files < 0 else min(connections, files // 2), proxy_headers=False,
+        timeout_graceful_shutdown=_LAST,
+    )  # fmt: skip
+
+
 def run(app: Guard, listening: socket.socket, reload: Callable[[], None] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, the second of which does not wait; `reload` is called at SIGHUP."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", limit_concurrency=_CONNECTIONS, server_header=False,
-        timeout_graceful_shutdown=_LAST, proxy_headers=False,
-    )  # fmt: skip
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    _Server(config, reload).run([listening])
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are of what clients do
+    _Server(configuration(app), reload).run([listening])
 
 
 class _Server(uvicorn.Server):

@@ -12,12 +12,14 @@ from typing import Annotated, Any, TypeVar
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import Field
+from pydantic import Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, for_request, unknown
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.serve.deployment import NO_STORE, Deployment
-from nngpt_ext.serve.guard import Guard
+from nngpt_ext.serve.guard import Guard, problem
+from nngpt_ext.settings import faults
 from nngpt_ext.version import __version__
 
 _WORTH = """\
@@ -30,6 +32,7 @@ _ASKED = """
 Give the whole Python source as `nn_code`. These adapters answer; name one as `adapter` if there are several, and give
 what it needs beside source and datasets (a recipe is {"lr", "batch", "momentum", "dropout", "transform"}):
 """
+_PLACE = "/mcp"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,11 +42,41 @@ def _told(function: F) -> F:
     @wraps(function)
     def called(*given: Any, **named: Any) -> Any:
         try:
-            return function(*given, **named)
+            with for_request():
+                return function(*given, **named)
         except UserError as error:
             raise ToolError(str(error)) from None
 
     return called  # type: ignore[return-value]
+
+
+class _Server(MCPServer[Any]):
+    """The SDK's, whose agents get one line about arguments that are wrong, and learn of those that do not exist."""
+
+    async def list_tools(self) -> list[Any]:
+        """The tools; the schema of each says that it takes no other arguments."""
+        tools = await super().list_tools()
+        closed = {"additionalProperties": False}
+        return [one.model_copy(update={"input_schema": one.input_schema | closed}) for one in tools]
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        """See `MCPServer.call_tool`."""
+        known = {one.name: one.input_schema["properties"] for one in await self.list_tools()}
+        try:
+            if name not in known:
+                raise unknown("tool", name, known)
+            for one in arguments:
+                if one not in known[name]:
+                    raise unknown(f"argument of {name}", one, known[name])
+        except UserError as error:
+            raise ToolError(str(error)) from None
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                line = UserError(f"{name}: {faults(error.__cause__.errors(), [])}")
+                raise ToolError(str(line)) from None
+            raise
 
 
 def make_tools(deployment: Deployment) -> MCPServer[Any]:
@@ -54,7 +87,7 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         f"tested: {json.dumps(one.tested) if one.tested else 'unknown'}"
         for one in deployment.served()
     )
-    server: MCPServer[Any] = MCPServer("nngpt_ext", version=__version__, instructions=f"{_WORTH}{_ASKED}{known}")
+    server: MCPServer[Any] = _Server("nngpt_ext", version=__version__, instructions=f"{_WORTH}{_ASKED}{known}")
 
     @server.tool(description=f"On which of two datasets a neural network will reach the higher accuracy.\n{_WORTH}")
     @_told
@@ -113,9 +146,20 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
 def http_app(tools: MCPServer[Any], token: str | None = None, *, loopback: bool = True) -> Guard:
     """The tools by streamable HTTP at `/mcp`, behind the guard, which also checks hosts and origins."""
     app = tools.streamable_http_app(
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False), stateless_http=True
+        streamable_http_path=_PLACE,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        stateless_http=True,
     )
-    return Guard(app, token, loopback=loopback)
+
+    async def posted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == _PLACE and scope["method"] != "POST":
+            # The SDK would open a stream of events that never has any.
+            said = f"messages are sent to {_PLACE} by POST; this server offers no stream of events and has no sessions"
+            await problem(405, said, {"allow": "POST"})(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return Guard(posted, token, loopback=loopback)
 
 
 def _answer(found: Comparison) -> dict[str, Any]:

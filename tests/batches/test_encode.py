@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-from nngpt_ext.batches.encode import Encoder, training_example
+from nngpt_ext.batches import encode
+from nngpt_ext.batches.encode import Encoder, token_ids, training_example
 from nngpt_ext.batches.rows import shared_length
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
@@ -15,6 +21,8 @@ from nngpt_ext.prompts.render import Renderer
 from tests import models_made
 
 from .asked import questions
+
+PAIRS = list(itertools.permutations(sorted(LEMUR_FACTS), 2))
 
 
 def make(prompt: str = "code_only", code_tokens: int = 100, context: int = 2048, pieces: bool = False) -> Encoder:
@@ -36,6 +44,54 @@ def test_prompts_are_the_rendered_text(prompt: str) -> None:
         assert one.prompt.dtype == np.int32
         assert encoder.tokenizer.eos_token_id not in one.prompt
         assert encoder.tokenizer.pad_token_id not in one.prompt
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("prompt", NAMES)
+def test_what_texts_share_is_tokenised_once_and_nothing_changes(
+    prompt: str, pieces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = make(prompt, pieces=pieces)
+    code = encoder.renderer.code(models_made.sources()["VGG"]).text
+    texts = [encoder.renderer.text(question, code) for question in questions("VGG", 8)]
+    whole = encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    read: list[int] = []
+    plain = encode._ids
+
+    def counted(tokenizer: Any, some: Any) -> list[list[int]]:
+        read.append(sum(map(len, some)))
+        return plain(tokenizer, some)
+
+    monkeypatch.setattr(encode, "_ids", counted)
+    assert token_ids(encoder.tokenizer, texts) == whole
+    assert len(read) == 1
+    if "nn_code" in encoder.renderer.template.required:
+        assert read[0] < 0.6 * sum(map(len, texts))
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (None, None),  # none: a token may reach over any place
+        (pre_tokenizers.Metaspace(prepend_scheme="always"), None),  # every text begins with a blank
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+        (pre_tokenizers.Whitespace(), None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC()),
+        (pre_tokenizers.Split("Which", "merged_with_previous"), normalizers.Prepend("x")),
+    ],
+)  # fmt: skip
+def test_any_tokenizer_gives_its_own_tokens(words: Any, before: Any) -> None:
+    source = models_made.sources()["VGG"]
+    made = Tokenizer(models.BPE(unk_token="?"))
+    if words is not None:
+        made.pre_tokenizer = words
+    if before is not None:
+        made.normalizer = before
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["?"], show_progress=False)
+    made.train_from_iterator([source, "\nWhich\nWhich dataset\nmnist or svhn\n" * 50], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
+    texts = [f"{source[:900]}\nWhich dataset has the higher relative accuracy?\n{a} or {b}\n" for a, b in PAIRS]
+    assert token_ids(tokenizer, texts) == tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.parametrize("pieces", [False, True])

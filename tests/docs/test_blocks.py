@@ -71,7 +71,7 @@ def free_port() -> str:
 
 def typed(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Type commands; ours alone are called in this process, which has loaded all libraries already."""
-    text = text.replace("8377", free_port())  # a server's
+    text = text.replace("8377", free_port()).replace("0.0.0.0", "127.0.0.1")  # a server's
     lines = [line for line in text.replace("\\\n", " ").splitlines() if shlex.split(line, comments=True)]
     commands = [shlex.split(line, comments=True) for line in lines]
     if all(words[0] == "nngpt-ext" for words in commands) and not _OF_THE_SHELL & set("".join(map(uncommented, lines))):

@@ -70,3 +70,21 @@ load_base("embedded")
     assert done.stderr.splitlines()[-1].startswith(
         "nngpt_ext.errors.UserError: bitsandbytes cannot be imported (ModuleNotFoundError: "
     )
+
+
+def test_a_command_that_asks_once_leaves_out_the_optimiser() -> None:
+    """Which takes 0.3 s of CPU; what is asked stays the same."""
+    code = (
+        "import sys\nfrom nngpt_ext.models import requirements\nrequirements.ask_once = {once}\n"
+        "requirements.check_libraries(True)\nimport transformers.loss.loss_for_object_detection\n"
+        "from nngpt_ext.data.families import signature\n"
+        "print('scipy.optimize' in sys.modules, signature('x = 1; y = 2; z = x + y').tolist())"
+    )
+    said = []
+    for once in (True, False):
+        words = [sys.executable, "-c", code.format(once=once)]
+        said.append(
+            subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split(" ", 1)
+        )
+    assert [one[0] for one in said] == ["False", "True"]
+    assert said[0][1] == said[1][1]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
@@ -19,7 +20,7 @@ from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
 from nngpt_ext.networks import catalogue
 from nngpt_ext.networks.catalogue import SHIPPED, Catalogue, Found, measure_all, shipped, structure_of, structures
-from nngpt_ext.networks.sandbox import Sandbox, Unmeasured
+from nngpt_ext.networks.sandbox import Sandbox, Stopped, Unmeasured, stopped_by
 from nngpt_ext.networks.structure import Shape, Structure, input_shape, source_key
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "alexnet.py"
@@ -228,3 +229,30 @@ def test_a_process_that_fails_leaves_no_sandbox(tmp_path):
     assert done.returncode == 1
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
+
+
+def test_a_measurement_nobody_waits_for_is_stopped():
+    """Also one that waits for another's end."""
+    endless = "import torch.nn as nn\n\nclass Net(nn.Module):\n    def __init__(self, *_):\n        while True: pass\n"
+    own, shape, stop, ended = Catalogue(), Shape(3, 32, 32, 10), threading.Event(), []
+
+    def measure(source: str) -> None:
+        with stopped_by(stop):
+            try:
+                own.of(source, [shape])
+            except Stopped:
+                ended.append(time.monotonic())
+
+    with Sandbox() as warm:  # what it takes to start is not measured
+        own._sandbox = warm
+        threads = [threading.Thread(target=measure, args=(f"{endless}# {i}\n",)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0)
+        began = time.monotonic()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert len(ended) == 2
+        assert max(ended) - began < 5  # and neither the 10 s of CPU of one, nor of both
+        assert warm._process is None

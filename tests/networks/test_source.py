@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
-from nngpt_ext.networks.source import LIMIT, defines_module, is_name, read_source
+from nngpt_ext.networks.source import LIMIT, MOST_TOKENS, defines_module, is_name, read_source
 from tests import models_made
 from tests.deadline import deadline
 
@@ -23,6 +24,8 @@ BAD = {
     "/my nets/a.py\n": "is a path",
     " \n\t": "is empty",
     "x = 1\n" * 400_000: "has 2,400,000 characters; at most 1,000,000 are taken",
+    "x=1\n" * 249_000: "has more than 200,000 words and signs; a network's has some thousand",
+    "x=[" + "[]," * 300_000 + "]": "has more than 200,000 words and signs",
     "x\0y": "is not Python (source code string cannot contain null bytes)",
     "x = '\ud800'": "is not Python ('utf-8' codec can't encode character",
     "x = " + "9" * 5_000: "is not Python (",
@@ -90,6 +93,7 @@ def test_names() -> None:
 def test_real_sources_are_taken_as_they_are() -> None:
     for source in models_made.sources().values():
         assert read_source(source) == source
+        assert len(re.findall(r"\w+|\S", source)) < MOST_TOKENS / 4
     assert len(max(models_made.sources().values(), key=len)) < LIMIT
 
 
@@ -113,7 +117,7 @@ def test_files_are_utf_8(tmp_path: Path) -> None:
 def test_quotes_that_never_close_stop_nothing(piece: str) -> None:
     code = piece * (900_000 // len(piece))
     with deadline():
-        with pytest.raises(UserError, match="is not Python"):
+        with pytest.raises(UserError, match=r"is not Python|has more than 200,000 words and signs"):
             read_source(code)
         assert compact_code(code) == code.rstrip()
 

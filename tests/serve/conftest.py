@@ -12,9 +12,10 @@ import pytest
 import uvicorn
 
 from nngpt_ext import Client, RunResult
-from nngpt_ext.serve.app import Service, make_app
+from nngpt_ext.serve.app import make_app
 from nngpt_ext.serve.deployment import Deployment
-from nngpt_ext.serve.server import address, listen
+from nngpt_ext.serve.server import address, configuration, listen
+from nngpt_ext.serve.service import Service
 from tests.predict.conftest import asking, one_thread, run
 
 __all__ = ["asking", "one_thread", "run"]
@@ -28,11 +29,12 @@ class Running:
 
 
 @contextmanager
-def served(deployment: Deployment, token: str | None = None, **options: Any) -> Iterator[Running]:
+def served(
+    deployment: Deployment, token: str | None = None, connections: int = 1_000, **options: Any
+) -> Iterator[Running]:
     service = Service(deployment, **options)
     with listen("127.0.0.1", 0) as listening:
-        app = make_app(service, token)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+        server = uvicorn.Server(configuration(make_app(service, token), connections))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:

@@ -6,6 +6,7 @@ import importlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nngpt_ext import Client, PredictionStore, Predictor, RunResult, UserError
+from nngpt_ext.errors import for_shell
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.guard import MOST
 from tests import models_made
@@ -55,6 +57,21 @@ def test_the_answers_are_those_of_python(run: RunResult, client: Client) -> None
     assert asdict(found).keys() == asdict(ours).keys()
 
 
+def test_an_explained_answer_is_the_same_answer(run: RunResult, client: Client) -> None:
+    predictor = Predictor.from_run(run.output_dir)
+    found, told = client.compare_explained(CODE, "mnist", "svhn")
+    assert found == client.compare(CODE, "mnist", "svhn")
+    assert told.prior is not None
+    assert told.prior.log_odds == pytest.approx(predictor.prior("mnist", "svhn").log_odds, abs=1e-9)
+    assert told.threshold == predictor.threshold
+    basis = predictor.basis(CODE, ["mnist", "svhn"])
+    assert basis is not None
+    assert (told.basis, told.basis_lines) == (json.loads(json.dumps(asdict(basis))), tuple(basis.lines()))
+    ranking, of_all = client.rank_explained(VGG)
+    assert ranking == client.rank(VGG)
+    assert (of_all.prior, len(of_all.basis_lines)) == (None, 1)
+
+
 def test_many_networks_as_they_are_ready(client: Client) -> None:
     networks = [{"nn_code": CODE}, {"nn_code": "def ("}, {"nn_code": VGG, "nn": "VGG"}]
     found = {one.number: one for one in client.score(networks, ["mnist", "svhn"])}
@@ -88,9 +105,9 @@ def test_predictions_of_the_store(server: Running, client: Client) -> None:
     ("body", "status", "words"),
     [
         ("{bad", 400, "the request is not JSON"),
-        ("[" * 100_000, 400, "body"),
-        (b"\xff", 400, "body"),
-        ('{"a": ' + "1" * 5_000 + "}", 400, "body"),
+        ("[" * 100_000, 400, "the request cannot be read as JSON: too deeply nested"),
+        (b"\xff", 400, "the request cannot be read as JSON: 'utf-8' codec can't decode byte 0xff"),
+        ('{"a": ' + "1" * 5_000 + "}", 400, "the request cannot be read as JSON: a whole number has too many digits"),
         ({"nn_code": CODE, "dataset_1": "mnist"}, 422, "dataset_2: field required"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset2": "svhn"}, 422, "did you mean 'dataset_2'?"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "mnist"}, 422, "'mnist' is compared with itself"),
@@ -113,7 +130,7 @@ def test_far_too_many_keys_are_refused_at_once(server: Running) -> None:
     pair = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
     assert problem(post(server, "/v1/compare", pair | many), 422) == (
         "the request: has 20,003 keys; known: nn_code, nn, recipe, accuracies, structure, evidence, dataset_1, "
-        "dataset_2, adapter"
+        "dataset_2, adapter, explain"
     )
     some = {f"key {i}": 1 for i in range(30)}
     said = problem(post(server, "/v1/score", {"networks": [{"nn_code": CODE} | some] * 100}), 422)
@@ -134,6 +151,41 @@ def test_what_is_counted_does_not_grow_with_what_is_asked(server: Running) -> No
 def test_a_condition_that_does_not_exist(server: Running) -> None:
     said = problem(httpx.get(f"{server.url}/v1/predictions?datset=mnist"), 422)
     assert said.startswith("unknown condition 'datset' (did you mean 'dataset'?)")
+
+
+def test_a_compressed_request(server: Running) -> None:
+    said = problem(post(server, "/v1/compare", b"\x1f\x8b", **{"Content-Encoding": "gzip"}), 415)
+    assert said == "the body must not be compressed (Content-Encoding gzip); send it as it is"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "words"),
+    [
+        ("recipe", {"recipe": {"lr": 10**400, "batch": 1}}, "a recipe's lr must be a number, not 1000000"),
+        ("recipe", {"recipe": {"lr": ""}}, "the network on 'mnist': a recipe has no lr; its keys are lr, batch, "),
+        ("recipe", {"recipe": {"lr": 0.1, "batch": 10**400}}, "a recipe's batch must be a number, not 1000000"),
+        ("recipe", {"recipe": {"lr": 0.1, "transform": 10**400}}, "a recipe's transform must be text, not 1000000"),
+        ("recipe_structure", {"recipe": {"lr": 0.1, "transform": 1}}, "a recipe's transform must be text, not 1"),
+        (
+            "recipe_structure", {"recipe": {"lr": 0.1, "transform": "norm_9999"}, "structure": {"layers": 3}},
+            "the transform 'norm_9999' gives images of 9,999 pixels; at most 8,192 are measured",
+        ),
+        ("recipe", {}, "prompt 'recipe' needs a recipe for 'mnist': \"recipe\": {\"lr\": 0.01, \"batch\": 64, "),
+        ("structure", {}, "prompt 'structure' needs a structure for 'mnist': \"structure\": \"measure\""),
+        (
+            "normalized_accuracy", {},
+            "needs an accuracy for 'mnist': \"accuracies\": {\"mnist\": 0.9, \"svhn\": 0.8}",
+        ),
+        ("metadata", {"dataset_1": "pets"}, "for a new one give its facts: start the server with --facts pets=IMAGES,"),
+    ],
+)  # fmt: skip
+def test_what_a_prompt_needs_is_said_in_the_requests_words(
+    asking: Callable[[str], Path], prompt: str, given: dict[str, Any], words: str
+) -> None:
+    with for_shell(), served(Deployment([str(asking(prompt))])) as server:  # which is how the command runs it
+        for more in ({}, {"explain": True}):
+            pair = {"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"}
+            assert words in problem(post(server, "/v1/compare", pair | given | more), 422)
 
 
 def test_an_empty_request(server: Running) -> None:
@@ -219,6 +271,23 @@ def test_a_full_queue_and_a_deadline(run: RunResult) -> None:
         assert post(server, "/v1/compare", body).status_code == 200
 
 
+@pytest.mark.slow  # a sandbox loads torch
+def test_a_measurement_ends_with_its_deadline(asking: Callable[[str], Path]) -> None:
+    code = "import torch.nn as nn\n\nclass Net(nn.Module):\n    def __init__(self, *_):\n        while True: pass\n"
+    deployment = Deployment([str(asking("structure"))], measure=True)
+    deployment.load()
+    (predictor,) = deployment.predictors.values()
+    asked = {"nn_code": code, "dataset_1": "mnist", "dataset_2": "svhn", "structure": "measure"}
+    with served(deployment, deadline=5.0) as server:
+        began = time.monotonic()
+        assert "no answer within 5 s" in problem(post(server, "/v1/compare", asked), 504)
+        assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15  # also the server has ended
+    sandbox = predictor.check._structures._catalogue._sandbox
+    assert sandbox is not None
+    assert sandbox._process is None
+
+
 def test_a_client_that_goes_leaves_the_others_their_answers(server: Running, client: Client) -> None:
     body = json.dumps({"nn_code": CODE + "# gone\n"}).encode()
     with pytest.raises(httpx.ReadTimeout):
@@ -265,6 +334,26 @@ def test_hostile_json_is_never_a_fault(server: Running, path: str, body: dict[st
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_hostile_bytes_are_never_a_fault(server: Running, body: bytes) -> None:
     problem(post(server, "/v1/compare", body), 400 if post(server, "/v1/compare", body).status_code == 400 else 422)
+
+
+def test_the_schema_says_what_errors_lines_and_the_token_are(server: Running, deployment: Deployment) -> None:
+    found = httpx.get(f"{server.url}/openapi.json").json()
+    for path, operations in found["paths"].items():
+        for one in operations.values():
+            kinds = {int(status): [*answer["content"]] for status, answer in one["responses"].items()}
+            errors = {kind for status, known in kinds.items() if status >= 400 for kind in known}
+            assert errors == {"application/problem+json"}
+            assert {400, 401, 403, 413, 415, 422, 429, 503, 504} <= kinds.keys()
+            assert kinds[200] == {"/v1/score": ["application/x-ndjson"], "/metrics": ["text/plain"]}.get(
+                path, ["application/json"]
+            )
+    assert found["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "security" not in found  # this server has no token
+    with served(deployment, "a-token-of-this-test") as other:
+        bearer = {"Authorization": "Bearer a-token-of-this-test"}
+        with_token = httpx.get(f"{other.url}/openapi.json", headers=bearer).json()
+    assert with_token["security"] == [{"token": []}]
+    assert with_token["paths"]["/healthz"]["get"]["security"] == []
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from nngpt_ext import PredictionStore, Predictor, RunResult
+from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.cli import app
 from tests.predict.conftest import older
+from tests.serve.conftest import Running
 
 ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
 
@@ -116,6 +117,51 @@ def test_what_the_answer_rests_on_is_said(run: RunResult) -> None:
             r"training\.",
             said[-1],
         )
+
+
+@pytest.mark.parametrize("names", [("mnist", "svhn"), ("pets", "mnist")])
+def test_a_server_says_what_the_run_says(run: RunResult, server: Running, names: tuple[str, ...]) -> None:
+    """The same words and the same JSON, with what the answer rests on, and the prior."""
+    for command in ("compare", "rank"):
+        words = ("--code", ALEXNET, *names)
+        there, here = (
+            (asked(command, *place, *words), json.loads(asked(command, *place, *words, "--json")))
+            for place in (("--server", server.url), ("--run", run.output_dir))
+        )
+        assert there[0] == here[0]
+        assert "What the answer rests on" in there[0]
+        assert there[1].keys() == here[1].keys()
+        for name, value in here[1].items():
+            assert there[1][name] == (pytest.approx(value, abs=1e-9) if isinstance(value, float) else value)
+        if command == "compare":
+            assert there[1]["prior"].keys() == {"probability", "log_odds", "abstain"}
+
+
+def test_a_server_warns_as_the_run_does(run: RunResult, server: Running) -> None:
+    said = []
+    for place in (("--server", server.url), ("--run", str(run.output_dir))):
+        words = ["compare", *place, "--code", str(ALEXNET), "--recipe", '{"lr": 0.01}', "minst", "svhn"]
+        command = [sys.executable, "-c", "from nngpt_ext.cli import main; main()", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(set(done.stderr.splitlines()))
+    assert said[0] == said[1]
+    assert said[0] == {
+        "prompt 'code_only' does not show what was given and is not used: recipe",
+        "the adapter was not trained on 'minst' (did you mean 'mnist'?): answers about it abstain",
+        "the adapter never reached 0.95 on validation: every answer abstains",
+    }
+
+
+def test_a_run_or_a_server(run: RunResult, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["rank", "--run", str(run.output_dir), "--code", str(ALEXNET), "mnist", "svhn"]
+    both = CliRunner().invoke(app, [*words, "--server", server.url])
+    assert isinstance(both.exception, UserError)
+    assert str(both.exception) == ("--run and --server are both given; give one of them: the run here, or the server's")
+    monkeypatch.setenv("NNGPT_EXT_SERVER", "http://127.0.0.1:1")  # which nobody asks
+    assert "What the answer rests on" in asked(*words)
+    monkeypatch.setenv("NNGPT_EXT_SERVER", server.url)
+    assert "What the answer rests on" in asked("rank", "--code", ALEXNET, "mnist", "svhn")
 
 
 def test_a_source_that_was_cut_is_said(run: RunResult, tmp_path: Path) -> None:

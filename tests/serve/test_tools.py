@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -19,6 +20,7 @@ from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.server import address, listen
 from nngpt_ext.serve.tools import http_app, make_tools
 from tests import models_made
+from tests.serve.test_app import problem
 
 mcp = pytest.importorskip("mcp")
 CODE = models_made.sources()["AlexNet"]
@@ -67,6 +69,35 @@ def test_a_mistake_reaches_the_agent_as_the_user_would_see_it(deployment: Deploy
     assert "is not Python" in result.content[0].text
 
 
+@pytest.mark.parametrize(
+    ("tool", "given", "words"),
+    [
+        ("compare", {"nn_code": CODE}, "compare: dataset_1: field required; dataset_2: field required"),
+        ("compare", ASKED | {"dataset_1": 3}, "compare: dataset_1: input should be a valid string (given: 3)"),
+        ("compare", ASKED | {"recipe": [1]}, "compare: recipe: input should be a valid dictionary (given: [1])"),
+        ("compare", ASKED | {"datset": "x"}, "unknown argument of compare 'datset'; known: accuracies, adapter, "),
+        ("rank", {"nn_code": CODE, "dataset": ["mnist"]}, "unknown argument of rank 'dataset' (did you mean "),
+        ("predictions", {"limit": 0}, "predictions: limit: input should be greater than or equal to 1 (given: 0)"),
+        ("predictions", {"since": "x" * 9_000}, "predictions: since: input should be a valid datetime"),
+        ("comparison", ASKED, "unknown tool 'comparison'"),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_wrong_are_one_line(
+    deployment: Deployment, tool: str, given: dict[str, Any], words: str
+) -> None:
+    result = asyncio.run(asked(make_tools(deployment), tool, given))
+    assert result.is_error
+    said = result.content[0].text
+    assert said.startswith(words)
+    assert said.isprintable()
+    assert len(said) < 1_700
+
+
+def test_the_schemas_say_that_there_are_no_other_arguments(deployment: Deployment) -> None:
+    tools = asyncio.run(make_tools(deployment).list_tools())
+    assert [one.input_schema["additionalProperties"] for one in tools] == [False] * 4
+
+
 def test_by_standard_input(run: RunResult, tmp_path: Path) -> None:
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
@@ -95,6 +126,11 @@ def test_by_http_with_a_token(deployment: Deployment) -> None:
 
         try:
             assert json.dumps(answer(asyncio.run(by("a-token-of-this-test"))))
+            bearer = {"Authorization": "Bearer a-token-of-this-test", "Accept": "text/event-stream"}
+            for method in ("GET", "DELETE"):  # a stream that never has an event would be waited for
+                refused = httpx.request(method, f"{address(listening)}/mcp", headers=bearer, timeout=5)
+                assert "this server offers no stream of events" in problem(refused, 405)
+                assert refused.headers["Allow"] == "POST"
             with pytest.raises(BaseException, match=r"401|Unauthorized|unhandled"):
                 asyncio.run(by("another"))
         finally:

@@ -1,0 +1,79 @@
+"""A server's store: questions are answered although it cannot be read, and what cannot be written waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from nngpt_ext.predict.database import StoreFault
+from nngpt_ext.predict.store import PredictionStore
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0  # seconds that a question waits for another program's lock
+REST = 5.0  # seconds until it is tried again
+_MOST = 20_000  # answers that are kept to be written later
+
+
+class ServedStore(PredictionStore):
+    """A store whose faults cost no answer. Threads may share it.
+
+    While the database is locked by another program, full or gone, nothing is found in it, and what is added waits;
+    `flush` tries to write that.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self._waiting: dict[tuple[Any, Any], Mapping[Any, Any]] = {}
+        self._turn = threading.Lock()
+        self._until = 0.0  # before, it is not tried again
+
+    @property
+    def waiting(self) -> int:
+        """The number of answers that are not written yet."""
+        return len(self._waiting)
+
+    def find(self, questions: Iterable[str]) -> list[dict[str, Any]]:
+        """See `PredictionStore.find`."""
+        if time.monotonic() >= self._until:
+            try:
+                return super().find(questions)
+            except StoreFault as error:
+                self._rest(error)
+        return []
+
+    def add_rows(self, rows: Iterable[Mapping[Any, Any]]) -> int:
+        """See `PredictionStore.add_rows`; the number of those that were written."""
+        with self._turn:
+            self._waiting |= {(row["question"], row["nn"]): row for row in rows}
+            if not self._waiting or time.monotonic() < self._until:
+                return 0
+            try:
+                written = super().add_rows(self._waiting.values())
+            except StoreFault as error:
+                self._rest(error)
+                if (lost := len(self._waiting) - _MOST) > 0:
+                    self._waiting = dict(list(self._waiting.items())[lost:])
+                    log.error("the oldest %d answers that could not be written are given up", lost)
+                return 0
+            self._waiting = {}
+            return written
+
+    def flush(self, last: bool = False) -> None:
+        """Try to write what waits, at the `last` also if that has just failed."""
+        if last:
+            self._until = 0.0
+        if self._waiting:
+            self.add_rows([])
+        if last and self._waiting:
+            log.error("%d answers were given, and could not be written to the store", len(self._waiting))
+
+    def _rest(self, error: StoreFault) -> None:
+        if time.monotonic() >= self._until + REST:
+            log.warning("%s; until then answers are computed, and written later", error)
+        self._until = time.monotonic() + REST
