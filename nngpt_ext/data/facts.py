@@ -66,8 +66,9 @@ def unknown_dataset(name: str, known: Iterable[str]) -> UserError:
     """The error for a dataset that is not known; it says how to give its facts."""
     form, error = f"{name}=IMAGES,SIZE,CHANNELS,CLASSES", unknown("dataset", name, known, others=OTHERS)
     python = f"facts={{{shown(name)}: (training images, image size, channels, classes)}}"
-    shell = f"--facts {shlex.quote(form)}"
-    return UserError(f"{error}; for a new one give its facts: {typed(shell, python, f'start the server with {shell}')}")
+    form = shlex.quote(form)
+    give = typed(f"--facts {form}", python, f"start the server with --facts {form}")
+    return UserError(f"{error}; for a new one give its facts: {give}")
 
 
 def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact]) -> DatasetFacts:

@@ -285,6 +285,8 @@ def test_a_measurement_ends_with_its_deadline(asking: Callable[[str], Path]) -> 
     assert time.monotonic() - began < 15  # also the server has ended
     sandbox = predictor.check._structures._catalogue._sandbox
     assert sandbox is not None
+    while sandbox._process is not None and time.monotonic() - began < 20:
+        time.sleep(0.1)
     assert sandbox._process is None
 
 
