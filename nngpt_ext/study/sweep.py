@@ -16,7 +16,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -73,6 +73,8 @@ def run_study(
     """
     one_process("a study", "its runs follow one another: start it without torchrun or accelerate launch")
     grid = read_grid(config)
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be 1 or more, not {workers}")
     check_installed("the study's pictures", "study", "matplotlib")
     if not draw_only:
         check_whole()
@@ -167,18 +169,17 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader, workers: int) -> None:
         for number, cell in enumerate(todo, 1):
             progress = f"study: cell {number} of {len(todo)} to run, {cell.name}"
             _note(folder, cell).unlink(missing_ok=True)
-            reason = cell.not_here or _unavailable(cell)
-            if reason is not None:
-                _write_note(folder, cell, "not run", reason)
-                log.info("%s: not run: %s", progress, reason)
-                continue
-            log.info("%s", progress)
             began = time.monotonic()
             try:
+                reason = cell.not_here or _unavailable(cell)
+                if reason is not None:
+                    _write_note(folder, cell, "not run", reason)
+                    log.info("%s: not run: %s", progress, reason)
+                    continue
+                log.info("%s", progress)
                 if cell.run in failed:
                     raise UserError(f"the run that this cell uses has failed: {cell.run}")
-                for run in begun.get(cell.run, ()):
-                    run.result()
+                _wait_for(begun.get(cell.run, {}))
                 _run_cell(cell, folder, loader)
             except Exception as error:  # whatever one cell does, the others continue
                 failed.add(cell.run)
@@ -186,24 +187,38 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader, workers: int) -> None:
                 log.warning("study: %s failed: %s", cell.name, _one_line(error))
                 log.debug("study: %s failed", cell.name, exc_info=error)
             else:
-                log.info("%s: finished in %.1f min", progress, (time.monotonic() - began) / 60)
+                took = "" if cell.run in begun else f" in {(time.monotonic() - began) / 60:.1f} min"
+                log.info("%s: finished%s", progress, took)
 
 
-def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str, list[Future[None]]]:
-    """The unfinished runs of cells, started in processes; those of a split with folds are its folds."""
-    begun: dict[str, list[Future[None]]] = {}
+def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str, dict[str, Future[None]]]:
+    """The unfinished runs of cells, by name, started in processes; those of a split with folds are its folds."""
+    begun: dict[str, dict[str, Future[None]]] = {}
     for cell in cells:
         place = inside(folder, "cells", cell.run)
-        if cell.run in begun or cell.not_here or (place / REPORT).is_file() or _unavailable(cell):
+        if cell.run in begun or cell.not_here or (place / REPORT).is_file():
             continue
         own = cell.config.model_copy(update={"output_dir": str(place)})
-        with suppress(UserError):  # the cell says it when its turn comes
-            runs = {cell.run: own}
+        with suppress(Exception):  # the cell says it when its turn comes
+            if _unavailable(cell):
+                continue
+            runs = {"": own}
             if own.data.all_folds:
-                folds = fold_runs(own, place, resume=True)
-                runs = {f"{cell.run}, fold {fold}": run for fold, run in unfinished(folds).items()}
-            begun[cell.run] = [processes.submit(name, run) for name, run in runs.items()]
+                runs = {f"fold {n}": run for n, run in unfinished(fold_runs(own, place, resume=True)).items()}
+            begun[cell.run] = {
+                name: processes.submit(", ".join(filter(None, (cell.run, name))), run) for name, run in runs.items()
+            }
     return begun
+
+
+def _wait_for(runs: Mapping[str, Future[None]]) -> None:
+    """Wait for all runs of a cell, then raise the first error, with the folds that failed."""
+    failed = {name: error for name, run in runs.items() if (error := run.exception()) is not None}
+    if failed:
+        first = next(iter(failed.values()))
+        if not (folds := ", ".join(filter(None, failed))):
+            raise first
+        raise UserError(f"{folds} failed: {_one_line(first)}; finished folds are kept: {resuming()}") from first
 
 
 def _run_cell(cell: Cell, folder: Path, loader: Loader) -> None:
@@ -222,7 +237,8 @@ def _run_cell(cell: Cell, folder: Path, loader: Loader) -> None:
 def _unavailable(cell: Cell) -> str | None:
     """Why a cell's base model is not available on this machine, or None."""
     try:
-        base_folder(cell.config.model.base, revision=cell.config.model.revision)
+        advice = "download it and name its folder in the bases of the study's file"
+        base_folder(cell.config.model.base, revision=cell.config.model.revision, advice=advice)
     except UserError as error:
         return str(error)
     return None
@@ -288,7 +304,7 @@ def _result(cell: Cell, folder: Path) -> CellResult:
     return CellResult.model_validate({**cell.model_dump(exclude={"config", "not_here"}), **found})
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """An error on one line, with its type if it was not written for the user."""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return " ".join(f"{kind}{error}".split())

@@ -102,7 +102,7 @@ class RunProcesses:
                     log.log(int(number) if own else logging.WARNING, "%s: %s", name, text if own else line.rstrip())
         code = process.returncode
         if code < 0 or code == 2:
-            killed = f"its process was killed by signal {-code}, perhaps for lack of memory (try workers: 1)"
+            killed = f"its process was killed by signal {-code}, perhaps for lack of memory (try fewer workers)"
             raise UserError(reason or killed)
         if code:
             raise RuntimeError(reason or f"its process ended with code {code}")

@@ -8,6 +8,7 @@ docs/LOG.md, whose entries are dated.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -20,6 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nngpt_ext.networks.catalogue import SHIPPED
+from nngpt_ext.networks.source import LIMIT, MOST_TOKENS
+from nngpt_ext.serve.connection import HEAD
+from nngpt_ext.serve.guard import Guard
 from tests.docs.blocks import ROOT
 
 PAGES = sorted(
@@ -160,6 +164,7 @@ def readme() -> list[str]:
         ),
         " | ".join(f"{accuracy(one)} | {better(one['skill_beyond_best_prior'])}" for one in trained),
         " and ".join(better(one["families"]["mean"]["difference"]) for one in runs),
+        f"the language model's {sum(runs[0]['timings'].values()) / 60:.0f} minutes of a CPU core",
         "in bf16: " + " and ".join(better(one["skill_beyond_best_prior"]) for one in repeated),
         " and ".join(
             better(read(f"{RESULTS}runs/families-strict-{seed}/report.json")["skill_beyond_best_prior"])
@@ -623,7 +628,7 @@ def study() -> list[str]:
     return [
         f"gain {both[0]} `near` and {both[1]} `strict`",
         f"`recipe` {recipe[0]} and {recipe[1]}, `structure` {structure[0]} and {structure[1]}",
-        f"nothing to it ({shown(cell('recipe_structure', large, 'by_family.near')['skill_beyond_best_prior'])})",
+        f"adds nothing `near` ({shown(cell('recipe_structure', large, 'by_family.near')['skill_beyond_best_prior'])})",
         "on a CPU has " + " and ".join(shown(one["skill_beyond_best_prior"]) for one in cpu[0]),
         "beyond the best prior: {} and {}; on a CPU {} and {} beyond".format(
             *early, *(shown(one["baselines"]["early_rule"]["difference"]) for one in cpu[1])
@@ -700,8 +705,17 @@ def base_models() -> list[str]:
             for one in STUDY["comparisons"]
             if one["first"].startswith(f"{prompt}.{base}.") and one["second"].startswith(f"{prompt}.{bases[2]}.")
         )
-        for prompt, base in zip(prompts, ("embedded", "embedded-2"), strict=True)
+        for prompt, base in zip((prompts[0], *prompts), (*bases[:2], "embedded-2"), strict=True)
     ]
+    cpu = read(RESULTS + "smollm2-cpu.json")
+    shares = cpu["shares"]["smollm2-135m, NF4"]
+    rates = [
+        row(*(
+            f"{cpu[what][f'{name}, threads: {n}']['tokens_per_second']:,.0f}"
+            for what in ("training", "scoring") for n in (1, 2)
+        ))[2:]
+        for name in ("smollm2-135m, NF4", "smollm2-135m, unquantised", "embedded, NF4")
+    ]  # fmt: skip
     search = read(RESULTS + "smollm2-search.json")["runs"]
     losses = [[one["validation_log_loss"] for one in search if one["prompt"] == prompt] for prompt in prompts]
     spread = [max(each) - min(each) for each in losses]
@@ -711,8 +725,16 @@ def base_models() -> list[str]:
         *(f"{parameters(base) / 1e6:.1f} M" for base in ("embedded", "embedded_small")),
         f"135 M | {few[2]} | {families[1]} |",
         f"| {prior(cell('recipe'))} | {prior(near)} |",
-        f"| | {near['baselines']['kind_prior']['accuracy']:.3f} |",
-        f"is {differences[0]}, `embedded-2` minus it {differences[1]}",
+        "| kind prior | | {:.3f} | {:.3f} |".format(
+            *(one["baselines"]["kind_prior"]["accuracy"] for one in (facts, near))
+        ),
+        f"`embedded-small` minus `smollm2-135m` is {differences[0]}, `embedded` minus it {differences[1]}",
+        f"`embedded-2` minus `smollm2-135m` is {differences[2]}",
+        f"trained on the same card it has {families[0][:5]}",
+        *rates,
+        "takes {:.0%} of a training step, attention {:.0%}, matrix products {:.0%}".format(
+            *(shares[what] for what in ("dequantisation", "attention", "matrix products"))
+        ).replace("%", " %"),
         f"differ by {spread[0]:.3f} for `code_only` (rate 5e-4 is best) and {spread[1]:.3f} for",
         row(one, "")[:-2], row(random, against[0])[:-2], row(made, against[1])[:-2],
         f"{pretrained['n_test_pairs']:,} test pairs of {pretrained['families']} families",
@@ -739,6 +761,14 @@ def base_models() -> list[str]:
     ]  # fmt: skip
 
 
+def serving() -> list[str]:
+    body = inspect.signature(Guard).parameters["timeout"].default
+    return [
+        f"a source's characters ({LIMIT:,}) and words and signs ({MOST_TOKENS:,},",
+        f"the time for a request's head ({HEAD:.0f} s) and body ({body:.0f} s)",
+    ]
+
+
 FIGURES: Mapping[str, Callable[[], list[str]]] = {
     "README.md": readme,
     "docs/base_models.md": base_models,
@@ -749,6 +779,7 @@ FIGURES: Mapping[str, Callable[[], list[str]]] = {
     "docs/host.md": host,
     "docs/own_records.md": own_records,
     "docs/predictions.md": predictions,
+    "docs/serving.md": serving,
     "docs/shared_prefix.md": shared_prefix,
     "docs/splits.md": splits,
     "docs/structure.md": structure,
