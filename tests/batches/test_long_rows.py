@@ -21,7 +21,7 @@ from tests.models_made import KINDS
 
 @pytest.fixture
 def model(caplog: Any) -> Any:
-    found = models_made.base("llama", load_in_4bit=False).model
+    found = models_made.base("llama", load_in_4bit=False).model.eval()  # whatever other tests left
     caplog.clear()  # of what loading says
     return found
 
@@ -49,7 +49,7 @@ def test_a_row_that_is_full_with_the_group_has_no_others(group: list[Example]) -
 @pytest.mark.parametrize("engine", ["shared", "masked"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_models_keep_the_engine_in_a_full_row(kind: str, engine: str, group: list[Example], caplog: Any) -> None:
-    model = models_made.base(kind, load_in_4bit=False).model
+    model = models_made.base(kind, load_in_4bit=False).model.eval()  # whatever other tests left
     caplog.clear()
     assert checked_engine(model, group, 0, engine, 2048, training=True, row_tokens=2048) == engine
     assert caplog.records == []
