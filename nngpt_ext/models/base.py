@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from nngpt_ext.errors import UserError, setting, typed, unknown
 from nngpt_ext.extras import pip
 from nngpt_ext.models.architecture import check_finite, experts_in_full, make_deterministic, read_directly
-from nngpt_ext.models.gguf import copy_place, gguf_file, make_copy, packaged_file, quantised_before
+from nngpt_ext.models.complete import check_complete, check_unquantised
+from nngpt_ext.models.gguf import (
+    check_copy,
+    copy_advice,
+    copy_place,
+    gguf_file,
+    make_copy,
+    packaged_file,
+    quantised_before,
+)
 from nngpt_ext.models.heads import add_head, has_head, remove_head
 from nngpt_ext.models.identity import base_hash, base_identity, differences, read_base_note, told
 from nngpt_ext.models.presets import PRESETS, preset
@@ -120,6 +129,7 @@ def local_base(base: str, *, revision: str | None = None) -> Path | None:
             check_libraries(load_in_4bit=False)
             with quiet_transformers():
                 make_copy(file.absolute(), place)
+    check_copy(place)
     return place
 
 
@@ -197,18 +207,25 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            check_unquantised(folder, config)
             off, whole = make_deterministic(config), read_directly(config)
             quantisation = BitsAndBytesConfig(
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=[*whole, "lm_head"] if whole else None,
             )  # fmt: skip
-            model = AutoModelForCausalLM.from_pretrained(
+            models: Any = AutoModelForCausalLM
+            model, info = models.from_pretrained(
                 folder, config=config, quantization_config=quantisation if load_in_4bit else None, dtype=dtype,
                 device_map={"": device}, use_safetensors=True, trust_remote_code=trust_remote_code,
+                output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            check_complete(folder, model, info)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}") from None
+        advice = f"; {found}" if (found := copy_advice(folder)) else ""
+        raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}{advice}") from None
     embedding: Any = model.get_input_embeddings()
     check_vocabulary(tokenizer, len(embedding.weight), base)
     check_text(tokenizer, base)

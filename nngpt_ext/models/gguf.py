@@ -20,12 +20,16 @@ from pydantic import BaseModel
 from nngpt_ext.errors import UserError, parsing
 from nngpt_ext.extras import install_extra
 from nngpt_ext.io import cannot_write, file_digest, replacing_folder, write_text
+from nngpt_ext.models.complete import check_complete
 from nngpt_ext.models.requirements import import_library
+from nngpt_ext.models.splits import set_splits
 
 log = logging.getLogger(__name__)
 
 EXTRA = "smollm2"  # the extra that has the library `gguf`
 NOTE = "gguf.json"
+_MADE = 2  # counted up when copies are made in another way; an older copy is then made again
+_PARTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _UNQUANTISED = {"F64", "F32", "F16", "BF16"}
 
 
@@ -47,26 +51,71 @@ def packaged_file(requirement: str) -> Path | None:
 
 
 def gguf_file(location: Path) -> Path | None:
-    """The GGUF file at a location: the file itself, or that of a folder without `config.json`; None if there is none.
+    """The GGUF file at a location: the file itself, or that of a folder that is no model otherwise; None if none.
 
     Raises:
-        UserError: for a folder with several of them.
+        UserError: for a folder with several of them, and for one that cannot be read.
     """
-    if location.suffix == ".gguf" and location.is_file():
-        return location
-    if not location.is_dir() or (location / "config.json").is_file():
-        return None
-    found = sorted(location.glob("*.gguf"))
+    with _reading(location):
+        if _named_gguf(location) and location.is_file():
+            return location
+        if not location.is_dir() or ((location / "config.json").is_file() and any(location.glob("*.safetensors"))):
+            return None
+        named = sorted(filter(_named_gguf, location.iterdir()))
+        found = [file for file in named if file.is_file()]
+        if named and not found:
+            what = "a folder" if named[0].is_dir() else "a link to a file that is not there"
+            raise UserError(f"'{named[0]}' is {what}, not a GGUF file; give a GGUF file")
     if len(found) > 1:
-        raise UserError(f"'{location}' has {len(found)} GGUF files; give one of them, for example '{found[0]}'")
+        example = min(found, key=lambda file: "mmproj" in file.name.lower())  # a part of a model: what sees images
+        raise UserError(f"'{location}' has {len(found)} GGUF files; give one of them, for example '{example}'")
     return found[0] if found else None
 
 
+def _named_gguf(file: Path) -> bool:
+    return file.suffix.lower() == ".gguf"
+
+
+@contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read '{place}': {error.strerror or error}") from None
+
+
 def copy_place(file: Path) -> Path:
-    """Where the copy of a GGUF file is, or will be: a folder of the cache, named by the file and its hash."""
+    """Where the copy of a GGUF file is, or will be: a folder of the cache, named by the file and its hash.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    with _reading(file):
+        return _copies() / f"{file.stem}-{file_digest(file)[:12]}-{_MADE}"
+
+
+def _copies() -> Path:
     from nngpt_ext.data.cache import cache_folder
 
-    return cache_folder() / "models" / f"{file.stem}-{file_digest(file)[:12]}"
+    return cache_folder() / "models"
+
+
+def check_copy(place: Path) -> None:
+    """Check that a copy has all its files.
+
+    Raises:
+        UserError: if one is missing.
+    """
+    missing = [name for name in _PARTS if not (place / name).is_file()]
+    if not any(place.glob("*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise UserError(f"a copy of a GGUF file is damaged (no {missing[0]}); {copy_advice(place)}")
+
+
+def copy_advice(folder: Path) -> str:
+    """What to do if a folder does not load: a copy of a GGUF file can be made again; of others, nothing is known."""
+    return f"remove the folder '{folder}' and run it again" if folder.parent == _copies() else ""
 
 
 def make_copy(file: Path, target: Path) -> None:
@@ -128,9 +177,12 @@ def _read(file: Path) -> tuple[Any, Any, list[str]]:
     config = AutoConfig.from_pretrained(**place)
     tokenizer = AutoTokenizer.from_pretrained(**place)
     models: Any = AutoModelForCausalLM
-    loaded, info = models.from_pretrained(**place, config=config, dtype=torch.bfloat16, output_loading_info=True)
-    if lost := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):  # else they would be random
-        raise UserError(f"'{file}' lacks {len(lost)} of the model's weights, such as {lost[0]}")
+    if kind := reader.fields.get("tokenizer.ggml.pre"):
+        set_splits(tokenizer.backend_tokenizer, str(kind.contents()), file.name)
+    loaded, info = models.from_pretrained(
+        **place, config=config, dtype=torch.bfloat16, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    check_complete(file, loaded, info)
     config = loaded.config
     if hasattr(config, "quantization_config"):  # of later versions of transformers; it forbids to save the model
         del config.quantization_config

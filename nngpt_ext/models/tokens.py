@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from nngpt_ext.errors import UserError
 from nngpt_ext.extras import pip
-from nngpt_ext.prompts.chat import SAMPLE, takes_system
+from nngpt_ext.prompts.chat import SAMPLE, chat_text, takes_system
 
 _UPDATE = "install 'transformers>=5.22'"
+_RENDERINGS = 10  # a template that draws one of two words writes the same twice in half of the cases
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
     A space added before or after the text (sentencepiece) and the composition of accents do not count as loss.
 
     Raises:
-        UserError: if some of the text is lost.
+        UserError: if some of the text is lost, or the template draws at random.
     """
     ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
@@ -65,4 +66,9 @@ def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
             f"{pip(_UPDATE)}, or use another base model"
         )
     if tokenizer.chat_template:
-        takes_system(tokenizer)
+        apart = takes_system(tokenizer)
+        if len({chat_text(tokenizer, "system", "user", apart=apart) for _ in range(_RENDERINGS)}) > 1:
+            raise UserError(
+                f"the chat template of '{base}' renders the same question differently each time, so the model would "
+                "be asked another question in scoring; correct its chat template, or use another base model"
+            )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from nngpt_ext import doctor
 from nngpt_ext.errors import UserError
@@ -23,6 +24,7 @@ from nngpt_ext.host.integration import enable
 from nngpt_ext.models.base import base_folder, base_hash, load_base
 from nngpt_ext.models.gguf import NOTE, copy_place, gguf_file, packaged_file, quantised_before
 from nngpt_ext.models.presets import PRESETS
+from nngpt_ext.models.splits import set_splits
 from nngpt_ext.study.grid import Block
 from tests import models_made
 
@@ -33,8 +35,9 @@ TEXT = "def forward(self, x):\n    return self.fc(x)  # naïve 3.14\n"
 
 
 def write(
-    file: Path, kind: str = "llama", quantised: bool = False, leave_out: str = "", architecture: str = ""
-) -> Path:
+    file: Path, kind: str = "llama", quantised: bool = False, leave_out: str = "", architecture: str = "",
+    pre: str | None = None,
+) -> Path:  # fmt: skip
     """A GGUF file with a small random model and its tokenizer, as llama.cpp's converter writes it."""
     base = models_made.base(kind, pieces=True)
     config, tokenizer = base.model.config, json.loads(base.tokenizer.backend_tokenizer.to_str())["model"]
@@ -50,6 +53,8 @@ def write(
     out.add_rope_freq_base(config.rope_parameters["rope_theta"])
     out.add_vocab_size(config.vocab_size)
     out.add_tokenizer_model("gpt2")
+    if pre is not None:
+        out.add_tokenizer_pre(pre)
     out.add_token_list(tokens)
     out.add_token_types([3 if token == "<|endoftext|>" else 1 for token in tokens])
     out.add_token_merges([" ".join(pair) for pair in tokenizer["merges"]])
@@ -160,7 +165,128 @@ def test_which_file_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 2 GGUF files; give one of them, for example '.*/a\.gguf'"):
         base_folder(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
     assert gguf_file(tmp_path) is None  # a model of its own
+
+
+def test_the_example_of_several_files_is_a_model(tmp_path: Path) -> None:
+    for name in ("mmproj-model-f16.gguf", "model.Q4.GGUF"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        gguf_file(tmp_path)
+    assert str(caught.value) == (
+        f"'{tmp_path}' has 2 GGUF files; give one of them, for example '{tmp_path / 'model.Q4.GGUF'}'"
+    )
+
+
+def test_a_download_with_a_configuration_and_no_safetensors(tmp_path: Path) -> None:
+    """As a repository of GGUF files has it; the name's end is in capitals here."""
+    file = write(tmp_path / "model.GGUF")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not to be read")
+    assert gguf_file(tmp_path) == file
+    assert load_base(str(tmp_path), load_in_4bit=False).folder == copy_place(file)
+
+
+def test_a_link_to_nothing_and_a_folder_with_a_files_name(tmp_path: Path) -> None:
+    link = tmp_path / "a.gguf"
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError) as caught:
+        base_folder(str(tmp_path))
+    assert str(caught.value) == f"'{link}' is a link to a file that is not there, not a GGUF file; give a GGUF file"
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(UserError) as caught:
+        base_folder(str(tmp_path))
+    assert str(caught.value) == f"'{link}' is a folder, not a GGUF file; give a GGUF file"
+    file = write(tmp_path / "b.gguf")
+    assert gguf_file(tmp_path) == file
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own user may be root, who may read everything."""
+    file = tmp_path / "a.gguf"
+    file.write_bytes(b"")
+
+    def refuse(*given: Any, **named: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("nngpt_ext.models.gguf.file_digest", refuse)
+    with pytest.raises(UserError) as caught:
+        base_folder(str(file))
+    assert str(caught.value) == f"cannot read '{file}': Permission denied"
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError) as caught:
+        base_folder(str(tmp_path))
+    assert str(caught.value) == f"cannot read '{tmp_path}': Permission denied"
+
+
+SPACED = "lr=  0.125  # 2048 units\n"
+SPLITS = {
+    "smollm": "lr = ĠĠ 0 . 1 2 5 Ġ Ġ# Ġ 2 0 4 8 Ġunits Ċ",
+    "llama-bpe": "lr = Ġ Ġ 0 . 125 Ġ Ġ# Ġ 204 8 Ġunits Ċ",
+    "qwen2": "lr = Ġ Ġ 0 . 1 2 5 Ġ Ġ# Ġ 2 0 4 8 Ġunits Ċ",
+}
+
+
+@pytest.mark.parametrize("pre", [None, "default", "gpt-2", "smollm", "llama-bpe", "qwen2"])
+def test_the_copy_splits_text_as_the_file_says(
+    tmp_path: Path, pre: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write(tmp_path / f"{pre}.gguf", pre=pre)
+    tokenizer: Any = load_base(str(file), load_in_4bit=False).tokenizer
+    pieces = [piece for piece, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(SPACED)]
+    assert pieces == SPLITS.get(str(pre), "lr = Ġ Ġ0 . 125 Ġ Ġ# Ġ2048 Ġunits Ċ").split()
+    assert "may differ" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["llama-bpe", "qwen2"])
+def test_patterns_are_those_of_transformers(name: str) -> None:
+    """Older versions of transformers leave GPT-2's splits."""
+    mapping = pytest.importorskip("transformers.integrations.gguf.gguf_tokenizer_mapping")
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    set_splits(core, name, "x.gguf")
+    theirs = pre_tokenizers.Split(Regex(mapping.GGUF_PRE_TOKENIZER_SPLITS[name]), behavior="isolated")
+    whole = pre_tokenizers.Sequence([theirs, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    for text in (*models_made.sources().values(), "I'LL don't  naïve 中12345\r\n\n\t é"):
+        assert core.pre_tokenizer.pre_tokenize_str(text) == whole.pre_tokenize_str(text)
+
+
+def test_an_unknown_way_to_split_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write(tmp_path / "odd.gguf", pre="abacus-9")
+    base_folder(str(file))
+    base_folder(str(file))
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "'odd.gguf' says that its tokenizer splits text as 'abacus-9' does, which is not known here: it is split as "
+        "GPT-2 does, and tokens may differ from the model's own"
+    ]
+
+
+def test_a_copy_of_an_older_version_is_not_taken(tmp_path: Path) -> None:
+    file = write(tmp_path / "older.gguf")
+    place = copy_place(file)
+    older = place.with_name(place.name.rpartition("-")[0])
+    older.mkdir(parents=True)
+    assert base_folder(str(file)) == place != older
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_copy_without_one_of_its_files(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "part.gguf")
+    place = base_folder(str(file))
+    content = (place / name).read_bytes()
+    (place / name).unlink()
+    with pytest.raises(UserError) as caught:
+        load_base(str(file), load_in_4bit=False)
+    assert str(caught.value) == (
+        f"a copy of a GGUF file is damaged (no {name}); remove the folder '{place}' and run it again"
+    )
+    (place / name).write_bytes(content[:100])
+    with pytest.raises(UserError) as caught:
+        load_base(str(file), load_in_4bit=False)
+    assert str(caught.value).startswith(f"cannot load base model '{file}' from '{place}': ")
+    assert str(caught.value).endswith(f"; remove the folder '{place}' and run it again")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +358,7 @@ def test_the_real_one() -> None:
     assert base.context == 8192
     names = ("mnist", "svhn", "cifar-10", "cifar-100", "celeba-gender")
     assert [len(base.tokenizer(name)["input_ids"]) for name in names] == [2, 2, 6, 7, 4]
+    assert base.tokenizer.tokenize("x =    10") == ["x", "Ġ=", "ĠĠĠĠ", "1", "0"]  # the file's `pre` is smollm
     asked = base.tokenizer("def fibonacci(n):\n    if n < 2:\n        return n\n    return", return_tensors="pt")
     written = base.model.generate(**asked, max_new_tokens=18, do_sample=False)
     assert "return fibonacci(n - 1) + fibonacci(n - 2)" in base.tokenizer.decode(written[0])

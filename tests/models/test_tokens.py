@@ -230,6 +230,15 @@ def test_a_chat_template_that_fails_is_refused_with_its_reason(tmp_path: Path) -
     assert "does not show the user's whole text (no chat); correct" in line(folder(tmp_path, chat_template=FAILS))
 
 
+def test_a_chat_template_that_draws_at_random_is_refused(tmp_path: Path) -> None:
+    drawn = "{{ ['a', 'b'] | random }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    place = folder(tmp_path, chat_template=drawn)
+    assert line(place) == (
+        f"the chat template of '{place}' renders the same question differently each time, so the model would be asked "
+        "another question in scoring; correct its chat template, or use another base model"
+    )
+
+
 ENDLESS = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "filters": "{% for a in range(99999) %}{{ range(99999)|map('string')|list|length }}{% endfor %}",
