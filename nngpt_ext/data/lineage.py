@@ -111,12 +111,7 @@ def known_key(source: str) -> str | None:
 
 def is_known(key: str) -> bool:
     """Whether the package knows the network with this key."""
-    return key in _known_keys()
-
-
-@cache
-def _known_keys() -> frozenset[str]:
-    return frozenset(_keys_by_text().values())
+    return key in _known_kinds()
 
 
 def known_kind(key: str) -> str | None:

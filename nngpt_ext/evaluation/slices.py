@@ -10,15 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.evaluation import metrics
-from nngpt_ext.evaluation.figures import (
-    SIDES,
-    Answered,
-    CalibrationFigures,
-    Change,
-    Group,
-    NearDuplicates,
-    Skill,
-)
+from nngpt_ext.evaluation.figures import SIDES, Answered, CalibrationFigures, Change, Group, NearDuplicates, Skill
 from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_networks, sign_flip_p
 
 

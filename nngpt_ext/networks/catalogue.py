@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,10 +100,7 @@ def structures(
 
 
 def measure_all(
-    jobs: Iterable[Job],
-    run_code: str = "sandbox",
-    workers: int = 2,
-    libraries: Iterable[str] = (),
+    jobs: Iterable[Job], run_code: str = "sandbox", workers: int = 2, libraries: Iterable[str] = ()
 ) -> Iterator[tuple[str, dict[Shape, Found]]]:
     """Measure networks in several sandboxes; yields the results of one network after another, in the order of `jobs`.
 
@@ -153,11 +150,7 @@ def _keep(key: str, measured: Mapping[Shape, Found]) -> None:
     known = {**_cached(key), **measured}
     rows = [[list(astuple(shape)), one.numbers()] for shape, one in sorted(known.items()) if isinstance(one, Structure)]
     text = json.dumps({"version": VERSION, "structures": rows})
-    to_cache(_file(key), partial(_write, text))
-
-
-def _write(text: str, file: Path) -> None:
-    file.write_text(text, encoding="utf-8")
+    to_cache(_file(key), lambda file: file.write_text(text, encoding="utf-8"))
 
 
 class Catalogue:

@@ -115,11 +115,7 @@ def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> di
             f"early accuracies of {given} were given, and the adapter was trained with those of both datasets: give "
             f"those of '{dataset}' too, or train an adapter with data.evidence.sides: one"
         )
-    return {
-        "recipe": recipe,
-        "norm_acc": accuracy_of(query.accuracies, dataset),
-        "evidence": evidence,
-    }
+    return {"recipe": recipe, "norm_acc": accuracy_of(query.accuracies, dataset), "evidence": evidence}
 
 
 def check_given(template: Template, question: Question) -> None:

@@ -35,10 +35,7 @@ class PackageSource:
     kind = "package"
 
     def __init__(
-        self,
-        folder: str | Path,
-        facts: Mapping[str, DatasetFacts] = LEMUR_FACTS,
-        recipe: Mapping[str, str] = RECIPE,
+        self, folder: str | Path, facts: Mapping[str, DatasetFacts] = LEMUR_FACTS, recipe: Mapping[str, str] = RECIPE
     ) -> None:
         self.facts, self.recipe = facts, recipe
         self.location = str(Path(folder).resolve())

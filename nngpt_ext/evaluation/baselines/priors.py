@@ -52,10 +52,7 @@ def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame, weights: Mapping[str, f
 
 
 def kind_prior(
-    train: pd.DataFrame,
-    pairs: pd.DataFrame,
-    kinds: Mapping[str, str],
-    weights: Mapping[str, float] | None = None,
+    train: pd.DataFrame, pairs: pd.DataFrame, kinds: Mapping[str, str], weights: Mapping[str, float] | None = None
 ) -> np.ndarray:
     """A pair prior of each kind of network, shrunk to the common one by 10 pseudo-pairs.
 
