@@ -94,11 +94,7 @@ class EarlyTrials:
         self._single = _accuracies(trials, config.of).keys()
 
     def join(self, pairs: pd.DataFrame) -> pd.DataFrame:
-        """The pairs that have evidence, with `COLUMNS`: accuracies by epoch, none where a dataset is not trained yet.
-
-        Raises:
-            UserError: if no pair has evidence.
-        """
+        """The pairs that have evidence, with `COLUMNS`: accuracies by epoch, none on a dataset not trained yet."""
         found = self.find(pairs)
         return found[found[REASON] == ""].drop(columns=REASON).reset_index(drop=True)
 

@@ -102,11 +102,7 @@ def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact
 
 
 def read_facts(file: str | Path) -> dict[str, DatasetFacts]:
-    """The facts in a YAML file: `flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}`.
-
-    Raises:
-        UserError: if it cannot be read or a dataset's facts are invalid.
-    """
+    """The facts in a YAML file: `flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}`."""
     example = "flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}"
     content = parse_yaml(read_text(file, "the file of facts"), f"the file of facts '{file}' is not YAML", example)
     if not isinstance(content, dict):

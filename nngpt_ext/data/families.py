@@ -39,10 +39,7 @@ def signature(source: str) -> np.ndarray:
 def signatures(sources: Mapping[str, str], names: Sequence[str], *, compact: bool = False) -> np.ndarray:
     """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source.
 
-    Args:
-        sources: source text by network.
-        names: the networks.
-        compact: whether comments and docstrings are taken out first.
+    With `compact`, they are of the sources without comments and docstrings.
     """
     prepare, mark = (compact_code, "compact ") if compact else (str, "")
     keys = [mark + text_digest(sources[name]) for name in names]

@@ -36,9 +36,6 @@ def measure(place: str) -> Measured:
     Args:
         place: a folder with a folder for each class, maybe in `train`; or `hf:` and a folder that
             `datasets.Dataset.save_to_disk` wrote.
-
-    Raises:
-        UserError: if it has no images or classes, or too few of the images can be opened.
     """
     labels, opened = _saved(Path(place[3:])) if place.startswith("hf:") else _folders(Path(place))
     counts = Counter(labels)

@@ -157,12 +157,8 @@ def families(sources: Mapping[str, str], level: str) -> dict[str, str]:
 def kinds(sources: Mapping[str, str], training: Collection[str]) -> dict[str, str]:
     """The kind of each network that has one.
 
-    What is not known and has no name of LEMUR's gets the kind of the most similar training network, if the estimated
-    Jaccard similarity is at least 0.5.
-
-    Args:
-        sources: source text by network.
-        training: the networks that kinds may be taken from.
+    What is not known and has no name of LEMUR's gets the kind of the most similar network in `training`, if the
+    estimated Jaccard similarity is at least 0.5.
     """
     origins, found, keys = set(known_lineage()["origin"]), _known_kinds(), source_keys(sources)
     result = {

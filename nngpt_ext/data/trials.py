@@ -135,7 +135,7 @@ def collect(
 
     frame = raw_frame(records, recipe)
     accuracies = [_accuracy(value) for value in frame["accuracy"].tolist()]
-    epochs = [_epoch(value) for value in frame["epoch"].tolist()]
+    epochs: list[Any] = [_epoch(value) for value in frame["epoch"].tolist()]
     excluded: Counter[str] = Counter()
     kept = []
     names = frame["nn"].tolist(), frame["dataset"].tolist()

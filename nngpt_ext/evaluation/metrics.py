@@ -118,9 +118,6 @@ def within_pair_auc(test: pd.DataFrame) -> tuple[float | None, LeftOut]:
     Knowing the usual winner of a pair does not help here: an answer that ignores the network scores 0.5. The AUC is the
     Mann-Whitney statistic, where ties count one half (Hanley & McNeil 1982).
 
-    Args:
-        test: predictions of the test pairs.
-
     Returns:
         The AUC, None if no dataset pair has both answers, and the dataset pairs that were left out.
     """
@@ -139,11 +136,7 @@ def _auc(p: np.ndarray, won: np.ndarray) -> float:
 
 
 def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays.
-
-    Raises:
-        ValueError: if there are no rows, the lengths differ, or a probability is outside [0, 1].
-    """
+    """Both as arrays: a ValueError if they do not fit or a probability is outside [0, 1]."""
     p, y = np.asarray(probability, dtype="float64"), np.asarray(first_wins).astype(bool)
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and answers {y.shape} must be two columns of one length")

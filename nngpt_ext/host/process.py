@@ -114,11 +114,7 @@ def check_database(file: Path) -> None:
 
 
 def build_database(out: Path) -> int:
-    """Have `ab.nn.api` build LEMUR's database, moved to `out` when complete; the number of its trials, of all tasks.
-
-    Raises:
-        UserError: if `out` exists or the import of `ab.nn.api` fails.
-    """
+    """Have `ab.nn.api` build LEMUR's database, moved to `out` when complete; the number of its trials, of all tasks."""
     if out.exists():
         raise UserError(f"'{out}' exists; remove it, or use it as it is")
     try:

@@ -47,11 +47,7 @@ def packaged_file(requirement: str) -> Path | None:
 
 
 def gguf_file(location: Path) -> Path | None:
-    """The GGUF file at a location: the file itself, or that of a folder without `config.json`; None if there is none.
-
-    Raises:
-        UserError: for a folder with several of them.
-    """
+    """The GGUF file at a location: itself, or the only one of a folder without `config.json`; None if there is none."""
     if location.suffix == ".gguf" and location.is_file():
         return location
     if not location.is_dir() or (location / "config.json").is_file():

@@ -21,9 +21,6 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, base: 
 
     A padding token that is missing or has no embedding is replaced by the stop token. Other special tokens may lack an
     embedding, as some of images do: they are never parsed in a text.
-
-    Raises:
-        UserError: if it cannot be used.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")
@@ -52,9 +49,6 @@ def check_text(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
     transformers 5.0 to 5.21 replace the pre-tokenizer of a byte-level tokenizer that a local folder labels
     `LlamaTokenizerFast`, as DeepSeek-Coder's does: all white space is lost, and training continues without an error.
     A space added before or after the text (sentencepiece) and the composition of accents do not count as loss.
-
-    Raises:
-        UserError: if some of the text is lost.
     """
     ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))

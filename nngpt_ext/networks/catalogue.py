@@ -104,11 +104,7 @@ def measure_all(
 ) -> Iterator[tuple[str, dict[Shape, Found]]]:
     """Measure networks in several sandboxes; yields the results of one network after another, in the order of `jobs`.
 
-    Args:
-        jobs: what to measure.
-        run_code: a name in `RUN_CODE`.
-        workers: sandboxes at the same time, as many as there are jobs at most.
-        libraries: folders with more Python packages that networks may import.
+    `libraries` are folders with more Python packages that networks may import.
     """
     jobs = list(jobs)
     local, opened = threading.local(), []
@@ -167,11 +163,7 @@ class Catalogue:
         self._last: tuple[str, dict[Shape, Found]] = ("", {})  # the last source, and what is known of it
 
     def of(self, source: str, shapes: Iterable[Shape]) -> dict[Shape, Found]:
-        """What is known of a network at each shape, measured where it is unknown.
-
-        Raises:
-            UserError: if something has to be measured and this machine has no sandbox.
-        """
+        """What is known of a network at each shape, measured where it is unknown."""
         asked, last = list(dict.fromkeys(shapes)), self._last  # read once: another thread may replace it
         known = last[1] if last[0] == source else {}
         new = [(source, shape) for shape in asked if shape not in known]

@@ -64,11 +64,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _call(name: str, *arguments: object) -> int:
-    """A system call.
-
-    Raises:
-        OSError: if it fails.
-    """
+    """A system call."""
     number = _CALLS[name][ARCHITECTURES[platform.machine()][0]]
     converted = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     result: int = _libc().syscall(ctypes.c_long(number or -1), *converted)

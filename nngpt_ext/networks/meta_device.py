@@ -215,12 +215,11 @@ def _passed(
     convolutions, pooled, layers = recorder.maps, recorder.pooled, recorder.layers
     first, last = layers[0] if layers else None, layers[-1] if layers else None
     return {
-        "macs": counts.get("macs", 0) // BATCH,
-        "activations": counts.get("activations", 0) // BATCH,
+        "macs": counts["macs"] // BATCH,
+        "activations": counts["activations"] // BATCH,
         "depth": recorder.depth_of([output]),
         "layer_calls": len(layers),
-        "attention": counts.get("attention", 0),
-        **{name: counts.get(name, 0) for name in ("relu", "smooth", "gates", "max_pools", "average_pools")},
+        **{name: counts[name] for name in ("attention", "relu", "smooth", "gates", "max_pools", "average_pools")},
         "first_width": first.outputs if first else 0,
         "first_kernel": first.kernel if first else 0,
         "first_stride": first.stride if first else 0,

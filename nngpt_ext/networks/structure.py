@@ -151,11 +151,7 @@ class Shape:
 
 
 def parse_shape(text: str, classes: int) -> Shape:
-    """A shape from `3x32x32` (channels, height, width) and the number of classes.
-
-    Raises:
-        UserError: for another text, and for numbers out of range.
-    """
+    """A shape from `3x32x32` (channels, height, width) and the number of classes."""
     found = re.fullmatch(r"([0-9]{1,6})[xX×,]([0-9]{1,6})[xX×,]([0-9]{1,6})", text.strip())
     if not found:
         raise UserError(f"a shape is CHANNELSxHEIGHTxWIDTH, for example 3x32x32, not {shown(text)}")
@@ -172,10 +168,7 @@ _SIZES = {"center_crop": 64, "five_crop": 64, "random_horizontal_flip": 64, "ran
 def input_shape(dataset: str, facts: DatasetFacts, transform: str | None = None) -> Shape:
     """The shape at which a network sees a dataset: its native one, or the one that a recipe's transform gives.
 
-    Args:
-        dataset: its name.
-        facts: the dataset's facts.
-        transform: a recipe's transform, such as `norm_64_flip`; `norm_flip` leaves the native size.
+    A transform such as `norm_64_flip` names the size; `norm_flip` leaves the native one.
     """
     size = None if transform is None else _SIZES.get(transform)
     if transform is not None and size is None:

@@ -245,11 +245,7 @@ COLUMNS = _Columns({column: (one, i) for one in FIELDS.values() for i, column in
 
 
 def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:
-    """The values of some columns, None for unknown ones.
-
-    Raises:
-        UserError: for an invalid recipe or structure.
-    """
+    """The values of some columns, None for unknown ones."""
     sides = (shown.question.first, shown.question.second)
     chosen = ((column, *COLUMNS[column]) for column in columns)
     return {column: one.value(shown, sides[i]) for column, one, i in chosen}

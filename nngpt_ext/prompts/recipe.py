@@ -94,9 +94,6 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     Args:
         recipe: LEMUR's fields, `lr`, `batch`, `momentum`, `dropout`, `transform`, which may be None or absent. One with
             other fields, of a user's own records, is written as it is, in the order of its fields.
-
-    Raises:
-        UserError: for an invalid value.
     """
     parts = []
     for key, value in ({**dict.fromkeys(RECIPE), **recipe} if set(recipe) <= set(RECIPE) else recipe).items():

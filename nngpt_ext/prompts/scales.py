@@ -63,9 +63,6 @@ def pace(recipe: Mapping[str, Any]) -> float | None:
     """lr / (batch · (1 − momentum)): how far a step goes for each example. None if the recipe has no batch or no lr.
 
     Without a momentum it is 0, as in an optimiser that has none.
-
-    Raises:
-        UserError: as `recipe_text`.
     """
     recipe_text(recipe)  # which checks it
     batch = recipe.get("batch")

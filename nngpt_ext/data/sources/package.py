@@ -97,11 +97,7 @@ def networks_in(folder: Path) -> Set[str]:
 
 
 def sources_in(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Source text of networks of such a folder.
-
-    Raises:
-        UserError: if one cannot be read.
-    """
+    """Source text of networks of such a folder."""
     found = {}
     for name in names:
         file = folder / f"{name}.py"

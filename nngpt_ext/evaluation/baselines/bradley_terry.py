@@ -8,7 +8,7 @@ LightGBM's with Newton steps on the logistic loss of the pairs, or of a ridge re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,8 @@ import pandas as pd
 from scipy.optimize import minimize
 
 from nngpt_ext.data.splits import even_folds
-from nngpt_ext.evaluation.baselines.features import (
-    Side,
-    all_features,
-    evidence_features,
-    linear_all,
-    linear_evidence,
-    recipe_features,
-    recipe_structure_features,
-    structure_features,
-)
+from nngpt_ext.evaluation.baselines import features as of
+from nngpt_ext.evaluation.baselines.features import Features, Side
 from nngpt_ext.evaluation.baselines.priors import Baseline, kind_prior, pair_weights
 from nngpt_ext.evaluation.metrics import first_wins
 
@@ -164,9 +156,6 @@ def ridge_scores(features: np.ndarray, contest: Contest, penalties: Sequence[flo
     return [features @ one.x for one in fitted]
 
 
-Features = Callable[["PairData", Sequence[Side]], np.ndarray]
-
-
 def bradley_terry(data: PairData, features: Features | None, linear: Features | None = None) -> np.ndarray:
     """P(dataset_1) for the test pairs, shape (test pairs,).
 
@@ -224,30 +213,23 @@ def _inner_folds(data: PairData, names: np.ndarray) -> np.ndarray:
 
 BRADLEY_TERRY = (
     Baseline(
-        "bt_recipe",
-        "Bradley–Terry trees on the numbers of the recipes",
-        lambda data: bradley_terry(data, recipe_features),
+        "bt_recipe", "Bradley–Terry trees on the numbers of the recipes",
+        lambda data: bradley_terry(data, of.recipe_features),
     ),
     Baseline(
-        "bt_structure",
-        "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
-        lambda data: bradley_terry(data, structure_features),
+        "bt_structure", "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
+        lambda data: bradley_terry(data, of.structure_features),
     ),
     Baseline(
-        "bt_recipe_structure",
-        "Bradley–Terry trees on recipes and structure",
-        lambda data: bradley_terry(data, recipe_structure_features),
+        "bt_recipe_structure", "Bradley–Terry trees on recipes and structure",
+        lambda data: bradley_terry(data, of.recipe_structure_features),
     ),
     Baseline(
-        "bt_evidence",
-        "Bradley–Terry trees, or a ridge regression, on the early accuracies",
-        lambda data: bradley_terry(data, evidence_features, linear_evidence),
-        evidence=True,
+        "bt_evidence", "Bradley–Terry trees, or a ridge regression, on the early accuracies",
+        lambda data: bradley_terry(data, of.evidence_features, of.linear_evidence), evidence=True,
     ),
     Baseline(
-        "bt_all",
-        "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
-        lambda data: bradley_terry(data, all_features, linear_all),
-        evidence=True,
+        "bt_all", "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
+        lambda data: bradley_terry(data, of.all_features, of.linear_all), evidence=True,
     ),
-)
+)  # fmt: skip

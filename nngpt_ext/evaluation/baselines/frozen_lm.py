@@ -45,10 +45,10 @@ def frozen_lm(data: PairData, base: Base) -> dict[str, np.ndarray]:
         reduced = dict(zip(names, np.round(reduce.transform(table), DECIMALS), strict=True))
 
     def trees(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-        return np.column_stack([datasets_of(sides), [reduced[one.nn] for one in sides]])
+        return np.column_stack([datasets_of(data, sides), [reduced[one.nn] for one in sides]])
 
     def linear(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-        flags, own = datasets_of(sides)[:, 1:], np.array([reduced[one.nn] for one in sides])
+        flags, own = datasets_of(data, sides)[:, 1:], np.array([reduced[one.nn] for one in sides])
         return np.column_stack([flags, *(flags * column[:, None] for column in own.T)])
 
     return {"frozen_lm_linear": bradley_terry(data, None, linear), "frozen_lm_trees": bradley_terry(data, trees)}
