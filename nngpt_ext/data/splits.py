@@ -154,10 +154,6 @@ def _dealt(order: Sequence[str]) -> dict[str, str]:
     return {name: _DEAL[i % len(_DEAL)] for i, name in enumerate(order)}
 
 
-def _random_pairs(request: SplitRequest) -> dict[str, str]:
-    return _dealt(shuffled(list(_pair_keys(request.pairs).unique()), request.seed))
-
-
 def _by_network(request: SplitRequest) -> dict[str, str]:
     from nngpt_ext.data.pairs import datasets_of
 
@@ -336,7 +332,7 @@ SPLITS = Declarations(
         Split(
             "random_pairs",
             "pairs at random, so the same network is in training and in test (leaky)",
-            _random_pairs,
+            lambda request: _dealt(shuffled(list(_pair_keys(request.pairs).unique()), request.seed)),
             "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
             "Use its numbers only beside published figures made that way; by_network is the honest split.",
             of_pairs=True,
