@@ -18,8 +18,17 @@ import pandas as pd
 from scipy.optimize import minimize
 
 from nngpt_ext.data.splits import even_folds
-from nngpt_ext.evaluation.baselines import features as of
-from nngpt_ext.evaluation.baselines.features import Features, Side
+from nngpt_ext.evaluation.baselines.features import (
+    Features,
+    Side,
+    all_features,
+    evidence_features,
+    linear_all,
+    linear_evidence,
+    recipe_features,
+    recipe_structure_features,
+    structure_features,
+)
 from nngpt_ext.evaluation.baselines.priors import Baseline, kind_prior, pair_weights
 from nngpt_ext.evaluation.metrics import first_wins
 
@@ -214,22 +223,22 @@ def _inner_folds(data: PairData, names: np.ndarray) -> np.ndarray:
 BRADLEY_TERRY = (
     Baseline(
         "bt_recipe", "Bradley–Terry trees on the numbers of the recipes",
-        lambda data: bradley_terry(data, of.recipe_features),
+        lambda data: bradley_terry(data, recipe_features),
     ),
     Baseline(
         "bt_structure", "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
-        lambda data: bradley_terry(data, of.structure_features),
+        lambda data: bradley_terry(data, structure_features),
     ),
     Baseline(
         "bt_recipe_structure", "Bradley–Terry trees on recipes and structure",
-        lambda data: bradley_terry(data, of.recipe_structure_features),
+        lambda data: bradley_terry(data, recipe_structure_features),
     ),
     Baseline(
         "bt_evidence", "Bradley–Terry trees, or a ridge regression, on the early accuracies",
-        lambda data: bradley_terry(data, of.evidence_features, of.linear_evidence), evidence=True,
+        lambda data: bradley_terry(data, evidence_features, linear_evidence), evidence=True,
     ),
     Baseline(
         "bt_all", "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
-        lambda data: bradley_terry(data, of.all_features, of.linear_all), evidence=True,
+        lambda data: bradley_terry(data, all_features, linear_all), evidence=True,
     ),
 )  # fmt: skip
