@@ -45,17 +45,12 @@ _KIND_OF_ORIGIN = {"ga": "giant", "ast": "giant", "rag": "rag", "alt": "alt", "F
 
 @dataclass(frozen=True)
 class Level:
-    """How widely networks are joined into families.
-
-    Attributes:
-        threshold: estimated Jaccard similarity of compacted sources from which two networks are of one family.
-        by_architecture: whether networks of the same named origin, or of the same architecture, are, too.
-    """
+    """How widely networks are joined into families."""
 
     name: str
     description: str
-    threshold: float
-    by_architecture: bool = False
+    threshold: float  # estimated Jaccard similarity of compacted sources from which two networks are of one family
+    by_architecture: bool = False  # whether networks of the same named origin, or of the same architecture, are, too
 
 
 LEVELS = Declarations(

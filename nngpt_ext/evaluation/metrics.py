@@ -149,21 +149,13 @@ def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that a report has as a single number.
+    """A metric that a report has as a single number."""
 
-    Attributes:
-        name: its key in report.json.
-        description: the remark beside it in the report.
-        label: its name in the report.
-        measure: called with the predictions of the test pairs; returns None if there is no number.
-        detail: what the report adds to the description.
-    """
-
-    name: str
-    description: str
-    label: str
-    measure: Callable[[pd.DataFrame], float | None]
-    detail: Callable[[Report], str] = lambda _: ""
+    name: str  # its key in report.json
+    description: str  # the remark beside it in the report
+    label: str  # its name in the report
+    measure: Callable[[pd.DataFrame], float | None]  # of the predictions of the test pairs; None: no number
+    detail: Callable[[Report], str] = lambda _: ""  # what the report adds to the description
 
 
 def _prior_loss(report: Report) -> str:

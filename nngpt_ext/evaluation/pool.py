@@ -24,17 +24,11 @@ _PAIR = ["nn", "dataset_1", "dataset_2"]
 
 @dataclass(frozen=True)
 class FoldAnswers:
-    """Test pairs and the answers to them.
+    """Test pairs and the answers to them; all shapes are (rows,)."""
 
-    Attributes:
-        test: the pairs, with at least `nn`, the datasets and `better_dataset`.
-        answers: P(dataset_1) by predictor, shape (rows,) each.
-        units: what depends on each other for each row, a family or a network; shape (rows,).
-    """
-
-    test: pd.DataFrame
-    answers: Mapping[str, np.ndarray]
-    units: np.ndarray
+    test: pd.DataFrame  # the pairs, with at least `nn`, the datasets and `better_dataset`
+    answers: Mapping[str, np.ndarray]  # P(dataset_1) by predictor
+    units: np.ndarray  # what the row depends on with others: its family or its network
 
     @classmethod
     def of(cls, data: PairData, answers: Mapping[str, np.ndarray]) -> FoldAnswers:

@@ -85,17 +85,12 @@ class Structure:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of `Structure`.
-
-    Attributes:
-        unit: of the number; an empty string for a plain count.
-        passed: whether it is known only if a batch of images went through the network.
-    """
+    """A number of `Structure`."""
 
     name: str
     description: str
-    unit: str
-    passed: bool
+    unit: str  # empty for a plain count
+    passed: bool  # known only if a batch of images went through the network
 
 
 NUMBERS = Declarations("number of a structure", [Number(one.name, **one.metadata) for one in fields(Structure)])

@@ -77,19 +77,12 @@ class Sides:
 
 @dataclass(frozen=True)
 class Contest:
-    """Pairs to learn from.
+    """Pairs to learn from, a row each."""
 
-    Attributes:
-        sides: numbers of both sides, shape (2, rows).
-        won: whether the first side is better, shape (rows,).
-        weight: of each pair, shape (rows,).
-        offset: log-odds that are known before, shape (rows,).
-    """
-
-    sides: np.ndarray
-    won: np.ndarray
+    sides: np.ndarray  # numbers of both sides, shape (2, rows)
+    won: np.ndarray  # whether the first side is better
     weight: np.ndarray
-    offset: np.ndarray
+    offset: np.ndarray  # log-odds that are known before
 
     def rows(self, mask: np.ndarray) -> Contest:
         return Contest(self.sides[:, mask], self.won[mask], self.weight[mask], self.offset[mask])
