@@ -108,9 +108,7 @@ def split_hash(pairs: pd.DataFrame) -> str:
 def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:
     """A hash of pairs and everything that prompts show of them: equal if runs would train and test on the same data.
 
-    Args:
-        *tables: pairs with their `split`.
-        given: fields that prompts show for each dataset: columns `NAME_1` and `NAME_2`, if they exist.
+    `given` are the fields that prompts show for each dataset: columns `NAME_1` and `NAME_2`, if they exist.
     """
     total = hashlib.sha256()
     for pairs in tables:

@@ -206,11 +206,7 @@ class Unmeasurable(UserError):
 
 
 def known_structure(found: Found, trouble: str) -> Structure:
-    """A structure that was measured.
-
-    Raises:
-        Unmeasurable: if there is none; its line begins with `trouble`.
-    """
+    """A structure that was measured; if there is none, an `Unmeasurable` whose line begins with `trouble`."""
     if isinstance(found, Unmeasured):
         raise Unmeasurable(f"{trouble}: {found.reason}")
     return found

@@ -198,11 +198,9 @@ def _without_capabilities() -> None:
 
 
 def enclose(memory: int, seconds: int) -> None:
-    """Limit a child, and let it make only system calls that computing needs. Called last before foreign code.
+    """Limit a child's memory (bytes) and CPU time, and let it make only system calls that computing needs.
 
-    Args:
-        memory: bytes that it may have beyond what its parent has mapped.
-        seconds: of CPU time.
+    Called last before foreign code.
     """
     with suppress(OSError):  # nested in the parent's: signals to the parent are outside
         _landlock([], files=False)

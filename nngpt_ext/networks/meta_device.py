@@ -36,15 +36,9 @@ _ADAPTIVE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._Adaptive
 def measure(source: str, shape: tuple[int, int, int, int]) -> dict[str, int | None]:
     """The numbers of a network's structure, by the names in `nngpt_ext.networks.structure.NUMBERS`.
 
-    Args:
-        source: Python code with a class `Net(in_shape, out_shape, prm, device)`, or only one `nn.Module` class that
-            takes these or no arguments.
-        shape: channels, height, width and classes.
-
-    `prm` has usual values; what else the network asks for is 0.5.
-
-    Raises:
-        Exception: whatever the network's code raises while it is built.
+    The source has a class `Net(in_shape, out_shape, prm, device)`, or only one `nn.Module` class that takes these or no
+    arguments; what its code raises while the network is built is raised here. `shape` is channels, height, width and
+    classes. `prm` has usual values; what else the network asks for is 0.5.
     """
     build = _builder(_module(source), shape)
     found: dict[str, int | None] | None = None

@@ -17,13 +17,9 @@ LIMIT = 1_000_000  # characters; the longest source of LEMUR has 178,000
 
 
 def read_source(given: object, name: str = "the network's source") -> str:
-    """The source of a network if it is Python code of a reasonable length.
+    """The source of a network, given as text, bytes in UTF-8 or a file's path; `name` is what an error calls it.
 
     A byte order mark is dropped, and so are Markdown fences (``` or ~~~) if they are the first and the last line.
-
-    Args:
-        given: text, bytes in UTF-8, or the path of a file.
-        name: what an error calls it.
 
     Raises:
         UserError: if it cannot be read, is missing, empty, longer than `LIMIT`, not Python, too deeply nested, or

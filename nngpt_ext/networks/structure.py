@@ -97,16 +97,10 @@ NUMBERS = Declarations("number of a structure", [Number(one.name, **one.metadata
 
 
 def parse_structure(given: object, what: str = "the structure", *, whole: bool = False) -> Structure:
-    """Check numbers that come from outside.
+    """Check numbers that come from outside; `what` is what an error calls them.
 
-    Args:
-        given: a mapping from names in `NUMBERS` to whole numbers; None stands for an unknown number.
-        what: what an error calls it.
-        whole: whether every number must be named.
-
-    Raises:
-        UserError: for something else, an unknown or a missing name, and a number that is not whole, negative or larger
-            than `MOST`.
+    They are a mapping from names in `NUMBERS`, or with `whole` from all of them, to whole numbers from 0 to `MOST`, or
+    None for an unknown number.
     """
     example = '{"parameters": 57044810, "layers": 8}'
     if not isinstance(given, Mapping) or not given:

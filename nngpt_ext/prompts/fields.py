@@ -17,12 +17,10 @@ from nngpt_ext.prompts.scales import INPUT, early_hundredths, pace_plain, pace_t
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two datasets of a question.
+    """One of the two datasets of a question, and what is known about the network on it.
 
-    Attributes:
-        dataset: its name.
-        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`,
-            `evidence` (relative accuracies by epoch, none before training).
+    `given` is by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`, `evidence` (relative accuracies by epoch,
+    none before training).
     """
 
     dataset: str

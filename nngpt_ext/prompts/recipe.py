@@ -69,11 +69,7 @@ def _plain(value: Any) -> str:
 
 
 def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """A recipe with all fields in their order, None for those that it does not state.
-
-    Raises:
-        UserError: for a missing learning rate, if it is a field, unknown fields, and numbers that cannot be.
-    """
+    """A recipe with all fields in their order, None for those that it does not state; an error if it cannot be one."""
     strange = sorted(map(str, set(recipe) - set(fields)))
     if strange or ("lr" in fields and recipe.get("lr") is None):
         near = nearest(strange[0], fields) if strange else ""

@@ -84,12 +84,7 @@ class SourceConfig(Stage):
 
 
 def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
-    """Open a source of records.
-
-    Args:
-        kind: a name in `KINDS`.
-        path: the folder `ab/nn` (or one that contains it), the database file or the table.
-    """
+    """Open a source of a kind in `KINDS`: the folder `ab/nn` (or one that contains it), a database file or a table."""
     return open_sources([SourceConfig(source=KINDS.check(kind), path=None if path is None else str(path))])
 
 

@@ -119,12 +119,9 @@ def _lightgbm() -> Any:
 
 
 def boosted_scores(features: np.ndarray, contest: Contest, rounds: Sequence[int]) -> list[np.ndarray]:
-    """Scores of all rows of `features` after each of the numbers of rounds; only sides in the contest are learned from.
+    """Scores of all rows of `features` after each of the rising numbers of trees in `rounds`.
 
-    Args:
-        features: of every side, shape (sides, features); NaN for what is unknown.
-        contest: the pairs to learn from.
-        rounds: rising numbers of trees.
+    Only sides in the contest are learned from. Features have the shape (sides, features), and NaN for what is unknown.
     """
     lightgbm = _lightgbm()
     learned, numbers = np.unique(contest.sides, return_inverse=True)
