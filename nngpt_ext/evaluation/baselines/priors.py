@@ -58,8 +58,8 @@ def kind_prior(
 
     A network without a kind has the common prior. Arguments are those of `pair_prior`, and `kinds` by network.
     """
-    of_kinds = (rows.assign(kind=rows["nn"].map(kinds)) for rows in (train, pairs))
-    own = _counted(*of_kinds, weights, ["kind", *_DATASETS])
+    known, asked = (rows.assign(kind=rows["nn"].map(kinds)) for rows in (train, pairs))
+    own = _counted(known, asked, weights, ["kind", *_DATASETS])
     return np.asarray((own["wins"] + SHRINKAGE * pair_prior(train, pairs, weights)) / (own["n"] + SHRINKAGE))
 
 
