@@ -215,9 +215,7 @@ def _note(root: Path) -> dict[str, Any]:
     text = _read(root / NOTE)
     try:
         found = json.loads(str(text)) if text is not None else empty
-        # Earlier versions listed links separately, without a hash.
-        links = {path: text_digest(str(_read(root / path))) for path in found.get("links", ())}
-        return {name: found[name] for name in empty} | {"files": links | found["files"]}
+        return {name: found[name] for name in empty} | {"files": {} | found["files"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"'{root / NOTE}' is damaged; remove it and run nngpt-ext host enable again") from None
 
