@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,6 +51,27 @@ def to_cache(file: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
     except (OSError, UserError) as error:
         log.warning("the results are not cached: %s", error)
+
+
+def kept_arrays(file: Path, width: int) -> dict[str, np.ndarray]:
+    """The arrays of `width` numbers that `keep_arrays` wrote, by their keys."""
+
+    def read(place: Path) -> dict[str, np.ndarray]:
+        with np.load(place, allow_pickle=False) as stored:
+            keys, values = (stored[name] for name in stored.files)
+            return dict(zip(keys.tolist(), values.reshape(-1, width), strict=True))
+
+    return from_cache(file, read) or {}
+
+
+def keep_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays of one length to a cache file."""
+
+    def write(place: Path) -> None:
+        with place.open("wb") as out:  # given a name, numpy would append its own suffix
+            np.savez(out, keys=np.array(list(arrays)), values=np.stack(list(arrays.values())))
+
+    to_cache(file, write)
 
 
 def read_trials(source: Source, epoch: int | None, *, cached: bool = True) -> Trials:

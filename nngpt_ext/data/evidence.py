@@ -62,10 +62,7 @@ class EvidenceConfig(Stage):
     def note(self, epoch: int, trained: Mapping[str, int], left_out: Mapping[str, int]) -> str:
         """Sentences for a reader: how much training the evidence took, and how many pairs had none.
 
-        Args:
-            epoch: the epoch that is compared.
-            trained: as `EarlyTrials.trained` counts.
-            left_out: numbers of pairs of tested trials, of all parts, by reason.
+        `trained` is as `EarlyTrials.trained` counts; `left_out` are numbers of pairs of tested trials, of all parts.
         """
         last, trials = self.epochs[-1], trained["trials"] / trained["sides"]
         sides = "both datasets" if self.sides == "both" else "one of the two datasets"
@@ -78,11 +75,7 @@ class EvidenceConfig(Stage):
 
 
 class EarlyTrials:
-    """Finds the evidence of pairs.
-
-    Attributes:
-        excluded: how many pairs had none, by reason.
-    """
+    """Finds the evidence of pairs; `excluded` counts those that had none, by reason."""
 
     def __init__(
         self, config: EvidenceConfig, trials: pd.DataFrame, early: Mapping[int, pd.DataFrame], seed: int
@@ -94,11 +87,7 @@ class EarlyTrials:
         self._single = _accuracies(trials, config.of).keys()
 
     def join(self, pairs: pd.DataFrame) -> pd.DataFrame:
-        """The pairs that have evidence, with `COLUMNS`: accuracies by epoch, none where a dataset is not trained yet.
-
-        Raises:
-            UserError: if no pair has evidence.
-        """
+        """The pairs that have evidence, with `COLUMNS`: accuracies by epoch, none on a dataset not trained yet."""
         found = self.find(pairs)
         return found[found[REASON] == ""].drop(columns=REASON).reset_index(drop=True)
 

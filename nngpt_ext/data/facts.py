@@ -24,17 +24,14 @@ GivenFacts = Mapping[str, Sequence[int] | Sequence[str] | Mapping[str, Fact]]
 class DatasetFacts:
     """Size of a dataset's training part and shape of its images, as NNGPT's prompts state them.
 
-    Attributes:
-        train_images: number of training images.
-        image_size: height and width in pixels.
-        more: further facts by name, such as `class_balance`; a prompt shows them as `fact_NAME_1`, `fact_NAME_2`.
+    A prompt shows further facts, such as `class_balance`, as `fact_NAME_1` and `fact_NAME_2`.
     """
 
     train_images: int
-    image_size: int
+    image_size: int  # height and width in pixels
     channels: int
     classes: int
-    more: Mapping[str, Fact] = field(default_factory=dict)
+    more: Mapping[str, Fact] = field(default_factory=dict)  # further facts by name
 
     def by_name(self) -> dict[str, Fact]:
         """All facts by name, as files have them."""
@@ -104,11 +101,7 @@ def facts_of(name: str, given: Sequence[int] | Sequence[str] | Mapping[str, Fact
 
 
 def read_facts(file: str | Path) -> dict[str, DatasetFacts]:
-    """The facts in a YAML file: `flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}`.
-
-    Raises:
-        UserError: if it cannot be read or a dataset's facts are invalid.
-    """
+    """The facts in a YAML file: `flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}`."""
     example = "flowers: {train_images: 1020, image_size: 224, channels: 3, classes: 102}"
     content = parse_yaml(read_text(file, "the file of facts"), f"the file of facts '{file}' is not YAML", example)
     if not isinstance(content, dict):

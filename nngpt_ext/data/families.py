@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from nngpt_ext.compact import compact_code
-from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
+from nngpt_ext.data.cache import cache_folder, keep_arrays, kept_arrays
 from nngpt_ext.io import text_digest
 
 SHINGLE = 5  # tokens
@@ -41,31 +39,17 @@ def signature(source: str) -> np.ndarray:
 def signatures(sources: Mapping[str, str], names: Sequence[str], *, compact: bool = False) -> np.ndarray:
     """Signatures of the named networks, shape (len(names), 128), cached by the hash of the source.
 
-    Args:
-        sources: source text by network.
-        names: the networks.
-        compact: whether comments and docstrings are taken out first.
+    With `compact`, they are of the sources without comments and docstrings.
     """
     prepare, mark = (compact_code, "compact ") if compact else (str, "")
     keys = [mark + text_digest(sources[name]) for name in names]
     file = cache_folder() / "signatures.npz"
-    known = from_cache(file, _read) or {}
+    known = kept_arrays(file, PERMUTATIONS)
     missing = {key: name for key, name in zip(keys, names, strict=True) if key not in known}
     if missing:
         known |= {key: signature(prepare(sources[name])) for key, name in missing.items()}
-        to_cache(file, partial(_write, known))
+        keep_arrays(file, known)
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, PERMUTATIONS), dtype="uint64")
-
-
-def _read(file: Path) -> dict[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as stored:
-        values = stored["values"].reshape(-1, PERMUTATIONS)
-        return dict(zip(stored["keys"].tolist(), values, strict=True))
-
-
-def _write(known: Mapping[str, np.ndarray], file: Path) -> None:
-    with file.open("wb") as out:
-        np.savez(out, keys=np.array(list(known)), values=np.stack(list(known.values())))
 
 
 def near(left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD) -> tuple[np.ndarray, np.ndarray]:

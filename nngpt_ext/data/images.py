@@ -33,12 +33,8 @@ class Measured:
 def measure(place: str) -> Measured:
     """Measure the training part of a dataset of images, from up to `SAMPLE` of them spread over all.
 
-    Args:
-        place: a folder with a folder for each class, maybe in `train`; or `hf:` and a folder that
-            `datasets.Dataset.save_to_disk` wrote.
-
-    Raises:
-        UserError: if it has no images or classes, or too few of the images can be opened.
+    `place` is a folder with a folder for each class, maybe in `train`; or `hf:` and a folder that
+    `datasets.Dataset.save_to_disk` wrote.
     """
     labels, opened = _saved(Path(place[3:])) if place.startswith("hf:") else _folders(Path(place))
     counts = Counter(labels)

@@ -45,17 +45,12 @@ _KIND_OF_ORIGIN = {"ga": "giant", "ast": "giant", "rag": "rag", "alt": "alt", "F
 
 @dataclass(frozen=True)
 class Level:
-    """How widely networks are joined into families.
-
-    Attributes:
-        threshold: estimated Jaccard similarity of compacted sources from which two networks are of one family.
-        by_architecture: whether networks of the same named origin, or of the same architecture, are, too.
-    """
+    """How widely networks are joined into families."""
 
     name: str
     description: str
-    threshold: float
-    by_architecture: bool = False
+    threshold: float  # estimated Jaccard similarity of compacted sources from which two networks are of one family
+    by_architecture: bool = False  # whether networks of the same named origin, or of the same architecture, are, too
 
 
 LEVELS = Declarations(
@@ -111,12 +106,7 @@ def known_key(source: str) -> str | None:
 
 def is_known(key: str) -> bool:
     """Whether the package knows the network with this key."""
-    return key in _known_keys()
-
-
-@cache
-def _known_keys() -> frozenset[str]:
-    return frozenset(_keys_by_text().values())
+    return key in _known_kinds()
 
 
 def known_kind(key: str) -> str | None:
@@ -162,12 +152,8 @@ def families(sources: Mapping[str, str], level: str) -> dict[str, str]:
 def kinds(sources: Mapping[str, str], training: Collection[str]) -> dict[str, str]:
     """The kind of each network that has one.
 
-    What is not known and has no name of LEMUR's gets the kind of the most similar training network, if the estimated
-    Jaccard similarity is at least 0.5.
-
-    Args:
-        sources: source text by network.
-        training: the networks that kinds may be taken from.
+    What is not known and has no name of LEMUR's gets the kind of the most similar network in `training`, if the
+    estimated Jaccard similarity is at least 0.5.
     """
     origins, found, keys = set(known_lineage()["origin"]), _known_kinds(), source_keys(sources)
     result = {

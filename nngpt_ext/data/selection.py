@@ -28,8 +28,7 @@ class DataConfig(SourceConfig):
     label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
     test_trials: Literal["best", "random"] | None = Field(
-        None,
-        description="trials that validation and test pairs are made of; by default as trials, and best for all",
+        None, description="trials that validation and test pairs are made of; by default as trials, and best for all"
     )
     evidence: EvidenceConfig = EvidenceConfig()
     split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)

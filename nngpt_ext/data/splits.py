@@ -25,38 +25,23 @@ _LARGE_FAMILY = 0.20  # share of these networks above which a family only trains
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What only some splits take.
+    """What only some splits take."""
 
-    Attributes:
-        hold_out: the origin that `by_origin` tests on.
-        fold: the fold that `by_family` or `by_dataset` tests on, from 0.
-        folds: how many folds `by_family` has.
-        family_level: a name in `lineage.LEVELS`.
-        family_cap: how many networks a giant family weighs at most in `by_family`.
-    """
-
-    hold_out: str | None = None
-    fold: int | None = None
-    folds: int = 5
-    family_level: str = "near"
-    family_cap: int = 30
+    hold_out: str | None = None  # the origin that `by_origin` tests on
+    fold: int | None = None  # that `by_family` or `by_dataset` tests on, from 0
+    folds: int = 5  # how many `by_family` has
+    family_level: str = "near"  # a name in `lineage.LEVELS`
+    family_cap: int = 30  # how many networks a giant family weighs at most in `by_family`
 
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """What a split may look at.
+    """What a split may look at; names and seed determine it."""
 
-    Attributes:
-        pairs: as `build_pairs` returns them.
-        names: their networks in text order; names and seed determine the split.
-        sources: source text of each network; empty if the split does not need it.
-        options: of the split.
-    """
-
-    pairs: pd.DataFrame
-    names: Sequence[str]
+    pairs: pd.DataFrame  # as `build_pairs` returns them
+    names: Sequence[str]  # of their networks, in text order
     seed: int
-    sources: Mapping[str, str]
+    sources: Mapping[str, str]  # source text of each network; empty if the split does not need it
     options: SplitOptions
 
 
@@ -64,29 +49,20 @@ class SplitRequest:
 class Split:
     """A way to assign networks (or, in a leaky split, pairs) to parts.
 
-    Attributes:
-        description: one line that follows "Split NAME:".
-        deal: returns the part of each network by name.
-        warning: what a reader of its figures has to know, or None.
-        options: keys of the configuration that only some splits take.
-        needs_sources: whether it looks at the networks' source code.
-        of_pairs: whether it assigns pairs, not networks; the keys of `deal` are then `NN DATASET_1 DATASET_2`, and
-            pairs that it does not name are in no part.
-        by_families: whether families stay together, intervals are over families, and giant ones are capped.
-        by_datasets: whether a dataset is held out, so that each fold's test pairs have a dataset that does not train.
-        leaky: whether a network may be in training and in test.
+    Of one that assigns pairs (`of_pairs`), the keys of `deal` are `NN DATASET_1 DATASET_2`; pairs that it does not name
+    are in no part.
     """
 
     name: str
-    description: str
-    deal: Callable[[SplitRequest], Mapping[str, str]]
-    warning: str | None = None
-    options: frozenset[str] = frozenset()
-    needs_sources: bool = False
+    description: str  # one line that follows "Split NAME:"
+    deal: Callable[[SplitRequest], Mapping[str, str]]  # returns the part of each network by name
+    warning: str | None = None  # what a reader of its figures has to know
+    options: frozenset[str] = frozenset()  # keys of the configuration that only some splits take
+    needs_sources: bool = False  # looks at the networks' source code
     of_pairs: bool = False
-    by_families: bool = False
-    by_datasets: bool = False
-    leaky: bool = False
+    by_families: bool = False  # families stay together, intervals are over families, and giant ones are capped
+    by_datasets: bool = False  # a dataset is held out: each fold's test pairs have one that does not train
+    leaky: bool = False  # a network may be in training and in test
 
 
 def assign_split(
@@ -132,9 +108,7 @@ def split_hash(pairs: pd.DataFrame) -> str:
 def pairs_hash(*tables: pd.DataFrame, given: Sequence[str]) -> str:
     """A hash of pairs and everything that prompts show of them: equal if runs would train and test on the same data.
 
-    Args:
-        *tables: pairs with their `split`.
-        given: fields that prompts show for each dataset: columns `NAME_1` and `NAME_2`, if they exist.
+    `given` are the fields that prompts show for each dataset: columns `NAME_1` and `NAME_2`, if they exist.
     """
     total = hashlib.sha256()
     for pairs in tables:
@@ -152,10 +126,6 @@ def shuffled(names: Sequence[str], seed: int) -> list[str]:
 
 def _dealt(order: Sequence[str]) -> dict[str, str]:
     return {name: _DEAL[i % len(_DEAL)] for i, name in enumerate(order)}
-
-
-def _random_pairs(request: SplitRequest) -> dict[str, str]:
-    return _dealt(shuffled(list(_pair_keys(request.pairs).unique()), request.seed))
 
 
 def _by_network(request: SplitRequest) -> dict[str, str]:
@@ -336,7 +306,7 @@ SPLITS = Declarations(
         Split(
             "random_pairs",
             "pairs at random, so the same network is in training and in test (leaky)",
-            _random_pairs,
+            lambda request: _dealt(shuffled(list(_pair_keys(request.pairs).unique()), request.seed)),
             "random_pairs is leaky: the same network is in training and in test, so a model can recognise it. "
             "Use its numbers only beside published figures made that way; by_network is the honest split.",
             of_pairs=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -134,12 +134,12 @@ def collect(
     import numpy as np
 
     frame = raw_frame(records, recipe)
-    accuracies, epochs = ([read(value) for value in frame[name].tolist()] for name, read in _READ.items())
+    accuracies = [_accuracy(value) for value in frame["accuracy"].tolist()]
+    epochs: list[Any] = [_epoch(value) for value in frame["epoch"].tolist()]
     excluded: Counter[str] = Counter()
     kept = []
-    for nn, dataset, epoch, accuracy in zip(
-        frame["nn"].tolist(), frame["dataset"].tolist(), epochs, accuracies, strict=True
-    ):
+    names = frame["nn"].tolist(), frame["dataset"].tolist()
+    for nn, dataset, epoch, accuracy in zip(*names, epochs, accuracies, strict=True):
         reason = ""
         if isinstance(accuracy, str):
             reason = accuracy
@@ -161,9 +161,6 @@ def collect(
     numbers = [name for name, kind in recipe.items() if kind == NUMBER]
     types = {"epoch": "int64", **dict.fromkeys(("accuracy", *numbers), "float64")}
     return Trials(in_order(frame.astype(types)), dict(sorted(excluded.items())))
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {"accuracy": _accuracy, "epoch": _epoch}
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -115,10 +115,7 @@ def tables(report: Report) -> list[Table]:
 def brief(report: Report) -> list[Table]:
     """The accuracies with their intervals, and the table of datasets."""
     rows, caption = [row[:3] for row in _accuracies(report)], f"{_caption(report)} {_few(report)}".rstrip()
-    return [
-        Table("Headline", ("measure", "value", "95 % interval"), rows, caption),
-        _per_dataset(report, "involving"),
-    ]
+    return [Table("Headline", ("measure", "value", "95 % interval"), rows, caption), _per_dataset(report, "involving")]
 
 
 def _caption(report: Report) -> str:

@@ -118,9 +118,6 @@ def within_pair_auc(test: pd.DataFrame) -> tuple[float | None, LeftOut]:
     Knowing the usual winner of a pair does not help here: an answer that ignores the network scores 0.5. The AUC is the
     Mann-Whitney statistic, where ties count one half (Hanley & McNeil 1982).
 
-    Args:
-        test: predictions of the test pairs.
-
     Returns:
         The AUC, None if no dataset pair has both answers, and the dataset pairs that were left out.
     """
@@ -139,11 +136,7 @@ def _auc(p: np.ndarray, won: np.ndarray) -> float:
 
 
 def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays.
-
-    Raises:
-        ValueError: if there are no rows, the lengths differ, or a probability is outside [0, 1].
-    """
+    """Both as arrays: a ValueError if they do not fit or a probability is outside [0, 1]."""
     p, y = np.asarray(probability, dtype="float64"), np.asarray(first_wins).astype(bool)
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and answers {y.shape} must be two columns of one length")
@@ -156,21 +149,13 @@ def _checked(probability: ArrayLike, first_wins: ArrayLike) -> tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that a report has as a single number.
+    """A metric that a report has as a single number."""
 
-    Attributes:
-        name: its key in report.json.
-        description: the remark beside it in the report.
-        label: its name in the report.
-        measure: called with the predictions of the test pairs; returns None if there is no number.
-        detail: what the report adds to the description.
-    """
-
-    name: str
-    description: str
-    label: str
-    measure: Callable[[pd.DataFrame], float | None]
-    detail: Callable[[Report], str] = lambda _: ""
+    name: str  # its key in report.json
+    description: str  # the remark beside it in the report
+    label: str  # its name in the report
+    measure: Callable[[pd.DataFrame], float | None]  # of the predictions of the test pairs; None: no number
+    detail: Callable[[Report], str] = lambda _: ""  # what the report adds to the description
 
 
 def _prior_loss(report: Report) -> str:

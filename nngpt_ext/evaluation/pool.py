@@ -24,17 +24,11 @@ _PAIR = ["nn", "dataset_1", "dataset_2"]
 
 @dataclass(frozen=True)
 class FoldAnswers:
-    """Test pairs and the answers to them.
+    """Test pairs and the answers to them; all shapes are (rows,)."""
 
-    Attributes:
-        test: the pairs, with at least `nn`, the datasets and `better_dataset`.
-        answers: P(dataset_1) by predictor, shape (rows,) each.
-        units: what depends on each other for each row, a family or a network; shape (rows,).
-    """
-
-    test: pd.DataFrame
-    answers: Mapping[str, np.ndarray]
-    units: np.ndarray
+    test: pd.DataFrame  # the pairs, with at least `nn`, the datasets and `better_dataset`
+    answers: Mapping[str, np.ndarray]  # P(dataset_1) by predictor
+    units: np.ndarray  # what the row depends on with others: its family or its network
 
     @classmethod
     def of(cls, data: PairData, answers: Mapping[str, np.ndarray]) -> FoldAnswers:
@@ -51,11 +45,7 @@ class FoldAnswers:
 
 
 def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
-    """The test pairs of all folds, one fold after the other.
-
-    Raises:
-        ValueError: if a pair is tested twice with one dataset held out, or the folds have other predictors.
-    """
+    """The test pairs of all folds, one fold after the other."""
     test = pd.concat([fold.test for fold in folds], ignore_index=True)
     if test.duplicated([name for name in (*_PAIR, "held_out") if name in test]).any():
         raise ValueError("a pair is in the test part of more than one fold")
@@ -68,23 +58,15 @@ def pooled(folds: Sequence[FoldAnswers]) -> FoldAnswers:
 def best_prior(correct: Mapping[str, np.ndarray]) -> str:
     """The more accurate of the priors, chosen once on all rows; the first where they are equal.
 
-    If a dataset is held out, it is one of those that say something about it: `opponent_prior` or `facts_prior`.
-
-    Args:
-        correct: whether each answer is correct, by predictor.
+    `correct` says whether each answer is, by predictor. If a dataset is held out, the prior is one of those that say
+    something about it: `opponent_prior` or `facts_prior`.
     """
     known = [one.name for one in UNSEEN if one.name in correct] or [one.name for one in PRIORS if one.name in correct]
     return max(known, key=lambda name: correct[name].mean())
 
 
 def held_out_figures(correct: Mapping[str, np.ndarray], name: str, held_out: np.ndarray) -> HeldOutFigures:
-    """A predictor's accuracy on each dataset that was held out, beside the better prior's on the same pairs.
-
-    Args:
-        correct: whether each answer is correct, by predictor.
-        name: the predictor.
-        held_out: the dataset that was held out for each row.
-    """
+    """The accuracy of the predictor `name` on each dataset that was held out, beside the better prior's there."""
     datasets, beating = {}, 0
     for dataset in sorted(set(held_out)):
         rows = {one: answers[held_out == dataset] for one, answers in correct.items()}
@@ -96,10 +78,7 @@ def held_out_figures(correct: Mapping[str, np.ndarray], name: str, held_out: np.
 def family_figures(correct: np.ndarray, prior: np.ndarray, families: np.ndarray) -> FamilyFigures:
     """Accuracy without the family with the most pairs, and as a mean over families, beside those of a prior.
 
-    Args:
-        correct: whether each answer is correct, shape (rows,).
-        prior: whether the prior is, shape (rows,).
-        families: the family of each row.
+    The arguments say of each row whether the answer is correct, whether the prior is, and which family it is of.
     """
     sizes = Counter(families.tolist())
     largest, n = max(sizes.items(), key=lambda item: (item[1], item[0]))

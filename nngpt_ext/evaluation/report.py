@@ -13,25 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from nngpt_ext.data.splits import SPLITS
 from nngpt_ext.errors import UserError
-from nngpt_ext.evaluation import metrics, slices
+from nngpt_ext.evaluation import figures, metrics, slices
 from nngpt_ext.evaluation.description import brief, summary, tables
-from nngpt_ext.evaluation.figures import (
-    PRIOR,
-    Accuracy,
-    Baseline,
-    CalibrationFigures,
-    Epoch,
-    FamilyFigures,
-    FoldFigures,
-    Group,
-    HeldOutFigures,
-    LeftOut,
-    NearDuplicates,
-    Number,
-    PerDataset,
-    Skill,
-    SkillBeyondPrior,
-)
+from nngpt_ext.evaluation.figures import PRIOR, Accuracy, FoldFigures, Group, HeldOutFigures, LeftOut, Number
 from nngpt_ext.evaluation.pool import best_prior, family_figures, held_out_figures
 from nngpt_ext.evaluation.statistics import bootstrap_networks, few_networks
 from nngpt_ext.io import write_text
@@ -77,22 +61,22 @@ class Report(BaseModel):
     n_test_networks: int | None
     excluded: dict[str, int]
     accuracy: Accuracy
-    skill: Skill
-    skill_beyond_best_prior: SkillBeyondPrior | None = None  # None in reports of older versions
-    families: FamilyFigures | None = None  # where families stay together: all intervals are then over families
+    skill: figures.Skill
+    skill_beyond_best_prior: figures.SkillBeyondPrior | None = None  # None in reports of older versions
+    families: figures.FamilyFigures | None = None  # where families stay together: all intervals are then over families
     folds: list[FoldFigures] = []  # if several are pooled; numbers of training and validation pairs are then sums
     held_out: HeldOutFigures | None = None  # of all datasets in turn; other intervals are then points, and p is 1
-    near_duplicates: NearDuplicates
+    near_duplicates: figures.NearDuplicates
     within_pair_auc: Number
     within_pair_auc_left_out: LeftOut = LeftOut()
     log_loss: Number
     brier: Number
     ece: Number
     flip_rate: Number
-    calibration: CalibrationFigures | None = None
-    per_dataset: PerDataset
-    baselines: dict[str, Baseline]
-    epochs: list[Epoch]
+    calibration: figures.CalibrationFigures | None = None
+    per_dataset: figures.PerDataset
+    baselines: dict[str, figures.Baseline]
+    epochs: list[figures.Epoch]
     selected_epoch: int | float | None
     peak_test_accuracy: Number
     peak_test_accuracy_is: str = PAPERS_WAY
@@ -239,7 +223,7 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
             value=answers.correct.mean(), ci95=bootstrap_networks(answers.correct, answers.units), n=len(test)
         ),
         "skill": slices.difference(answers.correct, answers.prior, answers.units),
-        "skill_beyond_best_prior": SkillBeyondPrior(prior=best, **beyond.model_dump()),
+        "skill_beyond_best_prior": figures.SkillBeyondPrior(prior=best, **beyond.model_dump()),
         "families": family_figures(answers.correct, correct[best], answers.units) if run.families else None,
         "folds": [_fold(fold, (test["fold"] == fold["fold"]).to_numpy(), own, correct) for fold in run.folds],
         "held_out": held_out_figures({**correct, "": own.correct}, "", test["fold"].map(turns).to_numpy())
@@ -250,7 +234,7 @@ def build_report(run: RunRecord, predictions: pd.DataFrame, baselines: Mapping[s
         "calibration": None if run.calibration is None else slices.calibration(run.calibration, test, answers.units),
         "per_dataset": slices.per_dataset(test, answers),
         "baselines": {
-            name: Baseline(
+            name: figures.Baseline(
                 accuracy=own.mean(),
                 ci95=bootstrap_networks(own, answers.units),
                 log_loss=metrics.log_loss(baselines[name], first),
@@ -279,7 +263,7 @@ def _fold(
     if "held_out" in chosen:
         best = best_prior({name: one[rows] for name, one in correct.items()})
         found = slices.difference(own, correct[best][rows], answers.units)
-        beyond = SkillBeyondPrior(prior=best, **found.model_dump())
+        beyond = figures.SkillBeyondPrior(prior=best, **found.model_dump())
     return FoldFigures(**chosen, accuracy=accuracy, skill=skill, beyond=beyond)
 
 

@@ -10,15 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nngpt_ext.evaluation import metrics
-from nngpt_ext.evaluation.figures import (
-    SIDES,
-    Answered,
-    CalibrationFigures,
-    Change,
-    Group,
-    NearDuplicates,
-    Skill,
-)
+from nngpt_ext.evaluation.figures import SIDES, Answered, CalibrationFigures, Change, Group, NearDuplicates, Skill
 from nngpt_ext.evaluation.statistics import Ci95, bootstrap_measure, bootstrap_networks, sign_flip_p
 
 
@@ -104,10 +96,7 @@ def per_dataset(test: pd.DataFrame, answers: Answers) -> dict[str, dict[str, Gro
 def calibration(fitted: Mapping[str, Any], test: pd.DataFrame, units: np.ndarray) -> CalibrationFigures:
     """Log loss, Brier score and ECE on the test pairs before and after calibration, and the share that is answered.
 
-    Args:
-        fitted: temperature, threshold, target and n_pairs.
-        test: predictions with `calibrated_1` and `abstain`.
-        units: what intervals are over, networks or families; shape (rows,).
+    `fitted` has temperature, threshold, target and n_pairs. Intervals are over `units`, networks or families.
     """
     before, after = (test[name].to_numpy(dtype="float64") for name in ("probability_1", "calibrated_1"))
     first = metrics.first_wins(test)

@@ -39,9 +39,6 @@ def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAW
         networks: the name of each row's network, shape (rows,). The order of rows does not matter.
         draws: number of bootstrap draws.
         seed: of the draws.
-
-    Raises:
-        ValueError: if there are no rows, a value is not finite, or the lengths differ.
     """
     sums, counts = _per_network(values, networks)
 
@@ -54,11 +51,7 @@ def bootstrap_networks(values: ArrayLike, networks: ArrayLike, draws: int = DRAW
 def bootstrap_measure(
     measure: Callable[[np.ndarray], float], networks: ArrayLike, draws: int = DRAWS, seed: int = 0
 ) -> Ci95:
-    """Like `bootstrap_networks`, for a measure that is not a mean: it is called with the indices of the rows drawn.
-
-    Raises:
-        ValueError: if there are no rows.
-    """
+    """Like `bootstrap_networks`, for a measure that is not a mean: it is called with the indices of the rows drawn."""
     _, counts = _per_network(np.ones(np.size(networks)), networks)
     order = np.argsort(np.asarray(networks).astype(str), kind="stable")
     rows = np.split(order, np.cumsum(counts)[:-1])
@@ -89,16 +82,7 @@ def sign_flip_p(differences: ArrayLike, networks: ArrayLike, draws: int = FLIPS,
 
     Under the hypothesis a network's differences are as likely to have the opposite sign. p is (1 + b) / (1 + draws),
     where b counts the draws whose mean is at least as far from 0 as the observed one (Phipson & Smyth 2010,
-    doi:10.2202/1544-6115.1585): never 0, and 1 if all differences are 0.
-
-    Args:
-        differences: one number for each row, shape (rows,).
-        networks: the name of each row's network, shape (rows,).
-        draws: number of random sign patterns.
-        seed: of the draws.
-
-    Raises:
-        ValueError: if there are no rows, a value is not finite, or the lengths differ.
+    doi:10.2202/1544-6115.1585): never 0, and 1 if all differences are 0. Arguments as in `bootstrap_networks`.
     """
     # Every draw has the same number of rows, so sums can stand for means. `scipy.stats.permutation_test` gives the
     # same, 13 times more slowly.
@@ -114,7 +98,11 @@ def sign_flip_p(differences: ArrayLike, networks: ArrayLike, draws: int = FLIPS,
 
 
 def _per_network(values: ArrayLike, networks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of each network's rows and their number, in text order of the names; shapes (networks,)."""
+    """The sum of each network's rows and their number, in text order of the names; shapes (networks,).
+
+    Raises:
+        ValueError: if there are no rows, a value is not finite, or the lengths differ.
+    """
     array, names = np.asarray(values, dtype="float64"), np.asarray(networks, dtype=object)
     if array.ndim != 1 or array.shape != names.shape:
         raise ValueError(f"values {array.shape} and networks {names.shape} must be two columns of one length")

@@ -42,20 +42,14 @@ BATCH = 16  # requests of one forward pass of lm_eval
 
 @dataclass(frozen=True)
 class ExportedTask:
-    """A task folder.
-
-    Attributes:
-        task: the name of the task with both orders; `<task>_straight` and `<task>_turned` have one.
-        model_args: for `lm_eval --model hf`.
-        device: for `--device`; by default lm_eval needs CUDA.
-    """
+    """A task folder."""
 
     folder: Path
-    task: str
+    task: str  # the name of the task with both orders; `<task>_straight` and `<task>_turned` have one
     pairs: int
     networks: int
-    model_args: dict[str, Any]
-    device: str
+    model_args: dict[str, Any]  # for `lm_eval --model hf`
+    device: str  # for `--device`; by default lm_eval needs CUDA
 
     def command(self, here: bool = False) -> str:
         """The command that runs it; with `here`, inside the folder."""

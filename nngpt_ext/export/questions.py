@@ -11,11 +11,7 @@ from typing import Any
 
 
 def load(order: str = "both", **_: Any) -> Any:
-    """The questions beside this file, as the split `test`.
-
-    Args:
-        order: `straight` (the pair's own order of the two names), `turned`, or `both`.
-    """
+    """The questions beside this file, as the split `test`, names in the `straight` order, `turned`, or `both`."""
     import datasets
 
     found = datasets.load_dataset("parquet", data_files={"test": str(Path(__file__).parent / "questions.parquet")})

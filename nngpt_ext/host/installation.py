@@ -23,19 +23,12 @@ CONF = Path("ab") / "gpt" / "conf"
 
 @dataclass(frozen=True)
 class Role:
-    """A module of NNGPT that this package uses.
+    """A module of NNGPT that this package uses."""
 
-    Attributes:
-        defines: the class or function by which the module is recognised.
-        kind: which of the two it is.
-        places: where the versions of NNGPT have it, below `ab.gpt`, the newest first.
-        without: what follows if there is no such module.
-    """
-
-    defines: str
-    kind: type[Class] | UnionType
-    places: tuple[str, ...]
-    without: str
+    defines: str  # the class or function by which the module is recognised
+    kind: type[Class] | UnionType  # which of the two it is
+    places: tuple[str, ...]  # where the versions of NNGPT have it, below `ab.gpt`, the newest first
+    without: str  # what follows if there is no such module
 
 
 _TUNE, _BENCH = "host tune cannot be used", "bench host cannot be used"

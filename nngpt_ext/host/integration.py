@@ -142,12 +142,9 @@ def enabled(folder: Path) -> dict[str, Any] | None:
 
 
 def host_status(folder: str | Path | None = None, *, project: str | Path = "nngpt", run: bool = True) -> dict[str, Any]:
-    """Describe the NNGPT that is installed, in plain values.
+    """Describe the NNGPT in a folder, or where Python finds it, and what is enabled in `project`, in plain values.
 
-    Args:
-        folder: where NNGPT is, if not where Python finds it.
-        project: the folder that `enable` writes to.
-        run: whether to import its tuner, in a separate process.
+    With `run`, its tuner is imported in a separate process.
     """
     host = find_host(folder)
     return {
@@ -218,9 +215,7 @@ def _note(root: Path) -> dict[str, Any]:
     text = _read(root / NOTE)
     try:
         found = json.loads(str(text)) if text is not None else empty
-        # Earlier versions listed links separately, without a hash.
-        links = {path: text_digest(str(_read(root / path))) for path in found.get("links", ())}
-        return {name: found[name] for name in empty} | {"files": links | found["files"]}
+        return {name: found[name] for name in empty} | {"files": {} | found["files"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"'{root / NOTE}' is damaged; remove it and run nngpt-ext host enable again") from None
 

@@ -83,10 +83,7 @@ def result_of(done: subprocess.CompletedProcess[str], doing: str) -> Any:
 
 # What NNGPT passes to a library: the library, the versions that still accept it (from the wheels of transformers 5.14.1
 # and 5.15.1, trl 1.6.0 and 1.7.0), the role of the module that passes it, and the argument.
-_REMOVED = (
-    ("transformers", "<5.15", "main", "warmup_ratio"),
-    ("trl", "<1.7", "lora", "completion_only_loss"),
-)
+_REMOVED = (("transformers", "<5.15", "main", "warmup_ratio"), ("trl", "<1.7", "lora", "completion_only_loss"))
 
 
 def obstacles(host: Host, *, run: bool = True) -> list[str]:
@@ -117,11 +114,7 @@ def check_database(file: Path) -> None:
 
 
 def build_database(out: Path) -> int:
-    """Have `ab.nn.api` build LEMUR's database, moved to `out` when complete; the number of its trials, of all tasks.
-
-    Raises:
-        UserError: if `out` exists or the import of `ab.nn.api` fails.
-    """
+    """Have `ab.nn.api` build LEMUR's database, moved to `out` when complete; the number of its trials, of all tasks."""
     if out.exists():
         raise UserError(f"'{out}' exists; remove it, or use it as it is")
     try:

@@ -66,11 +66,7 @@ def _experts(model: PreTrainedModel) -> Iterator[Any]:
 
 
 def check_finite(model: PreTrainedModel, base: str) -> None:
-    """Check that no weight is NaN or infinite, quantised ones included.
-
-    Raises:
-        UserError: if one is; it names the tensor.
-    """
+    """Check that no weight is NaN or infinite, quantised ones included."""
     import torch
 
     for name, weight in model.named_parameters():

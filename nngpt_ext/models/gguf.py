@@ -144,9 +144,10 @@ def make_copy(file: Path, target: Path) -> None:
 def _copy(file: Path, target: Path) -> None:
     began = time.monotonic()
     log.info("reading '%s' once; its copy for later is '%s'", file.name, target)
-    with parsing(f"cannot read '{file}'"), _read_once(), _no_bars():
+    no_bars = redirect_stderr(io.StringIO())  # those of transformers that have no switch
+    with parsing(f"cannot read '{file}'"), _read_once(), no_bars:
         model, tokenizer, types = _read(file)
-    with replacing_folder(target) as folder, _no_bars():
+    with replacing_folder(target) as folder, no_bars:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         note = GgufNote(file=file.name, sha256=file_digest(file), types=types)
@@ -190,11 +191,6 @@ def _read(file: Path) -> tuple[Any, Any, list[str]]:
         model = models.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(loaded.state_dict(), assign=True)
     return model, tokenizer, sorted({tensor.tensor_type.name for tensor in reader.tensors})
-
-
-def _no_bars() -> redirect_stderr[io.StringIO]:
-    """Hide the bars of transformers that have no switch."""
-    return redirect_stderr(io.StringIO())
 
 
 @contextmanager

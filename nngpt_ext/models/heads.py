@@ -32,9 +32,5 @@ def remove_head(model: Any) -> None:
 
 
 def has_head(adapter: Path) -> bool:
-    """Whether the adapter in a folder has a head.
-
-    Raises:
-        UserError: if its settings are missing or damaged.
-    """
+    """Whether the adapter in a folder has a head."""
     return read_adapter_file(adapter, SETTINGS, dict[str, Any]).get("task_type") == TASK_TYPE

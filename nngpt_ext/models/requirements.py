@@ -52,11 +52,7 @@ def check_libraries(load_in_4bit: bool, otherwise: str = "") -> None:
 
 
 def import_library(library: str, cure: str | None = None, otherwise: str = "") -> None:
-    """Import a library.
-
-    Raises:
-        UserError: if it fails, with the cure, by default the command that installs what is missing or broken.
-    """
+    """Import a library; the error has the cure, by default the command that installs what is missing or broken."""
     try:
         importlib.import_module(library)
     except Exception as failed:

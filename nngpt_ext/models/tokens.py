@@ -22,9 +22,6 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, base: 
 
     A padding token that is missing or has no embedding is replaced by the stop token. Other special tokens may lack an
     embedding, as some of images do: they are never parsed in a text.
-
-    Raises:
-        UserError: if it cannot be used.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of '{base}' has no stop token (eos_token); the task cannot end an answer")

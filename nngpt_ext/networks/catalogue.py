@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,18 +100,11 @@ def structures(
 
 
 def measure_all(
-    jobs: Iterable[Job],
-    run_code: str = "sandbox",
-    workers: int = 2,
-    libraries: Iterable[str] = (),
+    jobs: Iterable[Job], run_code: str = "sandbox", workers: int = 2, libraries: Iterable[str] = ()
 ) -> Iterator[tuple[str, dict[Shape, Found]]]:
     """Measure networks in several sandboxes; yields the results of one network after another, in the order of `jobs`.
 
-    Args:
-        jobs: what to measure.
-        run_code: a name in `RUN_CODE`.
-        workers: sandboxes at the same time, as many as there are jobs at most.
-        libraries: folders with more Python packages that networks may import.
+    `libraries` are folders with more Python packages that networks may import.
     """
     jobs = list(jobs)
     local, opened = threading.local(), []
@@ -153,11 +146,7 @@ def _keep(key: str, measured: Mapping[Shape, Found]) -> None:
     known = {**_cached(key), **measured}
     rows = [[list(astuple(shape)), one.numbers()] for shape, one in sorted(known.items()) if isinstance(one, Structure)]
     text = json.dumps({"version": VERSION, "structures": rows})
-    to_cache(_file(key), partial(_write, text))
-
-
-def _write(text: str, file: Path) -> None:
-    file.write_text(text, encoding="utf-8")
+    to_cache(_file(key), lambda file: file.write_text(text, encoding="utf-8"))
 
 
 class Catalogue:
@@ -174,11 +163,7 @@ class Catalogue:
         self._last: tuple[str, dict[Shape, Found]] = ("", {})  # the last source, and what is known of it
 
     def of(self, source: str, shapes: Iterable[Shape]) -> dict[Shape, Found]:
-        """What is known of a network at each shape, measured where it is unknown.
-
-        Raises:
-            UserError: if something has to be measured and this machine has no sandbox.
-        """
+        """What is known of a network at each shape, measured where it is unknown."""
         asked, last = list(dict.fromkeys(shapes)), self._last  # read once: another thread may replace it
         known = last[1] if last[0] == source else {}
         new = [(source, shape) for shape in asked if shape not in known]
@@ -221,11 +206,7 @@ class Unmeasurable(UserError):
 
 
 def known_structure(found: Found, trouble: str) -> Structure:
-    """A structure that was measured.
-
-    Raises:
-        Unmeasurable: if there is none; its line begins with `trouble`.
-    """
+    """A structure that was measured; if there is none, an `Unmeasurable` whose line begins with `trouble`."""
     if isinstance(found, Unmeasured):
         raise Unmeasurable(f"{trouble}: {found.reason}")
     return found

@@ -26,17 +26,12 @@ _ADVICE = "give a folder of *.py files or a Parquet file with the columns nn and
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a collection.
-
-    Attributes:
-        recipe, evidence: its own, from the table's columns of these names.
-        structure: on each dataset, where questions show it; None as it is read.
-    """
+    """A network of a collection, maybe with its own recipe and evidence, from the table's columns of these names."""
 
     nn: str
     code: str
     recipe: Mapping[str, Any] | None = None
-    structure: Mapping[str, Structure] | None = None
+    structure: Mapping[str, Structure] | None = None  # on each dataset, where questions show it; None as it is read
     evidence: Mapping[str, Any] | None = None
 
     def given(self, recipe: Any, evidence: Any) -> tuple[Any, Any]:

@@ -64,11 +64,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _call(name: str, *arguments: object) -> int:
-    """A system call.
-
-    Raises:
-        OSError: if it fails.
-    """
+    """A system call."""
     number = _CALLS[name][ARCHITECTURES[platform.machine()][0]]
     converted = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     result: int = _libc().syscall(ctypes.c_long(number or -1), *converted)
@@ -202,11 +198,9 @@ def _without_capabilities() -> None:
 
 
 def enclose(memory: int, seconds: int) -> None:
-    """Limit a child, and let it make only system calls that computing needs. Called last before foreign code.
+    """Limit a child's memory (bytes) and CPU time, and let it make only system calls that computing needs.
 
-    Args:
-        memory: bytes that it may have beyond what its parent has mapped.
-        seconds: of CPU time.
+    Called last before foreign code.
     """
     with suppress(OSError):  # nested in the parent's: signals to the parent are outside
         _landlock([], files=False)

@@ -36,15 +36,9 @@ _ADAPTIVE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._Adaptive
 def measure(source: str, shape: tuple[int, int, int, int]) -> dict[str, int | None]:
     """The numbers of a network's structure, by the names in `nngpt_ext.networks.structure.NUMBERS`.
 
-    Args:
-        source: Python code with a class `Net(in_shape, out_shape, prm, device)`, or only one `nn.Module` class that
-            takes these or no arguments.
-        shape: channels, height, width and classes.
-
-    `prm` has usual values; what else the network asks for is 0.5.
-
-    Raises:
-        Exception: whatever the network's code raises while it is built.
+    The source has a class `Net(in_shape, out_shape, prm, device)`, or only one `nn.Module` class that takes these or no
+    arguments; what its code raises while the network is built is raised here. `shape` is channels, height, width and
+    classes. `prm` has usual values; what else the network asks for is 0.5.
     """
     build = _builder(_module(source), shape)
     found: dict[str, int | None] | None = None
@@ -215,12 +209,11 @@ def _passed(
     convolutions, pooled, layers = recorder.maps, recorder.pooled, recorder.layers
     first, last = layers[0] if layers else None, layers[-1] if layers else None
     return {
-        "macs": counts.get("macs", 0) // BATCH,
-        "activations": counts.get("activations", 0) // BATCH,
+        "macs": counts["macs"] // BATCH,
+        "activations": counts["activations"] // BATCH,
         "depth": recorder.depth_of([output]),
         "layer_calls": len(layers),
-        "attention": counts.get("attention", 0),
-        **{name: counts.get(name, 0) for name in ("relu", "smooth", "gates", "max_pools", "average_pools")},
+        **{name: counts[name] for name in ("attention", "relu", "smooth", "gates", "max_pools", "average_pools")},
         "first_width": first.outputs if first else 0,
         "first_kernel": first.kernel if first else 0,
         "first_stride": first.stride if first else 0,

@@ -33,9 +33,6 @@ def stated_structures(database: Path) -> dict[tuple[str, str, str], dict[str, in
 
     It is empty for a database without `nn_stat`, and with a warning for one whose `nn_stat` lacks a column. Damaged
     rows are left out, with a warning.
-
-    Raises:
-        UserError: for a database that cannot be read.
     """
     source = SqliteSource(database)
     columns = {row[1] for row in source.query("PRAGMA table_info(nn_stat)")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ class Recorder(TorchFunctionMode):
 
     def start(self) -> None:
         self.recording = True
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.layers: list[Layer] = []
         self.maps: list[tuple[int, int, int]] = []  # channels, height and width after each convolution
         self.pooled: list[int] = []  # height after each convolution or pool
@@ -117,38 +118,34 @@ class Recorder(TorchFunctionMode):
             self.layers.append(Layer(weight, bias, stride))
             size = images if name in _TRANSPOSED else result
             macs = size.numel() * weight.numel() // weight.shape[0] if weight.dim() > 1 else size.numel()
-            counts["macs"] = counts.get("macs", 0) + macs
+            counts["macs"] += macs
             if name != "linear":
-                counts["activations"] = counts.get("activations", 0) + result.numel()
+                counts["activations"] += result.numel()
                 if result.dim() == 4:
                     self.maps.append((result.shape[1], result.shape[2], result.shape[3]))
                     self.pooled.append(result.shape[2])
         elif name in _PRODUCTS or name == "einsum":
             args = (*args, *kwargs.values())
-            counts["macs"] = counts.get("macs", 0) + _product(name, args, result)
-            if any(getattr(one, "_of_softmax", False) for one in tensors(args)):
-                counts["attention"] = counts.get("attention", 0) + 1
+            counts["macs"] += _product(name, args, result)
+            counts["attention"] += any(getattr(one, "_of_softmax", False) for one in tensors(args))
         elif name == "scaled_dot_product_attention":
             query, key, value = _given(args, kwargs, ("query", "key", "value"))
             scores = query.numel() // query.shape[-1] * key.shape[-2]
-            counts["macs"] = counts.get("macs", 0) + scores * (query.shape[-1] + value.shape[-1])
-            counts["attention"] = counts.get("attention", 0) + 1
+            counts["macs"] += scores * (query.shape[-1] + value.shape[-1])
+            counts["attention"] += 1
         elif name == "multi_head_attention_forward":
             depth += 2  # the projections before and behind it
             query, key = args[0], args[1]
             length, batch, width = query.shape if query.dim() == 3 else (query.shape[0], 1, query.shape[1])
-            macs = batch * (2 * length * width * width + 2 * key.shape[0] * width * width)
-            macs += 2 * batch * length * key.shape[0] * width
-            counts["macs"] = counts.get("macs", 0) + macs
-            counts["attention"] = counts.get("attention", 0) + 1
-        else:
-            kind = _ACTIVATIONS.get(name)
-            if kind:
-                counts[kind] = counts.get(kind, 0) + 1
-                if name in _POOLS and isinstance(result, torch.Tensor) and result.dim() == 4:
-                    self.pooled.append(result.shape[2])
-            elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "embedding", "bilinear"):
-                depth += 1
+            counts["macs"] += batch * (2 * length * width * width + 2 * key.shape[0] * width * width)
+            counts["macs"] += 2 * batch * length * key.shape[0] * width
+            counts["attention"] += 1
+        elif kind := _ACTIVATIONS.get(name):
+            counts[kind] += 1
+            if name in _POOLS and isinstance(result, torch.Tensor) and result.dim() == 4:
+                self.pooled.append(result.shape[2])
+        elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "embedding", "bilinear"):
+            depth += 1
         softmax = name in ("softmax", "dropout") and (
             name == "softmax" or any(getattr(one, "_of_softmax", False) for one in tensors(args))
         )

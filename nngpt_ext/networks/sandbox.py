@@ -231,30 +231,15 @@ def _readable() -> list[str]:
     folders += [one for one in site.getsitepackages() if Path(one).is_dir()]
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
-    system = [
-        "/lib",
-        "/lib64",
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/local/lib",
-        "/etc/ld.so.cache",
-        "/dev/urandom",
-        os.devnull,
-    ]
-    return list(dict.fromkeys([*folders, str(_PACKAGE / "nngpt_ext"), *system]))
+    system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/urandom"]
+    return list(dict.fromkeys([*folders, str(_PACKAGE / "nngpt_ext"), *system, os.devnull]))
 
 
 def _environment() -> dict[str, str]:
     """The parent's environment: nothing of the user's, whose tokens a network must not see."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": "/",
-        "USER": "network",
-        "CUDA_VISIBLE_DEVICES": "",
-        **threads,
-    }
+    own = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/", "USER": "network", "CUDA_VISIBLE_DEVICES": ""}
+    return own | threads
 
 
 def _read(content: bytes, most: int) -> Iterator[Structure | Unmeasured]:

@@ -22,13 +22,9 @@ _TOKEN = re.compile(r"\w+|([^\w\s])\1*")  # a run of one sign, as in a line of #
 
 
 def read_source(given: object, name: str = "the network's source") -> str:
-    """The source of a network if it is Python code of a reasonable length.
+    """The source of a network, given as text, bytes in UTF-8 or a file's path; `name` is what an error calls it.
 
     A byte order mark is dropped, and so are Markdown fences (``` or ~~~) if they are the first and the last line.
-
-    Args:
-        given: text, bytes in UTF-8, or the path of a file.
-        name: what an error calls it.
 
     Raises:
         UserError: if it cannot be read, is missing, empty, longer than `LIMIT` or `MOST_TOKENS`, not Python, too deeply

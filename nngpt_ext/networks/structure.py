@@ -85,33 +85,22 @@ class Structure:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of `Structure`.
-
-    Attributes:
-        unit: of the number; an empty string for a plain count.
-        passed: whether it is known only if a batch of images went through the network.
-    """
+    """A number of `Structure`."""
 
     name: str
     description: str
-    unit: str
-    passed: bool
+    unit: str  # empty for a plain count
+    passed: bool  # known only if a batch of images went through the network
 
 
 NUMBERS = Declarations("number of a structure", [Number(one.name, **one.metadata) for one in fields(Structure)])
 
 
 def parse_structure(given: object, what: str = "the structure", *, whole: bool = False) -> Structure:
-    """Check numbers that come from outside.
+    """Check numbers that come from outside; `what` is what an error calls them.
 
-    Args:
-        given: a mapping from names in `NUMBERS` to whole numbers; None stands for an unknown number.
-        what: what an error calls it.
-        whole: whether every number must be named.
-
-    Raises:
-        UserError: for something else, an unknown or a missing name, and a number that is not whole, negative or larger
-            than `MOST`.
+    They are a mapping from names in `NUMBERS`, or with `whole` from all of them, to whole numbers from 0 to `MOST`, or
+    None for an unknown number.
     """
     example = '{"parameters": 57044810, "layers": 8}'
     if not isinstance(given, Mapping) or not given:
@@ -151,11 +140,7 @@ class Shape:
 
 
 def parse_shape(text: str, classes: int) -> Shape:
-    """A shape from `3x32x32` (channels, height, width) and the number of classes.
-
-    Raises:
-        UserError: for another text, and for numbers out of range.
-    """
+    """A shape from `3x32x32` (channels, height, width) and the number of classes."""
     found = re.fullmatch(r"([0-9]{1,6})[xX×,]([0-9]{1,6})[xX×,]([0-9]{1,6})", text.strip())
     if not found:
         raise UserError(f"a shape is CHANNELSxHEIGHTxWIDTH, for example 3x32x32, not {shown(text)}")
@@ -172,10 +157,7 @@ _SIZES = {"center_crop": 64, "five_crop": 64, "random_horizontal_flip": 64, "ran
 def input_shape(dataset: str, facts: DatasetFacts, transform: str | None = None) -> Shape:
     """The shape at which a network sees a dataset: its native one, or the one that a recipe's transform gives.
 
-    Args:
-        dataset: its name.
-        facts: the dataset's facts.
-        transform: a recipe's transform, such as `norm_64_flip`; `norm_flip` leaves the native size.
+    A transform such as `norm_64_flip` names the size; `norm_flip` leaves the native one.
     """
     size = None if transform is None else _SIZES.get(transform)
     if transform is not None and size is None:

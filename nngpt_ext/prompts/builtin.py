@@ -9,11 +9,8 @@ from pathlib import Path
 from nngpt_ext.prompts.template import Template, checked, load_template
 from nngpt_ext.registry import prompts, register_prompt
 
-NAMES = (
-    "code_only", "evidence", "metadata", "metadata_only", "normalized_accuracy", "recipe", "recipe_structure",
-    "recipe_structure_evidence", "structure",
-)  # fmt: skip
 FOLDER = Path(str(files("nngpt_ext.prompts").joinpath("templates")))
+NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
 
 for _name in NAMES:
     register_prompt(_name)(partial(load_template, FOLDER / f"{_name}.json"))

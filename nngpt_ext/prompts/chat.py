@@ -111,11 +111,7 @@ def text_markers(tokenizer: PreTrainedTokenizerBase, specials: Collection[str]) 
     """The markers of the tokenizer's chat template that are ordinary text to it; empty if it has no template.
 
     A marker is a line of what the template writes around messages, or a bracketed word in it, without special
-    tokens. Bare words such as `user` are left out: they mark something only beside a special token.
-
-    Args:
-        tokenizer: with or without a chat template.
-        specials: texts that the tokenizer parses as single tokens.
+    tokens (`specials`). Bare words such as `user` are left out: they mark something only beside a special token.
     """
     if not tokenizer.chat_template:
         return set()

@@ -17,12 +17,10 @@ from nngpt_ext.prompts.scales import INPUT, early_hundredths, pace_plain, pace_t
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two datasets of a question.
+    """One of the two datasets of a question, and what is known about the network on it.
 
-    Attributes:
-        dataset: its name.
-        given: what is known about the network on it, by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`,
-            `evidence` (relative accuracies by epoch, none before training).
+    `given` is by the names in `GIVEN`: `recipe`, `norm_acc`, `structure`, `evidence` (relative accuracies by epoch,
+    none before training).
     """
 
     dataset: str
@@ -68,59 +66,36 @@ class Question:
 
 @dataclass(frozen=True)
 class Shown:
-    """What field values are computed from.
-
-    Attributes:
-        question: the question that is rendered.
-        source: the network's whole source, or None.
-        code: the part of the source that the prompt shows, or None.
-        facts: facts about datasets by name.
-    """
+    """What field values are computed from."""
 
     question: Question
-    source: str | None
-    code: str | None
-    facts: Mapping[str, DatasetFacts]
+    source: str | None  # the network's whole source
+    code: str | None  # the part of it that the prompt shows
+    facts: Mapping[str, DatasetFacts]  # about datasets by name
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user gives for each dataset, and what one or more fields show.
+    """What the user gives for each dataset, and what one or more fields show."""
 
-    Attributes:
-        name: its key in `Side.given`; the table of pairs has it as `NAME_1`, `NAME_2`.
-        noun: what it is called for one dataset, for the error if it is missing.
-        example: the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`.
-        option: the same on the command line.
-    """
-
-    name: str
-    noun: str
-    example: str
-    option: str
+    name: str  # its key in `Side.given`; the table of pairs has it as `NAME_1`, `NAME_2`
+    noun: str  # what it is called for one dataset, for the error if it is missing
+    example: str  # the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`
+    option: str  # the same on the command line
 
 
 @dataclass(frozen=True)
 class PromptField:
-    """A value that a prompt can show.
-
-    Attributes:
-        columns: its names in templates: one column for a value of the network, two for values of the two datasets.
-        value: returns the value, or None if it is unknown; for a value of a dataset it is called with its side.
-        given: what the user gives for each dataset and it is computed from.
-        facts: whether it is computed from the dataset's facts.
-        host: whether NNGPT's own loader fills the columns.
-        rounded: whether a template may round it: `{variable:.3f}`.
-    """
+    """A value that a prompt can show: one of the network, or one of each of the two datasets."""
 
     name: str
     description: str
-    columns: tuple[str, ...]
-    value: Callable[[Shown, Side], Any]
-    given: Given | None = None
-    facts: bool = False
-    host: bool = True
-    rounded: bool = False
+    columns: tuple[str, ...]  # its names in templates: one for a value of the network, else two
+    value: Callable[[Shown, Side], Any]  # the value, of the side if it is a dataset's, or None if it is unknown
+    given: Given | None = None  # what the user gives for each dataset and it is computed from
+    facts: bool = False  # it is computed from the dataset's facts
+    host: bool = True  # NNGPT's own loader fills the columns
+    rounded: bool = False  # a template may round it: `{variable:.3f}`
 
 
 def _fact(name: str, description: str, attribute: str) -> PromptField:
@@ -245,11 +220,7 @@ COLUMNS = _Columns({column: (one, i) for one in FIELDS.values() for i, column in
 
 
 def column_values(shown: Shown, columns: set[str]) -> dict[str, Any]:
-    """The values of some columns, None for unknown ones.
-
-    Raises:
-        UserError: for an invalid recipe or structure.
-    """
+    """The values of some columns, None for unknown ones."""
     sides = (shown.question.first, shown.question.second)
     chosen = ((column, *COLUMNS[column]) for column in columns)
     return {column: one.value(shown, sides[i]) for column, one, i in chosen}

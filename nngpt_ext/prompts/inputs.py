@@ -54,10 +54,7 @@ def _check_accuracy(value: Any, what: str) -> None:
 def evidence_of(evidence: Evidence | None, dataset: str, best: Best) -> dict[int, float] | None:
     """The relative accuracies of a dataset by epoch, none if it is not trained yet; None if no evidence was given.
 
-    Args:
-        evidence: what was given.
-        dataset: one of the question's.
-        best: by which accuracies are divided, with the epochs that the prompt shows; empty if it shows none.
+    `best` are those by which accuracies are divided, at the epochs that the prompt shows; empty if it shows none.
     """
     if evidence is None or not best:
         return None
@@ -117,19 +114,11 @@ def given_for(query: Any, dataset: str, note: Any, known: Collection[str]) -> di
             f"early accuracies of {given} were given, and the adapter was trained with those of both datasets: give "
             f"those of '{dataset}' too, or train an adapter with data.evidence.sides: one"
         )
-    return {
-        "recipe": recipe,
-        "norm_acc": accuracy_of(query.accuracies, dataset),
-        "evidence": evidence,
-    }
+    return {"recipe": recipe, "norm_acc": accuracy_of(query.accuracies, dataset), "evidence": evidence}
 
 
 def check_given(template: Template, question: Question) -> None:
-    """Check that everything the prompt shows of each dataset was given.
-
-    Raises:
-        UserError: for the first missing value, with its dataset and how to give it.
-    """
+    """Check that everything the prompt shows of each dataset was given."""
     for _, _, given, side in _given_fields(template, question):
         if side.given.get(given.name) is None:
             give = typed(given.option, given.example).format(dataset=question.dataset_1, other=question.dataset_2)

@@ -74,11 +74,7 @@ def _plain(value: Any) -> str:
 
 
 def completed(recipe: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """A recipe with all fields in their order, None for those that it does not state.
-
-    Raises:
-        UserError: for a missing learning rate, if it is a field, unknown fields, and numbers that cannot be.
-    """
+    """A recipe with all fields in their order, None for those that it does not state; an error if it cannot be one."""
     strange = sorted(map(str, set(recipe) - set(fields)))
     if strange or ("lr" in fields and recipe.get("lr") in (None, "")):
         near = nearest(strange[0], fields) if strange else ""
@@ -99,9 +95,6 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     Args:
         recipe: LEMUR's fields, `lr`, `batch`, `momentum`, `dropout`, `transform`, which may be None or absent. One with
             other fields, of a user's own records, is written as it is, in the order of its fields.
-
-    Raises:
-        UserError: for an invalid value.
     """
     parts = []
     for key, value in ({**dict.fromkeys(RECIPE), **recipe} if set(recipe) <= set(RECIPE) else recipe).items():

@@ -24,15 +24,13 @@ NONE = "none"  # what does not exist, such as the pace without a batch, or the e
 class Scale:
     """A range of positive numbers, divided logarithmically into tenths.
 
-    Attributes:
-        name: the word before the number in a prompt.
-        low, high: the numbers written `0.0` and `1.0`; what is beyond is written as the nearer of them.
+    What is below `low` or above `high` is written as the nearer of them.
     """
 
-    name: str
+    name: str  # the word before the number in a prompt
     description: str
-    low: float
-    high: float
+    low: float  # is written `0.0`
+    high: float  # is written `1.0`
 
     def tenth(self, value: float) -> float:
         """The nearest tenth, from 0.0 to 1.0."""
@@ -63,9 +61,6 @@ def pace(recipe: Mapping[str, Any]) -> float | None:
     """lr / (batch · (1 − momentum)): how far a step goes for each example. None if the recipe has no batch or no lr.
 
     Without a momentum it is 0, as in an optimiser that has none.
-
-    Raises:
-        UserError: as `recipe_text`.
     """
     recipe_text(recipe)  # which checks it
     batch = recipe.get("batch")

@@ -95,9 +95,7 @@ def _shapes(table: pd.DataFrame, side: int, data: PairData, template: Template) 
 class StructureReader:
     """Finds the structure on each dataset of a question, in what was given for it or by measuring.
 
-    Args:
-        template: the prompt; one that shows no structure needs none, so nothing is read and no code runs.
-        facts: facts about datasets by name.
+    With a prompt that shows no structure, nothing is read and no code runs.
     """
 
     def __init__(self, template: Template, facts: Mapping[str, DatasetFacts]) -> None:
@@ -165,9 +163,6 @@ def read_structures(text: str) -> GivenStructure:
     """The value of `--structure`: `measure`, or the content of a file with JSON.
 
     A file may have several values, one after the other, as repeated commands append them.
-
-    Raises:
-        UserError: for a file that does not exist or is not JSON.
     """
     if text == MEASURE:
         return text

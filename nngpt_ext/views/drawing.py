@@ -27,11 +27,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def check_installed(what: str, extra: str, *libraries: str) -> None:
-    """Check that `libraries` are installed; `extra` is the extra of this package that installs them.
-
-    Raises:
-        UserError: if any of them is missing; `what` begins the message.
-    """
+    """Check that `libraries` are installed, which `extra` of this package installs; `what` begins the error."""
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{what} need {' and '.join(missing)}; type: {install_extra(extra)}")

@@ -75,11 +75,7 @@ def to_page(title: str, opening: str, tables: Sequence[Table]) -> str:
 def to_cell(opening: str, tables: Sequence[Table], remarks: Sequence[str] = (), folded: Sequence[Table] = ()) -> str:
     """HTML for the output of a notebook's cell; it requests nothing from the network and runs nothing.
 
-    Args:
-        opening: the first sentence.
-        tables: shown below it.
-        remarks: sentences below the tables, in smaller type.
-        folded: tables that the reader can unfold.
+    Below the tables stand `remarks` in smaller type, and the `folded` tables, which the reader can unfold.
     """
     return filled("views/templates/cell.html.jinja", opening=opening, tables=tables, remarks=remarks, folded=folded)
 

@@ -34,14 +34,7 @@ class Row:
 
 
 class Plot:
-    """The picture of spans on one axis.
-
-    Attributes:
-        rows: one for each span.
-        ticks: place and text of each tick of the axis.
-        width, height, axis: of the picture, and how far down its axis is.
-        words: what it shows, for those who do not see it.
-    """
+    """The picture of spans on one axis, with a row for each; `words` say what it shows to those who do not see it."""
 
     def __init__(self, spans: Sequence[Span], what: str) -> None:
         numbers = [n for s in spans for n in (s.value, *(s.ci95 or ()), s.other) if n is not None]
@@ -54,7 +47,7 @@ class Plot:
             share = (value - first * step) / ((last - first) * step)
             return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
 
-        self.width, self.axis = WIDTH, _TOP + _ROW * len(spans)
+        self.width, self.axis = WIDTH, _TOP + _ROW * len(spans)  # the latter: how far down it is
         self.height = self.axis + 20
         self.ticks = [(place(i * step), f"{i * step:.2f}") for i in range(first, last + 1)]
         self.rows = []

@@ -15,24 +15,16 @@ _FIGURES = re.compile(rf"{NO_NUMBER}|[-+]?[\d.,]+(?: to [-+]?[\d.,]+)?")
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header, and rows with a cell for each column. A table with one column is shown as a list.
-
-    Attributes:
-        caption: a sentence or two below the title.
-        marked: indices of the highlighted rows.
-        bars: one number in [0, 1] for each row, drawn as a bar in HTML.
-        spans: figures with their intervals, drawn above the table on an HTML page.
-        spans_are: what they show, in a sentence.
-    """
+    """A title, a header, and rows with a cell for each column. A table with one column is shown as a list."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
-    caption: str = ""
-    marked: frozenset[int] = frozenset()
-    bars: Sequence[float] = ()
-    spans: Sequence[Span] = ()
-    spans_are: str = ""
+    caption: str = ""  # a sentence or two below the title
+    marked: frozenset[int] = frozenset()  # indices of the highlighted rows
+    bars: Sequence[float] = ()  # one number in [0, 1] for each row, drawn as a bar in HTML
+    spans: Sequence[Span] = ()  # figures with their intervals, drawn above the table on an HTML page
+    spans_are: str = ""  # what they show, in a sentence
 
     @property
     def is_list(self) -> bool:

@@ -166,18 +166,6 @@ def test_the_link_is_shown(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_note_that_lists_links_separately(folder: Path) -> None:
-    """As earlier versions wrote it."""
-    enable("dataset_compare", base="embedded", folder=folder)
-    note = json.loads((folder / NOTE).read_text())
-    del note["files"]["bases/embedded"]
-    (folder / NOTE).write_text(json.dumps(note | {"links": ["bases/embedded"]}))
-    assert enabled(folder)["changed"] == []
-    assert enable("dataset_compare", base="embedded", folder=folder, dry_run=True) == []
-    disable("dataset_compare", folder=folder)
-    assert not folder.exists()
-
-
 def test_a_damaged_note(folder: Path) -> None:
     enable("dataset_compare", folder=folder)
     (folder / NOTE).write_text("{")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -124,20 +122,3 @@ def test_a_database_whose_building_was_interrupted_is_refused(database: Path, tm
         check_database(begun)
     with pytest.raises(UserError, match=r"incomplete.*type: nngpt-ext host database --out"):
         bench_host(begun, folder=made(tmp_path, "TuneNNGen"))
-
-
-def test_a_database_whose_process_was_killed_is_refused(database: Path, tmp_path: Path) -> None:
-    killed = tmp_path / "killed.db"
-    shutil.copy(database, killed)
-    script = f"""
-import os, sqlite3
-connection = sqlite3.connect({str(killed)!r})
-connection.execute("PRAGMA cache_size = 1")
-connection.execute("UPDATE prm SET value = value")
-connection.execute("UPDATE stat SET accuracy = accuracy / 2")
-os.kill(os.getpid(), 9)
-"""
-    subprocess.run([sys.executable, "-c", script], check=False)
-    assert killed.with_name("killed.db-journal").stat().st_size
-    with pytest.raises(UserError, match="incomplete: a journal was left beside it"):
-        check_database(killed)

@@ -208,7 +208,6 @@ SYSTEM_ONLY = "{% for m in messages if m.role == 'system' %}<{{ m.role }}>{{ m.c
 PARTS = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
 CUT = "{% for m in messages %}<{{ m.role }}>{{ m.content[:300] }}{% endfor %}"
 ONE_LINE = "{% for m in messages %}{{ m.content | replace('\n', ' ') }}{% endfor %}"
-FAILS = "{{ raise_exception('no chat') }}"
 ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate user/assistant') }}{% endif %}[INST] {{ m.content | trim }} [/INST]"
@@ -224,10 +223,6 @@ def test_a_chat_template_that_drops_the_users_text_is_refused(tmp_path: Path, te
         f"the chat template of the tokenizer in '{place}' does not show the user's whole text; "
         "correct its chat template, or use another base model"
     )
-
-
-def test_a_chat_template_that_fails_is_refused_with_its_reason(tmp_path: Path) -> None:
-    assert "does not show the user's whole text (no chat); correct" in line(folder(tmp_path, chat_template=FAILS))
 
 
 def test_a_chat_template_that_draws_at_random_is_refused(tmp_path: Path) -> None:
@@ -257,6 +252,7 @@ def test_a_chat_template_that_does_not_end_is_stopped(tmp_path: Path, template: 
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
+        ("{{ raise_exception('no chat') }}", "no chat); correct"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth exceeded"),
         ("{{ '%d' % 'x' }}", "%d format: a real number is required, not str"),

@@ -84,24 +84,12 @@ class SourceConfig(Stage):
 
 
 def open_source(kind: str = "auto", path: str | Path | None = None) -> Source:
-    """Open a source of records.
-
-    Args:
-        kind: a name in `KINDS`.
-        path: the folder `ab/nn` (or one that contains it), the database file or the table.
-
-    Raises:
-        UserError: for an unknown kind, and if there is nothing to read.
-    """
+    """Open a source of a kind in `KINDS`: the folder `ab/nn` (or one that contains it), a database file or a table."""
     return open_sources([SourceConfig(source=KINDS.check(kind), path=None if path is None else str(path))])
 
 
 def open_sources(configs: Sequence[SourceConfig]) -> Source:
-    """Open one source, or several as one.
-
-    Raises:
-        UserError: if there is nothing to read, and as `JoinedSource`.
-    """
+    """Open one source, or several as one."""
     found = []
     for config in configs:
         with parsing(f"cannot read records{'' if config.path is None else f' at {shown(config.path)}'}"):

@@ -35,10 +35,7 @@ class PackageSource:
     kind = "package"
 
     def __init__(
-        self,
-        folder: str | Path,
-        facts: Mapping[str, DatasetFacts] = LEMUR_FACTS,
-        recipe: Mapping[str, str] = RECIPE,
+        self, folder: str | Path, facts: Mapping[str, DatasetFacts] = LEMUR_FACTS, recipe: Mapping[str, str] = RECIPE
     ) -> None:
         self.facts, self.recipe = facts, recipe
         self.location = str(Path(folder).resolve())
@@ -100,11 +97,7 @@ def networks_in(folder: Path) -> Set[str]:
 
 
 def sources_in(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Source text of networks of such a folder.
-
-    Raises:
-        UserError: if one cannot be read.
-    """
+    """Source text of networks of such a folder."""
     found = {}
     for name in names:
         file = folder / f"{name}.py"

@@ -29,10 +29,7 @@ class SqliteSource:
     kind = "sqlite"
 
     def __init__(
-        self,
-        path: str | Path,
-        facts: Mapping[str, DatasetFacts] = LEMUR_FACTS,
-        recipe: Mapping[str, str] = RECIPE,
+        self, path: str | Path, facts: Mapping[str, DatasetFacts] = LEMUR_FACTS, recipe: Mapping[str, str] = RECIPE
     ) -> None:
         self.facts, self.recipe = facts, recipe
         self.path = Path(path)

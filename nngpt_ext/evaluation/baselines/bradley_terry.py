@@ -8,7 +8,7 @@ LightGBM's with Newton steps on the logistic loss of the pairs, or of a ridge re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from nngpt_ext.data.splits import even_folds
 from nngpt_ext.evaluation.baselines.features import (
+    Features,
     Side,
     all_features,
     evidence_features,
@@ -76,19 +77,12 @@ class Sides:
 
 @dataclass(frozen=True)
 class Contest:
-    """Pairs to learn from.
+    """Pairs to learn from, a row each."""
 
-    Attributes:
-        sides: numbers of both sides, shape (2, rows).
-        won: whether the first side is better, shape (rows,).
-        weight: of each pair, shape (rows,).
-        offset: log-odds that are known before, shape (rows,).
-    """
-
-    sides: np.ndarray
-    won: np.ndarray
+    sides: np.ndarray  # numbers of both sides, shape (2, rows)
+    won: np.ndarray  # whether the first side is better
     weight: np.ndarray
-    offset: np.ndarray
+    offset: np.ndarray  # log-odds that are known before
 
     def rows(self, mask: np.ndarray) -> Contest:
         return Contest(self.sides[:, mask], self.won[mask], self.weight[mask], self.offset[mask])
@@ -125,12 +119,9 @@ def _lightgbm() -> Any:
 
 
 def boosted_scores(features: np.ndarray, contest: Contest, rounds: Sequence[int]) -> list[np.ndarray]:
-    """Scores of all rows of `features` after each of the numbers of rounds; only sides in the contest are learned from.
+    """Scores of all rows of `features` after each of the rising numbers of trees in `rounds`.
 
-    Args:
-        features: of every side, shape (sides, features); NaN for what is unknown.
-        contest: the pairs to learn from.
-        rounds: rising numbers of trees.
+    Only sides in the contest are learned from. Features have the shape (sides, features), and NaN for what is unknown.
     """
     lightgbm = _lightgbm()
     learned, numbers = np.unique(contest.sides, return_inverse=True)
@@ -162,9 +153,6 @@ def ridge_scores(features: np.ndarray, contest: Contest, penalties: Sequence[flo
         for penalty in penalties
     ]
     return [features @ one.x for one in fitted]
-
-
-Features = Callable[["PairData", Sequence[Side]], np.ndarray]
 
 
 def bradley_terry(data: PairData, features: Features | None, linear: Features | None = None) -> np.ndarray:
@@ -224,30 +212,23 @@ def _inner_folds(data: PairData, names: np.ndarray) -> np.ndarray:
 
 BRADLEY_TERRY = (
     Baseline(
-        "bt_recipe",
-        "Bradley–Terry trees on the numbers of the recipes",
+        "bt_recipe", "Bradley–Terry trees on the numbers of the recipes",
         lambda data: bradley_terry(data, recipe_features),
     ),
     Baseline(
-        "bt_structure",
-        "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
+        "bt_structure", "Bradley–Terry trees on the networks' structure at the recipes' resolutions",
         lambda data: bradley_terry(data, structure_features),
     ),
     Baseline(
-        "bt_recipe_structure",
-        "Bradley–Terry trees on recipes and structure",
+        "bt_recipe_structure", "Bradley–Terry trees on recipes and structure",
         lambda data: bradley_terry(data, recipe_structure_features),
     ),
     Baseline(
-        "bt_evidence",
-        "Bradley–Terry trees, or a ridge regression, on the early accuracies",
-        lambda data: bradley_terry(data, evidence_features, linear_evidence),
-        evidence=True,
+        "bt_evidence", "Bradley–Terry trees, or a ridge regression, on the early accuracies",
+        lambda data: bradley_terry(data, evidence_features, linear_evidence), evidence=True,
     ),
     Baseline(
-        "bt_all",
-        "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
-        lambda data: bradley_terry(data, all_features, linear_all),
-        evidence=True,
+        "bt_all", "Bradley–Terry trees, or a ridge regression, on recipes, structure and early accuracies",
+        lambda data: bradley_terry(data, all_features, linear_all), evidence=True,
     ),
-)
+)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -42,35 +42,12 @@ class Side:
     evidence: Mapping[int, float] = field(default_factory=dict)
 
 
-def recipe_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-    """The dataset and the recipe's numbers, shape (sides, features); NaN for what the recipe does not state."""
-    rows = [_recipe(one.dataset, data.facts[one.dataset], one.recipe) for one in sides]
-    return np.column_stack([datasets_of(sides), rows, _further(sides)])
-
-
-def structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-    """The dataset and the network's structure at the recipe's resolution, shape (sides, features); NaN if unknown."""
-    return np.column_stack([datasets_of(sides), _structures(data, sides)])
-
-
-def recipe_structure_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-    """Both, shape (sides, features)."""
-    return np.column_stack([recipe_features(data, sides), _structures(data, sides)])
-
-
-def evidence_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-    """The dataset and the early accuracies, shape (sides, features); NaN where the network is not trained."""
-    return np.column_stack([datasets_of(sides), _evidence(data, sides)])
-
-
-def all_features(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-    """Recipe, structure and early accuracies, shape (sides, features)."""
-    return np.column_stack([recipe_structure_features(data, sides), _evidence(data, sides)])
+Features = Callable[["PairData", Sequence[Side]], np.ndarray]  # of shape (sides, features); NaN for what is unknown
 
 
 def linear_evidence(data: PairData, sides: Sequence[Side]) -> np.ndarray:
     """`evidence_features` for a linear model, with a slope for each dataset beside the common one."""
-    flags, own = datasets_of(sides)[:, 1:], _scaled(data, sides, _evidence(data, sides))
+    flags, own = datasets_of(data, sides)[:, 1:], _scaled(data, sides, _evidence(data, sides))
     each = [flags * column[:, None] for column in own.T]
     return np.column_stack([flags, own, *each])
 
@@ -134,6 +111,12 @@ def _shipped(keys: frozenset[str]) -> Mapping[tuple[str, Shape], object]:
     return shipped(keys)
 
 
+def _recipes(data: PairData, sides: Sequence[Side]) -> np.ndarray:
+    """The numbers of each recipe, shape (sides, features); NaN for what it does not state."""
+    rows = [_recipe(one.dataset, data.facts[one.dataset], one.recipe) for one in sides]
+    return np.column_stack([rows, _further(sides)])
+
+
 def _recipe(dataset: str, facts: DatasetFacts, recipe: Mapping[str, Any]) -> list[float]:
     lr, batch, momentum, dropout = (_number(recipe.get(name)) for name in ("lr", "batch", "momentum", "dropout"))
     kept = -math.log10(1 - counted_momentum(recipe))
@@ -153,7 +136,7 @@ def _further(sides: Sequence[Side]) -> np.ndarray:
     return coded.to_numpy(dtype="float64").reshape(len(sides), -1)
 
 
-def datasets_of(sides: Sequence[Side]) -> np.ndarray:
+def datasets_of(_: PairData, sides: Sequence[Side]) -> np.ndarray:
     """A dataset's number, which can be split into ranges, and a flag for each dataset."""
     names = sorted({side.dataset for side in sides})
     codes = np.array([names.index(side.dataset) for side in sides], dtype="int64")
@@ -166,3 +149,14 @@ def _number(value: Any) -> float:
 
 def _log10(value: float) -> float:
     return math.log10(value) if value > 0 else math.nan
+
+
+def _joined(*parts: Features) -> Features:
+    return lambda data, sides: np.column_stack([part(data, sides) for part in parts])
+
+
+recipe_features = _joined(datasets_of, _recipes)
+structure_features = _joined(datasets_of, _structures)
+recipe_structure_features = _joined(datasets_of, _recipes, _structures)
+evidence_features = _joined(datasets_of, _evidence)
+all_features = _joined(datasets_of, _recipes, _structures, _evidence)

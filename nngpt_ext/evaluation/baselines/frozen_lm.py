@@ -8,14 +8,13 @@ weights of its own for each dataset, and trees.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nngpt_ext.compact import compact_code
-from nngpt_ext.data.cache import cache_folder, from_cache, to_cache
+from nngpt_ext.data.cache import cache_folder, keep_arrays, kept_arrays
 from nngpt_ext.evaluation.baselines.bradley_terry import bradley_terry
 from nngpt_ext.evaluation.baselines.features import Side, datasets_of
 from nngpt_ext.evaluation.baselines.trees import COMPONENTS, DECIMALS
@@ -46,30 +45,27 @@ def frozen_lm(data: PairData, base: Base) -> dict[str, np.ndarray]:
         reduced = dict(zip(names, np.round(reduce.transform(table), DECIMALS), strict=True))
 
     def trees(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-        return np.column_stack([datasets_of(sides), [reduced[one.nn] for one in sides]])
+        return np.column_stack([datasets_of(data, sides), [reduced[one.nn] for one in sides]])
 
     def linear(data: PairData, sides: Sequence[Side]) -> np.ndarray:
-        flags, own = datasets_of(sides)[:, 1:], np.array([reduced[one.nn] for one in sides])
+        flags, own = datasets_of(data, sides)[:, 1:], np.array([reduced[one.nn] for one in sides])
         return np.column_stack([flags, *(flags * column[:, None] for column in own.T)])
 
-    return {
-        "frozen_lm_linear": bradley_terry(data, None, linear),
-        "frozen_lm_trees": bradley_terry(data, trees),
-    }
+    return {"frozen_lm_linear": bradley_terry(data, None, linear), "frozen_lm_trees": bradley_terry(data, trees)}
 
 
 def embeddings(base: Base, sources: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The embedding of each source by the source, shape (hidden size,), float32; from the cache if it is there."""
     keys = {source: text_digest(source) for source in sources}
     file = cache_folder() / "embeddings" / f"{base.sha256[:16]}-{TOKENS}.npz"
-    kept = dict(from_cache(file, _read) or {})
+    kept = kept_arrays(file, base.model.config.get_text_config().hidden_size)
     missing = [source for source, key in keys.items() if key not in kept]
     with Progress("embedding", len(missing), unit="networks") as progress:
         for number, source in enumerate(missing, 1):
             kept[keys[source]] = _embedding(base, source)
             progress.advance(1)
             if number % _KEEP_EVERY == 0 or number == len(missing):
-                to_cache(file, lambda place: _write(place, kept))
+                keep_arrays(file, kept)
     return {source: kept[key] for source, key in keys.items()}
 
 
@@ -83,13 +79,3 @@ def _embedding(base: Base, source: str) -> np.ndarray:
     with torch.inference_mode():
         states = base.model.base_model(ids, use_cache=False).last_hidden_state
     return np.asarray(states[0].float().mean(dim=0).cpu().numpy())
-
-
-def _read(file: Path) -> dict[str, np.ndarray]:
-    with np.load(file) as found:
-        return dict(zip(found["keys"].tolist(), found["table"], strict=True))
-
-
-def _write(file: Path, kept: Mapping[str, np.ndarray]) -> None:
-    with file.open("wb") as opened:  # given a name, numpy would append its own suffix
-        np.savez(opened, keys=np.array(list(kept)), table=np.array(list(kept.values())))

@@ -14,6 +14,7 @@ from nngpt_ext.evaluation.metrics import first_wins
 if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData
 
+_DATASETS = ["dataset_1", "dataset_2"]
 SHRINKAGE = 10.0  # pseudo-pairs of the pair prior in the prior of a kind
 
 
@@ -46,26 +47,20 @@ def pair_prior(train: pd.DataFrame, pairs: pd.DataFrame, weights: Mapping[str, f
         pairs: the pairs to judge.
         weights: how much a network counts; 1 for those that are not named.
     """
-    wins, total = _counted(train, _datasets(train), weights)
-    wanted = _datasets(pairs)
-    return (_looked_up(wins, wanted) + 1) / (_looked_up(total, wanted) + 2)
+    found = _counted(train, pairs, weights, _DATASETS)
+    return np.asarray((found["wins"] + 1) / (found["n"] + 2))
 
 
 def kind_prior(
-    train: pd.DataFrame,
-    pairs: pd.DataFrame,
-    kinds: Mapping[str, str],
-    weights: Mapping[str, float] | None = None,
+    train: pd.DataFrame, pairs: pd.DataFrame, kinds: Mapping[str, str], weights: Mapping[str, float] | None = None
 ) -> np.ndarray:
     """A pair prior of each kind of network, shrunk to the common one by 10 pseudo-pairs.
 
     A network without a kind has the common prior. Arguments are those of `pair_prior`, and `kinds` by network.
     """
-    wins, total = _counted(train, _of_kind(train, kinds), weights)
-    wanted, common = _of_kind(pairs, kinds), pair_prior(train, pairs, weights)
-    stated = pairs["nn"].isin(kinds).to_numpy()
-    own, n = (np.where(stated, _looked_up(values, wanted), 0.0) for values in (wins, total))
-    return (own + SHRINKAGE * common) / (n + SHRINKAGE)
+    known, asked = (rows.assign(kind=rows["nn"].map(kinds)) for rows in (train, pairs))
+    own = _counted(known, asked, weights, ["kind", *_DATASETS])
+    return np.asarray((own["wins"] + SHRINKAGE * pair_prior(train, pairs, weights)) / (own["n"] + SHRINKAGE))
 
 
 def pair_weights(pairs: pd.DataFrame, weights: Mapping[str, float] | None) -> np.ndarray:
@@ -73,27 +68,13 @@ def pair_weights(pairs: pd.DataFrame, weights: Mapping[str, float] | None) -> np
     return pairs["nn"].map(weights or {}).fillna(1.0).to_numpy(dtype="float64")
 
 
-def _datasets(pairs: pd.DataFrame) -> pd.Series:
-    return pd.Series(list(zip(pairs["dataset_1"], pairs["dataset_2"], strict=True)), pairs.index, dtype="object")
-
-
-def _of_kind(pairs: pd.DataFrame, kinds: Mapping[str, str]) -> pd.Series:
-    rows = zip(pairs["nn"].map(kinds), pairs["dataset_1"], pairs["dataset_2"], strict=True)
-    return pd.Series(list(rows), pairs.index, dtype="object")
-
-
 def _counted(
-    train: pd.DataFrame, groups: pd.Series, weights: Mapping[str, float] | None
-) -> tuple[Mapping[object, float], Mapping[object, float]]:
-    """The weight of the pairs that dataset_1 wins, and of all, by group."""
-    table = pd.DataFrame({"group": groups, "n": pair_weights(train, weights)}, train.index)
-    table["wins"] = table["n"] * first_wins(train)
-    sums = table.groupby("group")[["wins", "n"]].sum()
-    return sums["wins"].to_dict(), sums["n"].to_dict()
-
-
-def _looked_up(values: Mapping[object, float], wanted: pd.Series) -> np.ndarray:
-    return np.array([values.get(one, 0.0) for one in wanted], dtype="float64")
+    train: pd.DataFrame, pairs: pd.DataFrame, weights: Mapping[str, float] | None, keys: list[str]
+) -> pd.DataFrame:
+    """Of each pair, the weight of the training pairs with the same keys that dataset_1 wins (`wins`), and of all."""
+    n = pair_weights(train, weights)
+    sums = train[keys].assign(wins=n * first_wins(train), n=n).groupby(keys)[["wins", "n"]].sum()
+    return sums.reindex(pd.MultiIndex.from_frame(pairs[keys]), fill_value=0.0)
 
 
 PRIORS = (

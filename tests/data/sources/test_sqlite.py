@@ -15,7 +15,6 @@ from pandas.testing import assert_frame_equal
 from nngpt_ext import Predictor, run_task
 from nngpt_ext.data.cache import read_trials
 from nngpt_ext.data.load import load_pairs
-from nngpt_ext.data.pairs import build_pairs
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.data.sources.sqlite import SqliteSource
@@ -47,15 +46,6 @@ def test_more_names_than_sqlite_has_variables(database: Path) -> None:
     source = SqliteSource(database)
     names = sorted(source.networks())
     assert source.sources([*names, *(f"no network {i}" for i in range(300_000))]) == source.sources(names)
-
-
-def test_the_same_pairs_as_the_tree(tree: Path, database: Path) -> None:
-    for use in ("best", "random", "all"):
-        left, right = (
-            build_pairs(read_trials(source, 5, cached=False).frame, 5, use=use)
-            for source in (PackageSource(tree), SqliteSource(database))
-        )
-        assert_frame_equal(left, right, check_exact=True)
 
 
 def test_faults_are_counted_and_the_rest_is_the_same(faulty_tree: Path, tmp_path: Path) -> None:
