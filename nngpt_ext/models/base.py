@@ -198,6 +198,7 @@ def load_base(
 
 def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) -> Base:
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -222,7 +223,9 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
             check_complete(folder, model, info)
     except (UserError, torch.OutOfMemoryError):
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError, StrictDataclassError
+    ) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         advice = f"; {found}" if (found := copy_advice(folder)) else ""
         raise UserError(f"cannot load base model '{base}' from '{folder}': {reason}{advice}") from None

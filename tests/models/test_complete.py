@@ -63,6 +63,19 @@ def test_weights_of_another_model(
     assert line(place, bits) == f"'{place}' {message}{ADVICE}"
 
 
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ("many", "StrictDataclassFieldValidationError: Validation error for field 'vocab_size': "),
+        (0, "IndexError: "),
+        (-5, "RuntimeError: Trying to create tensor with negative dimension -5"),
+    ],
+)
+def test_no_number_of_tokens(tmp_path: Path, size: Any, reason: str) -> None:
+    place = changed(tmp_path, vocab_size=size)
+    assert line(place, bits=False).startswith(f"cannot load base model '{place}' from '{place}': {reason}")
+
+
 @pytest.mark.parametrize("bits", [True, False])
 def test_a_head_that_is_the_embedding_is_not_missed(tmp_path: Path, bits: bool) -> None:
     base = load_base(str(changed(tmp_path, "lm_head", tie_word_embeddings=True)), load_in_4bit=bits)
