@@ -53,13 +53,13 @@ def to_cache(file: Path, write: Callable[[Path], object]) -> None:
         log.warning("the results are not cached: %s", error)
 
 
-def kept_arrays(file: Path, width: int) -> dict[str, np.ndarray]:
-    """The arrays of `width` numbers that `keep_arrays` wrote, by their keys."""
+def kept_arrays(file: Path, width: int = -1) -> dict[str, np.ndarray]:
+    """The arrays that `keep_arrays` wrote, by their keys; each has `width` numbers, if that is known."""
 
     def read(place: Path) -> dict[str, np.ndarray]:
         with np.load(place, allow_pickle=False) as stored:
             keys, values = (stored[name] for name in stored.files)
-            return dict(zip(keys.tolist(), values.reshape(-1, width), strict=True))
+            return dict(zip(keys.tolist(), values.reshape(len(keys), width), strict=True))
 
     return from_cache(file, read) or {}
 

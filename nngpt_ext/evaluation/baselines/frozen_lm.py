@@ -58,7 +58,7 @@ def embeddings(base: Base, sources: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The embedding of each source by the source, shape (hidden size,), float32; from the cache if it is there."""
     keys = {source: text_digest(source) for source in sources}
     file = cache_folder() / "embeddings" / f"{base.sha256[:16]}-{TOKENS}.npz"
-    kept = kept_arrays(file, base.model.config.get_text_config().hidden_size)
+    kept = kept_arrays(file)
     missing = [source for source, key in keys.items() if key not in kept]
     with Progress("embedding", len(missing), unit="networks") as progress:
         for number, source in enumerate(missing, 1):
