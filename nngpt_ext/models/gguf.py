@@ -21,8 +21,8 @@ from nngpt_ext.errors import UserError, parsing
 from nngpt_ext.extras import install_extra
 from nngpt_ext.io import cannot_write, file_digest, replacing_folder, write_text
 from nngpt_ext.models.complete import check_complete
+from nngpt_ext.models.pre_tokenizer import set_splits
 from nngpt_ext.models.requirements import import_library
-from nngpt_ext.models.splits import set_splits
 
 log = logging.getLogger(__name__)
 

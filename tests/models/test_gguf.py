@@ -23,8 +23,8 @@ from nngpt_ext.host.installation import CONF
 from nngpt_ext.host.integration import enable
 from nngpt_ext.models.base import base_folder, base_hash, load_base
 from nngpt_ext.models.gguf import NOTE, copy_place, gguf_file, packaged_file, quantised_before
+from nngpt_ext.models.pre_tokenizer import set_splits
 from nngpt_ext.models.presets import PRESETS
-from nngpt_ext.models.splits import set_splits
 from nngpt_ext.study.grid import Block
 from tests import models_made
 
