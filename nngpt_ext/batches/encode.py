@@ -71,7 +71,13 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     """
     shared = os.path.commonprefix(list(texts))  # noqa: RUF071  of texts, not of paths
     cut = shared.rfind("\n", 0, max(0, len(shared) - _APART)) + 1
-    if len(texts) > _FEW and cut > _APART and _splits_there(tokenizer, shared[cut - _APART : cut + _APART]):
+    behind = shared[cut : cut + _APART]  # white space might be lost at the beginning of a text
+    if (
+        len(texts) > _FEW
+        and cut > _APART
+        and behind.strip()
+        and _splits_there(tokenizer, shared[cut - _APART : cut + _APART])
+    ):
         first, last, head, *tails = _ids(
             tokenizer, [texts[0], texts[-1], shared[:cut], *(text[cut:] for text in texts)]
         )

@@ -79,9 +79,10 @@ class Batcher:
         return await asyncio.wrap_future(one.answers)
 
     def between(self, task: Callable[[], Any]) -> None:
-        """Have the thread run a function before the next questions, such as one that loads models."""
+        """Have the thread run a function before the next questions, such as one that loads models; once if it waits."""
         with self._changed:
-            self._tasks.append(task)
+            if task not in self._tasks:
+                self._tasks.append(task)
             self._changed.notify()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nngpt_ext.serve.guard import problem
 
 HEAD = 10.0  # seconds for a request's line and headers
+UNREAD = 60.0  # seconds in which a client reads nothing of an answer
 BODY = 40.0  # seconds for its body, beyond what the guard waits, which says what is wrong
 _FULL = "too many connections; ask again in 1 s"
 
@@ -32,6 +33,7 @@ class Connection(H11Protocol):
         super().__init__(config, *given, **named)
         self._most, self.limit_concurrency = self.limit_concurrency, None  # uvicorn's own answer is plain text
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._waits_for: object = None  # the state of the other side that the timer is for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,7 +49,23 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._unwatch()
+        self._read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`: the client reads more slowly than is written, or not at all."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._read()
+        super().resume_writing()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def handle_events(self) -> None:
         """Read what has arrived."""
@@ -62,8 +80,12 @@ class Connection(H11Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether no whole head of a request has arrived, and none is being answered."""
-        return self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        """Whether no whole head of a request has arrived, and nothing of an answer is unsent."""
+        return self.conn.their_state is h11.IDLE and not self._busy
+
+    @property
+    def _busy(self) -> bool:
+        return self.transport.is_closing() or self.transport.get_write_buffer_size() > 0
 
     @property
     def until(self) -> float:
@@ -72,7 +94,7 @@ class Connection(H11Protocol):
 
     def end(self, why: str) -> None:
         """Close it; if a part of a request has arrived, `why` is said."""
-        if self.transport.is_closing():
+        if self._busy:
             return
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._answer(408, why)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds that a question waits for another program's lock
 REST = 5.0  # seconds until it is tried again
+LAST = 60.0  # seconds for what is left when the server stops
 _MOST = 20_000  # answers that are kept to be written later
 
 
@@ -47,11 +48,14 @@ class ServedStore(PredictionStore):
                 self._rest(error)
         return []
 
-    def add_rows(self, rows: Iterable[Mapping[Any, Any]]) -> int:
-        """See `PredictionStore.add_rows`; the number of those that were written."""
+    def add_rows(self, rows: Iterable[Mapping[Any, Any]], now: bool = False) -> int:
+        """See `PredictionStore.add_rows`; the number of those that were written.
+
+        `now`: try it also if it has just failed.
+        """
         with self._turn:
             self._waiting |= {(row["question"], row["nn"]): row for row in rows}
-            if not self._waiting or time.monotonic() < self._until:
+            if not self._waiting or (not now and time.monotonic() < self._until):
                 return 0
             try:
                 written = super().add_rows(self._waiting.values())
@@ -65,11 +69,13 @@ class ServedStore(PredictionStore):
             return written
 
     def flush(self, last: bool = False) -> None:
-        """Try to write what waits, at the `last` also if that has just failed."""
-        if last:
-            self._until = 0.0
-        if self._waiting:
-            self.add_rows([])
+        """Try to write what waits; at the `last` for up to a minute, until it is written."""
+        end = time.monotonic() + (LAST if last else 0.0)
+        while self._waiting:
+            self.add_rows([], now=last)
+            if not self._waiting or time.monotonic() >= end:
+                break
+            time.sleep(0.2)
         if last and self._waiting:
             log.error("%d answers were given, and could not be written to the store", len(self._waiting))
 

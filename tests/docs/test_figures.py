@@ -22,7 +22,7 @@ import pytest
 
 from nngpt_ext.networks.catalogue import SHIPPED
 from nngpt_ext.networks.source import LIMIT, MOST_TOKENS
-from nngpt_ext.serve.connection import HEAD
+from nngpt_ext.serve.connection import HEAD, UNREAD
 from nngpt_ext.serve.guard import Guard
 from tests.docs.blocks import ROOT
 
@@ -766,6 +766,7 @@ def serving() -> list[str]:
     return [
         f"a source's characters ({LIMIT:,}) and words and signs ({MOST_TOKENS:,},",
         f"the time for a request's head ({HEAD:.0f} s) and body ({body:.0f} s)",
+        f"and an answer that nobody reads ({UNREAD:.0f} s)",
     ]
 
 

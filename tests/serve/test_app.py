@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from nngpt_ext import Client, PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.errors import for_shell
+from nngpt_ext.serve.batcher import Batcher
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.guard import MOST
 from tests import models_made
@@ -249,6 +250,21 @@ def test_what_waits_is_computed_together_and_once(run: RunResult) -> None:
         assert float(lines['nngpt_ext_questions_total{source="computed"}']) == 32 * pairs
         assert float(lines["nngpt_ext_waiting_questions"]) == 0
         assert len(batcher._recent[deployment.predictors[name]]) == 2 * pairs
+
+
+def test_a_task_that_waits_is_done_once() -> None:
+    """Twenty signals in a second are one reading of the adapters."""
+    batcher, go, done = Batcher(10), threading.Event(), list[int]()
+
+    def task() -> None:
+        done.append(1)
+
+    batcher.between(go.wait)
+    for _ in range(20):
+        batcher.between(task)
+    go.set()
+    batcher.close()
+    assert done == [1]
 
 
 def test_a_full_queue_and_a_deadline(run: RunResult) -> None:

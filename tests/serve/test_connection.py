@@ -69,6 +69,28 @@ def test_a_head_and_a_body_have_their_time(deployment: Deployment, monkeypatch: 
             assert client.get(f"{server.url}/healthz").is_success
 
 
+def test_who_does_not_read_is_left_in_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who reads slowly is not, though new connections need a place."""
+    monkeypatch.setattr(connection, "UNREAD", 1.5)
+    ask, number = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 600
+    with served(deployment, connections=8) as server, opened(server, ask * number) as deaf:
+        with opened(server, ask * number) as slow, ExitStack() as stack:
+            time.sleep(0.5)
+            for _ in range(12):
+                stack.enter_context(opened(server))
+            got = 0
+            while got < number:
+                content = slow.recv(1_000_000)
+                assert content
+                got += content.count(b"HTTP/1.1 200")
+        time.sleep(2)
+        content = b""
+        with suppress(ConnectionResetError):
+            while block := deaf.recv(1_000_000):
+                content += block
+        assert content.count(b"HTTP/1.1 200") < number
+
+
 def test_a_full_server_says_so(deployment: Deployment) -> None:
     with served(deployment, connections=1) as server:
         assert server.service.batcher is not None

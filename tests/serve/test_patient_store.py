@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,12 @@ from nngpt_ext.serve import patient_store
 from nngpt_ext.serve.deployment import Deployment
 from tests.serve.conftest import Running, served
 from tests.serve.test_app import CODE, problem
+
+ROW = {
+    "source": "s", "epoch": 5, "dataset_1": "a", "dataset_2": "b", "given_1": "", "given_2": "",
+    "log_odds": 0.0, "probability_1": 0.5, "flipped": False, "abstain": True, "predicted": "a", "prompt": "p",
+    "prompt_hash": "h", "adapter": "x", "calibration": "", "base_model": "m",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,6 +88,24 @@ def test_a_store_without_its_table(own_server: Running, file: Path) -> None:
         assert client.compare(CODE, "mnist", "svhn").winner
 
 
+def test_the_last_answers_wait_for_another_program(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while another thread tries to write them."""
+    monkeypatch.setattr(patient_store, "LAST", 20.0)
+    own = patient_store.ServedStore.open(f"sqlite:///{file}", 0.3)
+    other = sqlite3.connect(file, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    assert own.add_rows([{**ROW, "question": "q", "nn": "late"}]) == 0
+    own._until = 0.0
+    threads = [threading.Thread(target=own.flush), threading.Timer(1.5, lambda: (other.rollback(), other.close()))]
+    for one in threads:
+        one.start()
+    own.flush(last=True)
+    for one in threads:
+        one.join()
+    assert own.waiting == 0
+    assert stored(file) == {"late"}
+
+
 def test_answers_that_wait_are_bounded(
     run: RunResult, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,13 +113,8 @@ def test_answers_that_wait_are_bounded(
     own = patient_store.ServedStore.open(f"sqlite:///{file}", 0.1)
     with closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        row = {
-            "source": "s", "epoch": 5, "dataset_1": "a", "dataset_2": "b", "given_1": "", "given_2": "",
-            "log_odds": 0.0, "probability_1": 0.5, "flipped": False, "abstain": True, "predicted": "a", "prompt": "p",
-            "prompt_hash": "h", "adapter": "x", "calibration": "", "base_model": "m",
-        }  # fmt: skip
         for i in range(3):
-            assert own.add_rows([{**row, "question": f"q{i}{j}", "nn": "n"} for j in range(2)]) == 0
+            assert own.add_rows([{**ROW, "question": f"q{i}{j}", "nn": "n"} for j in range(2)]) == 0
             own._until = 0.0
         assert own.waiting == 3
         other.rollback()
