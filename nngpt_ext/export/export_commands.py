@@ -19,7 +19,6 @@ app = typer.Typer(
     help="Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness.",
     epilog="Example: nngpt-ext export hub --run runs/demo --out demo-adapter",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Run = Annotated[Path, typer.Option("--run", help="Folder of a finished run.")]

@@ -14,7 +14,6 @@ app = typer.Typer(
     help="Use the task with NNGPT: status, configuration, tuner, outputs.",
     epilog="Example: nngpt-ext host status",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Where = Annotated[Path | None, typer.Option("--host", help="Where NNGPT is, if not where Python finds it.")]
