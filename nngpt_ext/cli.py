@@ -205,7 +205,8 @@ def study(
     resume: Annotated[bool, typer.Option("--resume", help="Continue; finished cells are not repeated.")] = False,
     draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of the finished cells.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, each on one core; by default one for each GPU.")
+        int | None,
+        typer.Option(min=1, help="Runs at a time, each on one core if several; by default one for each GPU."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

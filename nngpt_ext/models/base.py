@@ -76,7 +76,10 @@ class Base:
 
         config = self.model.config.get_text_config()
         needed = tokens * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
-        return bool(needed < torch.cuda.mem_get_info(self.device)[0] * 0.75)
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
+            self.device
+        )  # by earlier runs here
+        return bool(needed < (torch.cuda.mem_get_info(self.device)[0] + kept) * 0.75)
 
 
 def base_folder(base: str, *, revision: str | None = None, configured: bool = False, advice: str | None = None) -> Path:

@@ -24,6 +24,7 @@ from nngpt_ext.errors import UserError, for_shell, typed
 
 log = logging.getLogger(__name__)
 
+_FAILED = "failed:\t"  # begins the line with the reason of a run that failed
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -96,14 +97,16 @@ class RunProcesses:
             for line in process.stdout:
                 number, tab, text = line.rstrip().partition("\t")
                 own = bool(tab) and number.isdecimal()
-                if own and int(number) == logging.ERROR:
+                if line.startswith(_FAILED):
                     reason = text
                 elif line.strip():
                     log.log(int(number) if own else logging.WARNING, "%s: %s", name, text if own else line.rstrip())
         code = process.returncode
-        if code < 0 or code == 2:
+        if code < 0:
             killed = f"its process was killed by signal {-code}, perhaps for lack of memory (try fewer workers)"
-            raise UserError(reason or killed)
+            raise UserError(killed)
+        if code == 2 and reason:
+            raise UserError(reason)
         if code:
             raise RuntimeError(reason or f"its process ended with code {code}")
 
@@ -126,7 +129,7 @@ def main() -> None:
         except Exception as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            print(f"{logging.ERROR}\t{reason_of(error)}", flush=True)
+            print(f"{_FAILED}{reason_of(error)}", flush=True)
             sys.exit(2 if isinstance(error, UserError) else 1)
 
 

@@ -101,8 +101,13 @@ def test_the_kernels(cached: int, options: list[int]) -> None:
     torch.manual_seed(0)
     shapes = ((HEADS, n), (KEY_HEADS, cached + n), (KEY_HEADS, cached + n))
     tensors = [torch.randn(1, h, k, 64).bfloat16().double().requires_grad_() for h, k in shapes]
-    found = flash_attention(
-        *(x.detach().bfloat16().cuda().requires_grad_() for x in tensors), layout_of(row, cached), 0.125
-    )
+    given = [x.detach().bfloat16().cuda().requires_grad_() for x in tensors]
+    found = flash_attention(*given, layout_of(row, cached), 0.125)
     expected = behind_a_mask(tuple(tensors), np.hstack([np.ones((n, cached), dtype=bool), row.visible()]), 0.125)
     assert (found.cpu() - expected).norm() < 0.01 * expected.norm()
+    weights = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, given, weights.bfloat16().cuda()),
+        torch.autograd.grad(expected, tensors, weights.bfloat16().double()), strict=True,
+    ):  # fmt: skip
+        assert (one.cpu() - other).norm() < 0.01 * other.norm()

@@ -86,6 +86,23 @@ def test_a_fault_of_long_rows_only_is_found(
     assert re.search(rf"\(shared: {reason}; masked: {reason}\)", message)
 
 
+@pytest.mark.parametrize(("factor", "difference"), [(0.5, r"[\d.]+"), (torch.nan, "nan")])
+def test_a_fault_of_another_network_of_a_long_row_is_found(
+    factor: float, difference: str, model: Any, group: list[Example], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    whole = attention._Parts.forward
+
+    def wrong_at_first(*given: Any) -> Any:
+        found = whole(*given)
+        if found.shape[2] > 1000:
+            found = torch.cat([factor * found[:, :, :200], found[:, :, 200:]], dim=2)
+        return found
+
+    monkeypatch.setattr(attention._Parts, "forward", staticmethod(wrong_at_first))
+    assert checked_engine(model, group, 0, "shared", row_tokens=2048) == "masked"
+    assert re.search(rf"\(shared: in a row of [12],\d{{3}} tokens, answers differ by {difference} in", caplog.text)
+
+
 @pytest.mark.parametrize(
     ("factors", "why"),
     [

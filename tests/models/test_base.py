@@ -17,6 +17,7 @@ import torch
 from nngpt_ext.compact import compact_code
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import (
+    ACTIVATION_BYTES,
     adapted,
     base_folder,
     base_hash,
@@ -336,3 +337,16 @@ def test_warnings_of_sources_are_ignored_by_many_threads_and_shown_afterwards() 
     assert after == during
     assert shown == []
     assert list(warnings.filters) == before
+
+
+def test_memory_that_earlier_runs_left_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps what a run of this process has freed, and the next one may have it."""
+    base = models_made.base("llama")
+    config = base.model.config
+    needed = 8192 * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
+    for name, value in (("memory_reserved", needed), ("memory_allocated", 0)):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda _device, value=value: value)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device: (needed // 2, 4 * needed))
+    assert base.holds_activations(8192)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda _device: needed)  # by a model
+    assert not base.holds_activations(8192)
