@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -177,7 +178,7 @@ def test_a_full_row_without_memory_is_skipped(
     monkeypatch.setattr(model.model, "forward", full)
     caplog.clear()
     assert checked_engine(model, group, 0, engine, training=True, row_tokens=2048) == engine
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert sum(length > 1000 for length in lengths) == 1 + back
     assert not model.training
 

@@ -71,7 +71,7 @@ def test_a_head_and_a_body_have_their_time(deployment: Deployment, monkeypatch: 
 
 def test_who_does_not_read_is_left_in_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """And who reads slowly is not, though new connections need a place."""
-    monkeypatch.setattr(connection, "UNREAD", 1.5)
+    monkeypatch.setattr(connection, "UNREAD", 4.0)
     ask, number = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 600
     with served(deployment, connections=8) as server, opened(server, ask * number) as deaf:
         with opened(server, ask * number) as slow, ExitStack() as stack:
@@ -83,7 +83,7 @@ def test_who_does_not_read_is_left_in_time(deployment: Deployment, monkeypatch: 
                 content = slow.recv(1_000_000)
                 assert content
                 got += content.count(b"HTTP/1.1 200")
-        time.sleep(2)
+        time.sleep(5)
         content = b""
         with suppress(ConnectionResetError):
             while block := deaf.recv(1_000_000):
