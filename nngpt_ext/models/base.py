@@ -76,9 +76,8 @@ class Base:
 
         config = self.model.config.get_text_config()
         needed = tokens * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
-        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
-            self.device
-        )  # by earlier runs here
+        # What earlier runs of this process have freed is kept by torch, and is free for the next.
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return bool(needed < (torch.cuda.mem_get_info(self.device)[0] + kept) * 0.75)
 
 

@@ -49,23 +49,23 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._unwatch()
-        self._read()
+        self._expect_reading(False)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`: the client reads more slowly than is written, or not at all."""
         super().pause_writing()
-        self._unread = self.loop.call_later(UNREAD, self.transport.abort)
+        self._expect_reading(True)
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._read()
+        self._expect_reading(False)
         super().resume_writing()
 
-    def _read(self) -> None:
+    def _expect_reading(self, expected: bool) -> None:
         if self._unread is not None:
             self._unread.cancel()
-            self._unread = None
+        self._unread = self.loop.call_later(UNREAD, self.transport.abort) if expected else None
 
     def handle_events(self) -> None:
         """Read what has arrived."""
@@ -94,7 +94,9 @@ class Connection(H11Protocol):
 
     def end(self, why: str) -> None:
         """Close it; if a part of a request has arrived, `why` is said."""
-        if self._busy:
+        if self._busy:  # with an answer: a whole request has its time from then on
+            self._unwatch()
+            self._watch()
             return
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._answer(408, why)

@@ -39,7 +39,7 @@ from nngpt_ext.study.measurement import compare_bases, learning_curve, measure
 from nngpt_ext.study.outcome import CellResult, CurvePoint, PricePoint, Study
 from nngpt_ext.study.price import price_of_knowing
 from nngpt_ext.study.sections import write_study
-from nngpt_ext.tasks.folds import fold_runs, run_folds, unfinished
+from nngpt_ext.tasks.folds import fold_runs, raise_failed, run_folds, unfinished
 from nngpt_ext.tasks.pipeline import Loader, find_template, run_pipeline
 from nngpt_ext.tasks.processes import RunProcesses, gpus
 from nngpt_ext.tuning.ranks import one_process
@@ -179,7 +179,7 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader, workers: int) -> None:
                 log.info("%s", progress)
                 if cell.run in failed:
                     raise UserError(f"the run that this cell uses has failed: {cell.run}")
-                _wait_for(begun.get(cell.run, {}))
+                _wait_for(begun.get(cell.run, {}), cell, folder)
                 _run_cell(cell, folder, loader)
             except Exception as error:  # whatever one cell does, the others continue
                 failed.add(cell.run)
@@ -191,9 +191,9 @@ def _run_cells(grid: Grid, folder: Path, loader: Loader, workers: int) -> None:
                 log.info("%s: finished%s", progress, took)
 
 
-def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str, dict[str, Future[None]]]:
-    """The unfinished runs of cells, by name, started in processes; those of a split with folds are its folds."""
-    begun: dict[str, dict[str, Future[None]]] = {}
+def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str, dict[int, Future[None]]]:
+    """The unfinished runs of cells, started in processes, by fold; a split without folds has one, 0."""
+    begun: dict[str, dict[int, Future[None]]] = {}
     for cell in cells:
         place = inside(folder, "cells", cell.run)
         if cell.run in begun or cell.not_here or (place / REPORT).is_file():
@@ -202,23 +202,21 @@ def _begun(cells: list[Cell], folder: Path, processes: RunProcesses) -> dict[str
         with suppress(Exception):  # the cell says it when its turn comes
             if _unavailable(cell):
                 continue
-            runs = {"": own}
             if own.data.all_folds:
-                runs = {f"fold {n}": run for n, run in unfinished(fold_runs(own, place, resume=True)).items()}
-            begun[cell.run] = {
-                name: processes.submit(", ".join(filter(None, (cell.run, name))), run) for name, run in runs.items()
-            }
+                runs = unfinished(fold_runs(own, place, resume=True))
+                begun[cell.run] = {n: processes.submit(f"{cell.run}, fold {n}", run) for n, run in runs.items()}
+            else:
+                begun[cell.run] = {0: processes.submit(cell.run, own)}
     return begun
 
 
-def _wait_for(runs: Mapping[str, Future[None]]) -> None:
-    """Wait for all runs of a cell, then raise the first error, with the folds that failed."""
-    failed = {name: error for name, run in runs.items() if (error := run.exception()) is not None}
-    if failed:
-        first = next(iter(failed.values()))
-        if not (folds := ", ".join(filter(None, failed))):
-            raise first
-        raise UserError(f"{folds} failed: {_one_line(first)}; finished folds are kept: {resuming()}") from first
+def _wait_for(runs: Mapping[int, Future[None]], cell: Cell, folder: Path) -> None:
+    """Wait for all runs of a cell, then raise what the cell would raise in this process."""
+    failed = {n: error for n, run in runs.items() if isinstance(error := run.exception(), Exception)}
+    if failed and cell.config.data.all_folds:
+        raise_failed(inside(folder, "cells", cell.run), failed)
+    for error in failed.values():
+        raise error
 
 
 def _run_cell(cell: Cell, folder: Path, loader: Loader) -> None:
@@ -304,7 +302,7 @@ def _result(cell: Cell, folder: Path) -> CellResult:
     return CellResult.model_validate({**cell.model_dump(exclude={"config", "not_here"}), **found})
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: Exception) -> str:
     """An error on one line, with its type if it was not written for the user."""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return " ".join(f"{kind}{error}".split())

@@ -73,7 +73,7 @@ def run_folds(
         workers = 1 if on_epoch is not None else min(len(waiting), config.workers or len(gpus()) or usable_cores())
         failed = _side_by_side(waiting, workers) if workers > 1 else _in_turn(waiting, on_epoch, loader)
         if failed:
-            _raise(folder, failed)
+            raise_failed(folder, failed)
     return _pool(folder, [Path(own.output_dir) for own in runs.values()])
 
 
@@ -105,7 +105,13 @@ def unfinished(runs: Runs) -> dict[int, TaskConfig]:
     }
 
 
-def _raise(folder: Path, failed: Mapping[int, Exception]) -> None:
+def raise_failed(folder: Path, failed: Mapping[int, Exception]) -> None:
+    """Raise an error that names the folds that failed, and says why the first did.
+
+    Raises:
+        UserError: if all failed with one.
+        RuntimeError: otherwise.
+    """
     first, numbers = failed[min(failed)], [str(fold) for fold in sorted(failed)]
     which = f"fold {numbers[0]}" if len(numbers) == 1 else f"folds {', '.join(numbers)}"
     message = f"{which} in '{folder}' failed: {reason_of(first)}; finished folds are kept: {resuming()}"
