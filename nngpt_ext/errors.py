@@ -12,6 +12,7 @@ from pathlib import Path
 
 _LONGEST = 1_600  # characters of a message
 _ALIKE = 0.75  # of two names, from 0 to 1, by difflib
+_LONGEST_NAME = 500  # characters; for longer ones there is no hint, which would take too long
 _in_shell = False
 _in_request: ContextVar[bool] = ContextVar("in_request", default=False)
 _SHORT = reprlib.Repr()
@@ -126,6 +127,8 @@ def nearest_name(word: str, known: Iterable[str], others: Collection[str] = ()) 
     Case and separators do not count, and numbers must be the same. What is in `others` is not misspelt, and with them
     neither is a known name with one more word, such as fashion-mnist or cifar-10-c.
     """
+    if len(word) > _LONGEST_NAME:
+        return None
     names, own = {plain(name): name for name in known}, plain(word)
     if own in names:
         return names[own]

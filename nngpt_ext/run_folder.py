@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
-from nngpt_ext.settings import dump_config, filled
+from nngpt_ext.settings import dump_config, faults, filled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -375,10 +375,11 @@ def read_adapter_file(folder: Path, name: str, kind: type[T]) -> T:
         return TypeAdapter(kind).validate_json(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"'{folder}' was not written by this version: it has no {name}; run the task again") from None
+    except ValidationError as error:
+        told = faults(error.errors(), [])
     except Exception as error:
-        raise UserError(
-            f"'{file}' is damaged ({type(error).__name__}: {_reason(error)}); fetch or train the adapter again"
-        ) from None
+        told = _reason(error)
+    raise UserError(f"'{file}' is damaged ({told}); fetch or train the adapter again")
 
 
 def read_table(file: Path) -> pd.DataFrame:

@@ -56,6 +56,15 @@ def hide_password(url: str) -> str:
 
 C = TypeVar("C", bound=BaseModel)
 _MOST_TOLD = 20  # faults: each is compared with all known keys
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "dictionary": "a mapping",
+    "list": "a list",
+    "datetime": "a date, such as 2026-11-30 or 2026-11-30T12:00:00",
+}  # as a user calls what pydantic calls so
 
 
 def build_config(model: type[C], *layers: Mapping[str, Any], what: str = "configuration") -> C:
@@ -100,6 +109,10 @@ def _fault(error: dict[str, Any], known: list[str]) -> str:
         hint = nearest(path, alike) or nearest(path, known) or did_you_mean(found)
         return f"unknown key {shown(path)}{hint or '; known: ' + ', '.join(known)}"
     message, given = error["msg"].removeprefix("Value error, "), error.get("input")
+    kind = re.match(r"Input should be a valid (\w+)", message)
+    if kind and kind[1] in _KINDS:
+        message = f"must be {_KINDS[kind[1]]}"
+    message = message.replace("Input should be", "must be")
     if error["type"] == "model_type":
         inner = next((f" with keys such as {key}" for key in known if key.startswith(f"{path}.")), "")
         message = f"must be a mapping{inner}"

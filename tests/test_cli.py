@@ -159,7 +159,7 @@ SIMPLE = {  # seen before anything is read
     "store": ((*RUN, "--set", "store=nonsense"), "cannot use the prediction store 'nonsense'"),
     "store folder": ((*RUN, "--set", "store=sqlite:///nngpt.yaml/p.db"), "cannot use the prediction store"),
     "key": ((*RUN, "--set", "tuning.epoks=3"), "unknown key 'tuning.epoks' (did you mean 'tuning.epochs'?)"),
-    "value": ((*RUN, "--set", "tuning.epochs=0"), "tuning.epochs: input should be greater than or equal to 1"),
+    "value": ((*RUN, "--set", "tuning.epochs=0"), "tuning.epochs: must be greater than or equal to 1"),
     "setting": ((*RUN, "--set", "tuning.epochs"), "'tuning.epochs' is not key=value"),
     "label": (("pairs", "--label", "normal"), "unknown label 'normal' (did you mean 'normalized'?)"),
     "label of baselines": (("baselines", "--label", "x"), "unknown label 'x'; known: normalized, percentile"),

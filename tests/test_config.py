@@ -176,11 +176,11 @@ def test_all_faults_are_told_in_one_line():
     assert message.startswith("configuration: ")
     assert sorted(message.removeprefix("configuration: ").split("; ")) == [
         "data.label: unknown label 'x'",
-        "data.seed: input should be greater than or equal to 0 (given: -1)",
+        "data.seed: must be greater than or equal to 0 (given: -1)",
         "known: normalized, percentile",
-        "model.lora.r: input should be a valid integer, unable to parse string as an integer (given: 'a')",
-        "tuning.epochs: input should be a valid integer, got a number with a fractional part (given: 2.5)",
-        "tuning.warmup: input should be less than or equal to 1 (given: 3)",
+        "model.lora.r: must be a whole number (given: 'a')",
+        "tuning.epochs: must be a whole number (given: 2.5)",
+        "tuning.warmup: must be less than or equal to 1 (given: 3)",
         "unknown key 'data.epoc' (did you mean 'data.epoch'?)",
         "unknown key 'epochs' (did you mean 'tuning.epochs'?)",
     ]
@@ -203,7 +203,7 @@ def test_a_slip_of_the_pen_in_a_group_is_answered_with_the_group(group):
 def test_numbers_that_libraries_do_not_take():
     told = faults({"data": {"seed": 2**32, "epoch": 10**24}, "tuning": {"seed": 5_000_000_000}})
     assert told.count("less than 4294967296") == 2
-    assert "data.epoch: input should be less than or equal to 1000000" in told
+    assert "data.epoch: must be less than or equal to 1000000" in told
 
 
 def test_a_key_like_no_other_lists_the_known_ones():

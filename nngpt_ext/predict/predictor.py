@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from nngpt_ext.data.facts import GivenFacts
-from nngpt_ext.errors import UserError
+from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import digest
 from nngpt_ext.models.base import LOADING, hub_folder
 from nngpt_ext.networks.structure import Structure
@@ -307,8 +307,8 @@ class Predictor:
         Raises:
             UserError: for fewer than two datasets, an invalid name, and facts that the prompt shows and are unknown.
         """
-        if isinstance(datasets, str):
-            raise UserError(f"datasets are a list of names, not the text '{datasets}'")
+        if datasets is not None and (isinstance(datasets, (str, Mapping)) or not isinstance(datasets, Iterable)):
+            raise UserError(f"datasets are a list of names, not {shown(datasets)}")
         given = list(self.datasets if datasets is None else datasets)
         self.check.check_datasets(given)
         names = sorted(set(given))

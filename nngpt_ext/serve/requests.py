@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
 
 from nngpt_ext.networks.source import LIMIT
 
 MOST_DATASETS, MOST_NETWORKS, MOST_ROWS, MOST_KEYS = 64, 1_000, 10_000, 100  # of one request
-Dataset = Annotated[str, Field(min_length=1, max_length=200)]
+LONGEST = 200  # characters of a dataset's name
 _CODE = "class Net(nn.Module): …"
 _EXPLAIN = "whether the answer has an `explanation`: the prior, what it rests on, and warnings"
 _RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
+
+
+def _short(dataset: Any) -> Any:
+    if isinstance(dataset, str) and len(dataset) > LONGEST:
+        raise ValueError(f"a dataset's name has at most {LONGEST} characters, not {len(dataset):,}")
+    return dataset
+
+
+def _few(datasets: Any) -> Any:
+    if isinstance(datasets, list):
+        if len(datasets) > MOST_DATASETS:
+            raise ValueError(f"at most {MOST_DATASETS} datasets are ranked at once, not {len(datasets):,}")
+        for one in datasets:
+            _short(one)
+    return datasets
+
+
+def _schema(kind: Any) -> WithJsonSchema:
+    """What the schema says of a value that the predictor checks: in the words that its users know."""
+    return WithJsonSchema(TypeAdapter(kind).json_schema())
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+_Names = Annotated[list[_Name], Field(min_length=2, max_length=MOST_DATASETS)]
+Dataset = Annotated[Any, AfterValidator(_short), _schema(_Name)]
+Datasets = Annotated[Any, AfterValidator(_few), _schema(_Names | None)]
+Recipe = Annotated[Any, _schema(dict[str, Any] | None)]
+Accuracies = Annotated[Any, _schema(dict[str, float] | None)]
+Structure = Annotated[Any, _schema(str | dict[str, Any] | list[Any] | None)]
+Evidence = Annotated[Any, _schema(dict[str, dict[str, float]] | None)]
 
 
 class _Asked(BaseModel):
@@ -32,10 +62,10 @@ class Network(_Asked):
 
     nn_code: str = Field(max_length=LIMIT, description="the network's source", examples=[_CODE])
     nn: Annotated[str, Field(max_length=500)] | None = Field(None, description="the network's name in the store")
-    recipe: dict[str, Any] | None = Field(None, description="one, or one for each dataset", examples=[_RECIPE])
-    accuracies: dict[str, float] | None = Field(None, description="by dataset, normalised", examples=[{"mnist": 0.9}])
-    structure: str | dict[str, Any] | list[Any] | None = Field(None, description="numbers by dataset, or `measure`")
-    evidence: dict[str, dict[str, float]] | None = Field(None, description="accuracies by dataset and epoch")
+    recipe: Recipe = Field(None, description="one, or one for each dataset", examples=[_RECIPE])
+    accuracies: Accuracies = Field(None, description="by dataset, normalised", examples=[{"mnist": 0.9}])
+    structure: Structure = Field(None, description="numbers by dataset, or `measure`")
+    evidence: Evidence = Field(None, description="accuracies by dataset and epoch")
 
     def given(self) -> dict[str, Any]:
         """What is given beside the source, as arguments of a `Query`."""
@@ -54,9 +84,7 @@ class CompareRequest(Network):
 class RankRequest(Network):
     """A network and the datasets to rank."""
 
-    datasets: list[Dataset] | None = Field(
-        None, min_length=2, max_length=MOST_DATASETS, description="by default those of the training"
-    )
+    datasets: Datasets = Field(None, description="two or more; by default those of the training")
     adapter: str | None = Field(None, description="which one answers, if the server has several")
     explain: bool = Field(False, description=_EXPLAIN)
 
@@ -65,8 +93,8 @@ class ScoreRequest(_Asked):
     """Networks for each of which datasets are ranked."""
 
     networks: list[Network] = Field(min_length=1, max_length=MOST_NETWORKS)
-    datasets: list[Dataset] | None = Field(None, min_length=2, max_length=MOST_DATASETS)
-    recipe: dict[str, Any] | None = Field(None, description="of the networks without their own")
+    datasets: Datasets = Field(None, description="two or more; by default those of the training")
+    recipe: Recipe = Field(None, description="of the networks without their own")
     adapter: str | None = Field(None, description="which one answers, if the server has several")
 
 

@@ -19,6 +19,7 @@ from nngpt_ext.errors import UserError, for_request, unknown
 from nngpt_ext.predict.answers import Comparison
 from nngpt_ext.serve.deployment import NO_STORE, Deployment
 from nngpt_ext.serve.guard import Guard, problem
+from nngpt_ext.serve.requests import Accuracies, Dataset, Datasets, Evidence, Recipe, Structure
 from nngpt_ext.settings import faults
 from nngpt_ext.version import __version__
 
@@ -92,9 +93,9 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
     @server.tool(description=f"On which of two datasets a neural network will reach the higher accuracy.\n{_WORTH}")
     @_told
     def compare(
-        nn_code: str, dataset_1: str, dataset_2: str, recipe: dict[str, Any] | None = None,
-        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
-        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+        nn_code: str, dataset_1: Dataset, dataset_2: Dataset, recipe: Recipe = None,
+        accuracies: Accuracies = None, structure: Structure = None, evidence: Evidence = None,
+        adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
         return _answer(deployment.of(adapter).compare(nn_code, dataset_1, dataset_2, recipe=recipe, **given))
@@ -102,9 +103,9 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
     @server.tool(description=f"Rank datasets by how well a neural network will do on them, best first.\n{_WORTH}")
     @_told
     def rank(
-        nn_code: str, datasets: list[str] | None = None, recipe: dict[str, Any] | None = None,
-        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
-        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+        nn_code: str, datasets: Datasets = None, recipe: Recipe = None,
+        accuracies: Accuracies = None, structure: Structure = None, evidence: Evidence = None,
+        adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
         found = deployment.of(adapter).rank(nn_code, datasets, recipe, **given)
@@ -118,9 +119,9 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
     )
     @_told
     def prior(
-        dataset_1: str, dataset_2: str, recipe: dict[str, Any] | None = None,
-        accuracies: dict[str, float] | None = None, structure: dict[str, Any] | None = None,
-        evidence: dict[str, dict[str, float]] | None = None, adapter: str | None = None,
+        dataset_1: Dataset, dataset_2: Dataset, recipe: Recipe = None,
+        accuracies: Accuracies = None, structure: Structure = None, evidence: Evidence = None,
+        adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
         return _answer(deployment.of(adapter).prior(dataset_1, dataset_2, recipe=recipe, **given))

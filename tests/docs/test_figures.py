@@ -764,7 +764,15 @@ def base_models() -> list[str]:
 
 def serving() -> list[str]:
     body = inspect.signature(Guard).parameters["timeout"].default
+    speed, soak = read(RESULTS + "serve-cpu.json"), read(RESULTS + "serve-soak.json")
+    memory = [used for _, used in soak["memory_mb"]]
     return [
+        f"{speed['clients']} clients and questions never asked before: {speed['pairs_per_second']:.0f} pairs a second,"
+        f" {speed['against_one_at_a_time']:.0f} times as many as one question at a time",
+        f"21 pairs within {speed['p95_ms']:.0f} ms (95 of 100 times), and answers of the store come at "
+        f"{speed['stored_per_second']:,.0f} a second",
+        f"{soak['questions']:,} questions were answered, {soak['lost']} lost, and its memory stayed between "
+        f"{min(memory)} and {max(memory)} MB",
         f"a source's characters ({LIMIT:,}) and words and signs ({MOST_TOKENS:,},",
         f"the time for a request's head ({HEAD:.0f} s) and body ({body:.0f} s)",
         f"and an answer that nobody reads ({UNREAD:.0f} s)",

@@ -70,7 +70,7 @@ def test_its_configuration_is_checked_like_ours(plugin: Path, project: Path) -> 
         "error: configuration: unknown key 'min_confidense' (did you mean 'min_confidence'?)"
     )
     assert mistake(cli([plugin], "run", "winners", "--set", "min_confidence=4", cwd=project)) == (
-        "error: configuration: min_confidence: input should be less than or equal to 1 (given: 4)"
+        "error: configuration: min_confidence: must be less than or equal to 1 (given: 4)"
     )
     assert mistake(cli([plugin], "run", "winners", "--set", "min_confidence=1", cwd=project)) == (
         "error: 'sqlite:///runs/demo/predictions.db' holds no prediction of confidence 1"

@@ -166,7 +166,7 @@ def test_arguments_given_in_part_go_with_the_hosts_defaults(given: dict[str, int
     ],
 )
 def test_a_number_that_is_not_whole(given: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=rf"arguments of NNGPT's main: {next(iter(given))}: input should be .*given: "):
+    with pytest.raises(UserError, match=rf"arguments of NNGPT's main: {next(iter(given))}: must be .*given: "):
         map_arguments(given)
 
 

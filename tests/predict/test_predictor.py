@@ -215,7 +215,7 @@ def test_a_prompt_that_shows_the_networks_name_cannot_be_asked(run: RunResult, t
         (lambda p: list(p.compare_many([("a",) * 9])), "a question is a Query or a tuple of its fields"),
         (lambda p: list(p.compare_many(["abc"])), "a question is a Query or a tuple of its fields"),
         (lambda p: list(p.compare_many([None])), "a question is a Query or a tuple of its fields"),
-        (lambda p: p.rank("x = 1", "mnist"), "datasets are a list of names, not the text 'mnist'"),
+        (lambda p: p.rank("x = 1", "mnist"), "datasets are a list of names, not 'mnist'"),
         (lambda p: p.rank("x = 1", ["mnist", 3]), "a dataset's name must be printable text on one line, not 3"),
         (lambda p: p.compare("x = 1", "mnist", "svhn", recipe={"mnist": RECIPE, "svhn": 3}), "the recipe for 'svhn'"),
     ],

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nngpt_ext import Client, PredictionStore, Predictor, RunResult, UserError
-from nngpt_ext.errors import for_shell
+from nngpt_ext.errors import for_request, for_shell
 from nngpt_ext.serve.batcher import Batcher
 from nngpt_ext.serve.deployment import Deployment
 from nngpt_ext.serve.guard import MOST
@@ -124,6 +124,42 @@ def test_predictions_of_the_store(server: Running, client: Client) -> None:
 )  # fmt: skip
 def test_mistakes(server: Running, body: object, status: int, words: str) -> None:
     assert words in problem(post(server, "/v1/compare", body), status)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given"),
+    [
+        ("code_only", {"datasets": ["mnist"]}),
+        ("code_only", {"datasets": []}),
+        ("code_only", {"datasets": ["mnist", ""]}),
+        ("code_only", {"datasets": ["mnist", 3]}),
+        ("code_only", {"datasets": "mnist"}),
+        ("code_only", {"datasets": {"mnist": 1}}),
+        ("code_only", {"datasets": 3}),
+        ("recipe", {"recipe": [0.1]}),
+        ("recipe", {"recipe": "lr"}),
+        ("normalized_accuracy", {"accuracies": {"mnist": "high"}}),
+        ("normalized_accuracy", {"accuracies": {"mnist": float("nan")}}),
+        ("normalized_accuracy", {"accuracies": [0.9]}),
+        ("structure", {"structure": 3}),
+    ],
+)  # fmt: skip
+def test_what_a_predictor_refuses_is_refused_in_its_words(
+    asking: Callable[[str], Path], prompt: str, given: dict[str, Any]
+) -> None:
+    deployment = Deployment([str(asking(prompt))])
+    with served(deployment) as server, Client(server.url) as client, pytest.raises(UserError) as remote:
+        client.rank(CODE, **given)
+    with for_request(), pytest.raises(UserError) as local:
+        deployment.of(None).rank(CODE, **given)
+    assert str(remote.value) == str(local.value)
+
+
+def test_a_name_that_is_far_too_long(server: Running) -> None:
+    pair = {"nn_code": CODE, "dataset_1": "a " * 50_000, "dataset_2": "svhn"}
+    words = "the request: dataset_1: a dataset's name has at most 200 characters, not 100,000"
+    assert words in problem(post(server, "/v1/compare", pair), 422)
+    assert "not 1,000" in problem(post(server, "/v1/rank", {"nn_code": CODE, "datasets": ["mnist"] * 1_000}), 422)
 
 
 def test_far_too_many_keys_are_refused_at_once(server: Running) -> None:

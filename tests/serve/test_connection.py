@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 
+from nngpt_ext import RunResult
 from nngpt_ext.serve import connection
 from nngpt_ext.serve.deployment import Deployment
 from tests.serve.conftest import Running, served
@@ -87,6 +90,26 @@ def test_who_does_not_read_is_left_in_time(deployment: Deployment, monkeypatch: 
             while block := deaf.recv(1_000_000):
                 content += block
         assert content.count(b"HTTP/1.1 200") < number
+
+
+def test_a_connection_is_not_idle_while_its_answer_is_read(
+    run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEAD", 0.3)
+    deployment = Deployment([str(run.output_dir)], store=f"sqlite:///{tmp_path / 's.db'}")
+    assert deployment.store is not None
+    deployment.store.add_run(run.output_dir)
+    rows = pd.concat([deployment.store.query(limit=1)] * 8_000)
+    deployment.store.add(rows.assign(nn=[f"network {i}" for i in range(8_000)]))
+    ask = b"GET /v1/predictions?limit=8000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with served(deployment) as server, opened(server, ask) as slow:
+        content = b""
+        while not content.endswith(b"]"):
+            time.sleep(0.02)
+            block = slow.recv(65_536)
+            assert block, f"cut after {len(content):,} bytes"
+            content += block
+    assert len(json.loads(content.partition(b"\r\n\r\n")[2])) == 8_000
 
 
 def test_a_full_server_says_so(deployment: Deployment) -> None:

@@ -73,12 +73,12 @@ def test_a_mistake_reaches_the_agent_as_the_user_would_see_it(deployment: Deploy
     ("tool", "given", "words"),
     [
         ("compare", {"nn_code": CODE}, "compare: dataset_1: field required; dataset_2: field required"),
-        ("compare", ASKED | {"dataset_1": 3}, "compare: dataset_1: input should be a valid string (given: 3)"),
-        ("compare", ASKED | {"recipe": [1]}, "compare: recipe: input should be a valid dictionary (given: [1])"),
+        ("compare", ASKED | {"dataset_1": 3}, "a dataset's name must be printable text on one line, not 3"),
+        ("compare", ASKED | {"recipe": [1]}, "the recipe for 'mnist' must be a mapping with"),
         ("compare", ASKED | {"datset": "x"}, "unknown argument of compare 'datset'; known: accuracies, adapter, "),
         ("rank", {"nn_code": CODE, "dataset": ["mnist"]}, "unknown argument of rank 'dataset' (did you mean "),
-        ("predictions", {"limit": 0}, "predictions: limit: input should be greater than or equal to 1 (given: 0)"),
-        ("predictions", {"since": "x" * 9_000}, "predictions: since: input should be a valid datetime"),
+        ("predictions", {"limit": 0}, "predictions: limit: must be greater than or equal to 1 (given: 0)"),
+        ("predictions", {"since": "x" * 9_000}, "predictions: since: must be a date, such as 2026-11-30"),
         ("comparison", ASKED, "unknown tool 'comparison'"),
     ],
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_arguments_that_are_wrong_are_one_line(
     result = asyncio.run(asked(make_tools(deployment), tool, given))
     assert result.is_error
     said = result.content[0].text
-    assert said.startswith(words)
+    assert words in said
     assert said.isprintable()
     assert len(said) < 1_700
 

@@ -128,14 +128,14 @@ MISTAKES = {
     ),
     "no cells": (grid(cells=[]), "a study has cells or price"),
     "no prompts": (grid(cells=[{**BLOCK, "prompts": []}]), "block 1: prompts: list should have at least 1 item"),
-    "no list": (grid(cells=[{**BLOCK, "prompts": "recipe"}]), "block 1: prompts: input should be a valid list"),
+    "no list": (grid(cells=[{**BLOCK, "prompts": "recipe"}]), "block 1: prompts: must be a list"),
     "key of a run": (
         grid(common={"tuning": {"epoks": 3}}),
         "unknown key 'tuning.epoks' (did you mean 'tuning.epochs'?)",
     ),
     "value of a run": (
         grid(cells=[{**BLOCK, "settings": {"data": {"epoch": 0}}}]),
-        "data.epoch: input should be greater than or equal to 1",
+        "data.epoch: must be greater than or equal to 1",
     ),
     "origin": (grid(cells=[{**BLOCK, "settings": {"data": {"hold_out": "ga"}}}]), "hold_out goes with split by_origin"),
     "set twice": (
@@ -167,8 +167,8 @@ MISTAKES = {
         "tested_on: random needs the adapter of one run, and by_family has one for each fold; choose a fold (settings: "
         "{data: {fold: 0}}), or leave random out",
     ),
-    "curve": (grid(learning_curve=[0]), "learning_curve.0: input should be greater than 0"),
-    "tested on": (grid(cells=[{**BLOCK, "tested_on": ["worst"]}]), "block 1: tested_on.0: input should be 'best' or"),
+    "curve": (grid(learning_curve=[0]), "learning_curve.0: must be greater than 0"),
+    "tested on": (grid(cells=[{**BLOCK, "tested_on": ["worst"]}]), "block 1: tested_on.0: must be 'best' or"),
     "no YAML": ("a: [", "is not YAML"),
     "no keys": ("- a", "has no keys"),
 }  # fmt: skip
