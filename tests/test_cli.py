@@ -154,7 +154,7 @@ SIMPLE = {  # seen before anything is read
         (*RUN, "--set", "model.base=embeded"),
         "unknown base model 'embeded' (did you mean 'embedded'?)",
     ),
-    "base folder": ((*RUN, "--set", "model.base=./none"), "unknown base model './none'"),
+    "base folder": ((*RUN, "--set", "model.base=./none"), "there is no './none'; a base model is"),
     "fine-tuner": ((*RUN, "--set", "tuning.finetuner=qlara"), "unknown fine-tuner 'qlara' (did you mean 'qlora'?)"),
     "store": ((*RUN, "--set", "store=nonsense"), "cannot use the prediction store 'nonsense'"),
     "store folder": ((*RUN, "--set", "store=sqlite:///nngpt.yaml/p.db"), "cannot use the prediction store"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError, setting, typed, unknown
+from nngpt_ext.errors import UserError, setting, shown, typed, unknown
 from nngpt_ext.extras import pip
 from nngpt_ext.models.architecture import check_finite, experts_in_full, make_deterministic, read_directly
 from nngpt_ext.models.complete import check_complete, check_unquantised
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 # functions and defaults of torch for the whole process: two threads at once get wrong weights and leave some of the
 # exchanged functions behind, so that all later loads fail too.
 LOADING = threading.RLock()
-LOCATIONS = "a folder, a GGUF file, a hub id (owner/name)"  # of base models, beside the presets
+_LOCATIONS = "a folder, a GGUF file, a hub id (owner/name)"  # of base models, beside the presets
 
 # Of a layer, for each token and unit of its width; 42 were measured on a Llama of 7B parameters in NF4 with LoRA.
 ACTIVATION_BYTES = 48
@@ -101,7 +101,7 @@ def base_folder(base: str, *, revision: str | None = None, configured: bool = Fa
             raise UserError(f"'{folder}' has no *.safetensors; other weights are not read, because they may run code")
         return folder
     if not is_hub_id(location):
-        raise unknown("base model", base, PRESETS, LOCATIONS)
+        raise unknown_base(base)
     advice = advice or f"download it and give its folder: {typed('--base FOLDER', 'base=FOLDER')}"
     if configured:
         own = f"or use the model in the package: {setting('model.base', 'embedded')}"
@@ -137,7 +137,14 @@ def local_base(base: str, *, revision: str | None = None) -> Path | None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form `owner/name`."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.lower().endswith(".gguf")
+
+
+def unknown_base(name: str) -> UserError:
+    """The error for what is neither a preset, nor a place on this machine, nor a hub id."""
+    if "/" in name or name.lower().endswith(".gguf"):
+        return UserError(f"there is no {shown(name)}; a base model is {', '.join(sorted(PRESETS))}, {_LOCATIONS}")
+    return unknown("base model", name, PRESETS, _LOCATIONS)
 
 
 def hub_folder(

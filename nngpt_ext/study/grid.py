@@ -16,9 +16,9 @@ from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.splits import SPLITS
-from nngpt_ext.errors import UserError, unknown
+from nngpt_ext.errors import UserError
 from nngpt_ext.io import text_digest
-from nngpt_ext.models.base import LOCATIONS, is_hub_id
+from nngpt_ext.models.base import is_hub_id, unknown_base
 from nngpt_ext.models.gguf import gguf_file
 from nngpt_ext.models.presets import PRESETS
 from nngpt_ext.settings import Stage, build_config, read_project
@@ -40,7 +40,7 @@ def _known_prompt(name: str) -> str:
 def _known_base(name: str) -> str:
     """Allow a base that is known but not available here: its cells are recorded as not run."""
     if name not in PRESETS and not is_hub_id(name) and not Path(name).is_dir() and not gguf_file(Path(name)):
-        raise unknown("base model", name, PRESETS, LOCATIONS)
+        raise unknown_base(name)
     return name
 
 

@@ -120,7 +120,7 @@ def test_a_tokenizer_without_stop_token_is_refused(tmp_path: Path) -> None:
         load_base(str(folder), load_in_4bit=False)
 
 
-@pytest.mark.parametrize("base", ["deepseek", "/no/such/folder", "./models/none", "~/model", "a/b/c", "gpt2"])
+@pytest.mark.parametrize("base", ["deepseek", "gpt2"])
 def test_unknown_base_lists_the_presets(base: str) -> None:
     with pytest.raises(UserError) as caught:
         load_base(base)
@@ -130,6 +130,12 @@ def test_unknown_base_lists_the_presets(base: str) -> None:
         "embedded-small, smollm2-135m, a folder, a GGUF file, a hub id (owner/name)"
     )
     assert all(name in message for name in PRESETS)
+
+
+@pytest.mark.parametrize("base", ["/no/such/folder", "./models/none", "~/model", "a/b/c", "a/model.GGUF", "none.gguf"])
+def test_a_place_that_does_not_exist(base: str) -> None:
+    with pytest.raises(UserError, match=f"^there is no '{base}'; a base model is deepseek-coder-1.3b, .*a GGUF file"):
+        load_base(base)
 
 
 def test_a_folder_without_config(tmp_path: Path) -> None:

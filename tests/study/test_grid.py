@@ -62,8 +62,8 @@ def test_all_unknown_names_are_told_at_once(tmp_path):
     assert "unknown prompt 'code_onyl' (did you mean 'code_only'?); known: code_only, " in line
     assert "unknown base model 'embeded' (did you mean 'embedded'?); known: " in line
     assert all(
-        f"unknown {what}" in line
-        for what in ("prompt 'story'", "base model './none'", "base model 'deepseek-coder-70b'")
+        what in line
+        for what in ("unknown prompt 'story'", "there is no './none'", "unknown base model 'deepseek-coder-70b'")
     )
     assert "unknown split 'by_networks' (did you mean 'by_network'?); known: by_" in line
     assert "unknown label 'percent' (did you mean 'percentile'?); known: normalized, percentile" in line
