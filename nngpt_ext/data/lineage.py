@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from nngpt_ext.compact import compact_code
 from nngpt_ext.declaration import Declarations, Named
@@ -20,7 +20,6 @@ from nngpt_ext.io import text_digest
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 # pandas and numpy are imported in the functions: the command line reads the declarations for its help.
 
@@ -76,15 +75,19 @@ def kind_of_origin(name: str) -> str:
 
 
 @cache
-def known_lineage() -> pd.DataFrame:
-    """The sources that the package knows, by their sha256.
+def known_lineage() -> dict[str, list[Any]]:
+    """The sources that the package knows, column by column.
 
-    Columns: `key`, the sha256 of the compacted source; the number of the family at each level; `origin`; `kind`.
+    Columns: `text`, the sha256 of the source; `key`, that of the compacted source; the number of the family at each
+    level; `origin`; `kind`.
     """
     import pyarrow.parquet as pq
 
-    with as_file(files("nngpt_ext.data") / TABLE) as file:
-        return pq.read_table(file).to_pandas().set_index("text")
+    with (
+        as_file(files("nngpt_ext.data") / TABLE) as file,
+        pq.ParquetFile(file) as table,
+    ):  # without pandas, for `compare`
+        return cast(dict[str, list[Any]], table.read().to_pydict())
 
 
 def source_keys(sources: Mapping[str, str]) -> dict[str, str]:
@@ -95,8 +98,8 @@ def source_keys(sources: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def _keys_by_text() -> dict[str, str]:
-    known = known_lineage()["key"]
-    return dict(zip(map(str, known.index), known, strict=True))
+    known = known_lineage()
+    return dict(zip(known["text"], known["key"], strict=True))
 
 
 def known_key(source: str) -> str | None:

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scipy.special import expit
-
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import digest, file_digest
@@ -31,6 +29,7 @@ from nngpt_ext.run_folder import (
 from nngpt_ext.scoring.basis import Seen, read_seen
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.scoring.lines import read_prior
+from nngpt_ext.scoring.logistic import logistic
 from nngpt_ext.scoring.note import read_note
 from nngpt_ext.scoring.scorer import LocalScorer
 
@@ -85,7 +84,7 @@ class AdapterFiles:
 
     def probability(self, log_odds: float) -> float:
         """Probability of the first dataset, calibrated if there is a calibration."""
-        return float(expit(log_odds) if self.calibration is None else self.calibration.probability(log_odds))
+        return float(logistic(log_odds) if self.calibration is None else self.calibration.probability(log_odds))
 
     def abstains(self, log_odds: float, datasets: Iterable[str]) -> bool:
         """Whether an answer abstains, because a dataset is unseen or the confidence is below the threshold."""

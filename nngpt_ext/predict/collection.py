@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from scipy.special import expit
 
 from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError
@@ -27,6 +26,7 @@ from nngpt_ext.predict.question import Query
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.inputs import Evidence
 from nngpt_ext.prompts.structures import GivenStructure
+from nngpt_ext.scoring.logistic import logistic
 from nngpt_ext.shards import Parts, part_file
 from nngpt_ext.views.wording import NO_MODULE, beginning, count, not_trained_on
 
@@ -238,7 +238,7 @@ def score_shard(predictor: Predictor, job: Job, networks: Sequence[Network], tar
     )
     rows = [
         (
-            c.nn, c.dataset_1, c.dataset_2, c.winner, float(expit(c.log_odds)),
+            c.nn, c.dataset_1, c.dataset_2, c.winner, float(logistic(c.log_odds)),
             c.probability if predictor.calibrated else None, c.log_odds, c.flipped, c.abstain, c.cut_to,
             c.source_tokens, c.model,
         )

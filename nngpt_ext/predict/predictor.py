@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy.special import expit
 
 from nngpt_ext.data.facts import GivenFacts
 from nngpt_ext.errors import UserError, shown
@@ -24,6 +23,7 @@ from nngpt_ext.prompts.inputs import ARGUMENTS, Evidence, Recipe
 from nngpt_ext.prompts.structures import MEASURE, GivenStructure
 from nngpt_ext.run_folder import ADAPTER, REPORT, no_run
 from nngpt_ext.scoring.basis import Basis
+from nngpt_ext.scoring.logistic import logistic
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.scoring.scorer import Scorer
 
@@ -364,7 +364,7 @@ class Predictor:
                 {
                     "question": one.key, "nn": one.name, "source": one.source, "epoch": note.epoch,
                     "dataset_1": names[0], "dataset_2": names[1], "given_1": one.given[0], "given_2": one.given[1],
-                    "log_odds": mean, "probability_1": float(expit(mean)),
+                    "log_odds": mean, "probability_1": float(logistic(mean)),
                     "calibrated_1": files.probability(mean) if self.calibrated else None,
                     "flipped": bool((straight >= 0) != (turned >= 0)), "abstain": files.abstains(mean, names),
                     "cut": None if counted is None else (tokens[one.source] or 0) > note.code_tokens,

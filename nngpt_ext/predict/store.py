@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import sqlalchemy as sa
-from scipy.special import expit
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nngpt_ext.data.facts import LEMUR_FACTS, OTHERS
@@ -20,6 +19,7 @@ from nngpt_ext.predict.database import CONFIDENCE, WAIT, check_database, open_da
 from nngpt_ext.predict.question import NO_SOURCE
 from nngpt_ext.run_folder import ADAPTER, BASE_FILE, PREDICTIONS, RECORD, read_record, read_table
 from nngpt_ext.scoring.calibration import with_calibration
+from nngpt_ext.scoring.logistic import logistic
 from nngpt_ext.scoring.predictions import plausible
 from nngpt_ext.settings import hide_password
 
@@ -244,7 +244,7 @@ def _sound(row: Mapping[Any, Any]) -> bool:
         if not plausible(odds) or not 0.0 <= (0.5 if calibrated is None else calibrated) <= 1.0:  # type: ignore[arg-type]
             return False
         winner = row["dataset_1"] if odds >= 0 else row["dataset_2"]  # type: ignore[operator]
-        return abs(row["probability_1"] - expit(odds)) <= _ROUNDING and row["predicted"] == winner
+        return abs(row["probability_1"] - logistic(odds)) <= _ROUNDING and row["predicted"] == winner  # type: ignore[arg-type]
     except (KeyError, TypeError):  # text or NULL, which SQLite allows in any column
         return False
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
@@ -22,7 +22,6 @@ from nngpt_ext.compact import compact_code
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.data.families import PERMUTATIONS, signature, signatures
 from nngpt_ext.data.lineage import ALIKE, known_kind
-from nngpt_ext.data.load import PairData
 from nngpt_ext.declaration import Declarations
 from nngpt_ext.io import digest, text_digest, write_text
 from nngpt_ext.networks.structure import input_shape
@@ -33,6 +32,9 @@ from nngpt_ext.prompts.template import Template
 from nngpt_ext.run_folder import BASIS, read_adapter_file
 from nngpt_ext.scoring.predictions import questions_of
 from nngpt_ext.settings import Stage
+
+if TYPE_CHECKING:
+    from nngpt_ext.data.load import PairData
 
 MOST = 2_000  # networks whose signatures are kept: 0.7 MB
 _KEPT = "<u2"  # of each hash value the last 16 bits: two that differ agree in them once in 65,536 times

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit
 
 from nngpt_ext.io import digest, write_text
 from nngpt_ext.run_folder import CALIBRATION, read_adapter_file
+from nngpt_ext.scoring.logistic import logistic
 from nngpt_ext.settings import Stage
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Calibration(Stage):
 
     def probability(self, log_odds: Any) -> Any:
         """Calibrated probability of the first dataset, from log-odds (a number or an array)."""
-        return expit(np.asarray(log_odds, dtype="float64") / self.temperature)
+        return logistic(np.asarray(log_odds, dtype="float64") / self.temperature)
 
     def abstains(self, probability: Any) -> Any:
         """Whether an answer with this calibrated probability abstains (a number or an array)."""
@@ -98,7 +98,7 @@ def fit_calibration(
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-6})
     temperature = round(float(np.exp(found.x)), 6)  # as it is in the file
-    probability = expit(odds / temperature)
+    probability = logistic(odds / temperature)
     confidence = np.maximum(probability, 1.0 - probability)
     order = np.argsort(-confidence, kind="stable")
     ordered, right = confidence[order], ((odds >= 0) == wins)[order]

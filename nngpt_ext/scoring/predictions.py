@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from nngpt_ext.batches.encode import training_example
 from nngpt_ext.errors import UserError
 from nngpt_ext.prompts.fields import GIVEN, Question
 from nngpt_ext.scoring.log_odds import log_odds
+from nngpt_ext.scoring.logistic import logistic
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nngpt_ext.batches.encode import Encoder, Example
 
 # Log-odds are differences of sums over a few tokens. Larger ones, and those that are not finite, come from weights that
@@ -120,7 +122,7 @@ def predicted_pairs(
         )
     mean = odds.mean(axis=1)
     frame = pairs[["nn", "epoch", "dataset_1", "dataset_2"]].reset_index(drop=True)
-    frame["probability_1"] = 1.0 / (1.0 + np.exp(-mean))
+    frame["probability_1"] = logistic(mean)
     frame["flipped"] = (odds[:, 0] >= 0) != (odds[:, 1] >= 0)
     frame["predicted"] = np.where(mean >= 0, frame["dataset_1"], frame["dataset_2"])
     frame["better_dataset"] = pairs["better_dataset"].to_numpy()

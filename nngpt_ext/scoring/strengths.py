@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import expit
+
+from nngpt_ext.scoring.logistic import logistic
 
 _EDGE = 1e-9  # keeps strengths finite if a comparison is certain
 
@@ -29,7 +30,7 @@ def strengths(datasets: Sequence[str], probability: Mapping[tuple[str, str], flo
 
     def loss(value: np.ndarray) -> tuple[float, np.ndarray]:
         difference = value[left] - value[right]
-        slope = expit(difference) - wins
+        slope = logistic(difference) - wins
         gradient = np.zeros_like(value)
         np.add.at(gradient, left, slope)
         np.add.at(gradient, right, -slope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 from nngpt_ext.compact import compact_code
@@ -113,8 +114,8 @@ def test_kinds_of_others(lemur_sources: dict[str, str]) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    table = known_lineage()
-    assert table.index.is_unique
+    table = pd.DataFrame(known_lineage())
+    assert table["text"].is_unique
     assert set(table["kind"]) == set(KINDS)
     for level in LEVELS:
         assert (table.groupby("key")[level].nunique() == 1).all()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from nngpt_ext.evaluation.baselines.priors import Baseline, pair_weights
 from nngpt_ext.evaluation.metrics import first_wins, log_losses
+from nngpt_ext.scoring.logistic import logistic
 
 if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData
@@ -31,8 +31,8 @@ def early_rule(data: PairData) -> np.ndarray:
         return one.fillna(0.5).to_numpy() - two.fillna(0.5).to_numpy()
 
     known, won, weights = lead(training), first_wins(training), pair_weights(training, data.weights)
-    losses = [np.average(log_losses(expit(slope * known), won), weights=weights) for slope in SLOPES]
-    return np.asarray(expit(SLOPES[int(np.argmin(losses))] * lead(test)))
+    losses = [np.average(log_losses(logistic(slope * known), won), weights=weights) for slope in SLOPES]
+    return np.asarray(logistic(SLOPES[int(np.argmin(losses))] * lead(test)))
 
 
 def _shares(pairs: pd.DataFrame, side: int) -> pd.Series:
