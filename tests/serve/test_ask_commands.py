@@ -245,3 +245,16 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert message in error
     assert "Traceback" not in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["bad.py"]
+
+
+def test_compare_loads_only_what_it_needs(run: RunResult) -> None:
+    """Imports take nearly all of its 4 s of CPU."""
+    code = (
+        "import sys\nfrom nngpt_ext.cli import main\ntry:\n    main()\nfinally:\n"
+        "    print(sorted({'pandas', 'scipy.special', 'scipy.optimize', 'sklearn', 'trl'} & sys.modules.keys()))"
+    )
+    words = ["-q", "compare", "--run", run.output_dir, "--code", ALEXNET, "mnist", "svhn", "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    answer, _, loaded = done.stdout.strip().rpartition("\n")
+    assert json.loads(answer)["winner"] in ("mnist", "svhn")
+    assert loaded == "[]"
