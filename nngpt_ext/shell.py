@@ -21,6 +21,13 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str))
 
 
+def keep_hangups() -> Callable[[], bool]:
+    """From now on SIGHUP does not end the process; the function says whether one came."""
+    came: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: came.append(number))
+    return lambda: bool(came)
+
+
 INTERRUPTED = 130  # the exit code of Ctrl-C in shells
 _AGAIN, _TRIES = 0.5, 10  # seconds between tries to interrupt what goes on, and their number
 

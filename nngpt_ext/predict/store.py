@@ -250,7 +250,10 @@ def _sound(row: Mapping[Any, Any]) -> bool:
 
 
 def _utc(given: datetime) -> datetime:
-    return (given if given.tzinfo else given.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    try:
+        return (given if given.tzinfo else given.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except OverflowError:  # the first or last hours of the calendar in another time zone
+        return (datetime.min if given.year == datetime.min.year else datetime.max).replace(tzinfo=timezone.utc)
 
 
 def _plain(value: Any) -> Any:

@@ -82,6 +82,7 @@ class Given:
     noun: str  # what it is called for one dataset, for the error if it is missing
     example: str  # the argument of `Predictor.compare` that gives it for the datasets `{dataset}` and `{other}`
     option: str  # the same on the command line
+    request: str | None = None  # the same as a request's field; by default, `example` as JSON has it
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,13 @@ GIVEN = {
             _RECIPE,
             """--recipe '{{"lr": 0.01, "batch": 64, "momentum": 0.9, "transform": "norm_32"}}'""",
         ),
-        Given("structure", "a structure", "structure='measure'", "--structure measure"),
+        Given(
+            "structure",
+            "a structure",
+            "structure='measure'",
+            "--structure measure",
+            '"structure": the numbers that nngpt-ext structure --json prints, or "measure" if the server measures',
+        ),
         Given(
             "evidence",
             "early accuracies",

@@ -121,7 +121,8 @@ def check_given(template: Template, question: Question) -> None:
     """Check that everything the prompt shows of each dataset was given."""
     for _, _, given, side in _given_fields(template, question):
         if side.given.get(given.name) is None:
-            give = typed(given.option, given.example).format(dataset=question.dataset_1, other=question.dataset_2)
+            give = typed(given.option, given.example, given.request)
+            give = give.format(dataset=question.dataset_1, other=question.dataset_2)
             raise UserError(f"prompt '{template.name}' needs {given.noun} for '{side.dataset}': {give}")
 
 

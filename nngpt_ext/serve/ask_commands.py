@@ -15,7 +15,7 @@ import typer
 from nngpt_ext.client import ADAPTER, SERVER, TOKEN, Client
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
-from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.shell import INTERRUPTED, AsJson, keep_hangups, print_json
 from nngpt_ext.views.wording import count
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,14 @@ Runs = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine, a token is needed.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
+Measure = Annotated[
+    str | None,
+    typer.Option(
+        "--structure",
+        metavar="measure",
+        help="Let questions have structures measured, which runs code, in the sandbox.",
+    ),
+]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the token that requests must have.")]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
@@ -229,30 +237,29 @@ def serve(
     port: Port = 8377,
     store: Store = None,
     token_file: TokenFile = None,
-    structure: Annotated[
-        str | None, typer.Option(metavar="measure", help="Let questions have structures measured, in the sandbox.")
-    ] = None,
+    structure: Measure = None,
     queue: Annotated[int, typer.Option(min=1, help="Questions that may wait; others are told to come later.")] = 4096,
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds within which a network is answered.")] = 60.0,
     base: Base = None,
     facts: Facts = None,
 ) -> None:
     """Answer other programs over HTTP: compare, rank, score, stored predictions, and a page for people."""
+    hung_up = keep_hangups()  # at once: one that comes while adapters are loaded has them read again
     _check_extra()
     from nngpt_ext.serve import server
     from nngpt_ext.serve.app import make_app
     from nngpt_ext.serve.deployment import Deployment
     from nngpt_ext.serve.service import Service
 
-    if structure not in (None, "measure"):
-        raise UserError(f"--structure is measure, not {shown(structure)}")
+    measure = _measures(structure)
     token, listening = server.read_token(token_file, host), server.listen(host, port)
     with listening:
-        deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=structure is not None)
+        deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=measure)
         deployment.load()
         service = Service(deployment, queue, deadline)
         log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
-        server.run(make_app(service, token, loopback=server.is_loopback(host)), listening, service.reload)
+        app = make_app(service, token, loopback=server.is_loopback(host))
+        server.run(app, listening, service.reload, hung_up)
 
 
 def mcp(
@@ -262,23 +269,36 @@ def mcp(
     port: Port = 8378,
     store: Store = None,
     token_file: TokenFile = None,
+    structure: Measure = None,
     base: Base = None,
     facts: Facts = None,
 ) -> None:
     """Offer compare, rank, prior and predictions to agents as tools (Model Context Protocol)."""
+    if http:
+        keep_hangups()  # as `serve`, although nothing is read again
     _check_extra()
     from nngpt_ext.serve import server
     from nngpt_ext.serve.deployment import Deployment
     from nngpt_ext.serve.tools import http_app, make_tools
 
-    tools = make_tools(Deployment(run, store=store, base=base, facts=_facts(facts)))
+    deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=_measures(structure))
+    tools = make_tools(deployment)
     if not http:
-        tools.run("stdio")
+        try:
+            tools.run("stdio")
+        except KeyboardInterrupt:
+            os._exit(INTERRUPTED)  # the SDK's thread that reads standard input would be waited for
         return
     token = server.read_token(token_file, host)
     with server.listen(host, port) as listening:
         log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
         server.run(http_app(tools, token, loopback=server.is_loopback(host)), listening)
+
+
+def _measures(structure: str | None) -> bool:
+    if structure not in (None, "measure"):
+        raise UserError(f"--structure is measure, not {shown(structure)}")
+    return structure is not None
 
 
 def _check_extra() -> None:

@@ -1,8 +1,12 @@
-"""Answers concurrent questions together, on one thread: those about one network share its source's prefix."""
+"""Answers concurrent questions together, on one thread: those about one network share its source's prefix.
+
+In every other turn the smallest request is answered before older ones, so that nobody waits for a large one to end.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -36,6 +40,17 @@ class Waiting:
     predictor: Predictor
     queries: Sequence[CheckedQuery]
     answers: Future[list[Comparison]] = field(default_factory=Future)
+    found: list[Comparison] = field(default_factory=list)  # the first of the answers
+
+    @property
+    def left(self) -> int:
+        """The number of questions without an answer."""
+        return len(self.queries) - len(self.found)
+
+    @property
+    def part(self) -> Sequence[CheckedQuery]:
+        """The questions that are answered next."""
+        return self.queries[len(self.found) :][:WINDOW]
 
 
 class Batcher:
@@ -53,6 +68,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._rate = 300.0  # questions a second, lately
         self._open = True
+        self._smallest = False  # whether the last turn began with the smallest request
         self._recent: WeakKeyDictionary[Predictor, dict[str, Row]] = WeakKeyDictionary()
         self._thread = threading.Thread(target=self._work, name="batcher")
         self._thread.start()
@@ -60,7 +76,7 @@ class Batcher:
     @property
     def depth(self) -> int:
         """The number of waiting questions."""
-        return sum(len(one.queries) for one in list(self._waiting) if not one.answers.cancelled())
+        return sum(one.left for one in list(self._waiting) if not one.answers.cancelled())
 
     async def ask(self, predictor: Predictor, queries: Sequence[CheckedQuery]) -> list[Comparison]:
         """The answers to questions about one network, in their order; if it is cancelled, they are not computed.
@@ -109,35 +125,47 @@ class Batcher:
                 return
 
     def _taken(self) -> list[Waiting]:
-        """The first that waits, all others about its network, and so on, up to about `WINDOW` questions."""
+        """The first, all others about its network, and so on, up to about `WINDOW` questions.
+
+        The first is the oldest, or in every other turn the smallest.
+        """
         alive = [one for one in self._waiting if not one.answers.cancelled()]
+        self._smallest = not self._smallest
+        ordered = sorted(alive, key=lambda one: len(one.queries)) if self._smallest else alive
         networks: dict[str, list[Waiting]] = {}
-        for one in alive:
-            if one.predictor is alive[0].predictor:
+        for one in ordered:
+            if one.predictor is ordered[0].predictor:
                 networks.setdefault(one.queries[0].source, []).append(one)
         batch: list[Waiting] = []
         for own in networks.values():
-            if sum(len(one.queries) for one in batch) < WINDOW:
+            if sum(len(one.part) for one in batch) < WINDOW:
                 batch += own
         chosen = set(map(id, batch))
         self._waiting = [one for one in alive if id(one) not in chosen]
-        return [one for one in batch if one.answers.set_running_or_notify_cancel()]
+        return batch
 
     def _answer(self, batch: Sequence[Waiting]) -> None:
         predictor, began = batch[0].predictor, time.perf_counter()
         recent = self._recent.get(predictor, {})
         try:
-            answers = iter(predictor.answer([query for one in batch for query in one.queries], recent))
-            for one in batch:
-                one.answers.set_result([next(answers) for _ in one.queries])
+            parts = [one.part for one in batch]
+            answers = iter(predictor.answer([query for part in parts for query in part], recent))
         except BaseException as error:
             if len(batch) == 1:
-                batch[0].answers.set_exception(error)
+                if batch[0].answers.set_running_or_notify_cancel():
+                    batch[0].answers.set_exception(error)
             else:  # one request's question, such as one that is too long, must not fail the others
                 for one in batch:
                     self._answer([one])
             return
-        number = sum(len(one.queries) for one in batch)
+        for one, part in zip(batch, parts, strict=True):
+            one.found += itertools.islice(answers, len(part))
+        with self._changed:
+            self._waiting += [one for one in batch if one.left]
+        for one in batch:
+            if not one.left and one.answers.set_running_or_notify_cancel():
+                one.answers.set_result(one.found)
+        number = sum(map(len, parts))
         self._recent[predictor] = dict(list(recent.items())[-RECENT:])
         self._rate = 0.8 * self._rate + 0.2 * number / (time.perf_counter() - began)
         self._told(number)

@@ -89,17 +89,19 @@ class Deployment:
             raise unknown("adapter", name, self.predictors)
         return self.predictors[name]
 
-    def check_structure(self, structure: Any) -> None:
-        """Check that code runs only where the server's user said so.
+    def asked(self, name: str | None, structure: Any) -> Predictor:
+        """The adapter's predictor for a question with this structure: code runs only where the server's user said so.
 
         Raises:
-            UserError: for the structure `measure` if this server does not measure.
+            UserError: as `of`, and for the structure `measure` if this server does not measure.
         """
+        predictor = self.of(name)
         if structure == MEASURE and not self.measure:
             raise UserError(
-                "this server runs no code, so it does not measure structures; give the numbers as `structure`, or "
-                "start the server with --structure measure"
+                "this server runs no code, so it does not measure structures; give the numbers that nngpt-ext "
+                "structure --json prints as `structure`, or start the server with --structure measure"
             )
+        return predictor
 
     def load(self) -> None:
         """Load all models."""

@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from nngpt_ext.predict.database import StoreFault
+from nngpt_ext.errors import UserError
+from nngpt_ext.predict.database import StoreFault, open_database, store_file
 from nngpt_ext.predict.store import PredictionStore
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ class ServedStore(PredictionStore):
         super().__init__(engine)
         self._waiting: dict[tuple[Any, Any], Mapping[Any, Any]] = {}
         self._turn = threading.Lock()
+        self._file = store_file(engine.url.render_as_string())  # one of SQLite has no password
+        self._identity = _identity(self._file)
         self._until = 0.0  # before, it is not tried again
 
     @property
@@ -69,7 +73,12 @@ class ServedStore(PredictionStore):
             return written
 
     def flush(self, last: bool = False) -> None:
-        """Try to write what waits; at the `last` for up to a minute, until it is written."""
+        """Try to write what waits; at the `last` for up to a minute, until it is written.
+
+        A file that was removed or replaced is opened anew: what is written to the old one is never seen.
+        """
+        if self._file is not None and _identity(self._file) != self._identity:
+            self._reopen(self._file)
         end = time.monotonic() + (LAST if last else 0.0)
         while self._waiting:
             self.add_rows([], now=last)
@@ -79,7 +88,26 @@ class ServedStore(PredictionStore):
         if last and self._waiting:
             log.error("%d answers were given, and could not be written to the store", len(self._waiting))
 
-    def _rest(self, error: StoreFault) -> None:
+    def _reopen(self, file: Path) -> None:
+        try:
+            with self._turn:
+                old, self._engine = self._engine, open_database(f"sqlite:///{file}", PATIENCE)
+                old.dispose()
+                self._identity = _identity(file)
+            log.warning("the store '%s' was removed or replaced while it was served; it is used as it is now", file)
+        except UserError as error:  # also if it has become another program's
+            self._rest(error)
+
+    def _rest(self, error: UserError) -> None:
         if time.monotonic() >= self._until + REST:
             log.warning("%s; until then answers are computed, and written later", error)
         self._until = time.monotonic() + REST
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Which file this is on its device; None if it does not exist."""
+    try:
+        found = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None

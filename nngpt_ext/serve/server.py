@@ -79,16 +79,30 @@ def configuration(app: Guard, connections: int = _CONNECTIONS) -> uvicorn.Config
     )  # fmt: skip
 
 
-def run(app: Guard, listening: socket.socket, reload: Callable[[], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, the second of which does not wait; `reload` is called at SIGHUP."""
+def run(
+    app: Guard,
+    listening: socket.socket,
+    reload: Callable[[], None] | None = None,
+    hung_up: Callable[[], bool] = lambda: False,
+) -> None:
+    """Serve until SIGINT or SIGTERM, the second of which does not wait.
+
+    `reload` is called at SIGHUP, and at the start if one had come by then.
+    """
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are of what clients do
-    _Server(configuration(app), reload).run([listening])
+    _Server(configuration(app), reload, hung_up).run([listening])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, reload: Callable[[], None] | None, hung_up: Callable[[], bool]) -> None:
         super().__init__(config)
-        self._reload = reload
+        self._reload, self._hung_up = reload, hung_up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        if self._reload is not None and self._hung_up():
+            self._reload()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

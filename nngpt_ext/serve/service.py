@@ -155,8 +155,7 @@ class Service:
         self, given: Network, datasets: Sequence[str] | None, adapter: str | None, *, explain: bool, pair: bool = False
     ) -> tuple[list[Comparison], Explanation | None]:
         """The answers about one pair or all pairs of datasets, and if wanted what there is to say of them."""
-        predictor = self.deployment.of(adapter)
-        self.deployment.check_structure(given.structure)
+        predictor = self.deployment.asked(adapter, given.structure)
         stop = threading.Event()
         asked = partial(_checked, predictor, given, datasets, explain=explain, pair=pair, stop=stop)
         try:

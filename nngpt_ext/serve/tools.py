@@ -28,7 +28,7 @@ An answer is worth something only if `abstain` is false. If it is true, treat th
 the confidence is below the level at which the adapter was right on validation, or the adapter was not trained on one of
 the datasets (`unseen`): then the probability means nothing. Most dataset pairs have a usual winner, whatever the
 network is: compare with `prior`, the answer without the source. Where the two agree, the source added nothing.
-Accuracies are normalised by the best of any network on the dataset. Nothing is trained and no code is run."""
+Accuracies are normalised by the best of any network on the dataset. Nothing is trained"""
 _ASKED = """
 Give the whole Python source as `nn_code`. These adapters answer; name one as `adapter` if there are several, and give
 what it needs beside source and datasets (a recipe is {"lr", "batch", "momentum", "dropout", "transform"}):
@@ -88,9 +88,11 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         f"tested: {json.dumps(one.tested) if one.tested else 'unknown'}"
         for one in deployment.served()
     )
-    server: MCPServer[Any] = _Server("nngpt_ext", version=__version__, instructions=f"{_WORTH}{_ASKED}{known}")
+    code = "its code is run, in a sandbox, only to measure its structure" if deployment.measure else "no code is run"
+    worth = f"{_WORTH} and {code}."
+    server: MCPServer[Any] = _Server("nngpt_ext", version=__version__, instructions=f"{worth}{_ASKED}{known}")
 
-    @server.tool(description=f"On which of two datasets a neural network will reach the higher accuracy.\n{_WORTH}")
+    @server.tool(description=f"On which of two datasets a neural network will reach the higher accuracy.\n{worth}")
     @_told
     def compare(
         nn_code: str, dataset_1: Dataset, dataset_2: Dataset, recipe: Recipe = None,
@@ -98,9 +100,11 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
-        return _answer(deployment.of(adapter).compare(nn_code, dataset_1, dataset_2, recipe=recipe, **given))
+        return _answer(
+            deployment.asked(adapter, structure).compare(nn_code, dataset_1, dataset_2, recipe=recipe, **given)
+        )
 
-    @server.tool(description=f"Rank datasets by how well a neural network will do on them, best first.\n{_WORTH}")
+    @server.tool(description=f"Rank datasets by how well a neural network will do on them, best first.\n{worth}")
     @_told
     def rank(
         nn_code: str, datasets: Datasets = None, recipe: Recipe = None,
@@ -108,7 +112,7 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
-        found = deployment.of(adapter).rank(nn_code, datasets, recipe, **given)
+        found = deployment.asked(adapter, structure).rank(nn_code, datasets, recipe, **given)
         shown = {name: value for name, value in asdict(found).items() if name != "comparisons"}
         return shown | {"summary": found.summary, "reason": found.reason, "limits": found.limits()}
 
@@ -124,7 +128,7 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
         adapter: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         given: dict[str, Any] = {"accuracies": accuracies, "structure": structure, "evidence": evidence}
-        return _answer(deployment.of(adapter).prior(dataset_1, dataset_2, recipe=recipe, **given))
+        return _answer(deployment.asked(adapter, structure).prior(dataset_1, dataset_2, recipe=recipe, **given))
 
     @server.tool(
         description="Answers that were given before and are stored, the newest first: cheaper than asking again. "

@@ -139,6 +139,12 @@ def test_query_by_confidence_and_time(store):
     assert store.query(since=datetime.now(timezone.utc) + timedelta(hours=1)).empty
     zone = timezone(timedelta(hours=5))
     assert len(store.query(since=began.astimezone(zone))) == 6
+    first, last = (
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12))),
+    )
+    assert len(store.query(since=first, until=last)) == 6  # both are outside the calendar of UTC
+    assert store.query(until=first).empty
     assert store.query()["created"].dt.tz is not None
 
 

@@ -208,7 +208,10 @@ def test_a_compressed_request(server: Running) -> None:
             "the transform 'norm_9999' gives images of 9,999 pixels; at most 8,192 are measured",
         ),
         ("recipe", {}, "prompt 'recipe' needs a recipe for 'mnist': \"recipe\": {\"lr\": 0.01, \"batch\": 64, "),
-        ("structure", {}, "prompt 'structure' needs a structure for 'mnist': \"structure\": \"measure\""),
+        (
+            "structure", {},
+            "needs a structure for 'mnist': \"structure\": the numbers that nngpt-ext structure --json prints, or ",
+        ),
         (
             "normalized_accuracy", {},
             "needs an accuracy for 'mnist': \"accuracies\": {\"mnist\": 0.9, \"svhn\": 0.8}",
@@ -286,6 +289,36 @@ def test_what_waits_is_computed_together_and_once(run: RunResult) -> None:
         assert float(lines['nngpt_ext_questions_total{source="computed"}']) == 32 * pairs
         assert float(lines["nngpt_ext_waiting_questions"]) == 0
         assert len(batcher._recent[deployment.predictors[name]]) == 2 * pairs
+
+
+def test_a_large_request_does_not_keep_others_waiting(run: RunResult) -> None:
+    deployment = Deployment([str(run.output_dir)])
+    deployment.load()
+    ended: list[str] = []
+    names = [f"set {i}" for i in range(40)]  # 780 questions about each network
+
+    def ask(name: str, datasets: list[str] | None) -> None:
+        with Client(server.url, timeout=600) as client:
+            client.rank(f"{CODE}# {name}\n", datasets)
+            ended.append(name)
+
+    with served(deployment, deadline=600) as server:
+        batcher = server.service.batcher
+        assert batcher is not None
+        go = threading.Event()
+        batcher.between(go.wait)
+        with ThreadPoolExecutor(4) as pool:
+            for name in ("large 1", "large 2"):
+                pool.submit(ask, name, names)
+            while batcher.depth < 2 * 780:
+                time.sleep(0.01)
+            for name in ("small 1", "small 2"):
+                pool.submit(ask, name, ["mnist", "svhn"])
+            while batcher.depth < 2 * 780 + 2:
+                time.sleep(0.01)
+            go.set()
+    assert set(ended[:2]) == {"small 1", "small 2"}
+    assert set(ended) == {"small 1", "small 2", "large 1", "large 2"}
 
 
 def test_a_task_that_waits_is_done_once() -> None:

@@ -121,3 +121,26 @@ def test_answers_that_wait_are_bounded(
     assert "the oldest 1 answers that could not be written are given up" in caplog.text
     own.flush(last=True)
     assert len(own.query()) == 3
+
+
+def test_a_store_that_is_removed_is_made_anew(
+    own_server: Running, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = own_server.service.deployment.store
+    assert store is not None
+    with Client(own_server.url) as client:
+        client.compare(CODE, "mnist", "svhn", nn="before")
+        for one in file.parent.glob("store.db*"):
+            one.unlink()
+        store.flush()
+        client.compare(CODE, "mnist", "svhn", nn="after")
+    assert f"the store '{file}' was removed or replaced while it was served" in caplog.text
+    assert stored(file) == {"after"}
+    with closing(sqlite3.connect(file.with_name("other.db"))) as other:
+        other.execute("CREATE TABLE books (title)")
+    file.with_name("other.db").replace(file)
+    caplog.clear()
+    with Client(own_server.url) as client:
+        store.flush()
+        assert client.compare(CODE, "mnist", "svhn", nn="last").winner
+    assert "is not a prediction store: it has tables of another program (books)" in caplog.text

@@ -92,6 +92,25 @@ def test_it_ends_gracefully_after_it_was_killed_under_load(run: RunResult, tmp_p
         assert "AlexNet" not in said
 
 
+def handles(number: int, pid: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt:")).split()[1]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_a_hangup_while_it_loads_ends_nothing(run: RunResult) -> None:
+    port = free_port()
+    with process("--run", run.output_dir, "--port", port) as running:
+        while not handles(signal.SIGHUP, running.pid):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGHUP)
+        until_it_answers(f"http://127.0.0.1:{port}")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+
+
 def test_mistakes_at_the_start(run: RunResult, tmp_path: Path) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,31 @@ def test_arguments_that_are_wrong_are_one_line(
     assert len(said) < 1_700
 
 
+@pytest.mark.parametrize("tool", ["compare", "rank", "prior"])
+@pytest.mark.parametrize("structure", [None, "measure"])
+def test_no_code_runs_unless_the_user_said_so(
+    asking: Callable[[str], Path], tmp_path: Path, tool: str, structure: str | None
+) -> None:
+    trace = tmp_path / "trace"
+    code = f"open({str(trace)!r}, 'w').close()\n{CODE}"
+    given: dict[str, Any] = {"structure": structure} if structure else {}
+    given |= {} if tool == "prior" else {"nn_code": code}
+    given |= {} if tool == "rank" else {"dataset_1": "mnist", "dataset_2": "svhn"}
+    tools = make_tools(Deployment([str(asking("structure"))]))
+    result = asyncio.run(asked(tools, tool, given))
+    assert result.is_error
+    words = "this server runs no code, so it" if structure else "prompt 'structure' needs a structure for '"
+    assert words in result.content[0].text
+    assert not trace.exists()
+    assert "and no code is run." in str(tools.instructions)
+
+
+def test_structures_are_measured_if_the_user_said_so(asking: Callable[[str], Path]) -> None:
+    tools = make_tools(Deployment([str(asking("structure"))], measure=True))
+    assert answer(asyncio.run(asked(tools, "compare", ASKED | {"structure": "measure"})))["winner"] in ("mnist", "svhn")
+    assert "its code is run, in a sandbox, only to measure its structure." in str(tools.instructions)
+
+
 def test_the_schemas_say_that_there_are_no_other_arguments(deployment: Deployment) -> None:
     tools = asyncio.run(make_tools(deployment).list_tools())
     assert [one.input_schema["additionalProperties"] for one in tools] == [False] * 4
@@ -136,3 +164,18 @@ def test_by_http_with_a_token(deployment: Deployment) -> None:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def test_ctrl_c_ends_it(run: RunResult) -> None:
+    words = [sys.executable, "-m", "nngpt_ext", "mcp", "--run", str(run.output_dir)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+        running.stdin.write(json.dumps(message).encode() + b"\n")
+        running.stdin.flush()
+        assert b"nngpt_ext" in running.stdout.readline()  # it waits for the next message
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 130
+        assert b"Traceback" not in (running.stderr.read() if running.stderr else b"")
