@@ -6,6 +6,7 @@ Public names load on first use: importing the package loads neither torch nor tr
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.version import __version__
@@ -30,6 +31,9 @@ __all__ = [
     "run_task",
 ]  # fmt: skip
 
+if find_spec("nngpt_ext.registry") is None:  # only nngpt-ext-client is installed
+    __all__[:] = ["Client", "Comparison", "Ranking", "UserError", "__version__"]
+
 _HOMES = {
     "Client": "nngpt_ext.client",
     "Comparison": "nngpt_ext.predict.answers",
@@ -53,7 +57,20 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nngpt_ext' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        home = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(f"{__name__}."):
+            raise
+        from nngpt_ext.extras import pip
+
+        remove = pip("uninstall nngpt-ext-client")
+        # An ImportError: `from nngpt_ext import …` would replace the words of others by its own.
+        raise ImportError(
+            f"only nngpt-ext-client is installed here, which has no {name}: ask a server with Client, or type {remove} "
+            "and install nngpt-ext, the whole package"
+        ) from None
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -8,24 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from nngpt_ext.errors import UserError, shown, typed
+from nngpt_ext.channel import open_channel, proxies_of
+from nngpt_ext.errors import UserError, typed
 from nngpt_ext.predict.answers import Comparison, Explanation, Ranking
 
 if TYPE_CHECKING:
     import httpx
-
-# Environment variables: a server's URL, its token, and which of its adapters answers.
-SERVER, TOKEN, ADAPTER = "NNGPT_EXT_SERVER", "NNGPT_EXT_TOKEN", "NNGPT_EXT_ADAPTER"
-
-
-def is_url(place: object) -> bool:
-    """Whether this is a server's URL, and not a run's folder."""
-    return isinstance(place, str) and place.lower().startswith(("http://", "https://"))
-
-
-def is_token(text: str) -> bool:
-    """Whether a text can be a token: one word of ASCII characters, as a header takes it."""
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 @dataclass(frozen=True)
@@ -55,31 +43,21 @@ class Client:
     """Asks a server that `nngpt-ext serve` started; arguments and answers are those of `Predictor`.
 
     Args:
-        url: of the server, for example `http://127.0.0.1:8377`.
+        url: of the server, for example `http://127.0.0.1:8377`; a proxy of the environment is used beyond loopback.
         token: the server's token, if it has one.
         adapter: the name of the adapter that answers, if the server has several.
         timeout: seconds for one answer; a busy server is asked again until then.
 
     Raises:
-        UserError: in every method, for a question that the server refuses, and for a server that cannot be reached.
+        UserError: for an argument or a variable of the environment that cannot be used; in every method, for a question
+            that the server refuses, and for a server that cannot be reached.
     """
 
     def __init__(
         self, url: str, *, token: str | None = None, adapter: str | None = None, timeout: float = 60.0
     ) -> None:
-        import httpx
-
-        if not is_url(url):
-            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not {shown(url)}")
-        token = token.strip() if token else token
-        if token and not is_token(token):
-            raise UserError("the token must be one word of ASCII characters")  # which is not shown
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
-        except httpx.InvalidURL as error:
-            raise UserError(f"the URL of a server is like http://127.0.0.1:8377, not '{url}' ({error})") from None
-        self._url, self._adapter, self._timeout = url, adapter, timeout
+        self._http = open_channel(url, token, timeout)
+        self._url, self._adapter, self._timeout = url, adapter, float(timeout)
 
     def compare(
         self, nn_code: str, dataset_1: str, dataset_2: str, *, recipe: Mapping[str, Any] | None = None,
@@ -155,7 +133,9 @@ class Client:
         self.close()
 
     def _post(self, path: str, given: Mapping[str, Any], stream: bool = False) -> Any:
-        kept = {name: value for name, value in {**given, "adapter": self._adapter}.items() if value is not None}
+        kept = {name: value for name, value in given.items() if value is not None}
+        if self._adapter is not None:
+            kept.setdefault("adapter", self._adapter)
         try:
             body = json.dumps(kept, default=_plain, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: also half a surrogate pair
@@ -170,19 +150,37 @@ class Client:
         end = time.monotonic() + self._timeout
         while True:
             try:
-                response = self._http.send(self._http.build_request(method, path, **sent), stream=stream)
-                if response.is_success:
+                response = self._send(method, path, sent)
+                if response.is_success and stream:
                     return response
                 response.read()
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, UnicodeError) as error:  # UnicodeError: the host of a proxy is no name
                 raise self._lost(error) from None
+            if response.is_success:
+                return response
             stated = response.headers.get("Retry-After", "")
             wait = float(stated) if stated.isdecimal() else 1.0  # a proxy may state a date
             if response.status_code not in (429, 503) or time.monotonic() + wait > end:
                 raise self._refused(response)
             time.sleep(wait)
 
+    def _send(self, method: str, path: str, sent: Mapping[str, Any]) -> httpx.Response:
+        """An answer of which the head has arrived.
+
+        A kept connection may be closed in the moment in which it is used, and a question may be asked twice.
+        """
+        import httpx
+
+        try:
+            return self._http.send(self._http.build_request(method, path, **sent), stream=True)
+        except (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError):
+            return self._http.send(self._http.build_request(method, path, **sent), stream=True)
+
     def _refused(self, response: httpx.Response) -> Exception:
+        base = self._http.base_url
+        if response.status_code == 404 and base.path != "/":
+            without = str(base.join("/")).rstrip("/")
+            return UserError(f"{self._url} answered with status 404; is the server's URL {without}, without a path?")
         try:
             detail = str(response.json()["detail"])
         except (ValueError, LookupError, TypeError):
@@ -191,7 +189,10 @@ class Client:
 
     def _lost(self, error: Exception) -> UserError:
         start = typed("start one: nngpt-ext serve --run RUN", "start one in a shell: nngpt-ext serve --run RUN")
-        return UserError(f"no answer from {self._url} ({error or type(error).__name__}); {start}")
+        why = str(error) or type(error).__name__
+        if proxies := proxies_of(self._http.base_url):
+            why += f"; {proxies} is set, so a proxy may have been asked"
+        return UserError(f"no answer from {self._url} ({why}); {start}")
 
     def _explained(self, found: Any) -> tuple[Any, Explanation]:
         own = {one.name: getattr(found, one.name) for one in fields(found) if one.name != "explanation"}

@@ -16,8 +16,8 @@ FOLDERS = (
     "terminal", "predict", "client", "serve", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
 )  # fmt: skip
 GROUND = (
-    "registry", "compact", "declaration", "definitions", "settings", "errors", "extras", "io", "light", "run_folder",
-    "progress", "quiet", "shards", "shell", "version",
+    "registry", "channel", "compact", "declaration", "definitions", "settings", "errors", "extras", "io", "light",
+    "run_folder", "progress", "quiet", "shards", "shell", "version",
 )  # fmt: skip
 LINES = 399
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -22,7 +22,7 @@ FIELDS = (
     "dataset_compare_error", "dataset_compare_note",
 )  # fmt: skip
 
-_predictors: dict[str, Predictor | Client] = {}
+_predictors: dict[tuple[str, ...], Predictor | Client] = {}  # by run; by URL, token and adapter
 _MAKING = threading.Lock()
 
 
@@ -84,17 +84,22 @@ def _predictor(state: Any) -> Predictor | Client:
     if not run:
         raise ValueError(f"no run is set: set {RUN} to the folder of a finished run, or to a server's URL")
     with _MAKING:  # branches of a graph run in threads, and a second predictor would load a second model
-        from nngpt_ext.client import ADAPTER, TOKEN, Client, is_url
+        from nngpt_ext.channel import ADAPTER, TOKEN, is_url
 
-        if run not in _predictors and is_url(run):
-            _predictors[run] = Client(run, token=os.environ.get(TOKEN), adapter=os.environ.get(ADAPTER))
-        elif run not in _predictors:
+        # A server's token changes where the process of an agent stays.
+        token, adapter = (os.environ.get(one, "") for one in (TOKEN, ADAPTER))
+        key = (run, token, adapter) if is_url(run) else (run,)
+        if key not in _predictors and is_url(run):
+            from nngpt_ext.client import Client
+
+            _predictors[key] = Client(run, token=token, adapter=adapter or None)
+        elif key not in _predictors:
             if find_spec("nngpt_ext.predict.predictor") is None:
                 raise ValueError(f"only nngpt-ext-client is installed here: {run!r} must be a server's URL, http://…")
             from nngpt_ext.predict.predictor import Predictor
 
-            _predictors[run] = Predictor.from_run(run)
-        return _predictors[run]
+            _predictors[key] = Predictor.from_run(run)
+        return _predictors[key]
 
 
 def _field(state: Any, name: str) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nngpt_ext.client import ADAPTER, SERVER, TOKEN, Client
+from nngpt_ext.channel import ADAPTER, SERVER, TOKEN, is_loopback
+from nngpt_ext.client import Client
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import parse_mapping
 from nngpt_ext.shell import INTERRUPTED, AsJson, keep_hangups, print_json
@@ -258,7 +259,7 @@ def serve(
         deployment.load()
         service = Service(deployment, queue, deadline)
         log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
-        app = make_app(service, token, loopback=server.is_loopback(host))
+        app = make_app(service, token, loopback=is_loopback(host))
         server.run(app, listening, service.reload, hung_up)
 
 
@@ -292,7 +293,7 @@ def mcp(
     token = server.read_token(token_file, host)
     with server.listen(host, port) as listening:
         log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
-        server.run(http_app(tools, token, loopback=server.is_loopback(host)), listening)
+        server.run(http_app(tools, token, loopback=is_loopback(host)), listening)
 
 
 def _measures(structure: str | None) -> bool:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nngpt_ext.serve.guard import problem
 
 HEAD = 10.0  # seconds for a request's line and headers
+KEPT = 8  # seconds for the next request: below HEAD, and more than a client waits (channel.KEPT), which so ends first
 UNREAD = 60.0  # seconds in which a client reads nothing of an answer
 BODY = 40.0  # seconds for its body, beyond what the guard waits, which says what is wrong
 _FULL = "too many connections; ask again in 1 s"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nngpt_ext.channel import is_loopback
 from nngpt_ext.errors import UserError
 
 MOST = 2**23  # bytes of a request; a source of a million characters fits, also where JSON escapes each in six
@@ -38,14 +38,6 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     found = content | {"detail": str(UserError(detail))}
     return JSONResponse(found, status, headers, media_type="application/problem+json")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is that of this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

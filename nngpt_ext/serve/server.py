@@ -14,11 +14,11 @@ from pathlib import Path
 
 import uvicorn
 
-from nngpt_ext.client import is_token
+from nngpt_ext.channel import is_loopback, is_token
 from nngpt_ext.errors import UserError, shown
 from nngpt_ext.io import read_text
-from nngpt_ext.serve.connection import Connection
-from nngpt_ext.serve.guard import Guard, is_loopback
+from nngpt_ext.serve.connection import KEPT, Connection
+from nngpt_ext.serve.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def configuration(app: Guard, connections: int = _CONNECTIONS) -> uvicorn.Config
     return uvicorn.Config(
         app, http=Connection, ws="none", log_config=None, access_log=False, lifespan="on", server_header=False,
         limit_concurrency=connections if files < 0 else min(connections, files // 2), proxy_headers=False,
-        timeout_graceful_shutdown=_LAST,
+        timeout_graceful_shutdown=_LAST, timeout_keep_alive=KEPT,
     )  # fmt: skip
 
 

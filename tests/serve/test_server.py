@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from nngpt_ext import Client, PredictionStore, RunResult, UserError
+from nngpt_ext.channel import is_loopback
 from nngpt_ext.serve.deployment import Deployment
-from nngpt_ext.serve.guard import is_loopback
 from nngpt_ext.serve.server import listen, read_token
 from tests import models_made
 
