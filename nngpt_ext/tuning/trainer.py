@@ -38,6 +38,7 @@ from nngpt_ext.tuning.plan import Plan, deal_rows, make_plan
 from nngpt_ext.tuning.ranks import add_up, is_first, of_first, own_number, size
 from nngpt_ext.tuning.thread_choice import ThreadChoice
 from nngpt_ext.tuning.threads import kept_environment
+from nngpt_ext.tuning.trackers import guard_trackers
 from nngpt_ext.tuning.warm_start import start_of
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class AnswerTrainer(SFTTrainer):
             processing_class=base.tokenizer,
         )
         self.remove_callback(PrinterCallback)
+        guard_trackers(self.callback_handler.callbacks)
         keep_routers_quiet(model.config)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.loss_sum = 0.0

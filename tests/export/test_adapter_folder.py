@@ -170,6 +170,12 @@ def test_no_folder_to_write_in(run: RunResult, tmp_path: Path) -> None:
             export_hub(run.output_dir, out)
 
 
+def test_a_base_that_is_neither_here_nor_on_the_hub(copied: Path, tmp_path: Path) -> None:
+    _base(copied, base_model="moved.gguf")
+    with pytest.raises(UserError, match=r"'moved.gguf' is on this machine only, .*: base_id=OWNER/NAME"):
+        export_hub(copied, tmp_path / "out")
+
+
 def test_a_base_from_a_folder_is_named_by_its_hub_id(copied: Path, tmp_path: Path) -> None:
     _base(copied, base_model=str(EMBEDDED.parent))
     folder = export_hub(copied, tmp_path / "out", base_id="someone/model", license="apache-2.0").folder

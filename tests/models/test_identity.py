@@ -167,6 +167,16 @@ def test_a_damaged_identity_is_one_line(adapter: Path, identity: Any) -> None:
         check_base(adapter, models_made.base("llama"))
 
 
+def test_the_copy_of_an_older_version_is_named(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGPT_EXT_CACHE", str(tmp_path / "cache"))
+    folder = copy(tmp_path)
+    _token(folder)
+    assert refused(adapter, folder).endswith("; load it with its own base model")
+    (tmp_path / "cache" / "models" / "damaged").mkdir(parents=True)
+    old = shutil.copytree(models_made.folder("llama"), tmp_path / "cache" / "models" / "llama-0123")
+    assert refused(adapter, folder).endswith(f"; load it with its own base model: base='{old}'")
+
+
 def test_an_adapter_of_an_older_version_works_with_one_line(
     adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

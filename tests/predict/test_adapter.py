@@ -249,3 +249,14 @@ def test_nothing_is_answered_or_stored_before_it_came_out(adapter: Path, tmp_pat
     assert predictor._scorer is None
     assert predictor._store is not None
     assert predictor._store.query().empty
+
+
+def test_a_base_that_moved(run: RunResult, tmp_path: Path) -> None:
+    assert run.adapter is not None
+    folder = older(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    note = json.loads((folder / "nngpt_ext.json").read_text())
+    (folder / "nngpt_ext.json").write_text(json.dumps(note | {"base_model": "own.gguf"}))
+    predictor = Predictor.from_pretrained(folder)
+    with pytest.raises(UserError, match=r"'own.gguf', which is not there; if it moved, give its place: base="):
+        predictor.load()
+    Predictor.from_pretrained(folder, base="embedded").load()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from transformers import TrainerCallback
 
 from nngpt_ext import PredictionStore, RunResult, TaskConfig, UserError
 from nngpt_ext.config import ModelConfig
@@ -27,6 +28,7 @@ from nngpt_ext.tasks import pipeline
 from nngpt_ext.tasks.pipeline import Loader, _check_links, run_pipeline
 from nngpt_ext.tasks.reporting import rebuild_report
 from nngpt_ext.tuning.history import read_history
+from nngpt_ext.tuning.trackers import guard_trackers
 from tests.export.conftest import tree
 from tests.predict.conftest import older
 from tests.tasks.conftest import LOADER, TASK, line, resume, truncate, with_pairs
@@ -330,6 +332,32 @@ def test_tensorboard_shows_our_figures(tmp_path: Path, caplog: pytest.LogCapture
     )
     # Who follows a training is no part of its configuration.
     assert resume(tmp_path / "run").predictions.equals(found.predictions)
+
+
+def test_a_tracker_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "events"
+    place.write_text("a file, where TensorBoard makes a folder")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(place))
+    config = build_config(TaskConfig, {**TASK, "tuning": {**TASK["tuning"], "report_to": "tensorboard"}})
+    told = line(lambda: run_pipeline(config, tmp_path / "run", False, LOADER))
+    assert told.startswith("tuning.report_to: tensorboard cannot be used (")
+    assert told.endswith('mend that, or go on without: tuning={"report_to": []}, resume=True')
+    assert run_pipeline(build_config(TaskConfig, TASK), tmp_path / "run", True, LOADER).report.n_test_pairs
+    place.unlink()
+
+    class Full(TrainerCallback):
+        """The disk is full when the first event is written."""
+
+        def on_log(self, *_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    Full.__module__ = "transformers.integrations.test"
+    guard_trackers([full := Full()])
+    for _ in range(2):
+        full.on_log()
+    assert caplog.text.count("full failed (No space left on device); the training goes on without it") == 1
 
 
 def test_a_tracker_that_is_not_installed(tmp_path: Path, missing: Callable[[str], None]) -> None:

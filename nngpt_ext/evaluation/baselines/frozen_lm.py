@@ -18,8 +18,9 @@ from nngpt_ext.data.cache import cache_folder, keep_arrays, kept_arrays
 from nngpt_ext.evaluation.baselines.bradley_terry import bradley_terry
 from nngpt_ext.evaluation.baselines.features import Side, datasets_of
 from nngpt_ext.evaluation.baselines.trees import COMPONENTS, DECIMALS
-from nngpt_ext.io import text_digest
+from nngpt_ext.io import digest, text_digest
 from nngpt_ext.progress import Progress
+from nngpt_ext.prompts.render import first_token
 
 if TYPE_CHECKING:
     from nngpt_ext.data.load import PairData
@@ -57,7 +58,9 @@ def frozen_lm(data: PairData, base: Base) -> dict[str, np.ndarray]:
 def embeddings(base: Base, sources: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The embedding of each source by the source, shape (hidden size,), float32; from the cache if it is there."""
     keys = {source: text_digest(source) for source in sources}
-    file = cache_folder() / "embeddings" / f"{base.sha256[:16]}-{TOKENS}.npz"
+    # With another tokenizer, type of numbers or device the same weights give others.
+    model = digest([base.sha256, dict(base.identity), str(base.model.dtype), base.device.type])
+    file = cache_folder() / "embeddings" / f"{model[:16]}-{TOKENS}.npz"
     kept = kept_arrays(file)
     missing = [source for source, key in keys.items() if key not in kept]
     with Progress("embedding", len(missing), unit="networks") as progress:
@@ -72,10 +75,10 @@ def embeddings(base: Base, sources: Iterable[str]) -> Mapping[str, np.ndarray]:
 def _embedding(base: Base, source: str) -> np.ndarray:
     import torch
 
+    text = first_token(base.tokenizer) + compact_code(source)
     ids = base.tokenizer(
-        compact_code(source), add_special_tokens=False, truncation=True, max_length=min(TOKENS, base.context),
-        return_tensors="pt",
-    )["input_ids"].to(base.device)  # fmt: skip
+        text, add_special_tokens=False, truncation=True, max_length=min(TOKENS, base.context), return_tensors="pt"
+    )["input_ids"].to(base.device)
     with torch.inference_mode():
         states = base.model.base_model(ids, use_cache=False).last_hidden_state
     return np.asarray(states[0].float().mean(dim=0).cpu().numpy())
