@@ -69,6 +69,10 @@ Runs = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine, a token is needed.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="HOST", help="Host name of a proxy before it; a token is needed; may be repeated."),
+]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the token that requests must have.")]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
@@ -227,6 +231,7 @@ def serve(
     run: Runs,
     host: Host = "127.0.0.1",
     port: Port = 8377,
+    name: Names = None,
     store: Store = None,
     token_file: TokenFile = None,
     structure: Annotated[
@@ -246,13 +251,15 @@ def serve(
 
     if structure not in (None, "measure"):
         raise UserError(f"--structure is measure, not {shown(structure)}")
-    token, listening = server.read_token(token_file, host), server.listen(host, port)
+    names = name or ()
+    token, listening = server.read_token(token_file, host, names), server.listen(host, port)
     with listening:
         deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=structure is not None)
         deployment.load()
         service = Service(deployment, queue, deadline)
         log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
-        server.run(make_app(service, token, loopback=server.is_loopback(host)), listening, service.reload)
+        app = make_app(service, token, loopback=server.is_loopback(host), names=names)
+        server.run(app, listening, service.reload)
 
 
 def mcp(
@@ -260,6 +267,7 @@ def mcp(
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP at /mcp instead of standard input.")] = False,
     host: Host = "127.0.0.1",
     port: Port = 8378,
+    name: Names = None,
     store: Store = None,
     token_file: TokenFile = None,
     base: Base = None,
@@ -275,10 +283,10 @@ def mcp(
     if not http:
         tools.run("stdio")
         return
-    token = server.read_token(token_file, host)
+    token = server.read_token(token_file, host, name or ())
     with server.listen(host, port) as listening:
         log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
-        server.run(http_app(tools, token, loopback=server.is_loopback(host)), listening)
+        server.run(http_app(tools, token, loopback=server.is_loopback(host), names=name or ()), listening)
 
 
 def _check_extra() -> None:
