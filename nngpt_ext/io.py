@@ -182,8 +182,10 @@ def parse_json(text: str | bytes, name: str, advice: str = "", *, last_wins: boo
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    refuse_twice(key for key, _ in pairs)
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):  # counting the keys of every object would take most of the time
+        refuse_twice(key for key, _ in pairs)
+    return found
 
 
 def refuse_twice(keys: Iterable[str]) -> None:

@@ -309,9 +309,8 @@ class Predictor:
         """
         if datasets is not None and (isinstance(datasets, (str, Mapping)) or not isinstance(datasets, Iterable)):
             raise UserError(f"datasets are a list of names, not {shown(datasets)}")
-        given = list(self.datasets if datasets is None else datasets)
-        self.check.check_datasets(given)
-        names = sorted(set(given))
+        given = self.datasets if datasets is None else datasets
+        names = sorted(self.check.check_datasets(given))
         if len(names) < 2:
             raise UserError(f"a ranking needs two datasets or more, not {', '.join(names) or 'none'}")
         return names

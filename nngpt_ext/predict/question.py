@@ -191,14 +191,21 @@ class QueryChecker:
         so = "abstain" if self._files.unseen([dataset]) else "are calibrated on other unseen datasets"
         return f"the adapter was not trained on '{dataset}'{nearest(dataset, known, OTHERS)}: answers about it {so}"
 
-    def check_datasets(self, names: Iterable[object]) -> None:
+    def check_datasets(self, names: Iterable[object]) -> list[str]:
         """Check that names are valid and that facts are known if the prompt shows them; warn about unseen datasets.
 
         A name that differs from a known one only in case or separators is refused, unless facts are given for it.
+
+        Returns:
+            Each name once.
         """
+        checked: dict[str, None] = {}
         for dataset in names:
             if not is_name(dataset):
                 raise UserError(f"a dataset's name must be printable text on one line, not {shown(dataset)}")
+            if dataset in checked:
+                continue
+            checked[dataset] = None
             if dataset in self.facts:
                 continue
             known = {*self._files.note.datasets, *self.facts}
@@ -207,6 +214,7 @@ class QueryChecker:
             if dataset not in self._told and len(self._told) < MOST_SAID:
                 self._told.add(dataset)
                 self._say(self._of_dataset(dataset))
+        return list(checked)
 
     def _source(self, query: Query) -> tuple[str, str, bool]:
         read = self._read  # read once: another thread may replace it

@@ -78,6 +78,10 @@ Measure = Annotated[
         help="Let questions have structures measured, which runs code, in the sandbox.",
     ),
 ]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="HOST", help="Host name of a proxy before it; a token is needed; may be repeated."),
+]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the token that requests must have.")]
 # The name of an option's JSON, and an example.
 RECIPE = "the recipe", '{"lr": 0.01, "batch": 64}'
@@ -236,6 +240,7 @@ def serve(
     run: Runs,
     host: Host = "127.0.0.1",
     port: Port = 8377,
+    name: Names = None,
     store: Store = None,
     token_file: TokenFile = None,
     structure: Measure = None,
@@ -252,14 +257,14 @@ def serve(
     from nngpt_ext.serve.deployment import Deployment
     from nngpt_ext.serve.service import Service
 
-    measure = _measures(structure)
-    token, listening = server.read_token(token_file, host), server.listen(host, port)
+    measure, names = _measures(structure), name or ()
+    token, listening = server.read_token(token_file, host, names), server.listen(host, port)
     with listening:
         deployment = Deployment(run, store=store, base=base, facts=_facts(facts), measure=measure)
         deployment.load()
         service = Service(deployment, queue, deadline)
         log.info("%s answers at %s; Ctrl-C ends it", ", ".join(deployment.predictors), server.address(listening))
-        app = make_app(service, token, loopback=is_loopback(host))
+        app = make_app(service, token, loopback=is_loopback(host), names=names)
         server.run(app, listening, service.reload, hung_up)
 
 
@@ -268,6 +273,7 @@ def mcp(
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP at /mcp instead of standard input.")] = False,
     host: Host = "127.0.0.1",
     port: Port = 8378,
+    name: Names = None,
     store: Store = None,
     token_file: TokenFile = None,
     structure: Measure = None,
@@ -290,10 +296,10 @@ def mcp(
         except KeyboardInterrupt:
             os._exit(INTERRUPTED)  # the SDK's thread that reads standard input would be waited for
         return
-    token = server.read_token(token_file, host)
+    token = server.read_token(token_file, host, name or ())
     with server.listen(host, port) as listening:
         log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
-        server.run(http_app(tools, token, loopback=is_loopback(host)), listening)
+        server.run(http_app(tools, token, loopback=is_loopback(host), names=name or ()), listening)
 
 
 def _measures(structure: str | None) -> bool:

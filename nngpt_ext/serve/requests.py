@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
 from nngpt_ext.networks.source import LIMIT
 
 MOST_DATASETS, MOST_NETWORKS, MOST_ROWS, MOST_KEYS = 64, 1_000, 10_000, 100  # of one request
 LONGEST = 200  # characters of a dataset's name
-_CODE = "class Net(nn.Module): …"
+MOST_GIVEN = 10_000  # values of one recipe, structure or evidence: 150 for each of the most datasets
+TOO_LONG = f"a network's source may have {LIMIT:,} characters"
+_CODE = """\
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self, in_shape, out_shape, prm, device):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(out_shape[0]))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
 _EXPLAIN = "whether the answer has an `explanation`: the prior, what it rests on, and warnings"
 _RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
@@ -30,6 +53,26 @@ def _few(datasets: Any) -> Any:
     return datasets
 
 
+def _small(given: Any) -> Any:
+    """Refuse what has far too many values: each pair of datasets looks through them again."""
+    number, waiting = 0, [given]
+    while waiting:
+        one = waiting.pop()
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        number += len(inner)
+        if number > MOST_GIVEN:
+            raise ValueError(f"has more than {MOST_GIVEN:,} values")
+        waiting.extend(inner)
+    return given
+
+
+def _few_networks(networks: Any) -> Any:
+    """Refuse too many before each is looked at."""
+    if isinstance(networks, list) and len(networks) > MOST_NETWORKS:
+        raise ValueError(f"at most {MOST_NETWORKS:,} networks are scored at once, not {len(networks):,}")
+    return networks
+
+
 def _schema(kind: Any) -> WithJsonSchema:
     """What the schema says of a value that the predictor checks: in the words that its users know."""
     return WithJsonSchema(TypeAdapter(kind).json_schema())
@@ -39,10 +82,10 @@ _Name = Annotated[str, Field(min_length=1, max_length=LONGEST)]
 _Names = Annotated[list[_Name], Field(min_length=2, max_length=MOST_DATASETS)]
 Dataset = Annotated[Any, AfterValidator(_short), _schema(_Name)]
 Datasets = Annotated[Any, AfterValidator(_few), _schema(_Names | None)]
-Recipe = Annotated[Any, _schema(dict[str, Any] | None)]
-Accuracies = Annotated[Any, _schema(dict[str, float] | None)]
-Structure = Annotated[Any, _schema(str | dict[str, Any] | list[Any] | None)]
-Evidence = Annotated[Any, _schema(dict[str, dict[str, float]] | None)]
+Recipe = Annotated[Any, AfterValidator(_small), _schema(dict[str, Any] | None)]
+Accuracies = Annotated[Any, AfterValidator(_small), _schema(dict[str, float] | None)]
+Structure = Annotated[Any, AfterValidator(_small), _schema(str | dict[str, Any] | list[Any] | None)]
+Evidence = Annotated[Any, AfterValidator(_small), _schema(dict[str, dict[str, float]] | None)]
 
 
 class _Asked(BaseModel):
@@ -75,6 +118,10 @@ class Network(_Asked):
 class CompareRequest(Network):
     """A network and two datasets."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"nn_code": _CODE, "dataset_1": "mnist", "dataset_2": "svhn"}]}
+    )
+
     dataset_1: Dataset = Field(examples=["mnist"])
     dataset_2: Dataset = Field(examples=["svhn"])
     adapter: str | None = Field(None, description="which one answers, if the server has several")
@@ -84,15 +131,27 @@ class CompareRequest(Network):
 class RankRequest(Network):
     """A network and the datasets to rank."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"nn_code": _CODE, "datasets": ["mnist", "svhn", "cifar-10"]}]}
+    )
+
     datasets: Datasets = Field(None, description="two or more; by default those of the training")
     adapter: str | None = Field(None, description="which one answers, if the server has several")
     explain: bool = Field(False, description=_EXPLAIN)
 
 
+_Networks = Annotated[list[Network], Field(min_length=1, max_length=MOST_NETWORKS)]
+
+
 class ScoreRequest(_Asked):
     """Networks for each of which datasets are ranked."""
 
-    networks: list[Network] = Field(min_length=1, max_length=MOST_NETWORKS)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"networks": [{"nn_code": _CODE, "nn": "Net"}], "datasets": ["mnist", "svhn", "cifar-10"]}]
+        }
+    )
+    networks: Annotated[_Networks, BeforeValidator(_few_networks)]
     datasets: Datasets = Field(None, description="two or more; by default those of the training")
     recipe: Recipe = Field(None, description="of the networks without their own")
     adapter: str | None = Field(None, description="which one answers, if the server has several")
@@ -108,6 +167,36 @@ class Served(BaseModel):
     needs: list[str] = Field(description="what a question must give beside source and datasets")
     threshold: float | None = Field(description="the confidence below which it abstains; null: it always does")
     tested: dict[str, Any] | None = Field(description="of the run's report: split, accuracy, skill, and both priors")
+
+
+class Prediction(BaseModel):
+    """An answer in the server's store, or a prediction of a run that was written there."""
+
+    question: str = Field(description="hash of what was asked")
+    nn: str = Field(description="the network's name")
+    source: str = Field(description="sha256 of its source")
+    epoch: int | None = Field(description="of the accuracies that the adapter learned")
+    dataset_1: str
+    dataset_2: str
+    given_1: str = Field(description="what the prompt showed of the first dataset beside its name")
+    given_2: str
+    log_odds: float = Field(description="of `dataset_1`, uncalibrated")
+    probability_1: float = Field(description="P(`dataset_1` is the better one), uncalibrated")
+    calibrated_1: float | None = Field(description="the probability to use; null: the adapter has no calibration")
+    flipped: bool = Field(description="whether the two orders of the names gave different winners")
+    abstain: bool = Field(description="whether the answer is to be treated as open")
+    cut: bool | None = Field(description="whether only the source's beginning was read; null: unknown")
+    source_tokens: int | None
+    predicted: str = Field(description="the better dataset, as answered")
+    better_dataset: str | None = Field(description="as measured, of a run's test")
+    prompt: str
+    prompt_hash: str
+    adapter: str = Field(description="the adapter's hash")
+    calibration: str = Field(description="the calibration's hash")
+    base_model: str
+    tuning_epoch: int | None
+    split: str | None
+    created: datetime
 
 
 class Problem(BaseModel):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,16 +28,21 @@ _LAST = 60  # seconds for the answers in flight when the server stops
 _SHORTEST = 16  # characters of a token
 
 
-def read_token(file: Path | None, host: str) -> str | None:
-    """The token of a server; None for one on loopback without a file.
+def read_token(file: Path | None, host: str, names: Sequence[str] = ()) -> str | None:
+    """The token of a server; None for one on loopback without a file and without a proxy, which calls it by `names`.
 
     Raises:
-        UserError: if there is no token and the server is not on loopback, and for one that is too short.
+        UserError: if there is no token and the server is not on loopback or behind a proxy, for a token that is too
+            short, and for a name that no host has.
     """
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise UserError(f"--name is the name of a host, such as nn.example.com, not {shown(name)}")
     if file is None:
-        if not is_loopback(host):
+        beyond = [f"on {shown(host)}"] if not is_loopback(host) else [f"called {shown(name)}" for name in names]
+        if beyond:
             raise UserError(
-                f"a server on {shown(host)} can be reached from other machines, so it needs a token: openssl rand "
+                f"a server {beyond[0]} can be reached from other machines, so it needs a token: openssl rand "
                 "-hex 24 > token.txt, then --token-file token.txt"
             )
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import datetime
 from functools import wraps
@@ -148,7 +148,9 @@ def make_tools(deployment: Deployment) -> MCPServer[Any]:
     return server
 
 
-def http_app(tools: MCPServer[Any], token: str | None = None, *, loopback: bool = True) -> Guard:
+def http_app(
+    tools: MCPServer[Any], token: str | None = None, *, loopback: bool = True, names: Collection[str] = ()
+) -> Guard:
     """The tools by streamable HTTP at `/mcp`, behind the guard, which also checks hosts and origins."""
     app = tools.streamable_http_app(
         streamable_http_path=_PLACE,
@@ -157,14 +159,16 @@ def http_app(tools: MCPServer[Any], token: str | None = None, *, loopback: bool 
     )
 
     async def posted(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == _PLACE and scope["method"] != "POST":
+        if scope["type"] == "http" and scope["path"] != _PLACE:
+            await problem(404, str(unknown("path", scope["path"], [_PLACE])))(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] != "POST":
             # The SDK would open a stream of events that never has any.
             said = f"messages are sent to {_PLACE} by POST; this server offers no stream of events and has no sessions"
             await problem(405, said, {"allow": "POST"})(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return Guard(posted, token, loopback=loopback)
+    return Guard(posted, token, loopback=loopback, names=names)
 
 
 def _answer(found: Comparison) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import pytest
 from nngpt_ext.networks.catalogue import SHIPPED
 from nngpt_ext.networks.source import LIMIT, MOST_TOKENS
 from nngpt_ext.serve.connection import HEAD, UNREAD
-from nngpt_ext.serve.guard import Guard
+from nngpt_ext.serve.guard import MOST_VALUES, MOST_VALUES_MANY, Guard
 from tests.docs.blocks import ROOT
 
 PAGES = sorted(
@@ -773,6 +773,7 @@ def serving() -> list[str]:
         f"{speed['stored_per_second']:,.0f} a second",
         f"{soak['questions']:,} questions were answered, {soak['lost']} lost, and its memory stayed between "
         f"{min(memory)} and {max(memory)} MB",
+        f"nesting and values ({MOST_VALUES:,}, and {MOST_VALUES_MANY:,} of `/v1/score`)",
         f"a source's characters ({LIMIT:,}) and words and signs ({MOST_TOKENS:,},",
         f"the time for a request's head ({HEAD:.0f} s) and body ({body:.0f} s)",
         f"and an answer that nobody reads ({UNREAD:.0f} s)",

@@ -171,3 +171,11 @@ def test_facts_that_contradict_those_of_the_training_are_refused(run: RunResult)
     QueryChecker(files, {name: own.values()[:4]})
     with pytest.raises(UserError, match=f"trained on '{name}' with the facts train_images {own.train_images}, .*, not"):
         QueryChecker(files, {name: (1, 1, 1, 1)})
+
+
+def test_a_name_that_is_repeated_is_looked_at_once(run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr("nngpt_ext.predict.question.plain", lambda name: looked.append(name) or name.lower())
+    check = QueryChecker(AdapterFiles(run.adapter), None)
+    assert check.check_datasets(["new", "newer", "new"] * 1_000) == ["new", "newer"]
+    assert (looked.count("new"), looked.count("newer")) == (1, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,11 +30,15 @@ class Running:
 
 @contextmanager
 def served(
-    deployment: Deployment, token: str | None = None, connections: int = 1_000, **options: Any
+    deployment: Deployment,
+    token: str | None = None,
+    connections: int = 1_000,
+    names: Sequence[str] = (),
+    **options: Any,
 ) -> Iterator[Running]:
     service = Service(deployment, **options)
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(configuration(make_app(service, token), connections))
+        server = uvicorn.Server(configuration(make_app(service, token, names=names), connections))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:

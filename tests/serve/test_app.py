@@ -106,9 +106,9 @@ def test_predictions_of_the_store(server: Running, client: Client) -> None:
     ("body", "status", "words"),
     [
         ("{bad", 400, "the request is not JSON"),
-        ("[" * 100_000, 400, "the request cannot be read as JSON: too deeply nested"),
-        (b"\xff", 400, "the request cannot be read as JSON: 'utf-8' codec can't decode byte 0xff"),
-        ('{"a": ' + "1" * 5_000 + "}", 400, "the request cannot be read as JSON: a whole number has too many digits"),
+        ("[" * 100_000, 400, "the request is not JSON (too deeply nested)"),
+        (b"\xff", 400, "the request is not UTF-8 (byte 0); save it as UTF-8"),
+        ('{"a": ' + "1" * 5_000 + "}", 400, "the request is not JSON (a whole number has too many digits)"),
         ({"nn_code": CODE, "dataset_1": "mnist"}, 422, "dataset_2: field required"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset2": "svhn"}, 422, "did you mean 'dataset_2'?"),
         ({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "mnist"}, 422, "'mnist' is compared with itself"),
@@ -238,9 +238,33 @@ def test_a_source_of_other_letters_than_ascii(server: Running) -> None:
 
 
 def test_other_places_and_methods(server: Running) -> None:
-    problem(httpx.get(server.url + "/v2"), 404)
-    problem(httpx.get(server.url + "/v1/compare"), 405)
+    said = problem(httpx.get(server.url + "/v1/compares"), 404)
+    assert said.startswith("unknown path '/v1/compares' (did you mean '/v1/compare'?); known: /, /healthz, /metrics, ")
+    assert "/v1/score" in said
+    assert "did you mean '/v1/rank'" in problem(post(server, "/v1/rank/", {"nn_code": CODE}), 404)
+    for path, method, allowed in (("/v1/compare", "GET", "POST"), ("/", "DELETE", "GET, HEAD, POST")):
+        refused = httpx.request(method, server.url + path)
+        assert problem(refused, 405) == f"{path} takes {allowed}, not '{method}'"
+        assert refused.headers["Allow"] == allowed
     assert httpx.get(server.url + "/healthz").json()["status"] == "ok"
+
+
+def test_head_is_get_without_a_body(server: Running) -> None:
+    with httpx.Client() as client:  # on one connection: a body would be read as the next answer
+        for path in ("/healthz", "/", "/v1/adapters", "/healthz"):
+            found = client.head(server.url + path)
+            assert (found.status_code, found.content) == (200, b"")
+            assert int(found.headers["Content-Length"]) > 0
+
+
+def test_a_key_that_is_there_twice(server: Running) -> None:
+    body = json.dumps({"nn_code": CODE, "dataset_1": "mnist", "dataset_2": "svhn"})
+    twice = body[:-1] + ', "dataset_1": "cifar-10"}'
+    for padded in (twice, twice + " " * 100_000):  # the long one is parsed in a thread
+        words = "the request is not JSON (the key 'dataset_1' stands there 2 times)"
+        assert problem(post(server, "/v1/compare", padded), 400) == words
+    inside = body[:-1] + ', "recipe": {"lr": 1, "lr": 2}}'
+    assert "the key 'lr' stands there 2 times" in problem(post(server, "/v1/compare", inside), 400)
 
 
 def test_a_page_elsewhere_gets_nothing(server: Running) -> None:
@@ -263,6 +287,9 @@ def test_a_token(deployment: Deployment) -> None:
         with pytest.raises(UserError, match="the token is missing or wrong"):
             Client(server.url).adapters()
         assert len(Client(server.url, token="a-token-of-this-test").adapters()) == 1
+        for scheme, status in (("bearer", 200), ("BEARER ", 200), ("Basic", 401), ("Token", 401)):
+            headers = {"Authorization": f"{scheme} a-token-of-this-test"}
+            assert httpx.get(server.url + "/v1/adapters", headers=headers).status_code == status
 
 
 def test_what_waits_is_computed_together_and_once(run: RunResult) -> None:

@@ -159,6 +159,8 @@ def test_by_http_with_a_token(deployment: Deployment) -> None:
                 refused = httpx.request(method, f"{address(listening)}/mcp", headers=bearer, timeout=5)
                 assert "this server offers no stream of events" in problem(refused, 405)
                 assert refused.headers["Allow"] == "POST"
+            said = problem(httpx.post(f"{address(listening)}/mcp/", json={}, headers=bearer), 404)
+            assert said == "unknown path '/mcp/' (did you mean '/mcp'?); known: /mcp"
             with pytest.raises(BaseException, match=r"401|Unauthorized|unhandled"):
                 asyncio.run(by("another"))
         finally:
