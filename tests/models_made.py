@@ -97,6 +97,7 @@ _GPT = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 2048}
 # Of each architecture, by the name of its class in transformers: the shape, beside what all have.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Bloom": {"hidden_size": 64, "n_layer": 2, "n_head": 4},
+    "CTRL": {"n_embd": 64, "dff": 128, "n_layer": 2, "n_head": 4, "n_positions": 2048},
     "Cohere": _GROUPED,
     "DeepseekV2": {
         **_SMALL, "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": None, "qk_rope_head_dim": 8,
@@ -114,7 +115,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Gemma": {**_GROUPED, "head_dim": 16},
     "Gemma2": {**_GROUPED, "head_dim": 16, "sliding_window": 4096},
     "Gemma3": {**_GROUPED, "head_dim": 16, "sliding_window": 4096},
+    "Gemma3n": {
+        **_GROUPED, "head_dim": 16, "sliding_window": 4096, "num_kv_shared_layers": 0, "laurel_rank": 8,
+        "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 4096,
+        "activation_sparsity_pattern": [0.0, 0.0], "layer_types": ["sliding_attention", "full_attention"],
+    },
     "Llama": _GROUPED,
+    "Llama4": {
+        **_GROUPED, "head_dim": 16, "intermediate_size_mlp": 128, "num_local_experts": 2, "attention_chunk_size": 2048,
+        "no_rope_layers": [1, 0], "interleave_moe_layer_step": 1,
+    },
     "Mamba": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
     "Mistral": {**_GROUPED, "sliding_window": 4096},
     "Mixtral": {**_GROUPED, "num_local_experts": 4},
@@ -126,12 +136,28 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Olmo": _GROUPED,
     "Phi": _SMALL,
     "Phi3": _GROUPED,
+    "Phimoe": {**_GROUPED, "num_local_experts": 4},
     "Qwen2": _GROUPED,
     "Qwen3": {**_GROUPED, "head_dim": 16},
+    "Rwkv": {"hidden_size": 64, "num_hidden_layers": 2, "context_length": 2048, "attention_hidden_size": 64},
     "StableLm": _GROUPED,
     "Starcoder2": _GROUPED,
 }  # fmt: skip
-_CLASSES = {"GPT2": ("GPT2Config", "GPT2LMHeadModel"), "Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
+# Of architectures that fill in words, unless they are told otherwise, and one that projects behind its last state.
+OTHERS: dict[str, dict[str, Any]] = {
+    "Bert": _SMALL,
+    "RoFormer": {**_SMALL, "is_decoder": True},
+    "XLNet": {"d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128},
+}
+_CLASSES = {
+    "Bert": ("BertConfig", "BertLMHeadModel"),
+    "CTRL": ("CTRLConfig", "CTRLLMHeadModel"),
+    "GPT2": ("GPT2Config", "GPT2LMHeadModel"),
+    "Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
+    "Gemma3n": ("Gemma3nTextConfig", "Gemma3nForCausalLM"),
+    "Llama4": ("Llama4TextConfig", "Llama4ForCausalLM"),
+    "XLNet": ("XLNetConfig", "XLNetLMHeadModel"),
+}
 
 
 def architecture(name: str, to: Path, **changes: Any) -> Path:
@@ -144,7 +170,8 @@ def architecture(name: str, to: Path, **changes: Any) -> Path:
     config, model = _CLASSES.get(name, (f"{name}Config", f"{name}ForCausalLM"))
     shape = {
         "vocab_size": len(words), "initializer_range": 0.2, "bos_token_id": None, "eos_token_id": words.eos_token_id,
-        "pad_token_id": words.pad_token_id, "tie_word_embeddings": False, **ARCHITECTURES[name], **changes,
+        "pad_token_id": words.pad_token_id, "tie_word_embeddings": False,
+        **(ARCHITECTURES | OTHERS)[name], **changes,
     }  # fmt: skip
     torch.manual_seed(0)
     with quiet_transformers():

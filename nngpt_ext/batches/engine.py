@@ -16,6 +16,7 @@ import torch
 from nngpt_ext.batches.attention import bare, install
 from nngpt_ext.batches.cached import CachedPrefix
 from nngpt_ext.batches.encode import Example
+from nngpt_ext.batches.plain import TOLERANCE, device_of, plain_pass, scores, scores_alone
 from nngpt_ext.batches.rows import Row, build_row, own_length, shared_length, tokens_of
 from nngpt_ext.batches.tensors import Batch, answer_log_probs, make_batch, mask_dtype, masked_batch, parts_batch
 from nngpt_ext.errors import UserError
@@ -26,14 +27,9 @@ log = logging.getLogger(__name__)
 # `shared`: prefixes computed once, attention in parts; `masked`: the same behind one 4-D mask, whose cost is
 # quadratic in the length of a row; `plain`: one example per row.
 ENGINES = ("shared", "masked", "plain")
-# Largest difference of a summed log-probability that rounding explains, by the dtype computed in. In 16 bits it may be
-# larger on a large model, where it is measured (`rounding`). Ignored masks and positions differ by a tenth and more in
-# fp32 (tests/batches/test_engine.py). Where rounding is coarser than that, `leak` and `positions_matter` find them:
-# these compare passes of the same shape bit by bit.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
 TIMES_ROUNDING = 4
-# Likewise of gradients, relative to their size: 1e-6 was measured in fp32, 0.08 in bf16 on a model of 7B parameters
-# (benchmarks/results/gpu-7b-nvidia-h200.json).
+# Like `TOLERANCE`, of gradients and relative to their size: 1e-6 was measured in fp32, 0.08 in bf16 on a model of 7B
+# parameters (benchmarks/results/gpu-7b-nvidia-h200.json).
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.3}
 SAME = 1e-6  # of two passes that must do the same arithmetic
 QUESTIONS = 4
@@ -70,11 +66,11 @@ def largest_difference(
     The latter, shape (answers,), are computed unless they are given. The row has another network's questions before
     those of the group, as the rows of a run do.
     """
-    plain = _one_by_one(model, group[:QUESTIONS], pad) if plain is None else plain
+    plain = scores_alone(model, group[:QUESTIONS], pad) if plain is None else plain
     others = [Example(example.prompt[: -HEAD - TAIL : -1], example.answers) for example in group[:2]]
     batch = make_batch([others, list(group[:QUESTIONS])], engine, mask_dtype(model), pad)
     with _by_engine():
-        found = _scores(model, batch)[-len(plain) :]
+        found = scores(model, batch)[-len(plain) :]
     return float((found - plain).abs().max())
 
 
@@ -84,11 +80,11 @@ def rounding(model: Any, group: Sequence[Example], pad: int) -> float:
     One at a time, in one batch, and with attention as matrix products (`eager`), which rounds differently.
     """
     examples, dtype, before = list(group[:QUESTIONS]), mask_dtype(model), model.config._attn_implementation
-    found = [_one_by_one(model, group[:QUESTIONS], pad), _scores(model, make_batch([examples], "plain", dtype, pad))]
+    found = [scores_alone(model, group[:QUESTIONS], pad), scores(model, make_batch([examples], "plain", dtype, pad))]
     try:
         with quiet_transformers():
             model.set_attn_implementation("eager")
-        found.append(_one_by_one(model, group[:QUESTIONS], pad))
+        found.append(scores_alone(model, group[:QUESTIONS], pad))
     finally:
         model.set_attn_implementation(before)
     return float(max((other - found[0]).abs().max() for other in found[1:]))
@@ -119,10 +115,11 @@ def gradient_difference(model: Any, group: Sequence[Example], engine: str, pad: 
         Example(np.concatenate([example.prompt[:HEAD], example.prompt[-TAIL:]]), example.answers)
         for example in group[:2]
     ]
-    batches = [make_batch([short], way, mask_dtype(model), pad).to(_device(model)) for way in ("plain", engine)]
+    batches = [make_batch([short], way, mask_dtype(model), pad).to(device_of(model)) for way in ("plain", engine)]
     ids = [batch.inputs["input_ids"].flatten() for batch in batches]
     tokens = torch.unique(torch.cat(ids))
-    plain = _by_token(tokens, ids[0], _embedding_gradient(model, batches[0]))
+    with plain_pass(model):
+        plain = _by_token(tokens, ids[0], _embedding_gradient(model, batches[0]))
     with _by_engine():
         found = _by_token(tokens, ids[1], _embedding_gradient(model, batches[1]))
     return float((found - plain).norm() / plain.norm())
@@ -155,7 +152,7 @@ def gradient_in_row(model: Any, groups: Sequence[Sequence[Example]], engine: str
         Its difference from the plain gradient, as in `gradient_difference`, and how much of it the other groups get.
     """
     one_each = [[Example(example.prompt, example.answers[:1]) for example in group] for group in groups]
-    dtype, device, last = mask_dtype(model), _device(model), one_each[-1]
+    dtype, device, last = mask_dtype(model), device_of(model), one_each[-1]
     batch = make_batch(one_each, engine, dtype, pad).to(device)
     tokens = torch.unique(batch.inputs["input_ids"])
     start = batch.n_tokens - _tokens(last)
@@ -199,15 +196,19 @@ def _by_token(tokens: torch.Tensor, ids: torch.Tensor, gradient: torch.Tensor) -
 def _embedding_gradient(model: Any, batch: Batch, first: int = 0) -> torch.Tensor:
     """The gradient of the sum of the answers from `first` on by the embedding layer's output, which has its shape."""
     embedded: list[torch.Tensor] = []
-    hook = model.get_input_embeddings().register_forward_hook(
-        lambda _module, _inputs, output: embedded.append(output.requires_grad_())
-    )
+    hook = model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: _leaf(output, embedded))
     try:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(answer_log_probs(model, batch)[first:].sum(), embedded[0])
     finally:
         hook.remove()
     return gradient
+
+
+def _leaf(output: torch.Tensor, kept: list[torch.Tensor]) -> torch.Tensor:
+    """Keep an output as one to whose gradient is asked; what goes on is a copy, which a model may change in place."""
+    kept.append(output.requires_grad_())
+    return output.clone()
 
 
 def _change(model: Any, group: Sequence[Example], engine: str, other: Callable[[Row, np.ndarray], Row]) -> float:
@@ -220,23 +221,8 @@ def _change(model: Any, group: Sequence[Example], engine: str, other: Callable[[
     lay, dtype = parts_batch if engine == "shared" else masked_batch, mask_dtype(model)
     batches = [lay(each, dtype) for each in (row, other(row, seen))]
     with _by_engine():
-        one, two = (_scores(model, batch) for batch in batches)
+        one, two = (scores(model, batch) for batch in batches)
     return float((one - two)[torch.from_numpy(last).to(one.device)].abs().max())
-
-
-def _one_by_one(model: Any, examples: Sequence[Example], pad: int) -> torch.Tensor:
-    """Plain log-probabilities of answers, computed in no more memory than a step of the plain engine takes."""
-    return torch.cat([_scores(model, make_batch([[one]], "plain", mask_dtype(model), pad)) for one in examples])
-
-
-def _scores(model: Any, batch: Batch) -> torch.Tensor:
-    with torch.inference_mode():
-        return answer_log_probs(model, batch.to(_device(model)))
-
-
-def _device(model: Any) -> torch.device:
-    device: torch.device = next(model.parameters()).device
-    return device
 
 
 def checked_engine(
@@ -257,14 +243,17 @@ def checked_engine(
         engine: one of `ENGINES`.
         reach: the largest number of tokens that a question with an option may have; by default that of the group.
             A model with a narrower window sees less than a mask from outside would show it.
-        training: whether the model, without an adapter, will also be trained: it is then tried as in training, too.
+        training: whether the model will also be trained: it is then tried as in training, too, even where nothing is
+            shared. It may have an untrained adapter without dropout.
         row_tokens: the largest number of tokens of a row, of which one is tried; by default only short rows are.
 
     Raises:
-        UserError: if there is not enough memory for one network's questions.
-        Exception: what the model raises on a question alone, which no engine would help.
+        UserError: if there is not enough memory for one network's questions, or the model cannot compute a question
+            alone, which no engine would help.
     """
-    if len(group) < 2 or engine == "plain":
+    if len(group) < 2:
+        engine = "plain"
+    if not group or (engine == "plain" and not training):
         return "plain"
     before, was_training = model.config._attn_implementation, model.training
     reach = reach or max(len(one.prompt) + max(len(answer) for answer in one.answers) for one in group)
@@ -272,7 +261,7 @@ def checked_engine(
     try:
         for mode in (True, False) if training else (False,):
             model.train(mode)
-            plain[mode] = _one_by_one(model, group[:QUESTIONS], pad)  # by the model's own attention
+            plain[mode] = scores_alone(model, group[:QUESTIONS], pad)  # by the model's own attention
         for way in ENGINES[ENGINES.index(engine) :]:
             reason = None if way == "plain" else _fault(model, group, pad, way, reach, plain, row_tokens)
             if reason is None:
@@ -364,8 +353,8 @@ def _full_row_fault(
     where, group = f"in a row of {sum(map(_tokens, groups)):,} tokens", groups[-1]
     batch = make_batch(groups, engine, mask_dtype(model), pad)
     with _by_engine():
-        found = _scores(model, batch)
-    first, last = _one_by_one(model, groups[0][:QUESTIONS], pad), plain[False]
+        found = scores(model, batch)
+    first, last = scores_alone(model, groups[0][:QUESTIONS], pad), plain[False]
     off = torch.cat([found[: len(first)] - first, found[-len(last) :] - last])
     difference = float(off.abs().max()) if found.isfinite().all() else math.nan
     if not _is_rounding(model, group, pad, difference):

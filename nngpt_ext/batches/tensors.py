@@ -16,6 +16,7 @@ from nngpt_ext.batches.attention import bare, installed
 from nngpt_ext.batches.encode import Example
 from nngpt_ext.batches.layout import layout_of
 from nngpt_ext.batches.rows import Row, build_row
+from nngpt_ext.models.heads import body
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def line_scores(model: Any, batch: Batch, cache: Any = None) -> torch.Tensor:
     """
     inner = bare(model)
     with compute_context(model):
-        states = inner.base_model(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
+        states = body(inner)(**_inputs(model, batch, cache), use_cache=False).last_hidden_state
     read = states[batch.row, batch.keep[batch.column]].to(inner.score.weight.dtype)
     scores: torch.Tensor = inner.score(read)[:, 0]
     return scores

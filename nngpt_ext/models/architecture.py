@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+# Gemma 3n clamps these weights in training. RWKV divides those of its outputs by powers of two before scoring, which an
+# adapter's share of the output would not follow; `head` is its output layer, which stays whole in others by its name.
+_DIRECTLY = {
+    **dict.fromkeys(_MAMBA, ("dt_proj", "out_proj")),
+    **dict.fromkeys(("gemma3n", "gemma3n_text"), ("prediction_coefs", "correction_coefs")),
+    "rwkv": ("attention.output", "feed_forward.value", "head"),
+}
 
 
 def make_deterministic(config: Any) -> list[str]:
@@ -44,8 +51,35 @@ def keep_routers_quiet(config: Any) -> None:
 
 
 def read_directly(config: Any) -> list[str]:
-    """Names of linear layers whose weights the model multiplies itself: neither quantised nor with an adapter."""
-    return ["dt_proj", "out_proj"] if config.model_type in _MAMBA else []
+    """Names of linear layers whose weights the model reads or changes itself: neither quantised nor with an adapter."""
+    return list(_DIRECTLY.get(config.model_type, ()))
+
+
+def with_own_outputs(model: PreTrainedModel) -> list[str]:
+    """Names of layers of a class derived from `nn.Linear` that return something else: they get no adapter.
+
+    Such are the routers of Phi-MoE and Llama 4, which return several tensors. One layer of each class is tried.
+    """
+    import torch
+
+    own: dict[type, bool] = {torch.nn.Linear: False}
+    layers = [(name, each) for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)]
+    for _, layer in layers:
+        if type(layer) not in own:
+            own[type(layer)] = not (hasattr(layer.weight, "quant_state") or _is_linear(layer))
+    return [name for name, layer in layers if own[type(layer)]]
+
+
+def _is_linear(layer: Any) -> bool:
+    """Whether a layer takes one tensor and returns one of its width."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            output = layer(layer.weight.new_zeros(1, layer.in_features))
+    except Exception:  # of a class that takes something else
+        return False
+    return isinstance(output, torch.Tensor) and output.shape == (1, layer.out_features)
 
 
 def has_experts(model: PreTrainedModel) -> bool:

@@ -69,7 +69,8 @@ class Base:
     def context(self) -> int:
         """The maximum number of tokens."""
         config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 2048)
+        given = int(getattr(config, "max_position_embeddings", None) or 0)
+        return given if given > 0 else 2048  # XLNet, which has no limit, says -1
 
     def holds_activations(self, tokens: int) -> bool:
         """Whether three quarters of the GPU's free memory hold the activations of a row of that many tokens."""
@@ -246,8 +247,8 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
         log.info("model.base %s: %s; they were read back, and are quantised again to NF4", base, before)
     if load_in_4bit and (n := experts_in_full(model)):
         log.warning(
-            "model.base %s: its experts, %s of its weights, are not in 4 bits, and take %.1f GB in %s",
-            base, f"{n:,}", n * dtype.itemsize / 1e9, str(dtype).removeprefix("torch."),
+            "model.base %s: its experts, %s of its weights, are not in 4 bits, and take %s in %s",
+            base, f"{n:,}", _size(n * dtype.itemsize), str(dtype).removeprefix("torch."),
         )  # fmt: skip
     if off:
         log.info("model.base %s: its own dropout is off (%s); training uses model.lora.dropout", base, ", ".join(off))
@@ -260,6 +261,10 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
 
         fuse_norms(model)
     return Base(base, folder, base_hash(folder), model, tokenizer, load_in_4bit, base_identity(folder))
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
 
 
 def keep_compute_dtype(model: PreTrainedModel) -> None:

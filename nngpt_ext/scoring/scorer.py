@@ -135,12 +135,18 @@ class LocalScorer:
         """The engine that is exact on this model, determined with the first group that is given.
 
         The base model's engine is also that of its adapters, because an untrained adapter changes nothing.
+
+        Raises:
+            UserError: if the model cannot compute a question, or sees the answers that it scores.
         """
         from nngpt_ext.batches.engine import checked_engine
+        from nngpt_ext.batches.plain import check_causal
 
         if self._engine is None:
             reach = min(self.base.context, self.budget.row_tokens)
             pad = int(self.base.tokenizer.pad_token_id)  # type: ignore[arg-type]
+            if group and not self.lines:  # a line's score has no answer to see
+                check_causal(self.model, group[0], pad)
             self._engine = checked_engine(
                 self.model, group, pad, self.budget.engine, reach, training, self.budget.row_tokens
             )

@@ -60,7 +60,18 @@ class Workbench:
         self._encoded: dict[str, Encoded] = {}
         for part in ("validation", "test"):
             self._encode(part)
-        self.engine = self.scorer.check_engine(self._longest_group(data.training), training=True)
+        self.engine = self._checked_engine()
+
+    def _checked_engine(self) -> str:
+        """The engine that is exact in training, tried on the layers that will be trained."""
+        from nngpt_ext.tuning.lora import with_adapter
+
+        group = self._longest_group(self.data.training)
+        if self.config.tuning.finetuner != "qlora":  # it may train anything
+            return self.scorer.check_engine(group, training=True)
+        # On the scorer's own model, in place. Until it is trained, an adapter without dropout changes no answer.
+        with with_adapter(self.base, self.config.model.lora.model_copy(update={"dropout": 0.0})):
+            return self.scorer.check_engine(group, training=True)
 
     def _encode(self, part: str) -> Encoded:
         """The pairs of a part (`train`, `validation`, `test`) as tokens, which are computed once."""

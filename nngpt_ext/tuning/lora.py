@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.config import ResolvedLora
-from nngpt_ext.models.architecture import has_experts, read_directly
+from nngpt_ext.models.architecture import has_experts, read_directly, with_own_outputs
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.fused import fuse
 from nngpt_ext.models.heads import NAME as HEAD
@@ -40,7 +40,7 @@ def with_adapter(base: Base, lora: ResolvedLora, head: str = "answer") -> Iterat
         lora_alpha=lora.alpha,
         lora_dropout=dropout,
         target_modules="all-linear",
-        exclude_modules=read_directly(base.model.config) or None,
+        exclude_modules=[*read_directly(base.model.config), *with_own_outputs(base.model)] or None,
     )
     before = vars(base.model).get("forward")
     with LOADING, quiet_transformers():

@@ -18,13 +18,13 @@ from nngpt_ext.batches.engine import (
     ENGINES,
     GRADIENT_TOLERANCE,
     SAME,
-    TOLERANCE,
     checked_engine,
     largest_difference,
     leak,
     positions_matter,
     rounding,
 )
+from nngpt_ext.batches.plain import TOLERANCE
 from nngpt_ext.errors import UserError
 from nngpt_ext.models.base import quiet_transformers
 from tests import models_made
@@ -128,11 +128,24 @@ def test_an_error_of_the_check_itself_is_an_error(
     assert model.training
 
 
-def test_a_model_that_cannot_compute_a_question_alone_is_an_error(group: list[Example]) -> None:
+@pytest.mark.parametrize(("n", "training"), [(2, False), (2, True), (1, True)])
+def test_a_model_that_cannot_compute_a_question_alone_is_refused(n: int, training: bool, group: list[Example]) -> None:
     torch.manual_seed(0)
-    small = t.Qwen2ForCausalLM(t.Qwen2Config(**shape(vocab_size=8)))
-    with pytest.raises(IndexError):
-        checked_engine(small, [Example(group[0].prompt, one.answers) for one in group[:2]], 0, "masked")
+    small = t.Qwen2ForCausalLM(t.Qwen2Config(**shape(vocab_size=8))).eval()
+    for engine in ("masked", "plain") if training else ("masked",):
+        with pytest.raises(UserError) as caught:
+            checked_engine(small, group[:n], 0, engine, training=training)
+        assert str(caught.value) == (
+            f"Qwen2ForCausalLM cannot compute a question{' in training' * training} (IndexError: index out of range in "
+            'self); use another base model: model={"base": "embedded"}'
+        )
+        assert not small.training
+
+
+def test_a_model_that_changes_its_embeddings_in_place_keeps_the_engine(group: list[Example]) -> None:
+    torch.manual_seed(0)
+    config = t.CTRLConfig(vocab_size=4096, n_embd=64, dff=128, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0)
+    assert checked_engine(t.CTRLLMHeadModel(config).eval(), group, 0, "shared", training=True) == "shared"
 
 
 def test_a_fallback_computes_what_plain_does(group: list[Example]) -> None:

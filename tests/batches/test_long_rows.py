@@ -189,7 +189,7 @@ def test_one_long_row_is_computed_and_behind_a_mask_no_very_long_one(
 ) -> None:
     lengths = list[int]()
     monkeypatch.setattr(
-        "nngpt_ext.batches.engine.answer_log_probs",
+        "nngpt_ext.batches.plain.answer_log_probs",
         lambda model, batch, *rest: lengths.append(batch.n_tokens) or answer_log_probs(model, batch, *rest),
     )
     assert checked_engine(model, group, 0, engine, row_tokens=4096) == engine

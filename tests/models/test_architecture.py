@@ -1,4 +1,4 @@
-"""Bases of all kinds: 24 architectures take the whole way, and what differs between them is turned off or said."""
+"""Bases of all kinds: 29 architectures take the whole way, and what differs between them is turned off or said."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nngpt_ext import Predictor
 from nngpt_ext.config import ResolvedLora, TaskConfig
 from nngpt_ext.data.sources.package import PackageSource
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.architecture import make_deterministic
+from nngpt_ext.models.architecture import make_deterministic, with_own_outputs
 from nngpt_ext.models.base import load_base
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import Loader, run_pipeline
@@ -30,8 +30,10 @@ FALLBACKS = {
     "Gemma2": ("masked", "does not support softcap"),
     "Mamba": ("plain", "it refuses such rows.*masked: it refuses such rows"),
     "Mpt": ("plain", "its attention cannot be exchanged.*masked: answers differ"),
+    "Rwkv": ("plain", "its attention cannot be exchanged.*masked: answers differ"),
     "StableLm": ("masked", "shared: answers differ"),
 }
+LORA = ResolvedLora(r=4, alpha=4, dropout=0.0)
 SMALL = {
     "prompt": "code_only",
     "data": {
@@ -72,6 +74,86 @@ def test_every_architecture_takes_the_whole_way(
     assert asked.log_odds == -turned.log_odds
     assert asked.probability + turned.probability == 1.0
     assert asked.log_odds == pytest.approx(row["log_odds"], abs=1e-4)
+
+
+LINES: dict[str, Any] = {
+    **SMALL,
+    "prompt": "recipe_structure",
+    "tuning": {"epochs": 1, "learning_rate": 1e-3, "examples_per_step": 16, "head": "lines"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("Llama4", {}), ("OPT", {"word_embed_proj_dim": 32, "do_layer_norm_before": False}), ("Rwkv", {})],
+)
+def test_architectures_with_a_scoring_head(name: str, changes: Any, loader: Loader, tmp_path: Path) -> None:
+    base = str(architecture(name, tmp_path / "base", **changes))
+    run = run_pipeline(build_config(TaskConfig, LINES, {"model": {"base": base}}), tmp_path / "run", False, loader)
+    assert run.report.accuracy.n == len(run.predictions[run.predictions["split"] == "test"]) > 0
+
+
+@pytest.mark.parametrize(("name", "place"), [("Phimoe", "mlp"), ("Llama4", "feed_forward")])
+def test_routers_that_return_several_tensors_are_left_as_they_are(name: str, place: str, tmp_path: Path) -> None:
+    base = load_base(str(architecture(name, tmp_path)))
+    routers = [f"model.layers.{layer}.{place}.router" for layer in (0, 1)]
+    assert with_own_outputs(base.model) == routers
+    assert all(base.model.get_submodule(router).weight.dtype == torch.float32 for router in routers)
+    with with_adapter(base, LORA) as model:
+        trained = {each for each, p in model.named_parameters() if p.requires_grad}
+        assert any("q_proj.lora_A" in each for each in trained)
+        assert not any("router" in each for each in trained)
+        assert model.train()(torch.arange(3, 30)[None]).logits.isfinite().all()
+
+
+def test_a_linear_layer_by_another_name_has_an_adapter(tmp_path: Path) -> None:
+    """Falcon's layers are of a class of its own, with a `forward` of its own, and linear nevertheless."""
+    base = load_base(str(architecture("Falcon", tmp_path)))
+    assert type(base.model.transformer.h[0].mlp.dense_h_to_4h).__name__ == "FalconLinear"
+    assert with_own_outputs(base.model) == []
+    with with_adapter(base, LORA) as model:
+        assert any("dense_h_to_4h.lora_A" in each for each, _ in model.named_parameters())
+
+
+def test_what_training_cannot_compute_is_said_in_one_line(
+    loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is tried on the layers that will be trained, with one that no adapter fits."""
+    monkeypatch.setattr("nngpt_ext.tuning.lora.with_own_outputs", lambda _: [])
+    base = str(architecture("Phimoe", tmp_path / "base"))
+    with pytest.raises(UserError) as caught:
+        run_pipeline(build_config(TaskConfig, SMALL, {"model": {"base": base}}), tmp_path / "run", False, loader)
+    assert str(caught.value) == (
+        "PhimoeForCausalLM cannot compute a question (AttributeError: 'tuple' object has no attribute 'flatten'); load "
+        'it unquantised: model={"load_in_4bit": False}; or use another base model: model={"base": "embedded"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("Gemma3n", {"altup.prediction_coefs", "altup.correction_coefs", "lm_head"}),
+        ("Rwkv", {"attention.output", "feed_forward.value", "head"}),
+    ],
+)
+def test_weights_that_a_model_changes_itself_are_not_in_4_bits(name: str, whole: set[str], tmp_path: Path) -> None:
+    base = load_base(str(architecture(name, tmp_path)))
+    assert {
+        ".".join(each.split(".")[-2:]) for each, m in base.model.named_modules() if type(m) is torch.nn.Linear
+    } == whole
+    ids = torch.arange(3, 30)[None]
+    with with_adapter(base, LORA) as model, torch.inference_mode():
+        assert not any(each in part for part, p in model.named_parameters() if p.requires_grad for each in whole)
+        first = model.train()(ids, use_cache=False).logits
+        for mode in (False, True):  # back and forth, as epochs and their validation do
+            assert torch.allclose(model.train(mode)(ids, use_cache=False).logits, first, atol=1e-5)
+
+
+def test_a_model_without_a_limit_has_a_context(tmp_path: Path) -> None:
+    base = load_base(str(architecture("XLNet", tmp_path)), load_in_4bit=False)
+    assert base.model.config.max_position_embeddings == -1
+    assert base.context == 2048
 
 
 @pytest.mark.parametrize(
@@ -120,7 +202,7 @@ def test_of_experts_the_line_says_what_is_not_in_4_bits(tmp_path: Path, caplog: 
     base = load_base(place)
     n = 2 * 4 * 3 * 64 * 128  # layers, experts, matrices of each
     assert caplog.messages == [
-        f"model.base {place}: its experts, {n:,} of its weights, are not in 4 bits, and take 0.0 GB in float32"
+        f"model.base {place}: its experts, {n:,} of its weights, are not in 4 bits, and take 0.8 MB in float32"
     ]
     assert not base.model.config.output_router_logits
     with with_adapter(base, ResolvedLora(r=4, alpha=4, dropout=0.1)) as model:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nngpt_ext.config import ResolvedLora
 from nngpt_ext.data.facts import LEMUR_FACTS
 from nngpt_ext.errors import UserError
-from nngpt_ext.models.base import Base
+from nngpt_ext.models.base import Base, load_base
 from nngpt_ext.prompts.builtin import get_template
 from nngpt_ext.prompts.fields import Question
 from nngpt_ext.scoring.scorer import Budget, LocalScorer
+from nngpt_ext.tuning.lora import with_adapter
 from tests import models_made
 from tests.batches.asked import questions
 
@@ -78,6 +81,18 @@ def test_threads_share_it(base: Base) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda i: odds(made, [ASKED[i % len(ASKED)]]), range(4 * len(ASKED))))
     assert all(np.array_equal(one, alone[i % len(ASKED)]) for i, one in enumerate(found))
+
+
+def test_a_model_that_sees_answers_may_score_lines_only(tmp_path: Path) -> None:
+    bert = load_base(str(models_made.architecture("Bert", tmp_path)), load_in_4bit=False)
+    with pytest.raises(UserError, match="BertLMHeadModel is no causal language model"):
+        odds(scorer(bert, "plain"), ASKED[:1])
+    template = get_template("recipe").lines
+    assert template is not None
+    lines = LocalScorer(bert, template, Budget(60, True, 1024), LEMUR_FACTS)
+    encoded = lines.encode(ASKED, models_made.sources())
+    with with_adapter(bert, ResolvedLora(r=4, alpha=4, dropout=0.0), "lines"):
+        assert not lines.score(encoded).any()
 
 
 def test_nothing_to_score(base: Base) -> None:
