@@ -307,7 +307,7 @@ class Predictor:
         Raises:
             UserError: for fewer than two datasets, an invalid name, and facts that the prompt shows and are unknown.
         """
-        if datasets is not None and (isinstance(datasets, (str, Mapping)) or not isinstance(datasets, Iterable)):
+        if datasets is not None and (isinstance(datasets, str) or not isinstance(datasets, Iterable)):
             raise UserError(f"datasets are a list of names, not {shown(datasets)}")
         given = self.datasets if datasets is None else datasets
         names = sorted(self.check.check_datasets(given))

@@ -45,7 +45,7 @@ def _short(dataset: Any) -> Any:
 
 
 def _few(datasets: Any) -> Any:
-    if isinstance(datasets, list):
+    if isinstance(datasets, (list, dict)):
         if len(datasets) > MOST_DATASETS:
             raise ValueError(f"at most {MOST_DATASETS} datasets are ranked at once, not {len(datasets):,}")
         for one in datasets:
