@@ -159,9 +159,14 @@ def _has_card(local: int, store: Any) -> bool:
     import torch
 
     own = str(torch.cuda.get_device_properties(0).uuid) if torch.cuda.is_available() else ""
+    names, last = [f"card {i}" for i in range(_size)], time.monotonic() + _MEETING.seconds
     with _together():
-        store.set(f"card {_rank}", own)
-        found = [store.get(f"card {i}").decode() for i in range(_size)]
+        store.set(names[_rank], own)
+        while not store.check(names):
+            if store.check(["ended"]) or time.monotonic() > last:
+                raise RuntimeError("before it said which GPU it has")
+            time.sleep(0.05)
+        found = [store.get(name).decode() for name in names]
     if any(found) and ("" in found or len(set(found)) < _size):
         what = "not each has a GPU" if "" in found else "some have the same GPU"
         raise UserError(f"{_size} processes were started, and {what}; start one for each GPU")
