@@ -49,8 +49,8 @@ class Workbench:
         self.base = base
         check_start(config, template, base)
         self.data = data = with_structures(data, template, config.networks.run_code)
-        tuning = config.tuning
         self.begun = start_record(config, data)
+        tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
         kinds = {data.sources[nn]: kind for nn, kind in data.kinds.items()}

@@ -95,7 +95,7 @@ def joined() -> Iterator[None]:
     same exit code, and only the first error is shown.
 
     Raises:
-        UserError: if they do not find each other, and if not each has a GPU of its own, or none of them has one.
+        UserError: if they do not find each other, and if only some have a GPU or two have the same.
     """
     global _rank, _size
     names, rank, n = _launched()
