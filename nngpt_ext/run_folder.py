@@ -24,7 +24,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nngpt_ext.errors import UserError, elsewhere, resuming, typed
 from nngpt_ext.io import cannot_write, digest, file_digest, is_free, write_text
-from nngpt_ext.settings import dump_config, faults, filled
+from nngpt_ext.settings import dump_config, faults, filled, flat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +175,7 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
     Raises:
         UserError: if not; the line names the first keys that differ.
     """
-    there, wanted = ({k: v for k, v in _flat(c).items() if k not in _ELSEWHERE} for c in (found, wanted))
+    there, wanted = result_settings(found), result_settings(wanted)
     other = [
         key for key in {**there, **wanted}
         if there.get(key) != wanted.get(key)
@@ -187,11 +187,9 @@ def check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
         raise UserError(f"the output folder '{folder}' belongs to another config ({shown}{more}); {elsewhere()}")
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+def result_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that results depend on, by their whole keys."""
+    return {key: value for key, value in flat(config).items() if key not in _ELSEWHERE}
 
 
 def versions() -> dict[str, str]:

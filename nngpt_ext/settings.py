@@ -271,3 +271,11 @@ def find_project(start: Path | None = None) -> Path | None:
 def dump_config(config: BaseModel) -> str:
     """The configuration as YAML, every key with its value."""
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their whole keys, such as `tuning.epochs`."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

@@ -11,7 +11,7 @@ import typer
 
 from nngpt_ext.errors import UserError, for_shell, shown
 from nngpt_ext.shell import INTERRUPTED, interruptible
-from nngpt_ext.tuning.ranks import launched
+from nngpt_ext.tuning.ranks import launched, one_process
 from nngpt_ext.version import __version__
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ def _options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
+    if context.invoked_subcommand not in ("run", "study"):  # which say so themselves
+        one_process(f"'nngpt-ext {context.invoked_subcommand}'", "start it alone")
     context.with_resource(for_shell())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("nngpt_ext").setLevel(logging.WARNING if quiet else logging.INFO)

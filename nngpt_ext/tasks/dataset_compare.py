@@ -10,7 +10,7 @@ from nngpt_ext.errors import setting
 from nngpt_ext.registry import register_task
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tuning.history import OnEpoch
-from nngpt_ext.tuning.ranks import launched, one_process
+from nngpt_ext.tuning.ranks import one_process, size
 
 if TYPE_CHECKING:
     from nngpt_ext.evaluation.report import Report
@@ -30,7 +30,7 @@ class DatasetCompare:
         self, config: TaskConfig, output_dir: Path, resume: bool = False, on_epoch: OnEpoch | None = None
     ) -> RunResult[Report]:
         """Run all stages from records to report, for each fold of a split with folds; a finished run is returned."""
-        if launched()[1] > 1:
+        if size() == 1:
             one_process("run_task", "type: torchrun --nproc-per-node N $(which nngpt-ext) run dataset_compare …")
         if config.data.all_folds:
             from nngpt_ext.tasks.folds import run_folds

@@ -15,12 +15,12 @@ from nngpt_ext.config import ModelConfig, ResolvedConfig, TaskConfig, TuningConf
 from nngpt_ext.data.families import THRESHOLD
 from nngpt_ext.data.load import PairData, Records, load_pairs, read_records
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.splits import pairs_hash, split_hash
+from nngpt_ext.data.splits import split_hash
 from nngpt_ext.errors import UserError, resuming, setting, typed
 from nngpt_ext.evaluation.baselines import baseline_probabilities
 from nngpt_ext.evaluation.report import Report, read_report
 from nngpt_ext.extras import install_libraries
-from nngpt_ext.io import digest, file_digest, inside, remove, replacing
+from nngpt_ext.io import file_digest, inside, remove, replacing
 from nngpt_ext.models.base import base_folder, load_base
 from nngpt_ext.predict.database import store_file
 from nngpt_ext.predict.store import PredictionStore
@@ -43,6 +43,7 @@ from nngpt_ext.run_folder import (
     read_record,
     read_table,
     record_adapter,
+    result_settings,
     same_inputs,
     versions,
     write_record,
@@ -50,7 +51,7 @@ from nngpt_ext.run_folder import (
 from nngpt_ext.tasks.protocol import RunResult
 from nngpt_ext.tasks.reporting import LEMUR, rebuild_report
 from nngpt_ext.tuning.history import OnEpoch, read_history
-from nngpt_ext.tuning.ranks import is_first, of_first, one_process, size
+from nngpt_ext.tuning.ranks import check_common, check_same, forget_launcher, is_first, of_first, one_process, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,8 +120,13 @@ def _key(config: DataConfig, required: Collection[str]) -> str:
 def run_pipeline(
     config: TaskConfig, folder: Path, resume: bool, loader: Loader | None = None, on_epoch: OnEpoch | None = None
 ) -> RunResult[Report]:
-    """Run `dataset_compare`; see the task class. Several runs may share a loader, and several processes one run."""
+    """Run `dataset_compare`; see the task class. Several runs may share a loader, and several processes one run.
+
+    A launcher's variables are removed for good: a script of one process may call this under torchrun.
+    """
+    forget_launcher()
     timings, loader, resolved = Timings(), loader or Loader(), config.resolved(folder)
+    check_same("settings", result_settings(resolved.model_dump(mode="json")))
     if (done := of_first(lambda: begin(resolved, folder, resume))) is not None:
         return done
     template = find_template(config.prompt, config.tuning.head)
@@ -133,8 +139,11 @@ def run_pipeline(
 
     with timings.stage("tokens"):  # a question that is too long is reported here, before a folder is made
         bench = Workbench(resolved, template, base, data)
+    if size() > 1:
+        check_same("inputs", bench.prepared())
     if of_first(lambda: claim(folder, resolved, resume)):
         return finished(folder)
+    check_common(folder / CONFIG)
     try:
         with kept_threads():
             if not is_first():
@@ -265,21 +274,9 @@ def _run(
     import torch
 
     from nngpt_ext.tasks.workbench import calibrated
-    from nngpt_ext.tuning.warm_start import start_record
 
     config, data, base = bench.config, bench.data, bench.base
-    inputs = {
-        "pairs": pairs_hash(data.pairs, data.training, given=tuple(GIVEN)),
-        "sources": digest(data.sources),
-        "prompt": bench.template.hash,
-        "base model": base.sha256,
-    }
-    later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
-    later["dataset facts"] = digest({name: facts.values() for name, facts in data.facts.items()})
-    begun = start_record(config, data)
-    if begun:
-        inputs["first adapter"] = begun["init_from"]["sha256"]
-    same_inputs(folder, inputs, later)
+    same_inputs(folder, *bench.inputs())
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
         data.part("test")[KEYS].assign(**loader.baselines(config.data, bench.template.required)).to_parquet(
             temporary, index=False
@@ -315,7 +312,7 @@ def _run(
         "training_pairs_seen": sum(entry["examples"] for entry in read_history(folder)) // config.tuning.orders,
         "excluded": data.excluded,
         **({"evidence": dict(data.evidence), "without_evidence": dict(data.without_evidence)} if data.evidence else {}),
-        **begun,
+        **bench.begun,
         "near_duplicates": sorted(data.near_duplicates()),
         "near_duplicate_threshold": THRESHOLD,
         **({"held_out": data.held_out} if data.held_out else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ import pandas as pd
 from scipy.special import logit
 
 from nngpt_ext.batches.encode import Example
-from nngpt_ext.batches.rows import tokens_of
+from nngpt_ext.batches.rows import Group, tokens_of
 from nngpt_ext.config import ResolvedConfig
 from nngpt_ext.data.load import PairData
+from nngpt_ext.data.splits import pairs_hash
 from nngpt_ext.evaluation.baselines import kind_prior, pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, log_loss
-from nngpt_ext.io import inside, replacing_folder, text_digest
+from nngpt_ext.io import digest, inside, replacing_folder, text_digest
 from nngpt_ext.models.base import Base, adapted, check_base
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.fields import GIVEN
@@ -35,7 +37,7 @@ from nngpt_ext.tuning.history import OnEpoch, Validation, read_history, select_e
 from nngpt_ext.tuning.plan import CappedNetworks
 from nngpt_ext.tuning.qlora import write_base_note
 from nngpt_ext.tuning.ranks import add_up, deal, own_number, size
-from nngpt_ext.tuning.warm_start import check_start
+from nngpt_ext.tuning.warm_start import check_start, start_record
 
 
 class Workbench:
@@ -47,6 +49,7 @@ class Workbench:
         self.base = base
         check_start(config, template, base)
         self.data = data = with_structures(data, template, config.networks.run_code)
+        self.begun = start_record(config, data)
         tuning = config.tuning
         budget = Budget(config.data.code_tokens, config.data.compact_code, tuning.row_tokens, tuning.engine)
         self.prior = None if tuning.offset == "none" else prior_table(data, kinds=tuning.offset == "kind_prior")
@@ -91,6 +94,33 @@ class Workbench:
         longest = max(range(len(rows)), key=lambda i: len(self.training[i][0].parts[0].prompt))
         asked = questions_of(pairs.iloc[rows[longest]])
         return self.scorer.encode(asked, self.data.sources, self.encoder).groups[0]
+
+    def inputs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The sha256 of what the run reads, by name; in the second mapping what older versions did not record."""
+        data, base = self.data, self.base
+        inputs = {
+            "pairs": pairs_hash(data.pairs, data.training, given=tuple(GIVEN)),
+            "sources": digest(data.sources),
+            "prompt": self.template.hash,
+            "base model": base.sha256,
+        }
+        later = {f"base model's {name.replace('_', ' ')}": sha256 for name, sha256 in base.identity.items()}
+        later["dataset facts"] = digest({name: facts.values() for name, facts in data.facts.items()})
+        if self.begun:
+            inputs["first adapter"] = self.begun["init_from"]["sha256"]
+        return inputs, later
+
+    def prepared(self) -> dict[str, str]:
+        """What must be the same in all processes of a run, by name: beginnings of hashes, and the engine."""
+        inputs, later = self.inputs()
+        total = hashlib.sha256()
+        groups: list[Group] = [*self.training]
+        groups += (group for encoded in self._encoded.values() for group in encoded.groups)
+        for part in (part for group in groups for one in group for part in one.parts):
+            for tokens in (part.prompt, *part.answers):
+                total.update(f"{len(tokens)} ".encode() + tokens.tobytes())
+        hashes = {**inputs, **later, "questions as tokens": total.hexdigest()}
+        return {**{name: sha256[:12] for name, sha256 in hashes.items()}, "engine": self.engine}
 
     def tune(self, folder: Path, on_epoch: OnEpoch | None = None) -> Path:
         """Train this run's adapter with the configured fine-tuner, which may continue from checkpoints there."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +23,10 @@ from safetensors.torch import load_file
 from nngpt_ext.batches.rows import tokens_of
 from nngpt_ext.errors import UserError
 from nngpt_ext.io import read_text
-from nngpt_ext.run_folder import CHECKPOINTS, HISTORY, PREDICTIONS, read_record, read_table
+from nngpt_ext.prompts.builtin import FOLDER
+from nngpt_ext.run_folder import CHECKPOINTS, CONFIG, HISTORY, PREDICTIONS, read_record, read_table
 from nngpt_ext.tuning.plan import deal_rows, make_plan
-from nngpt_ext.tuning.ranks import deal, joined, launched, of_first, one_process, size
+from nngpt_ext.tuning.ranks import deal, launched, of_first, one_process, size
 from tests import models_made
 from tests.docs.blocks import ROOT
 from tests.tuning.dealt_step import gradients
@@ -72,16 +76,6 @@ def test_a_process_of_its_own_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     assert launched() == (1, 4)
     with pytest.raises(UserError, match="4 processes cannot share a study; start it alone"):
         one_process("a study", "start it alone")
-
-
-def test_only_the_launchers_own_variables_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    launchers = ("LOCAL_RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
-    kept = ("LOCAL_NOTES", "MASTER_KEY", "RANKING", "ROLE_OF_USER", "GROUP_NAME")
-    for name in launchers + kept:
-        monkeypatch.setenv(name, "1")
-    with joined():
-        assert not [name for name in launchers if name in os.environ]
-        assert all(name in os.environ for name in kept)
 
 
 def environment() -> dict[str, str]:
@@ -143,25 +137,40 @@ def test_two_processes_run_as_one(alone: Path, tmp_path: Path, launcher: str) ->
     assert (again.returncode, again.stdout.count("\nHeadline")) == (0, 1)
 
 
+def meeting_place() -> dict[str, str]:
+    """What a launcher says to each of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+
+def wait_for_an_epoch(folder: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not (folder / CHECKPOINTS / HISTORY).is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class Pair:
     """Two processes of a run, started without a launcher that would end one when the other fails."""
 
-    def __init__(self, folder: Path, of_the_second: list[str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        self.folder, self.processes = folder, []
-        for rank, more in enumerate(([], of_the_second)):
-            own = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment() | own}
-            self.processes.append(subprocess.Popen(cli(folder, *more), text=True, **pipes))
+    def __init__(
+        self,
+        folder: Path,
+        *of_the_second: str,
+        of_both: Sequence[str] = (),
+        places: Sequence[Path] = (ROOT, ROOT),
+        known_to_the_second: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.folder, self.processes, meeting = folder, [], meeting_place()
+        for rank, (options, known) in enumerate((((), {}), (of_the_second, known_to_the_second))):
+            own = environment() | meeting | {"RANK": str(rank)} | known
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": own, "cwd": places[rank]}
+            self.processes.append(subprocess.Popen(cli(folder, *of_both, *options), text=True, **pipes))
 
     def after_an_epoch(self, of: int, number: signal.Signals) -> None:
         """Send a signal to one of them when the first epoch is over."""
-        deadline = time.monotonic() + 300
-        while not (self.folder / CHECKPOINTS / HISTORY).is_file():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_an_epoch(self.folder)
         self.processes[of].send_signal(number)
 
     def ends(self) -> tuple[list[int], list[str]]:
@@ -175,7 +184,7 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Any]:
     made: list[Pair] = []
-    yield lambda *of_the_second: made.append(Pair(tmp_path / "pair", list(of_the_second))) or made[-1]
+    yield lambda *options, **more: made.append(Pair(tmp_path / "pair", *options, **more)) or made[-1]
     for process in (process for one in made for process in one.processes):
         process.kill()
 
@@ -185,6 +194,86 @@ def test_a_mistake_of_one_process_ends_both_with_its_line(pair: Any) -> None:
     codes, lines = pair("--set", "tuning.epochz=3").ends()
     assert codes == [2, 2]
     assert lines == ["error: configuration: unknown key 'tuning.epochz' (did you mean 'tuning.epochs'?)"]
+
+
+@pytest.mark.slow
+def test_processes_with_other_settings_do_not_begin(pair: Any) -> None:
+    started = pair("--set", "tuning.weight_decay=5", "--set", "model.lora.alpha=256", "--set", "tuning.report_to=[]")
+    codes, lines = started.ends()
+    assert codes == [2, 2]
+    assert lines == [
+        "error: the processes of this run have different settings: process 1 has model.lora.alpha 256, the first 32, "
+        "tuning.weight_decay 5.0, the first 0.0; give all the same"
+    ]
+    assert not started.folder.exists()
+
+
+@pytest.mark.slow
+def test_processes_that_read_other_files_do_not_begin(pair: Any, tmp_path: Path) -> None:
+    places, text = (tmp_path / "here", tmp_path / "there"), read_text(FOLDER / "code_only.json")
+    for place, own in zip(places, (text, text.replace("accuracy", "precision")), strict=True):
+        place.mkdir()
+        (place / "own.json").write_text(own)
+    started = pair(of_both=("--set", "prompt=own.json"), places=places)
+    codes, (line,) = started.ends()
+    assert codes == [2, 2]
+    prompt, tokens = (
+        f"{name} '[0-9a-f]{{12}}', the first '[0-9a-f]{{12}}'" for name in ("prompt", "questions as tokens")
+    )
+    wanted = (
+        f"error: the processes of this run have different inputs: process 1 has {prompt}, {tokens}; give all the same"
+    )
+    assert re.fullmatch(wanted, line), line
+    assert not started.folder.exists()
+
+
+@pytest.mark.slow
+def test_processes_without_a_common_folder_do_not_begin(pair: Any, tmp_path: Path) -> None:
+    started = pair("--out", str(tmp_path / "other"))
+    codes, lines = started.ends()
+    assert codes == [2, 2]
+    assert lines == [
+        f"error: process 1 on {socket.gethostname()} does not see '{started.folder}' of the first one; give all a "
+        "folder that they share (--out)"
+    ]
+    assert [file.name for file in started.folder.iterdir()] == [CONFIG]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("local", ["-1", ""])
+def test_a_number_on_the_machine_that_is_none_is_one_line(pair: Any, local: str) -> None:
+    assert pair(known_to_the_second={"LOCAL_RANK": local}).ends() == (
+        [2, 2],
+        [
+            f"error: process 1: LOCAL_RANK is '{local}', not a whole number from 0; start the processes with torchrun "
+            "--nproc-per-node N or accelerate launch"
+        ],
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_while_others_meet_it_is_one_line(tmp_path: Path) -> None:
+    meeting = environment() | meeting_place()
+    gone = "from torch.distributed import rendezvous; next(rendezvous('env://'))"
+    first = subprocess.Popen([sys.executable, "-c", gone], env=meeting | {"RANK": "0"})
+    second = subprocess.run(cli(tmp_path), env=meeting | {"RANK": "1"}, capture_output=True, text=True, timeout=120)
+    assert (first.wait(), second.returncode) == (0, 2)
+    (line,) = second.stderr.splitlines()[-1:]
+    assert line.startswith("error: another process of this run ended (")
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_again_continue(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    command = [BIN / "torchrun", "--nproc-per-node", "2", "--max-restarts", "1", *cli(folder, "--resume")]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as started:
+        wait_for_an_epoch(folder)
+        psutil.Process(started.pid).children()[1].kill()
+        said = started.communicate(timeout=300)[1]
+    assert started.returncode == 0, said[-2000:]
+    assert (said.count("epoch 1: training loss"), said.count("epoch 2: training loss")) == (1, 1)
+    assert_same(folder, alone)
 
 
 @pytest.mark.slow
@@ -203,53 +292,3 @@ def test_one_process_finishes_what_a_kill_left_of_two(pair: Any, alone: Path) ->
     subprocess.run(cli(started.folder, "--resume"), env=environment(), capture_output=True, check=True)
     assert read_text(started.folder / CHECKPOINTS / HISTORY).startswith(before.rstrip("\n]").rstrip())
     assert_same(started.folder, alone)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "what"),
-    [
-        (["run", *SMALL, "--set", "data.split=by_family"], "a run of all folds; give each one fold, such as --set"),
-        (["study", "--config", "examples/study_quick.yaml"], "a study; its runs follow one another: start it without"),
-    ],
-)
-def test_what_is_not_divided_says_so_once(tmp_path: Path, command: list[str], what: str) -> None:
-    done = torchrun(str(BIN / "nngpt-ext"), *command, "--out", str(tmp_path / "out"))
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert line.startswith(f"error: 2 processes cannot share {what}")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("rank", "words"),
-    [
-        ("5", "RANK is 5 of a WORLD_SIZE of 2; start the processes with torchrun"),
-        ("0", "2 processes were to meet within"),
-    ],
-)
-def test_processes_that_cannot_meet(rank: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=words), joined():
-        pass
-
-
-def test_a_process_beyond_the_last_is_not_silent(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "nngpt_ext",
-        "run",
-        "dataset_compare",
-        "--set",
-        "a=1",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    said = [
-        subprocess.run(command, env={**os.environ, "RANK": rank, "WORLD_SIZE": "2"}, capture_output=True, text=True)
-        for rank in ("1", "5")
-    ]
-    assert [one.returncode for one in said] == [2, 2]
-    assert [one.stderr.count("error: ") for one in said] == [0, 1]
