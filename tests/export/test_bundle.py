@@ -109,6 +109,19 @@ def test_mistakes_are_lines(tmp_path: Path, changes: dict[str, Any], line: str) 
     assert [place.name for place in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(("torch", "needs"), [("none", "2.6\n"), ("tested", None)])
+def test_a_bundle_says_what_its_installer_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lemur_source: PackageSource, torch: str, needs: str | None
+) -> None:
+    """Without what takes minutes: wheels and LEMUR."""
+    monkeypatch.setattr(made, "_get_wheels", lambda *_: None)
+    monkeypatch.setattr(made, "_pack_lemur", lambda _, target: target.touch())
+    make_bundle(tmp_path / "bundle", **HERE, torch=torch)
+    assert (tmp_path / "bundle" / made.PYTHON).read_text() == "3.12\n"
+    file = tmp_path / "bundle" / made.TORCH
+    assert (file.read_text() if file.exists() else None) == needs
+
+
 def test_a_conflict_of_pip_is_told_by_what_wants_which_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By pip itself, about two small wheels: of these, no versions go together."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of the log
@@ -289,7 +302,7 @@ def test_it_is_installed_without_a_network_and_runs(tmp_path: Path) -> None:
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         alone = []
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "VIRTUAL"))}
-    outside |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    outside |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PIP_TARGET": str(tmp_path / "elsewhere")}
 
     def there(*command: str) -> str:
         done = subprocess.run(
