@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -128,8 +129,24 @@ def native_findings() -> list[Finding]:
 
 
 def check_python() -> str:
-    """Which Python this is, and which nngpt_ext it imports."""
-    return f"{platform.python_version()} ({sys.executable}), nngpt_ext {__version__} in {Path(__file__).parent}"
+    """Which Python this is, which nngpt_ext it imports, and whether it has its libraries from elsewhere."""
+    what = f"{platform.python_version()} ({sys.executable}), nngpt_ext {__version__} in {Path(__file__).parent}"
+    if foreign := _from_pythonpath():
+        raise Note(f"{what}; PYTHONPATH, not this environment, has {', '.join(foreign)}{_BEFORE_CURE}unset PYTHONPATH")
+    return what
+
+
+def _from_pythonpath() -> list[str]:
+    """The libraries that a folder in PYTHONPATH has, which comes before the environment's own; modules set it."""
+    places = {Path(place).resolve() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place}
+    places -= {Path(sysconfig.get_path(own)).resolve() for own in ("purelib", "platlib")}
+    found = []
+    with suppress(metadata.PackageNotFoundError):  # the check of requirements says so
+        for name in {needed.name for needed in requirements()}:
+            for first in list(metadata.distributions(name=name))[:1]:
+                if (place := Path(str(first.locate_file(""))).resolve()) in places:
+                    found.append(f"{name} {first.version} in {place}")
+    return sorted(found)
 
 
 def check_torch() -> str:

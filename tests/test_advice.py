@@ -565,7 +565,8 @@ STRINGS = [
 # The command line itself, and commands of other programs.
 OF_THE_SHELL = (
     "cli.py", "terminal.py", "bench.py", "doctor.py", "shell.py", "extras.py", "bundle.py", "_commands.py",
-    "serve/app.py", "serve/deployment.py", "serve/server.py", "serve/tools.py",  # of a server, which a command starts
+    "serve/app.py", "serve/deployment.py", "serve/described.py", "serve/guard.py", "serve/server.py",
+    "serve/tools.py",  # of a server, which a command starts
 )  # fmt: skip
 
 

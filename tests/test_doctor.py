@@ -100,6 +100,24 @@ def test_no_lemur_no_bitsandbytes_and_no_disk(without: Path, tmp_path: Path) -> 
     assert found["extra postgres"]["cure"].endswith("pip install 'psycopg[binary]>=3.1'")
 
 
+def test_a_library_from_pythonpath_is_a_note(tmp_path: Path) -> None:
+    """Here an older numpy, as a module of a cluster has; one that only this environment has is not named."""
+    info = tmp_path / "numpy-1.24.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.24.0\n")
+    ask = "import json; from nngpt_ext.doctor import *; print(json.dumps(asdict(finding('Python', check_python))))"
+
+    def found(*places: Path | str) -> dict[str, Any]:
+        at = environment(PYTHONPATH=os.pathsep.join(map(str, places)))
+        return json.loads(subprocess.check_output([sys.executable, "-c", ask], env=at, cwd=tmp_path.parent))
+
+    note = found(ROOT, tmp_path)
+    assert (note["state"], note["cure"]) == ("note", "unset PYTHONPATH")
+    assert note["what"].endswith(f"; PYTHONPATH, not this environment, has numpy 1.24.0 in {tmp_path}")
+    assert found(ROOT)["state"] == "ok"
+    assert found(ROOT, sysconfig.get_path("purelib"))["state"] == "ok"
+
+
 def test_a_library_that_takes_its_process_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "bitsandbytes"
     package.mkdir()

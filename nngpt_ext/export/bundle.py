@@ -19,20 +19,24 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from nngpt_ext.data.sources.discovery import INSTALL
 from nngpt_ext.data.sources.package import installed_folder
 from nngpt_ext.data.trials import METRIC, RECIPE, TASK
 from nngpt_ext.errors import UserError, shown, unknown
+from nngpt_ext.extras import requirements
 from nngpt_ext.io import is_free, replacing_folder, write_text
 from nngpt_ext.models.base import base_folder
 from nngpt_ext.models.gguf import EXTRA
 from nngpt_ext.models.presets import SHIPPED, preset
 
 REPOSITORY = Path(__file__).parents[2]
+PINS = "constraints.txt"
 INSTALLER = "install.sh"
-WHEELS, LEMUR, BASE, PYTHON = "wheels", "lemur.tar.xz", "base", "python.txt"
+WHEELS, LEMUR, BASE, PYTHON, TORCH = "wheels", "lemur.tar.xz", "base", "python.txt", "torch.txt"
+# The libraries have no wheels for musl, and pip takes none of theirs for a bare linux_x86_64.
+_PLATFORM = re.compile(r"manylinux_2_\d\d?_(x86_64|aarch64)")
 _TIME = 1_700_000_000  # of all files of LEMUR: their times are part of its fingerprint
 
 
@@ -56,15 +60,18 @@ def make_bundle(
     """
     if torch not in ("tested", "none"):
         raise unknown("torch", torch, ("tested", "none"))
-    needed = metadata.metadata("nngpt-ext")["Requires-Python"]
-    if not re.fullmatch(r"3\.\d\d?", python) or not SpecifierSet(needed).contains(python):
-        raise UserError(f"--python must be {needed.removeprefix('>=')} or later, such as 3.12, not {shown(python)}")
-    if not re.fullmatch(r"(many|musl)?linux_?\w+", platform):
+    if not (REPOSITORY / PINS).is_file():
+        raise UserError(f"a bundle is made in a clone of the repository, which has {PINS}; {REPOSITORY} is not one")
+    least = _least_python()
+    if not re.fullmatch(r"3\.\d\d?", python) or Version(python) < Version(least):
         raise UserError(
-            f"--platform must be a Linux as pip names it, such as manylinux_2_28_x86_64, not {shown(platform)}"
+            f"--python must be {least} or later, which the versions in {PINS} need, such as 3.12, not {shown(python)}"
         )
-    if not (REPOSITORY / "constraints.txt").is_file():
-        raise UserError("a bundle is made in a clone of the repository, which has constraints.txt; this is none")
+    if not _PLATFORM.fullmatch(platform):
+        raise UserError(
+            "--platform must name the other machine's glibc and processor (x86_64 or aarch64), not "
+            f"{shown(platform)}; for glibc 2.28 or later, type: --platform manylinux_2_28_x86_64"
+        )
     if (lemur := installed_folder()) is None:
         raise UserError(f"LEMUR's records are not installed; type: {INSTALL}")
     if out.exists() and not (out.is_dir() and is_free(out, INSTALLER)):
@@ -80,7 +87,27 @@ def make_bundle(
             shutil.copytree(folder, made / BASE / folder.name)  # of a hub's cache, what its links lead to
         shutil.copy(Path(__file__).with_name(INSTALLER), made / INSTALLER)
         write_text(made / PYTHON, f"{python}\n")  # which the installer checks
+        if torch == "none":
+            write_text(made / TORCH, f"{_least_torch()}\n")  # likewise
         return {**{name: _size(made / name) for name in (WHEELS, LEMUR, BASE)}, "total": _size(made)}
+
+
+def _least_python() -> str:
+    """The oldest Python that all tested versions run on.
+
+    Older ones have other requirements, which pip would need to be that Python to see.
+    """
+    own = metadata.metadata("nngpt-ext")["Requires-Python"].removeprefix(">=")
+    return max([own, *re.findall(r'python_version >= "([\d.]+)"', _pins())], key=Version)
+
+
+def _least_torch() -> str:
+    (found,) = (one.specifier for one in requirements() if one.name == "torch")
+    return next(part.version for part in found if part.operator == ">=")
+
+
+def _pins() -> str:
+    return (REPOSITORY / PINS).read_text(encoding="utf-8")
 
 
 def _size(path: Path) -> int:
@@ -89,7 +116,7 @@ def _size(path: Path) -> int:
 
 def _get_wheels(target: Path, platform: str, python: str, packages: Iterable[str], torch: str) -> None:
     """The project's own wheel, all that it requires, and packages that are taken without their requirements."""
-    constraints = ["-c", str(REPOSITORY / "constraints.txt")]
+    constraints = ["-c", str(REPOSITORY / PINS)]
     here = ["--only-binary=:all:", "--implementation", "cp", "--python-version", python, "-d", str(target)]
     here += [f"--platform={name}" for name in _older(platform)]
     with tempfile.TemporaryDirectory() as stand_ins:
@@ -108,18 +135,15 @@ def _get_wheels(target: Path, platform: str, python: str, packages: Iterable[str
 
 def _older(platform: str) -> list[str]:
     """A platform, and those whose wheels run there too: a newer glibc runs what was built for an older one."""
-    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
-    if not found:
-        return [platform]
-    newest, machine = int(found[1]), found[2]
+    _, _, minor, machine = platform.split("_", 3)
+    newest = int(minor)
     names = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 4, -1)]
     return names + [f"manylinux{year}_{machine}" for year, minor in ((2014, 17), (2010, 12), (1, 5)) if minor <= newest]
 
 
 def _stand_in(folder: Path) -> str:
     """A wheel of torch without content or requirements, later than the tested one; its version."""
-    pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
-    version = re.search(r"^torch==([\d.]+)", pins, re.MULTILINE)[1] + "+none"  # type: ignore[index]
+    version = re.search(r"^torch==([\d.]+)", _pins(), re.MULTILINE)[1] + "+none"  # type: ignore[index]
     info = f"torch-{version}.dist-info"
     with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
@@ -136,8 +160,17 @@ def _pip(*arguments: str) -> None:
     if done.returncode:
         with tempfile.NamedTemporaryFile("w", prefix="nngpt_ext_pip_", suffix=".log", delete=False) as file:
             file.write(done.stdout + done.stderr)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise UserError(f"pip {arguments[0]} failed ({shown(' '.join(errors), 300)[1:-1]}); it printed: {file.name}")
+        why = _why(done.stdout, done.stderr)
+        raise UserError(f"pip {arguments[0]} failed ({shown(why, 300)[1:-1]}); it printed: {file.name}")
+
+
+def _why(output: str, errors: str) -> str:
+    """The part of what pip printed that says why it failed: of a conflict, what wants which version."""
+    conflict = re.search(r"^The conflict is caused by:\n((?: +.+\n)+)", output + errors, re.MULTILINE)
+    if conflict:
+        return "; ".join(line.strip() for line in conflict[1].splitlines())
+    lines = errors.splitlines()
+    return " ".join([line for line in lines if line.startswith("ERROR:")] or lines)
 
 
 def _pack_lemur(folder: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ class DatasetCompare:
     ) -> RunResult[Report]:
         """Run all stages from records to report, for each fold of a split with folds; a finished run is returned."""
         if size() == 1:
-            one_process("run_task", "type: torchrun --nproc-per-node N $(which nngpt-ext) run dataset_compare …")
+            one_process("run_task", "type: torchrun --nproc-per-node N -m nngpt_ext run dataset_compare …")
         if config.data.all_folds:
             from nngpt_ext.tasks.folds import run_folds
 
