@@ -17,7 +17,7 @@ def main() -> None:
 
     if next((word for word in sys.argv[1:] if not word.startswith("-")), None) in ASKING:
         gc.disable()  # a tenth of an answer's time: imports make a million objects, and the process ends soon
-        from nngpt_ext.serve import ask_commands
+        from nngpt_ext import ask_commands
 
         ask_commands.register(terminal.app)
     else:

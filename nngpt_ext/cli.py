@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nngpt_ext import ask_commands as ask
 from nngpt_ext import bench, doctor
 from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.lineage import LEVELS
@@ -20,7 +21,6 @@ from nngpt_ext.errors import UserError, shown
 from nngpt_ext.export.export_commands import app as export
 from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.io import inside, write_text
-from nngpt_ext.serve import ask_commands as ask
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
 from nngpt_ext.tasks.records_commands import datasets, records

@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "nngpt_ext"
 FOLDERS = (
     "views", "data", "networks", "prompts", "models", "batches", "scoring", "evaluation", "config", "tuning",
-    "terminal", "predict", "client", "serve", "tasks", "export", "study", "host", "bench", "doctor", "cli", "__main__",
+    "terminal", "predict", "client", "serve", "ask_commands", "tasks", "export", "study", "host", "bench", "doctor",
+    "cli", "__main__",
 )  # fmt: skip
 GROUND = (
     "registry", "channel", "compact", "declaration", "definitions", "settings", "errors", "extras", "io", "light",

@@ -47,7 +47,8 @@ def test_errors_with_a_line_of_their_own_stay(error: Exception) -> None:
 
 
 def test_a_quantised_model_may_work_unquantised() -> None:
-    with pytest.raises(UserError) as caught, plain_pass(models_made.base("llama", load_in_4bit=True).model):
+    model = models_made.base("llama", load_in_4bit=True).model.eval()
+    with pytest.raises(UserError) as caught, plain_pass(model):
         raise KeyError("attribute 'weight'\nalready exists")
     assert str(caught.value) == (
         "LlamaForCausalLM cannot compute a question (KeyError: \"attribute 'weight'\\nalready exists\"); load it "

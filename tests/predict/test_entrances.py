@@ -44,7 +44,7 @@ def entrances(
     """For each way in: give it a source, as bytes."""
     adapter = run.output_dir / "adapter"
     predictor = Predictor(adapter, scorer=seen)
-    monkeypatch.setattr("nngpt_ext.serve.ask_commands._predictor", lambda *_, **__: predictor)
+    monkeypatch.setattr("nngpt_ext.ask_commands._predictor", lambda *_, **__: predictor)
 
     def call(*arguments: object) -> None:
         done = CliRunner().invoke(app, [str(one) for one in arguments])
