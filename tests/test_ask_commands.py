@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from nngpt_ext import PredictionStore, Predictor, RunResult, UserError
 from nngpt_ext.cli import app
 from tests.predict.conftest import older
-from tests.serve.conftest import Running
+from tests.serve.conftest import Running, asking, deployment, one_thread, run, server
 
-ALEXNET = Path(__file__).parents[2] / "examples" / "alexnet.py"
+__all__ = ["asking", "deployment", "one_thread", "run", "server"]
+
+ALEXNET = Path(__file__).parents[1] / "examples" / "alexnet.py"
 
 
 def asked(*arguments: object) -> str:
