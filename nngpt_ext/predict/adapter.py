@@ -10,7 +10,7 @@ from typing import Any
 from nngpt_ext.data.facts import DatasetFacts
 from nngpt_ext.errors import UserError, typed
 from nngpt_ext.io import digest, file_digest
-from nngpt_ext.models.base import check_base, is_hub_id, load_base, local_base, with_trained_adapter
+from nngpt_ext.models.base import check_base, is_hub_id, load_base, with_trained_adapter
 from nngpt_ext.models.identity import read_base_note
 from nngpt_ext.models.presets import preset
 from nngpt_ext.quiet import without_widgets
@@ -146,7 +146,8 @@ def load_scorer(files: AdapterFiles, base: str, facts: Mapping[str, DatasetFacts
             question than when the adapter was written.
     """
     without_widgets()
-    if base == files.base.base_model and not is_hub_id(preset(base).location) and local_base(base) is None:
+    location = preset(base).location
+    if base == files.base.base_model and not is_hub_id(location) and not Path(location).exists():
         raise UserError(
             f"the adapter in '{files.folder}' was trained on the base model '{base}', which is not there; if it moved, "
             f"give its place: {typed('--base PLACE', 'base=PLACE')}"

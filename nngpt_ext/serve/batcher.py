@@ -136,10 +136,11 @@ class Batcher:
         for one in ordered:
             if one.predictor is ordered[0].predictor:
                 networks.setdefault(one.queries[0].source, []).append(one)
-        batch: list[Waiting] = []
+        batch, number = list[Waiting](), 0
         for own in networks.values():
-            if sum(len(one.part) for one in batch) < WINDOW:
+            if number < WINDOW:
                 batch += own
+                number += sum(min(one.left, WINDOW) for one in own)
         chosen = set(map(id, batch))
         self._waiting = [one for one in alive if id(one) not in chosen]
         return batch

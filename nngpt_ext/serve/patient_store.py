@@ -91,7 +91,8 @@ class ServedStore(PredictionStore):
     def _reopen(self, file: Path) -> None:
         try:
             with self._turn:
-                old, self._engine = self._engine, open_database(f"sqlite:///{file}", PATIENCE)
+                old = self._engine
+                self._engine = open_database(old.url.render_as_string(), PATIENCE)
                 old.dispose()
                 self._identity = _identity(file)
             log.warning("the store '%s' was removed or replaced while it was served; it is used as it is now", file)

@@ -19,6 +19,7 @@ from nngpt_ext.evaluation.baselines.bradley_terry import bradley_terry
 from nngpt_ext.evaluation.baselines.features import Side, datasets_of
 from nngpt_ext.evaluation.baselines.trees import COMPONENTS, DECIMALS
 from nngpt_ext.io import digest, text_digest
+from nngpt_ext.models.heads import body
 from nngpt_ext.progress import Progress
 from nngpt_ext.prompts.render import first_token
 
@@ -80,5 +81,5 @@ def _embedding(base: Base, source: str) -> np.ndarray:
         text, add_special_tokens=False, truncation=True, max_length=min(TOKENS, base.context), return_tensors="pt"
     )["input_ids"].to(base.device)
     with torch.inference_mode():
-        states = base.model.base_model(ids, use_cache=False).last_hidden_state
+        states = body(base.model)(ids, use_cache=False).last_hidden_state
     return np.asarray(states[0].float().mean(dim=0).cpu().numpy())
