@@ -269,6 +269,7 @@ def serve(
 
 
 def mcp(
+    context: typer.Context,
     run: Runs,
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP at /mcp instead of standard input.")] = False,
     host: Host = "127.0.0.1",
@@ -283,6 +284,8 @@ def mcp(
     """Offer compare, rank, prior and predictions to agents as tools (Model Context Protocol)."""
     if http:
         keep_hangups()  # as `serve`, although nothing is read again
+    else:
+        _check_http(context)
     _check_extra()
     from nngpt_ext.serve import server
     from nngpt_ext.serve.deployment import Deployment
@@ -300,6 +303,14 @@ def mcp(
     with server.listen(host, port) as listening:
         log.info("the tools are at %s/mcp; Ctrl-C ends it", server.address(listening))
         server.run(http_app(tools, token, loopback=is_loopback(host), names=name or ()), listening)
+
+
+def _check_http(context: typer.Context) -> None:
+    """Check that nothing was typed that standard input has no use for."""
+    for option in ("host", "port", "name", "token_file"):
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{option.replace('_', '-')} needs --http: without it, agents use standard input")
 
 
 def _measures(structure: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +88,25 @@ def has_experts(model: PreTrainedModel) -> bool:
     return any(True for _ in _experts(model))
 
 
-def experts_in_full(model: PreTrainedModel) -> int:
-    """How many of a model's weights are experts' that are not in 4 bits.
+def in_full(model: PreTrainedModel) -> dict[str, int]:
+    """By names of layers, how many weights of a model in 4 bits are not: those that make a hundredth of it or more.
 
-    transformers keeps the experts of a layer in one tensor, and bitsandbytes quantises linear layers only.
+    transformers keeps the experts of a layer in one tensor, and bitsandbytes quantises linear layers only, but none of
+    a derived class, such as Falcon's, nor those that the model reads itself. Embeddings and the output layer are meant
+    to stay whole.
     """
-    return sum(p.numel() for each in _experts(model) for p in each.parameters() if p.is_floating_point())
+    import torch
+
+    meant = {id(model.get_output_embeddings())}
+    meant |= {id(each) for each in model.modules() if isinstance(each, torch.nn.Embedding)}
+    whole, total = Counter[str](), 0
+    for place, module in model.named_modules():
+        for weight in module.parameters(recurse=False):
+            quantised = hasattr(weight, "quant_state")
+            total += weight.numel() * (2 if quantised else 1)  # two of them in a byte
+            if not quantised and weight.ndim > 1 and id(module) not in meant:
+                whole[place.rpartition(".")[2]] += weight.numel()
+    return {name: n for name, n in sorted(whole.items()) if n * 100 >= total}
 
 
 def _experts(model: PreTrainedModel) -> Iterator[Any]:

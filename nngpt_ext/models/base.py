@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError, setting, shown, typed, unknown
 from nngpt_ext.extras import pip
-from nngpt_ext.models.architecture import check_finite, experts_in_full, make_deterministic, read_directly
+from nngpt_ext.models.architecture import check_finite, in_full, make_deterministic, read_directly
 from nngpt_ext.models.complete import check_complete, check_unquantised
 from nngpt_ext.models.gguf import (
     check_copy,
@@ -73,9 +73,14 @@ class Base:
         return given if given > 0 else 2048  # XLNet, which has no limit, says -1
 
     def holds_activations(self, tokens: int) -> bool:
-        """Whether three quarters of the GPU's free memory hold the activations of a row of that many tokens."""
+        """Whether three quarters of the GPU's free memory hold the activations of a row of that many tokens.
+
+        True as well of a model that cannot recompute them.
+        """
         import torch
 
+        if not self.model.supports_gradient_checkpointing:
+            return True
         config = self.model.config.get_text_config()
         needed = tokens * config.num_hidden_layers * config.hidden_size * ACTIVATION_BYTES
         # What earlier runs of this process have freed is kept by torch, and is free for the next.
@@ -145,7 +150,8 @@ def is_hub_id(name: str) -> bool:
 def unknown_base(name: str) -> UserError:
     """The error for what is neither a preset, nor a place on this machine, nor a hub id."""
     if "/" in name or name.lower().endswith(".gguf"):
-        return UserError(f"there is no {shown(name)}; a base model is {', '.join(sorted(PRESETS))}, {_LOCATIONS}")
+        known = ", ".join(sorted(PRESETS))
+        return UserError(f"there is no {shown(name)}; a base model is one of {known}, {_LOCATIONS}")
     return unknown("base model", name, PRESETS, _LOCATIONS)
 
 
@@ -245,10 +251,11 @@ def _load(base: str, folder: Path, load_in_4bit: bool, trust_remote_code: bool) 
     check_text(tokenizer, base)
     if load_in_4bit and (before := quantised_before(folder)):
         log.info("model.base %s: %s; they were read back, and are quantised again to NF4", base, before)
-    if load_in_4bit and (n := experts_in_full(model)):
+    if load_in_4bit and (whole_layers := in_full(model)):
+        n = sum(whole_layers.values())
         log.warning(
-            "model.base %s: its experts, %s of its weights, are not in 4 bits, and take %s in %s",
-            base, f"{n:,}", _size(n * dtype.itemsize), str(dtype).removeprefix("torch."),
+            "model.base %s: %s of its weights are not in 4 bits (%s), and take %s in %s",
+            base, f"{n:,}", ", ".join(whole_layers), _size(n * dtype.itemsize), str(dtype).removeprefix("torch."),
         )  # fmt: skip
     if off:
         log.info("model.base %s: its own dropout is off (%s); training uses model.lora.dropout", base, ", ".join(off))

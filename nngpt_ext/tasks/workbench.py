@@ -67,13 +67,15 @@ class Workbench:
 
     def _checked_engine(self) -> str:
         """The engine that is exact in training, tried on the layers that will be trained."""
-        from nngpt_ext.tuning.lora import with_adapter
+        from nngpt_ext.tuning.lora import recompute_activations, with_adapter
 
-        group = self._longest_group(self.data.training)
-        if self.config.tuning.finetuner != "qlora":  # it may train anything
+        group, tuning = self._longest_group(self.data.training), self.config.tuning
+        if tuning.finetuner != "qlora":  # it may train anything
             return self.scorer.check_engine(group, training=True)
         # On the scorer's own model, in place. Until it is trained, an adapter without dropout changes no answer.
         with with_adapter(self.base, self.config.model.lora.model_copy(update={"dropout": 0.0})):
+            if tuning.gradient_checkpointing:
+                recompute_activations(self.base)
             return self.scorer.check_engine(group, training=True)
 
     def _encode(self, part: str) -> Encoded:

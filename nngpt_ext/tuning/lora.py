@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from nngpt_ext.config import ResolvedLora
+from nngpt_ext.errors import UserError, setting
 from nngpt_ext.models.architecture import has_experts, read_directly, with_own_outputs
 from nngpt_ext.models.base import LOADING, quiet_transformers
 from nngpt_ext.models.fused import fuse
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
     from nngpt_ext.models.base import Base
 
 log = logging.getLogger(__name__)
+
+
+def recompute_activations(base: Base) -> None:
+    """Have a base model recompute its activations in the backward pass, until its adapter is taken off.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    if not base.model.supports_gradient_checkpointing:
+        raise UserError(
+            f"{type(base.model).__name__} cannot recompute its activations: "
+            f"{setting('tuning.gradient_checkpointing', 'False')}"
+        )
+    with quiet_transformers():
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 @contextmanager

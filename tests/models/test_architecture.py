@@ -116,6 +116,18 @@ def test_a_linear_layer_by_another_name_has_an_adapter(tmp_path: Path) -> None:
         assert any("dense_h_to_4h.lora_A" in each for each, _ in model.named_parameters())
 
 
+def test_activations_that_cannot_be_recomputed_are_one_line(loader: Loader, tmp_path: Path) -> None:
+    base = str(architecture("CTRL", tmp_path / "base"))
+    assert load_base(base).holds_activations(10**9)
+    tuning = {**SMALL["tuning"], "gradient_checkpointing": True}
+    config = build_config(TaskConfig, SMALL, {"model": {"base": base}, "tuning": tuning})
+    with pytest.raises(UserError) as caught:
+        run_pipeline(config, tmp_path / "run", False, loader)
+    assert str(caught.value) == (
+        'CTRLLMHeadModel cannot recompute its activations: tuning={"gradient_checkpointing": False}'
+    )
+
+
 def test_what_training_cannot_compute_is_said_in_one_line(
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,13 +208,24 @@ def test_the_configuration_of_a_text_model_inside_another_counts() -> None:
     assert config.text_config.attention_dropout == 0
 
 
+def test_layers_that_bitsandbytes_leaves_whole_are_named(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, logger="nngpt_ext")
+    place = str(architecture("Falcon", tmp_path))
+    model = load_base(place).model
+    layers = ("dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value")
+    n = sum(p.numel() for name, p in model.named_parameters() if name.split(".")[-2] in layers and p.ndim > 1)
+    assert caplog.messages == [
+        f"model.base {place}: {n:,} of its weights are not in 4 bits ({', '.join(layers)}), and take 0.3 MB in float32"
+    ]
+
+
 def test_of_experts_the_line_says_what_is_not_in_4_bits(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level(logging.WARNING, logger="nngpt_ext")
     place = str(architecture("Mixtral", tmp_path, output_router_logits=True))
     base = load_base(place)
     n = 2 * 4 * 3 * 64 * 128  # layers, experts, matrices of each
     assert caplog.messages == [
-        f"model.base {place}: its experts, {n:,} of its weights, are not in 4 bits, and take 0.8 MB in float32"
+        f"model.base {place}: {n:,} of its weights are not in 4 bits (experts), and take 0.8 MB in float32"
     ]
     assert not base.model.config.output_router_logits
     with with_adapter(base, ResolvedLora(r=4, alpha=4, dropout=0.1)) as model:

@@ -134,7 +134,8 @@ def test_unknown_base_lists_the_presets(base: str) -> None:
 
 @pytest.mark.parametrize("base", ["/no/such/folder", "./models/none", "~/model", "a/b/c", "a/model.GGUF", "none.gguf"])
 def test_a_place_that_does_not_exist(base: str) -> None:
-    with pytest.raises(UserError, match=f"^there is no '{base}'; a base model is deepseek-coder-1.3b, .*a GGUF file"):
+    known = "a base model is one of deepseek-coder-1.3b, .*a GGUF file"
+    with pytest.raises(UserError, match=f"^there is no '{base}'; {known}"):
         load_base(base)
 
 

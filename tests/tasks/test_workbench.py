@@ -11,6 +11,7 @@ from nngpt_ext import TaskConfig, register_finetuner
 from nngpt_ext.io import text_digest
 from nngpt_ext.models.base import adapted
 from nngpt_ext.registry import finetuners
+from nngpt_ext.scoring.scorer import LocalScorer
 from nngpt_ext.settings import build_config
 from nngpt_ext.tasks.pipeline import find_template
 from nngpt_ext.tasks.workbench import Workbench, calibrated
@@ -77,6 +78,25 @@ def test_a_finetuner_is_given_the_whole_decided_configuration(bench, result, mon
     decided = (tuning.engine, tuning.row_tokens, tuning.gradient_checkpointing)  # any card has room for this base
     assert decided == ("shared", 8192 if torch.cuda.is_available() else 2048, False)
     assert given[0].model_copy(update={"tuning": bench.config.tuning}) == bench.config
+
+
+@pytest.mark.parametrize("recomputed", [True, False])
+def test_the_engine_is_tried_with_activations_kept_or_recomputed_as_in_training(bench, recomputed, monkeypatch):
+    tried = []
+
+    def seen(self, group, training=False):
+        tried.append((training, self.base.model.is_gradient_checkpointing))
+        return checked(self, group, training)
+
+    checked = LocalScorer.check_engine
+    monkeypatch.setattr(LocalScorer, "check_engine", seen)
+    tuning = bench.config.tuning.model_copy(update={"gradient_checkpointing": recomputed})
+    made = Workbench(
+        bench.config.model_copy(update={"tuning": tuning}), bench.template, bench.base, LOADER.data(bench.config.data)
+    )
+    assert tried == [(True, recomputed)]
+    assert made.engine == "shared"
+    assert not bench.base.model.is_gradient_checkpointing
 
 
 def test_the_number_of_threads_is_recorded_and_put_back(result):
