@@ -34,7 +34,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.layers(x)
 """
-_EXPLAIN = "whether the answer has an `explanation`: the prior, what it rests on, and warnings"
+_EXPLAIN = "whether the answer has an `explanation`: what it rests on, warnings and, of two datasets, the prior"
 _RECIPE = {"lr": 0.01, "batch": 64, "momentum": 0.9, "dropout": 0.2, "transform": "norm_32"}
 
 
