@@ -72,11 +72,7 @@ Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machi
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
 Measure = Annotated[
     str | None,
-    typer.Option(
-        "--structure",
-        metavar="measure",
-        help="Let questions have structures measured, which runs code, in the sandbox.",
-    ),
+    typer.Option("--structure", metavar="measure", help="Measure structures if asked to: run code in the sandbox."),
 ]
 Names = Annotated[
     list[str] | None,
@@ -184,8 +180,7 @@ def rank(
         found = predictor.rank(text, names, **given)
         told = explanation_of(predictor, text, names, given)
     if as_json:
-        more = {"reason": found.reason, "cut_to": found.cut_to, "basis": told.basis}
-        print_json(dataclasses.asdict(found) | more)
+        print_json(dataclasses.asdict(found) | {"reason": found.reason, "cut_to": found.cut_to, "basis": told.basis})
         return
     from nngpt_ext.views.faces import print_tables
 
@@ -305,11 +300,14 @@ def mcp(
         server.run(http_app(tools, token, loopback=is_loopback(host), names=name or ()), listening)
 
 
+def _is_typed(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _check_http(context: typer.Context) -> None:
-    """Check that nothing was typed that standard input has no use for."""
     for option in ("host", "port", "name", "token_file"):
-        source = context.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_typed(context, option):
             raise UserError(f"--{option.replace('_', '-')} needs --http: without it, agents use standard input")
 
 
@@ -346,8 +344,7 @@ def _server(context: typer.Context, run: Path | None, server: str | None) -> str
         raise UserError("--run or --server is missing: give --run RUN, or --server http://127.0.0.1:8377")
     if run is None or server is None:
         return server
-    source = context.get_parameter_source("server")
-    if source is not None and source.name == "COMMANDLINE":
+    if _is_typed(context, "server"):
         raise UserError("--run and --server are both given; give one of them: the run here, or the server's")
     return None
 

@@ -88,7 +88,10 @@ def pairs(
     label: Label = "normalized",
     trials: TrialsOf = "best",
     split: Annotated[
-        str | None, typer.Option(help=SPLITS.help("Count the parts of a split, by_network where --out is given"))
+        str | None,
+        typer.Option(
+            help=SPLITS.help("Also count the parts of this split; with --out they always are, by default of by_network")
+        ),
     ] = None,
     hold_out: HoldOut = None,
     fold: Fold = None,
@@ -206,7 +209,10 @@ def study(
     draw: Annotated[bool, typer.Option("--draw", help="Run nothing; draw the page of the finished cells.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at a time, each on one core if several; by default one for each GPU."),
+        typer.Option(
+            min=1,
+            help="Runs at a time, each on one core if several; by default one for each GPU, without GPUs one cell.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -38,7 +38,8 @@ class ModelConfig(Stage):
 
     base: FileName = Field(
         "deepseek-coder-7b",
-        description="embedded, embedded-2, smollm2-135m, deepseek-coder-7b, a hub id, folder or GGUF file",
+        description="embedded, embedded-2, embedded-small, smollm2-135m, deepseek-coder-1.3b, deepseek-coder-7b, "
+        "a hub id, folder or GGUF file",
     )
     load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
     lora: LoraConfig = LoraConfig()
@@ -51,7 +52,8 @@ class TuningConfig(Stage):
 
     finetuner: str = Field("qlora", description="a registered fine-tuner")
     init_from: FileName | None = Field(
-        None, description="begin with the adapter of this run or folder; base, prompt and rank must be the same"
+        None,
+        description="begin with the adapter of this run or folder; base, prompt, head, rank and alpha must be the same",
     )
     epochs: int | None = Field(None, ge=1, description="by default the base's preset")
     learning_rate: float | None = Field(None, ge=0.0, description="by default the base's preset")
@@ -81,7 +83,9 @@ class TuningConfig(Stage):
     )
 
     report_to: Annotated[list[Tracker], BeforeValidator(_listed)] = Field(
-        [], description="trackers that follow training; they stay on this machine unless their own settings say more"
+        [],
+        description="tensorboard, mlflow, wandb or trackio, which follow training; "
+        "they stay on this machine unless their own settings say more",
     )
 
     @model_validator(mode="after")
@@ -121,7 +125,7 @@ class TaskConfig(Stage):
     calibration: CalibrationConfig = CalibrationConfig()
     output_dir: FileName = Field("runs/dataset_compare", description="the run's folder")
     store: str | None = Field(
-        "default", description="predictions database (URL); default: predictions.db in output_dir"
+        "default", description="predictions database (URL), null for none; default: predictions.db in output_dir"
     )
     workers: int | None = Field(
         None,

@@ -26,11 +26,11 @@ from nngpt_ext.config import TaskConfig
 MADE = "<!-- Made by scripts/reference.py: edit the package, then run it again. -->\n"
 CONFIGURATION = """# Configuration
 
-The keys of the task `dataset_compare` are set in `nngpt.yaml` below `tasks: {dataset_compare: …}`, in a file like it
-(`--config`), with `--set key=value`, or as keywords of `run_task`; later ones take precedence, key by key. With `--set`
-or keywords no file is needed. An unknown key is an error that names the nearest known one. If the default is *preset*,
-the value comes from the preset of the base model (`nngpt_ext/models/presets.py`); `config.yaml` in the run's folder
-records it.
+The keys of the task `dataset_compare` are set in one file: the nearest `nngpt.yaml`, or the one that `--config`
+names, which is read instead of it. They stand below `tasks: {dataset_compare: …}` or at the file's top level.
+`--set key=value` and keywords of `run_task` override single keys of the file; with them no file is needed. An unknown
+key is an error that names the nearest known one. If the default is *preset*, the value comes from the preset of the
+base model (`nngpt_ext/models/presets.py`); `config.yaml` in the run's folder records it.
 """
 
 

@@ -28,12 +28,16 @@ class DataConfig(SourceConfig):
     label: Annotated[str, AfterValidator(LABELS.check)] = choice("normalized", "what is compared", LABELS)
     trials: Annotated[str, AfterValidator(USES.check)] = choice("best", "trials that training pairs are made of", USES)
     test_trials: Literal["best", "random"] | None = Field(
-        None, description="trials that validation and test pairs are made of; by default as trials, and best for all"
+        None,
+        description="best or random: trials that validation and test pairs are made of; "
+        "by default as trials, or best if trials is all",
     )
     evidence: EvidenceConfig = EvidenceConfig()
     split: Annotated[str, AfterValidator(SPLITS.check)] = choice("by_network", "who trains and who tests", SPLITS)
     hold_out: str | None = Field(None, description="by_origin: the origin that is the test set")
-    fold: int | None = Field(None, ge=0, description="by_family, by_dataset: the fold that tests, from 0")
+    fold: int | None = Field(
+        None, ge=0, description="by_family, by_dataset: the fold that tests, from 0; by default all folds are run"
+    )
     folds: int = Field(SplitOptions.folds, ge=2, le=100, description="by_family: how many folds there are")
     family_level: Annotated[str, AfterValidator(LEVELS.check)] = choice(
         SplitOptions.family_level, "by_family: what makes a family", LEVELS

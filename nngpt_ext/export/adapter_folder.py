@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from nngpt_ext.config import TaskConfig
+from nngpt_ext.data.sources.joined import JOINED
 from nngpt_ext.errors import UserError, typed
+from nngpt_ext.evaluation.report import Report
 from nngpt_ext.export.publication import Exported, FinishedRun, check_repo, copy_model, exporting, push, read_run
 from nngpt_ext.io import write_text
 from nngpt_ext.models.base import is_hub_id, local_base
@@ -25,7 +30,7 @@ from nngpt_ext.run_folder import (
     record_adapter,
     write_sealed,
 )
-from nngpt_ext.settings import dump_config
+from nngpt_ext.settings import build_config, dump_config
 from nngpt_ext.tasks.reporting import model_card
 from nngpt_ext.views.faces import filled
 
@@ -67,16 +72,12 @@ def export_hub(
     found, out = read_run(Path(run)), Path(out)
     base = _base(found, base_id, repo)
     check_repo(repo)
-    # Without folders and databases of this machine.
-    config = found.config.model_copy(
-        update={
-            "data": found.config.data.model_copy(update={"path": None}),
-            "model": found.config.model.model_copy(update={"base": base.name}),
-            "output_dir": "run",
-            "store": None,
-        }
+    names = _places(found) | {found.config.model.base: base.name}
+    content = _renamed(found.config.model_dump(mode="json"), names) | {"output_dir": "run", "store": None}
+    config = build_config(TaskConfig, content)
+    report = Report.model_validate(
+        _renamed(found.report.model_dump(mode="json"), names) | {"config": content, "base_model": base.name}
     )
-    report = found.report.model_copy(update={"config": config.model_dump(mode="json"), "base_model": base.name})
     with exporting(out, "hub", found.made_of(), force=force, run=found.folder) as folder:
         copy_model(found.adapter.folder, folder)
         if base.folder is not None:
@@ -86,12 +87,36 @@ def export_hub(
         _set(folder / BASE_FILE, "base_model", base.name)
         record_adapter(folder)
         write_text(folder / CONFIG, dump_config(config))
-        write_sealed(folder / RECORD, {name: value for name, value in found.record.items() if name != "files"})
+        record = {name: value for name, value in found.record.items() if name != "files"}
+        write_sealed(folder / RECORD, _renamed(record, names))
         write_sealed(folder / REPORT, report.model_dump(mode="json"))
         license = license or ("mit" if base.folder else preset(found.adapter.base.base_model).license)
         use = _use(found, base, repo or out.name)
         write_text(folder / CARD, model_card(report, config, base_model=base.location, license=license, more=use))
     return Exported(out, push(out, repo, "model", private))
+
+
+def _places(found: FinishedRun) -> dict[str, str]:
+    """Files and folders of this machine that a run's configuration and record name, and the last part of each."""
+    config, record = found.config, found.record
+    named = [name for one in config.data.places for name in (one.path, one.facts, one.code)]
+    named += [config.tuning.init_from, record.get("init_from", {}).get("path")]
+    if (joined := record["data"].get("path")) is not None:
+        named += [joined, *joined.split(JOINED)]
+    return {name: JOINED.join(Path(part).name for part in name.split(JOINED)) for name in named if name}
+
+
+def _renamed(content: Any, names: Mapping[str, str]) -> Any:
+    """JSON content in which a whole text, or a quoted part of one, that has another name is replaced by it."""
+    if isinstance(content, dict):
+        return {key: _renamed(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_renamed(value, names) for value in content]
+    if not isinstance(content, str):
+        return content
+    for name, other in names.items():
+        content = content.replace(f"'{name}'", f"'{other}'")
+    return names.get(content, content)
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:

@@ -35,7 +35,10 @@ def hub(
     run: Run,
     out: Out,
     license: Annotated[
-        str | None, typer.Option(help="License of the adapter; by default mit with an embedded base, else other.")
+        str | None,
+        typer.Option(
+            help="License of the adapter; by default that of its base if known (mit for an embedded one), else other."
+        ),
     ] = None,
     base_id: Annotated[str | None, typer.Option(help="Hub id of the base, if the run loaded it from a folder.")] = None,
     push: Push = None,
@@ -56,7 +59,9 @@ def dataset(
     out: Out,
     split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
     hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="The fold that by_family tests on, from 0.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")
+    ] = None,
     family_level: Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))] = "near",
     epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
     trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",

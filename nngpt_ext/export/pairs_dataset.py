@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.splits import PARTS, SPLITS, origin
+from nngpt_ext.data.splits import PARTS, SPLITS, SplitOptions, origin
 from nngpt_ext.data.trials import USES
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, first_wins
@@ -147,7 +147,8 @@ def _card(
         tags=["nngpt_ext", "dataset_compare", "lemur", "automl", "neural-architectures"],
         configs=configs,
     )
-    given = {option: getattr(config, option) for option in OPTIONS if getattr(config, option) is not None}
+    usual, chosen = asdict(SplitOptions()), asdict(config.options)
+    given = {option: value for option, value in chosen.items() if value != usual[option]}
     groups = networks.groupby("near_duplicate_group").size()
     return filled(
         "export/dataset_card.md.jinja",

@@ -50,7 +50,7 @@ def status(
 @app.command(epilog="Example: nngpt-ext host enable dataset_compare --prompt code_only --dry-run")
 def enable(
     task: Task,
-    prompt: Annotated[list[str] | None, typer.Option(help="A registered prompt; may be repeated.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt's name or file; may be repeated.")] = None,
     base: Annotated[str, typer.Option(help="Base model of the LLM preset.")] = "deepseek-coder-7b",
     folder: Folder = Path("nngpt"),
     dry_run: DryRun = False,
@@ -85,13 +85,15 @@ def tune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated.")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Let NNGPT measure too, on all rows; needs --database.")
+        bool, typer.Option("--measure", help="Let NNGPT evaluate before each epoch; needs LEMUR's database, 10 GB.")
     ] = False,
-    database: Annotated[Path | None, typer.Option(help="LEMUR's ab.nn.db.")] = None,
+    database: Annotated[Path | None, typer.Option(help="LEMUR's database; by default db/ab.nn.db.")] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Accept that NNGPT runs code that comes with a model.")
     ] = False,
-    export_only: Annotated[bool, typer.Option("--export-only", help="Write the data and stop.")] = False,
+    export_only: Annotated[
+        bool, typer.Option("--export-only", help="Write the data and what starts NNGPT, and stop.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train with NNGPT's own tuner on our pairs, with whole networks held out."""
@@ -117,7 +119,7 @@ def tune(
 def database(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("db/ab.nn.db"), as_json: AsJson = False
 ) -> None:
-    """Let nn-dataset build LEMUR's database, which takes five minutes or more and 0.7 GB."""
+    """Let nn-dataset build LEMUR's database, which takes five minutes or more and 635 MB."""
     from rich.console import Console
 
     from nngpt_ext.host.process import build_database
@@ -132,7 +134,9 @@ def database(
 
 @app.command("import", epilog="Example: nngpt-ext host import runs/host/nngpt --out runs/host-report")
 def import_(
-    outputs: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of NNGPT's epochs, A0, A1, …")],
+    outputs: Annotated[
+        Path, typer.Argument(metavar="OUT_DIR", help="NNGPT's output: the folder of A0, A1, … or nngpt.")
+    ],
     out: Annotated[Path | None, typer.Option(help="A new folder; by default OUT_DIR-report.")] = None,
     epoch: Annotated[int, typer.Option(min=1, help="Training epoch of the pairs for the pair prior.")] = 5,
     source: Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))] = "auto",

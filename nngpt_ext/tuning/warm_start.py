@@ -32,7 +32,7 @@ def start_of(init_from: str | None) -> Path | None:
 
 
 def check_start(config: ResolvedConfig, template: Template, base: Base) -> None:
-    """Check that the adapter in `tuning.init_from`, if any, is of this base, prompt, head and rank, and whole.
+    """Check that the adapter in `tuning.init_from`, if any, is of this base, prompt, head, rank and alpha, and whole.
 
     Raises:
         UserError: if it is not.

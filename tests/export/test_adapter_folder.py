@@ -12,7 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from nngpt_ext import Predictor, Query, RunResult, UserError
+from nngpt_ext import Predictor, Query, RunResult, UserError, run_task
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.export.adapter_folder import export_hub
 from nngpt_ext.models.base import base_folder, check_base, load_base
@@ -21,6 +21,7 @@ from nngpt_ext.models.identity import base_hash
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
 from tests.export.conftest import tree
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_records"
 PACKAGE = str(PRESETS["smollm2-135m"].package)
 
 
@@ -98,6 +99,32 @@ def test_it_names_no_folder_of_this_machine(run: RunResult, exported: Path) -> N
     config = yaml.safe_load((exported / "config.yaml").read_text())
     assert (config["store"], config["output_dir"], config["prompt"]) == (None, "run", "code_only")
     assert all((exported / name).stat().st_mode & 0o044 == 0o044 for name in texts)
+
+
+def test_of_ones_own_records_it_names_no_folder_either(run: RunResult, tmp_path: Path) -> None:
+    (mine := tmp_path / "mine").mkdir()
+    for name in ("trials.csv", "datasets.yaml"):
+        (mine / name).write_bytes((EXAMPLE / name).read_bytes())
+    table = {
+        "table": str(mine / "trials.csv"), "facts": str(mine / "datasets.yaml"),
+        "columns": {"nn": "model", "accuracy": "val_acc / 100", "lr": "learning_rate"},
+        "datasets": {"cifar-10": "cifar-10", "mnist": "mnist"},
+    }  # fmt: skip
+    networks = {"train_networks": 4, "validation_networks": 2, "test_networks": 3}
+    tuning = {"epochs": 1, "learning_rate": 0.0, "init_from": str(run.output_dir)}
+    config = {"prompt": "code_only", "model": {"base": "embedded"}, "tuning": tuning, "store": None}
+    done = run_task(
+        "dataset_compare", config, data={"sources": ["lemur", table], "code_tokens": 64, **networks},
+        output_dir=tmp_path / "run",
+    )  # fmt: skip
+    texts = tree(export_hub(done.output_dir, tmp_path / "out").folder)
+    for place in (mine, tmp_path / "run", run.output_dir):
+        assert [name for name, content in texts.items() if os.fsencode(place) in content] == []
+    config = yaml.safe_load(texts["config.yaml"])
+    assert (config["data"]["sources"][1]["path"], config["tuning"]["init_from"]) == ("trials.csv", run.output_dir.name)
+    (note,) = [note for note in json.loads(texts["report.json"])["notes"] if note.startswith("Training began")]
+    assert f"'{run.output_dir.name}'" in note or "'adapter'" in note
+    assert Predictor.from_pretrained(tmp_path / "out").datasets
 
 
 def test_what_may_run_code_stays_behind(copied: Path, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import datasets
 import pandas as pd
 import pytest
 from huggingface_hub import DatasetCard
+from typer.testing import CliRunner
 
 from nngpt_ext import UserError
+from nngpt_ext.cli import app
 from nngpt_ext.data.load import load_pairs
 from nngpt_ext.data.pairs import PAIR_COLUMNS
 from nngpt_ext.data.selection import DataConfig
@@ -108,6 +110,17 @@ def test_the_cards_example_runs(small: str, tmp_path: Path, monkeypatch: pytest.
     names: dict[str, Any] = {}
     exec(snippet, names)
     assert names["code"][names["pairs"][0]["nn"]].startswith(("import", "from", '"""', "#"))
+
+
+@pytest.mark.parametrize("given", [{}, {"split": "by_family", "fold": 1, "family_level": "strict"}])
+def test_the_cards_command_makes_the_same_pairs(small: str, tmp_path: Path, given: dict[str, Any]) -> None:
+    first, _ = export_dataset(tmp_path / "first", DataConfig(path=small, **given))
+    (line,) = [one for one in (first.folder / "README.md").read_text().splitlines() if "export dataset" in one]
+    words = [*line.strip("`").replace("FOLDER", str(tmp_path / "second")).split()[1:], "--lemur", small]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    for part, found in rows(first.folder).items():
+        pd.testing.assert_frame_equal(rows(tmp_path / "second")[part], found)
 
 
 def test_where_a_network_is_in_several_parts(small: str, tmp_path: Path) -> None:

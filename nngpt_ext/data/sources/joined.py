@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+JOINED = " + "  # between the places of joined sources
+
 
 class JoinedSource:
     """Sources in their order, each with names for its datasets.
@@ -40,7 +42,7 @@ class JoinedSource:
         self._sources = [source for source, _ in parts]
         self._here = [{theirs: here for here, theirs in names.items()} for _, names in parts]
         self.kind = "+".join(source.kind for source in self._sources)
-        self.location = " + ".join(source.location for source in self._sources)
+        self.location = JOINED.join(source.location for source in self._sources)
 
     @cached_property
     def facts(self) -> Mapping[str, DatasetFacts]:
