@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,7 @@ def export_hub(
     found, out = read_run(Path(run)), Path(out)
     base = _base(found, base_id, repo)
     check_repo(repo)
-    names = _places(found) | {found.config.model.base: base.name}
-    content = _renamed(found.config.model_dump(mode="json"), names) | {"output_dir": "run", "store": None}
-    config = build_config(TaskConfig, content)
-    report = Report.model_validate(
-        _renamed(found.report.model_dump(mode="json"), names) | {"config": content, "base_model": base.name}
-    )
+    config, record, report = _without_places(found, base.name)
     with exporting(out, "hub", found.made_of(), force=force, run=found.folder) as folder:
         copy_model(found.adapter.folder, folder)
         if base.folder is not None:
@@ -87,8 +82,7 @@ def export_hub(
         _set(folder / BASE_FILE, "base_model", base.name)
         record_adapter(folder)
         write_text(folder / CONFIG, dump_config(config))
-        record = {name: value for name, value in found.record.items() if name != "files"}
-        write_sealed(folder / RECORD, _renamed(record, names))
+        write_sealed(folder / RECORD, record)
         write_sealed(folder / REPORT, report.model_dump(mode="json"))
         license = license or ("mit" if base.folder else preset(found.adapter.base.base_model).license)
         use = _use(found, base, repo or out.name)
@@ -96,27 +90,44 @@ def export_hub(
     return Exported(out, push(out, repo, "model", private))
 
 
-def _places(found: FinishedRun) -> dict[str, str]:
-    """Files and folders of this machine that a run's configuration and record name, and the last part of each."""
-    config, record = found.config, found.record
-    named = [name for one in config.data.places for name in (one.path, one.facts, one.code)]
-    named += [config.tuning.init_from, record.get("init_from", {}).get("path")]
-    if (joined := record["data"].get("path")) is not None:
-        named += [joined, *joined.split(JOINED)]
-    return {name: JOINED.join(Path(part).name for part in name.split(JOINED)) for name in named if name}
+def _without_places(found: FinishedRun, base: str) -> tuple[TaskConfig, dict[str, Any], Report]:
+    """A run's configuration, record and report without folders of this machine: of a place, its last part is named."""
+    content = found.config.model_dump(mode="json") | {"output_dir": "run", "store": None}
+    record = {name: value for name, value in copy.deepcopy(found.record).items() if name != "files"}
+    data, own = content["data"], record["data"].get("path")
+    for one in (data, *data["sources"]):
+        for key in ("path", "facts", "code"):
+            one[key] = one[key] and _last(one[key])
+    renamed = {}
+    if own is None:  # the records of nn-dataset, wherever that was
+        data["path"] = None
+    else:
+        places = [one["path"] or "lemur" for one in data["sources"]]
+        renamed[own] = record["data"]["path"] = JOINED.join(places) or _last(own)
+    content["model"]["base"] = base
+    if "name" in record.get("base_model", {}):
+        record["base_model"]["name"] = base
+    if content["prompt"].endswith(".json"):
+        content["prompt"] = _last(content["prompt"])
+    if content["tuning"]["init_from"] is not None:
+        content["tuning"]["init_from"] = _last(content["tuning"]["init_from"])
+    if "init_from" in record:
+        begun = record["init_from"]["path"]
+        renamed[begun] = record["init_from"]["path"] = _last(begun)
+    notes = found.report.notes
+    for place, name in renamed.items():
+        notes = [note.replace(f"'{place}'", f"'{name}'") for note in notes]
+    report = found.report.model_copy(
+        update={
+            "config": content, "base_model": base, "prompt": content["prompt"], "notes": notes,
+            "records": found.report.records | ({} if own is None else {"path": renamed[own]}),
+        }
+    )  # fmt: skip
+    return build_config(TaskConfig, content), record, report
 
 
-def _renamed(content: Any, names: Mapping[str, str]) -> Any:
-    """JSON content in which a whole text, or a quoted part of one, that has another name is replaced by it."""
-    if isinstance(content, dict):
-        return {key: _renamed(value, names) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_renamed(value, names) for value in content]
-    if not isinstance(content, str):
-        return content
-    for name, other in names.items():
-        content = content.replace(f"'{name}'", f"'{other}'")
-    return names.get(content, content)
+def _last(place: str) -> str:
+    return Path(place).resolve().name
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:

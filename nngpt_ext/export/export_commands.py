@@ -10,7 +10,7 @@ import typer
 from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.data.sources.discovery import KINDS
-from nngpt_ext.data.splits import SPLITS
+from nngpt_ext.data.splits import SPLITS, SplitOptions
 from nngpt_ext.data.trials import USES
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
@@ -62,6 +62,7 @@ def dataset(
     fold: Annotated[
         int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")
     ] = None,
+    folds: Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")] = SplitOptions.folds,
     family_level: Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))] = "near",
     epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
     trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",
@@ -77,8 +78,8 @@ def dataset(
     from nngpt_ext.export.pairs_dataset import export_dataset
 
     options = {
-        "epoch": epoch, "split": split, "hold_out": hold_out, "fold": fold, "family_level": family_level, "seed": seed,
-        "trials": trials, "source": source, "path": lemur,
+        "epoch": epoch, "split": split, "hold_out": hold_out, "fold": fold, "folds": folds, "seed": seed,
+        "family_level": family_level, "trials": trials, "source": source, "path": lemur,
     }  # fmt: skip
     config = build_config(DataConfig, options, what="options")
     done, counts = export_dataset(out, config, repo=push, private=private, force=force)

@@ -28,6 +28,8 @@ from nngpt_ext.views.faces import filled
 ALL = "networks"  # the only part of the networks where they are in several parts of the pairs
 MAIN, *EXTRA = LABELS.values()  # the main label has the columns' plain names, the others' end in _LABEL
 OPTIONS = sorted({option for split in SPLITS.values() for option in split.options})
+# What the command has options for, and what changes no row.
+_BY_OPTION = {"epoch", "split", "seed", "trials", "source", "path", "label", *OPTIONS}
 _SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
 
 
@@ -81,7 +83,7 @@ def export_dataset(
 
 def _networks(data: PairData) -> pd.DataFrame:
     """One row a network: its source, part, datasets and near-duplicates, in text order of the names."""
-    names = sorted(data.sources)
+    names = sorted(data.pairs["nn"].unique())
     parts, trained_on = data.pairs.groupby("nn")["split"], datasets_of(data.pairs)
     near, tested = data.near_duplicates(), set(data.part("test")["nn"])
     return pd.DataFrame(
@@ -148,11 +150,12 @@ def _card(
         configs=configs,
     )
     usual, chosen = asdict(SplitOptions()), asdict(config.options)
-    given = {option: value for option, value in chosen.items() if value != usual[option]}
+    given = {option: value for option, value in chosen.items() if value != usual[option] and option != "family_cap"}
+    more = config.model_dump(mode="json", exclude=_BY_OPTION, exclude_defaults=True)
     groups = networks.groupby("near_duplicate_group").size()
     return filled(
         "export/dataset_card.md.jinja",
-        metadata=about.to_yaml(), name=name, config=config, split=SPLITS[config.split], split_options=given,
+        metadata=about.to_yaml(), name=name, config=config, split=SPLITS[config.split], split_options=given, more=more,
         parts=parts, main=MAIN, extra=EXTRA, networks_part="test" if "test" in files["networks"] else ALL,
         networks=len(networks), groups=len(groups), largest_group=int(groups.max()),
         near_share=float(networks["near_duplicate_in_training"].mean()), threshold=THRESHOLD, shingle=SHINGLE,

@@ -85,7 +85,8 @@ def tune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated.")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Let NNGPT evaluate before each epoch; needs LEMUR's database, 10 GB.")
+        bool,
+        typer.Option("--measure", help="Let NNGPT evaluate before each epoch (LEMUR's database, 10 GB of memory)."),
     ] = False,
     database: Annotated[Path | None, typer.Option(help="LEMUR's database; by default db/ab.nn.db.")] = None,
     trust_remote_code: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +14,18 @@ import yaml
 from huggingface_hub import ModelCard
 
 from nngpt_ext import Predictor, Query, RunResult, UserError, run_task
+from nngpt_ext.data.sources.package import installed_folder
 from nngpt_ext.evaluation.report import read_report
 from nngpt_ext.export.adapter_folder import export_hub
 from nngpt_ext.models.base import base_folder, check_base, load_base
 from nngpt_ext.models.gguf import packaged_file
 from nngpt_ext.models.identity import base_hash
 from nngpt_ext.models.presets import EMBEDDED, PRESETS
+from nngpt_ext.prompts.builtin import FOLDER as BUILTIN
 from tests.export.conftest import tree
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_records"
+FEW = {"train_networks": 4, "validation_networks": 2, "test_networks": 3}
 PACKAGE = str(PRESETS["smollm2-135m"].package)
 
 
@@ -110,11 +114,10 @@ def test_of_ones_own_records_it_names_no_folder_either(run: RunResult, tmp_path:
         "columns": {"nn": "model", "accuracy": "val_acc / 100", "lr": "learning_rate"},
         "datasets": {"cifar-10": "cifar-10", "mnist": "mnist"},
     }  # fmt: skip
-    networks = {"train_networks": 4, "validation_networks": 2, "test_networks": 3}
     tuning = {"epochs": 1, "learning_rate": 0.0, "init_from": str(run.output_dir)}
     config = {"prompt": "code_only", "model": {"base": "embedded"}, "tuning": tuning, "store": None}
     done = run_task(
-        "dataset_compare", config, data={"sources": ["lemur", table], "code_tokens": 64, **networks},
+        "dataset_compare", config, data={"sources": ["lemur", table], "code_tokens": 64, **FEW},
         output_dir=tmp_path / "run",
     )  # fmt: skip
     texts = tree(export_hub(done.output_dir, tmp_path / "out").folder)
@@ -125,6 +128,27 @@ def test_of_ones_own_records_it_names_no_folder_either(run: RunResult, tmp_path:
     (note,) = [note for note in json.loads(texts["report.json"])["notes"] if note.startswith("Training began")]
     assert f"'{run.output_dir.name}'" in note or "'adapter'" in note
     assert Predictor.from_pretrained(tmp_path / "out").datasets
+
+
+def test_names_of_places_are_taken_for_nothing_else(tmp_path: Path) -> None:
+    """A base in a folder with the name of a kind of trials, a prompt in a file, and LEMUR by a place of its own."""
+    base = Path(shutil.copytree(EMBEDDED, tmp_path / "best"))
+    prompt = tmp_path / "mine.json"
+    prompt.write_bytes((BUILTIN / "code_only.json").read_bytes())
+    (lemur := tmp_path / "lemur" / "ab").mkdir(parents=True)
+    (lemur / "nn").symlink_to(str(installed_folder()))
+    done = run_task(
+        "dataset_compare", prompt=str(prompt), model={"base": str(base)}, tuning={"epochs": 1, "learning_rate": 0.0},
+        data={"path": str(lemur.parent), "code_tokens": 64, **FEW}, store=None, output_dir=tmp_path / "run",
+    )  # fmt: skip
+    texts = tree(export_hub(done.output_dir, tmp_path / "out", base_id="me/base").folder)
+    assert [name for name, content in texts.items() if os.fsencode(tmp_path) in content] == []
+    config = yaml.safe_load(texts["config.yaml"])
+    named = (config["prompt"], config["model"]["base"], config["data"]["trials"], config["data"]["path"])
+    assert named == ("mine.json", "me/base", "best", None)
+    assert b"# dataset_compare: mine.json" in texts["README.md"]
+    predictor = Predictor.from_pretrained(tmp_path / "out", base=str(base))
+    assert 0 < predictor.compare((EXAMPLE.parent / "alexnet.py").read_text(), "mnist", "svhn").probability < 1
 
 
 def test_what_may_run_code_stays_behind(copied: Path, tmp_path: Path) -> None:

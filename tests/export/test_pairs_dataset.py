@@ -112,7 +112,14 @@ def test_the_cards_example_runs(small: str, tmp_path: Path, monkeypatch: pytest.
     assert names["code"][names["pairs"][0]["nn"]].startswith(("import", "from", '"""', "#"))
 
 
-@pytest.mark.parametrize("given", [{}, {"split": "by_family", "fold": 1, "family_level": "strict"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"split": "by_family", "fold": 1, "folds": 3, "family_level": "strict", "family_cap": 10},
+        {"split": "by_dataset", "fold": 2},
+    ],
+)
 def test_the_cards_command_makes_the_same_pairs(small: str, tmp_path: Path, given: dict[str, Any]) -> None:
     first, _ = export_dataset(tmp_path / "first", DataConfig(path=small, **given))
     (line,) = [one for one in (first.folder / "README.md").read_text().splitlines() if "export dataset" in one]
@@ -121,6 +128,15 @@ def test_the_cards_command_makes_the_same_pairs(small: str, tmp_path: Path, give
     assert done.exit_code == 0, done.stderr
     for part, found in rows(first.folder).items():
         pd.testing.assert_frame_equal(rows(tmp_path / "second")[part], found)
+
+
+def test_the_card_names_what_no_option_says(small: str, tmp_path: Path) -> None:
+    done, counts = export_dataset(tmp_path / "out", DataConfig(path=small, test_trials="random", train_networks=5))
+    assert counts["train"]["networks"] == 5 == rows(done.folder)["train"]["nn"].nunique()
+    assert (
+        ', in Python with `DataConfig(…, test_trials="random", train_networks=5)`'
+        in (done.folder / "README.md").read_text()
+    )
 
 
 def test_where_a_network_is_in_several_parts(small: str, tmp_path: Path) -> None:
