@@ -72,7 +72,7 @@ Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machi
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is a free one.")]
 Measure = Annotated[
     str | None,
-    typer.Option("--structure", metavar="measure", help="Measure structures if asked to: run code in the sandbox."),
+    typer.Option("--structure", metavar="measure", help="Measure structures on request (runs code in the sandbox)."),
 ]
 Names = Annotated[
     list[str] | None,
@@ -112,8 +112,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """On which of two datasets the network does better."""
-    text, given, names = _source(code), _given(recipe, accuracies, evidence), [dataset_1, dataset_2]
-    given["structure"] = _read_structures(structure)
+    text, given, names = _source(code), _given(recipe, accuracies, evidence, structure), [dataset_1, dataset_2]
     if (asked := _server(context, run, server)) is not None:
         with _client(asked, adapter, store, base, facts) as client:
             found, told = client.compare_explained(text, *names, nn=code.stem, **given)
@@ -166,8 +165,7 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank datasets by how well the network does on them."""
-    text, given, names = _source(code), _given(recipe, accuracies, evidence), datasets or None
-    given["structure"] = _read_structures(structure)
+    text, given, names = _source(code), _given(recipe, accuracies, evidence, structure), datasets or None
     if (asked := _server(context, run, server)) is not None:
         with _client(asked, adapter, store, base, facts) as client:
             found, told = client.rank_explained(text, names, nn=code.stem, **given)
@@ -359,9 +357,9 @@ def _mapping(text: str | None, name_and_example: tuple[str, str]) -> Any:
     return None if text is None else parse_mapping(text, *name_and_example)
 
 
-def _given(recipe: str | None, accuracies: str | None, evidence: str | None) -> dict[str, Any]:
+def _given(recipe: str | None, accuracies: str | None, evidence: str | None, structure: str | None) -> dict[str, Any]:
     given = {"recipe": (recipe, RECIPE), "accuracies": (accuracies, ACCURACIES), "evidence": (evidence, EVIDENCE)}
-    return {name: _mapping(*one) for name, one in given.items()}
+    return {name: _mapping(*one) for name, one in given.items()} | {"structure": _read_structures(structure)}
 
 
 def _read_structures(text: str | None) -> Any:

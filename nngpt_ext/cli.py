@@ -11,10 +11,7 @@ import typer
 
 from nngpt_ext import ask_commands as ask
 from nngpt_ext import bench, doctor
-from nngpt_ext.data.labels import LABELS
-from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.data.splits import SPLITS, SplitOptions
 from nngpt_ext.data.trials import USES
 from nngpt_ext.errors import UserError, shown
@@ -23,6 +20,20 @@ from nngpt_ext.host.host_commands import app as host
 from nngpt_ext.io import inside, write_text
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.tasks.pair_options import (
+    Epoch,
+    Evidence,
+    FamilyLevel,
+    Fold,
+    Folds,
+    HoldOut,
+    Label,
+    LemurPath,
+    Seed,
+    Source,
+    Split,
+    TrialsOf,
+)
 from nngpt_ext.tasks.records_commands import datasets, records
 from nngpt_ext.terminal import app, main
 from nngpt_ext.tuning.ranks import joined
@@ -33,18 +44,6 @@ __all__ = ["app", "main"]
 _GROUPS = {"bench": bench.app, "datasets": datasets, "export": export, "host": host, "records": records}
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
-
-Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
-Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
-LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, database ab.nn.db, or table of trials.")]
-Source = Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
-TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]
-HoldOut = Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")]
-Fold = Annotated[int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")]
-Folds = Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")]
-Evidence = Annotated[list[int] | None, typer.Option(help="With accuracies at this earlier epoch; may be repeated.")]
-FamilyLevel = Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))]
 
 
 @app.command(epilog="Example: nngpt-ext run dataset_compare --set model.base=embedded --out runs/demo --resume")
@@ -89,9 +88,7 @@ def pairs(
     trials: TrialsOf = "best",
     split: Annotated[
         str | None,
-        typer.Option(
-            help=SPLITS.help("Also count the parts of this split; with --out they always are, by default of by_network")
-        ),
+        typer.Option(help=SPLITS.help("Split whose parts are counted (by_network with --out)")),
     ] = None,
     hold_out: HoldOut = None,
     fold: Fold = None,
@@ -132,7 +129,7 @@ def pairs(
 
 @app.command(epilog="Example: nngpt-ext baselines --split by_family --family-level strict --json")
 def baselines(
-    split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
+    split: Split = "by_network",
     hold_out: HoldOut = None,
     fold: Fold = None,
     folds: Folds = SplitOptions.folds,

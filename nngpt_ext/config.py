@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
 
 from nngpt_ext.data.selection import DataConfig
 from nngpt_ext.declaration import choice
-from nngpt_ext.models.presets import preset
+from nngpt_ext.models.presets import PRESETS, preset
 from nngpt_ext.networks.sandbox import RUN_CODE
 from nngpt_ext.run_folder import STORE
 from nngpt_ext.settings import FileName, Stage, hide_password
@@ -38,8 +38,7 @@ class ModelConfig(Stage):
 
     base: FileName = Field(
         "deepseek-coder-7b",
-        description="embedded, embedded-2, embedded-small, smollm2-135m, deepseek-coder-1.3b, deepseek-coder-7b, "
-        "a hub id, folder or GGUF file",
+        description=f"{', '.join(PRESETS)}, a hub id, folder or GGUF file",
     )
     load_in_4bit: bool = Field(True, description="NF4 with double quantisation")
     lora: LoraConfig = LoraConfig()
@@ -84,7 +83,7 @@ class TuningConfig(Stage):
 
     report_to: Annotated[list[Tracker], BeforeValidator(_listed)] = Field(
         [],
-        description="tensorboard, mlflow, wandb or trackio, which follow training; "
+        description=f"{', '.join(get_args(Tracker))}: they follow training; "
         "they stay on this machine unless their own settings say more",
     )
 

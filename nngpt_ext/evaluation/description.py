@@ -126,8 +126,7 @@ def _caption(report: Report) -> str:
             f"{intervals} answers. A dash: texts have no probability, and name no network."
         )
     tested = f"{count(report.n_test_pairs, 'test pair')} of {count(report.n_test_networks or 0, 'network')}"
-    units = "families" if report.families else "networks"
-    return f"{tested}. Means are over pairs; {intervals} {units} (a dash: the draws had no spread)."
+    return f"{tested}. Means are over pairs; {intervals} {report.units} (a dash: the draws had no spread)."
 
 
 def _accuracies(report: Report) -> list[Row]:

@@ -93,6 +93,11 @@ class Report(BaseModel):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def units(self) -> str:
+        """What intervals are over."""
+        return "families" if self.families else "networks"
+
     def _repr_html_(self) -> str:
         return to_cell(summary(self), brief(self), folded=tables(self))
 

@@ -112,8 +112,8 @@ def _without_places(found: FinishedRun, base: str) -> tuple[TaskConfig, dict[str
     if content["tuning"]["init_from"] is not None:
         content["tuning"]["init_from"] = _last(content["tuning"]["init_from"])
     if "init_from" in record:
-        begun = record["init_from"]["path"]
-        renamed[begun] = record["init_from"]["path"] = _last(begun)
+        begun = record["init_from"]
+        renamed[begun["path"]] = begun["path"] = content["tuning"]["init_from"]
     notes = found.report.notes
     for place, name in renamed.items():
         notes = [note.replace(f"'{place}'", f"'{name}'") for note in notes]
@@ -127,7 +127,7 @@ def _without_places(found: FinishedRun, base: str) -> tuple[TaskConfig, dict[str
 
 
 def _last(place: str) -> str:
-    return Path(place).resolve().name
+    return Path(place).absolute().name  # not of what a link leads to
 
 
 def _base(found: FinishedRun, base_id: str | None, repo: str | None) -> _Base:

@@ -7,13 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from nngpt_ext.data.lineage import LEVELS
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.sources.discovery import KINDS
-from nngpt_ext.data.splits import SPLITS, SplitOptions
-from nngpt_ext.data.trials import USES
+from nngpt_ext.data.splits import SplitOptions
 from nngpt_ext.settings import build_config
 from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.tasks.pair_options import (
+    Epoch,
+    FamilyLevel,
+    Fold,
+    Folds,
+    HoldOut,
+    LemurPath,
+    Seed,
+    Source,
+    Split,
+    TrialsOf,
+)
 
 app = typer.Typer(
     help="Publish a run's adapter, the pairs as a dataset, or the questions as a task of lm-evaluation-harness.",
@@ -57,18 +66,16 @@ def hub(
 @app.command(epilog="Example: nngpt-ext export dataset --split by_network --out lemur-pairs --json")
 def dataset(
     out: Out,
-    split: Annotated[str, typer.Option(help=SPLITS.help("Who trains and who tests"))] = "by_network",
-    hold_out: Annotated[str | None, typer.Option(help="The origin that by_origin tests on.")] = None,
-    fold: Annotated[
-        int | None, typer.Option(min=0, help="The fold that by_family or by_dataset tests on, from 0.")
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, max=100, help="How many folds by_family has.")] = SplitOptions.folds,
-    family_level: Annotated[str, typer.Option(help=LEVELS.help("What makes a family in by_family"))] = "near",
-    epoch: Annotated[int, typer.Option(min=1, max=10**6, help="Epoch at which accuracies are compared.")] = 5,
-    trials: Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))] = "best",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")] = 0,
-    source: Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))] = "auto",
-    lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
+    split: Split = "by_network",
+    hold_out: HoldOut = None,
+    fold: Fold = None,
+    folds: Folds = SplitOptions.folds,
+    family_level: FamilyLevel = SplitOptions.family_level,
+    epoch: Epoch = 5,
+    trials: TrialsOf = "best",
+    seed: Seed = 0,
+    source: Source = "auto",
+    lemur: LemurPath = None,
     push: Push = None,
     private: Private = False,
     force: Force = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from nngpt_ext.data.labels import LABELS
 from nngpt_ext.data.load import PairData, load_pairs, read_records
 from nngpt_ext.data.pairs import datasets_of
 from nngpt_ext.data.selection import DataConfig
-from nngpt_ext.data.splits import PARTS, SPLITS, SplitOptions, origin
+from nngpt_ext.data.sources.discovery import SourceConfig
+from nngpt_ext.data.splits import PARTS, SPLITS, origin
 from nngpt_ext.data.trials import USES
 from nngpt_ext.evaluation.baselines import pair_prior
 from nngpt_ext.evaluation.metrics import accuracy, first_wins
@@ -28,8 +29,8 @@ from nngpt_ext.views.faces import filled
 ALL = "networks"  # the only part of the networks where they are in several parts of the pairs
 MAIN, *EXTRA = LABELS.values()  # the main label has the columns' plain names, the others' end in _LABEL
 OPTIONS = sorted({option for split in SPLITS.values() for option in split.options})
-# What the command has options for, and what changes no row.
-_BY_OPTION = {"epoch", "split", "seed", "trials", "source", "path", "label", *OPTIONS}
+# What the command has options for, what changes no row, and the records, which the card names by their fingerprint.
+_BY_OPTION = {"epoch", "split", "seed", "trials", "label", *OPTIONS, *SourceConfig.model_fields, "sources"}
 _SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
 
 
@@ -149,8 +150,7 @@ def _card(
         tags=["nngpt_ext", "dataset_compare", "lemur", "automl", "neural-architectures"],
         configs=configs,
     )
-    usual, chosen = asdict(SplitOptions()), asdict(config.options)
-    given = {option: value for option, value in chosen.items() if value != usual[option] and option != "family_cap"}
+    given = config.model_dump(mode="json", include={*OPTIONS} - {"family_cap"}, exclude_defaults=True)
     more = config.model_dump(mode="json", exclude=_BY_OPTION, exclude_defaults=True)
     groups = networks.groupby("near_duplicate_group").size()
     return filled(

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nngpt_ext.data.sources.discovery import KINDS
 from nngpt_ext.shell import AsJson, print_json
+from nngpt_ext.tasks.pair_options import LemurPath, Source
 
 app = typer.Typer(
     help="Use the task with NNGPT: status, configuration, tuner, outputs.",
@@ -140,8 +140,8 @@ def import_(
     ],
     out: Annotated[Path | None, typer.Option(help="A new folder; by default OUT_DIR-report.")] = None,
     epoch: Annotated[int, typer.Option(min=1, help="Training epoch of the pairs for the pair prior.")] = 5,
-    source: Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))] = "auto",
-    lemur: Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, or database ab.nn.db.")] = None,
+    source: Source = "auto",
+    lemur: LemurPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Read answers that NNGPT generated and evaluated; write predictions and a report."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nngpt_ext.errors import UserError
@@ -85,7 +84,7 @@ def _is_linear(layer: Any) -> bool:
 
 def has_experts(model: PreTrainedModel) -> bool:
     """Whether a model is a mixture of experts."""
-    return any(True for _ in _experts(model))
+    return any(name.endswith(".experts") for name, _ in model.named_modules())
 
 
 def in_full(model: PreTrainedModel) -> dict[str, int]:
@@ -107,10 +106,6 @@ def in_full(model: PreTrainedModel) -> dict[str, int]:
             if not quantised and weight.ndim > 1 and id(module) not in meant:
                 whole[place.rpartition(".")[2]] += weight.numel()
     return {name: n for name, n in sorted(whole.items()) if n * 100 >= total}
-
-
-def _experts(model: PreTrainedModel) -> Iterator[Any]:
-    return (module for name, module in model.named_modules() if name.endswith(".experts"))
 
 
 def check_finite(model: PreTrainedModel, base: str) -> None:

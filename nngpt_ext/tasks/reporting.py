@@ -149,10 +149,8 @@ def _eval_results(report: Report, epoch: int) -> list[EvalResult]:
     own = "path" in report.records
     name = f"records with fingerprint {report.records['fingerprint'][:12]}" if own else "LEMUR (nn-dataset)"
 
-    units = "families" if report.families else "networks"
-
     def result(kind: str, title: str, value: float, ci95: Any = None, **more: Any) -> EvalResult:
-        interval = {} if ci95 is None else {"ci95": [round(float(x), 4) for x in ci95], "interval_over": units}
+        interval = {} if ci95 is None else {"ci95": [round(float(x), 4) for x in ci95], "interval_over": report.units}
         return EvalResult(
             task_type="text-classification", task_name="on which of two datasets does a network do better",
             dataset_type="own records" if own else LEMUR,
