@@ -14,7 +14,7 @@ from nngpt_ext.data.trials import USES
 
 Epoch = Annotated[int, typer.Option(min=1, max=10**6, help="Training epoch at which accuracies are compared.")]
 Label = Annotated[str, typer.Option(help=LABELS.help("What is compared"))]
-LemurPath = Annotated[str | None, typer.Option("--lemur", help="Folder ab/nn, database ab.nn.db, or table of trials.")]
+LemurPath = Annotated[str | None, typer.Option(help="Folder ab/nn, database ab.nn.db, or table of trials.")]
 Source = Annotated[str, typer.Option(help=KINDS.help("Where records are read from"))]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of seeded trials.")]
 TrialsOf = Annotated[str, typer.Option(help=USES.help("Trials that training pairs are made of"))]
