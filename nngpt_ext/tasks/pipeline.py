@@ -145,6 +145,7 @@ def run_pipeline(
         return finished(folder)
     check_common(folder / CONFIG)
     try:
+        of_first(lambda: same_inputs(folder, *bench.inputs))  # before another process writes to the folder
         with kept_threads():
             if not is_first():
                 bench.tune(folder)
@@ -276,7 +277,6 @@ def _run(
     from nngpt_ext.tasks.workbench import calibrated
 
     config, data, base = bench.config, bench.data, bench.base
-    same_inputs(folder, *bench.inputs())
     with timings.stage("baselines"), replacing(folder / BASELINES) as temporary:
         data.part("test")[KEYS].assign(**loader.baselines(config.data, bench.template.required)).to_parquet(
             temporary, index=False

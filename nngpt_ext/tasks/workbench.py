@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class Workbench:
         asked = questions_of(pairs.iloc[rows[longest]])
         return self.scorer.encode(asked, self.data.sources, self.encoder).groups[0]
 
+    @cached_property
     def inputs(self) -> tuple[dict[str, str], dict[str, str]]:
         """The sha256 of what the run reads, by name; in the second mapping what older versions did not record."""
         data, base = self.data, self.base
@@ -114,7 +116,7 @@ class Workbench:
 
     def prepared(self) -> dict[str, str]:
         """What must be the same in all processes of a run, by name: beginnings of hashes, and the engine."""
-        inputs, later = self.inputs()
+        inputs, later = self.inputs
         total = hashlib.sha256()
         groups: list[Group] = [*self.training]
         groups += (group for encoded in self._encoded.values() for group in encoded.groups)

@@ -137,6 +137,13 @@ def test_two_processes_run_as_one(alone: Path, tmp_path: Path, launcher: str) ->
     assert (again.returncode, again.stdout.count("\nHeadline")) == (0, 1)
 
 
+@pytest.mark.slow
+def test_the_others_wait_until_the_first_has_recorded_what_it_reads(alone: Path, tmp_path: Path) -> None:
+    done = torchrun("-m", "tests.tuning.late_record", *cli(tmp_path / "two")[1:])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(tmp_path / "two", alone)
+
+
 def meeting_place() -> dict[str, str]:
     """What a launcher says to each of two processes."""
     with socket.socket() as free:
